@@ -1,0 +1,219 @@
+"""What goes over the wire, beside the specs and results that the job types declare themselves."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+
+from models.states import JobState
+
+S = TypeVar("S", bound=BaseModel)
+T = TypeVar("T")
+
+LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,63}$")]
+LabelValue = Annotated[str, StringConstraints(max_length=512, pattern=r"^[^\x00]*$")]
+
+
+class Wire(BaseModel):
+    """Base of all answers."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class JobCreate(BaseModel, Generic[S]):
+    """Everything a client says when it asks for a job; unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    spec: S
+    labels: dict[LabelKey, LabelValue] = Field(
+        default_factory=dict, max_length=16, description="Your own key-value pairs, for filters."
+    )
+    priority: int = Field(0, ge=-100, le=100, description="Higher runs first among your own jobs.")
+    max_attempts: int = Field(
+        3, ge=1, le=10, description="How often a job may start when workers die under it."
+    )
+    timeout_seconds: float | None = Field(
+        None, gt=0, le=604800, description="Limit of one attempt; default: the job type's."
+    )
+    queue_timeout_seconds: float | None = Field(
+        None,
+        gt=0,
+        le=2592000,
+        description="Give up (EXPIRED) when no worker took the job within this time.",
+    )
+    expires_after_seconds: float = Field(
+        timedelta(days=30).total_seconds(),
+        ge=3600,
+        le=timedelta(days=90).total_seconds(),
+        description="Job, result and artifacts are kept for this long after the job ended.",
+    )
+
+
+class Progress(Wire):
+    """How far a job is; `rate` is units a second, `eta_seconds` a linear extrapolation."""
+
+    phase: str
+    current: int
+    total: int
+    unit: str
+    rate: float | None = None
+    eta_seconds: float | None = None
+
+
+class JobFailure(Wire):
+    """Why a job ended without a result."""
+
+    code: str = Field(description="Stable; branch on it.", examples=["input_invalid"])
+    message: str = Field(description="One sentence for a person.")
+    origin: Literal["user", "system"]
+    retryable: bool
+    details: dict[str, Any] = Field(default_factory=dict)
+
+
+class Links(Wire):
+    """Where to go from here; `retry` and `cancel` are POSTed to."""
+
+    self: str
+    result: str
+    events: str
+    attempts: str
+    artifacts: str
+    cancel: str
+    retry: str
+
+
+class JobSummary(Wire):
+    """A job as lists show it."""
+
+    id: str = Field(examples=["job_019a3c5e7d1f7a2b8c4d5e6f70819203"])
+    type: str
+    type_version: str
+    state: JobState
+    labels: dict[str, str]
+    priority: int
+    attempt: int = Field(description="How often the job was started so far.")
+    max_attempts: int
+    timeout_seconds: float
+    progress: Progress | None
+    error: JobFailure | None
+    created_at: AwareDatetime
+    started_at: AwareDatetime | None = Field(description="Start of the newest attempt.")
+    finished_at: AwareDatetime | None
+    expires_at: AwareDatetime | None = Field(description="When job and data are purged.")
+    retry_of: str | None
+    version: int = Field(description="Grows with every change; the ETag is made of it.")
+    links: Links
+
+
+class Job(JobSummary):
+    """A job in full."""
+
+    spec: dict[str, Any] = Field(description="As accepted, defaults filled in.")
+    result: dict[str, Any] | None = Field(description="By the result schema of the job type.")
+    provenance: dict[str, Any] | None
+
+
+class Event(Wire):
+    """One line of a job's history; `seq` is the job's version at that moment."""
+
+    seq: int
+    kind: Literal["state", "progress", "log"]
+    created_at: AwareDatetime
+    data: dict[str, Any]
+
+
+class Attempt(Wire):
+    """One start of a job."""
+
+    number: int
+    worker: str
+    started_at: AwareDatetime
+    ended_at: AwareDatetime | None
+    outcome: str | None
+    error: JobFailure | None
+
+
+class Artifact(Wire):
+    """Bytes that a job produced."""
+
+    id: str
+    name: str
+    media_type: str
+    size: int
+    sha256: str
+    created_at: AwareDatetime
+    content: str = Field(description="Path of the bytes.")
+
+
+class File(Wire):
+    """An uploaded input."""
+
+    id: str = Field(examples=["file_019a3c5e7d1f7a2b8c4d5e6f70819203"])
+    name: str
+    media_type: str
+    size: int = Field(description="Bytes.")
+    sha256: str = Field(description="Lower-case hexadecimal.")
+    created_at: AwareDatetime
+
+
+class Page(Wire, Generic[T]):
+    """One page of a list; pass `next_cursor` as `cursor` to go on."""
+
+    items: list[T]
+    next_cursor: str | None = None
+
+
+class JobTypeSummary(Wire):
+    """A job type as the registry declares it."""
+
+    name: str
+    version: str
+    title: str
+    summary: str
+    paper: str
+    resource: Literal["cpu", "gpu", "llm"]
+    timeout_seconds: float
+    max_timeout_seconds: float
+    deterministic: bool
+
+
+class JobTypeDetail(JobTypeSummary):
+    """A job type with the JSON Schemas (2020-12) of its spec and result, and a spec that works."""
+
+    spec_schema: dict[str, Any]
+    result_schema: dict[str, Any]
+    example: dict[str, Any]
+
+
+class Readiness(Wire):
+    """Whether this process can serve; `degraded` still serves."""
+
+    status: Literal["ready", "degraded", "unavailable"]
+    database: str
+    schema_revision: str
+    broker: str
+
+
+class FieldError(Wire):
+    """One fault of a request."""
+
+    pointer: str = Field(description="JSON pointer into the body.", examples=["/spec/items/0/id"])
+    message: str
+
+
+class Problem(Wire):
+    """RFC 9457 problem details."""
+
+    type: str = Field(examples=["https://datassay.dev/problems/invalid-spec"])
+    title: str
+    status: int
+    detail: str
+    code: str
+    instance: str | None = None
+    request_id: str | None = None
+    retryable: bool = False
+    errors: list[FieldError] = Field(default_factory=list)
+    job_error: JobFailure | None = None

@@ -1,0 +1,51 @@
+"""`python -m methods TYPE SPEC.json`: run a method here, with no service."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from methods.context import LocalContext
+from methods.errors import JobError
+from methods.registry import load_registry
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the result as JSON; exit code 1 with a message when the job cannot run."""
+    parser = argparse.ArgumentParser(prog="python -m methods", description=__doc__)
+    parser.add_argument("type")
+    parser.add_argument("spec", type=Path, help="a JSON file; input paths are relative to it")
+    parser.add_argument("--out", type=Path, help="folder for artifacts (default: the spec's)")
+    parser.add_argument("--methods", type=Path, action="append", default=[], metavar="FOLDER")
+    args = parser.parse_args(argv)
+    registry = load_registry(args.methods)
+    if args.type not in registry:
+        parser.error(f"unknown job type {args.type!r}; known: {', '.join(sorted(registry))}")
+    job = registry[args.type]
+    try:
+        spec = job.spec.model_validate_json(args.spec.read_bytes())
+        inputs = args.spec.parent
+        context = LocalContext(args.out or inputs, spec, _show_progress, inputs)
+        result = job.load_runner()(spec, context)
+    except (ValidationError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except JobError as error:
+        print(f"{error.code}: {error.message}", file=sys.stderr)
+        if error.details:
+            print(json.dumps(error.details, indent=2), file=sys.stderr)
+        return 1
+    print(result.model_dump_json(indent=2))
+    return 0
+
+
+def _show_progress(phase: str, current: int, total: int, unit: str) -> None:
+    print(f"\r{phase}: {current}/{total} {unit} ", end="", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

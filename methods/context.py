@@ -1,0 +1,133 @@
+"""All that a runner sees of the world."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, runtime_checkable
+
+from methods.errors import JobError
+from methods.jobtype import InputRef
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """Bytes that a job produced, named by the result that refers to them."""
+
+    id: str
+    name: str
+    media_type: str
+    size: int
+    sha256: str
+
+
+@runtime_checkable
+class RunContext(Protocol):
+    """What the worker (or `LocalContext`) offers to `run(spec, ctx)`.
+
+    Attributes:
+        log: goes to the worker's log and, from level INFO on, to the job's events.
+        workdir: an empty folder of this attempt; it is deleted afterwards.
+        rng: a generator seeded from the spec's `seed`.
+    """
+
+    log: logging.Logger | logging.LoggerAdapter[logging.Logger]
+    workdir: Path
+
+    @property
+    def rng(self) -> np.random.Generator: ...
+
+    def progress(self, phase: str, current: int, total: int, unit: str = "items") -> None:
+        """Report how far the job is, as often as convenient; also calls `check()`."""
+
+    def check(self) -> None:
+        """Raise an `Interrupted` when the runner has to stop. Cheap: call it in every loop."""
+
+    def open_input(self, ref: InputRef) -> BinaryIO:
+        """Open an input for reading. Raises `JobError('input_unreadable')`."""
+
+    def save_artifact(self, name: str, source: Path | bytes, media_type: str) -> Artifact:
+        """Store bytes that belong to the result; a file is read from its path."""
+
+    def checkpoint(self, key: str, value: Any) -> None:
+        """Keep a JSON value beyond this attempt; a later attempt of the job reads it back."""
+
+    def restore(self, key: str) -> Any | None:
+        """The value of an earlier `checkpoint(key, ...)`, or None."""
+
+
+def seeded_rng(spec: object) -> np.random.Generator:
+    """The generator of a job: PCG64 seeded from `spec.seed` (0 where the spec has none)."""
+    import numpy as np
+
+    return np.random.default_rng(getattr(spec, "seed", None) or 0)
+
+
+class LocalContext:
+    """`RunContext` over a folder: the same runner in a notebook or on the command line.
+
+    Args:
+        folder: artifacts, checkpoints and scratch files go here.
+        spec: the spec, for its seed.
+        on_progress: called with phase, current, total and unit.
+        inputs: inputs are paths relative to this folder (default: `folder`) or absolute.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        spec: object = None,
+        on_progress: Callable[[str, int, int, str], None] | None = None,
+        inputs: Path | None = None,
+    ) -> None:
+        self.folder = Path(folder)
+        self.inputs = self.folder if inputs is None else Path(inputs)
+        self.workdir = self.folder / "work"
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        self.log = logging.getLogger("datassay.local")
+        self._spec = spec
+        self._rng: np.random.Generator | None = None
+        self._on_progress = on_progress
+
+    @property
+    def rng(self) -> np.random.Generator:
+        if self._rng is None:
+            self._rng = seeded_rng(self._spec)
+        return self._rng
+
+    def progress(self, phase: str, current: int, total: int, unit: str = "items") -> None:
+        if self._on_progress is not None:
+            self._on_progress(phase, current, total, unit)
+
+    def check(self) -> None:
+        return None
+
+    def open_input(self, ref: InputRef) -> BinaryIO:
+        try:
+            return (self.inputs / ref).open("rb")
+        except OSError as error:
+            raise JobError("input_unreadable", f"{ref}: {error.strerror}") from error
+
+    def save_artifact(self, name: str, source: Path | bytes, media_type: str) -> Artifact:
+        data = source if isinstance(source, bytes) else source.read_bytes()
+        target = self.folder / "artifacts" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+        return Artifact(f"artifacts/{name}", name, media_type, len(data), sha256(data).hexdigest())
+
+    def checkpoint(self, key: str, value: Any) -> None:
+        self._checkpoint_file(key).write_text(json.dumps(value))
+
+    def restore(self, key: str) -> Any | None:
+        file = self._checkpoint_file(key)
+        return json.loads(file.read_text()) if file.exists() else None
+
+    def _checkpoint_file(self, key: str) -> Path:
+        return self.workdir / f"checkpoint-{sha256(key.encode()).hexdigest()[:16]}.json"

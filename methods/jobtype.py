@@ -1,0 +1,103 @@
+"""What a method declares about itself, once, for the whole service."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+Resource = Literal["cpu", "gpu", "llm"]
+Isolation = Literal["thread", "process"]
+
+
+class Model(BaseModel):
+    """Base of specs and results: unknown fields are refused, NaN and infinity too."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, ser_json_inf_nan="null")
+
+
+class InputRef(str):
+    """A reference to uploaded bytes: a `file_...` id in the service, a path in `LocalContext`.
+
+    It has a type of its own so that the gateway finds every reference in a spec, checks that the
+    tenant owns it and records its digest, without knowing the method.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: type[Any], handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(
+            cls,
+            core_schema.str_schema(min_length=1, max_length=4096),
+            serialization=core_schema.to_string_ser_schema(),
+        )
+
+
+@dataclass(frozen=True)
+class JobType:
+    """The declaration of a job type; everything that the service knows of a method is here.
+
+    Attributes:
+        name: the public name, lower-case with hyphens, e.g. `score-hallucination`.
+        version: raised whenever the same spec may give another result.
+        title: a few words for people.
+        summary: one or two sentences for the API documentation.
+        spec: the request; its field texts are the API documentation.
+        result: the answer, validated before it is stored.
+        runner: `package.module:function`, imported only where the job runs.
+        resource: the class of worker that takes it.
+        timeout: default limit of one attempt; `max_timeout` caps what a request may ask for.
+        isolation: `thread` (warm, cooperative) or `process` (a spawned child that can be killed).
+        deterministic: the same spec, inputs and version give the same result.
+        paper: where the method comes from.
+        example: a spec that works as it stands; it is shown in the API documentation.
+    """
+
+    name: str
+    version: str
+    title: str
+    summary: str
+    spec: type[BaseModel]
+    result: type[BaseModel]
+    runner: str
+    resource: Resource = "cpu"
+    timeout: timedelta = timedelta(hours=1)
+    max_timeout: timedelta = timedelta(hours=24)
+    isolation: Isolation = "process"
+    deterministic: bool = True
+    paper: str = ""
+    example: dict[str, Any] = field(default_factory=dict)
+
+    def load_runner(self) -> Callable[..., BaseModel]:
+        """Import and return `run(spec, ctx) -> result`."""
+        module, _, function = self.runner.partition(":")
+        return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
+
+
+def input_refs(spec: BaseModel) -> list[tuple[str, InputRef]]:
+    """Every `InputRef` of a spec with its JSON pointer, in document order."""
+    found: list[tuple[str, InputRef]] = []
+
+    def walk(value: object, pointer: str) -> None:
+        if isinstance(value, InputRef):
+            found.append((pointer, value))
+        elif isinstance(value, BaseModel):
+            for name in type(value).model_fields:
+                walk(getattr(value, name), f"{pointer}/{name}")
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                walk(item, f"{pointer}/{str(key).replace('~', '~0').replace('/', '~1')}")
+        elif isinstance(value, (list, tuple)) and value and not isinstance(value[0], (int, float)):
+            for index, item in enumerate(value):
+                walk(item, f"{pointer}/{index}")
+
+    walk(spec, "")
+    return found
