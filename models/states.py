@@ -17,9 +17,7 @@ class JobState(StrEnum):
     EXPIRED = "EXPIRED"
 
 
-TERMINAL = frozenset(
-    {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED}
-)
+TERMINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
 
 #: A worker holds a lease in these states and in no other.
 LEASED = frozenset({JobState.RUNNING, JobState.CANCELLING})

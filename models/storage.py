@@ -1,0 +1,108 @@
+"""Where bytes lie: a local folder by default, any fsspec URL by configuration.
+
+Names under which bytes are stored are made of ids alone; what a client calls its file is a label.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import fsspec
+from fsspec.core import url_to_fs
+
+CHUNK = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What was written."""
+
+    key: str
+    size: int
+    sha256: str
+
+
+class Storage:
+    """A prefix in a file system.
+
+    Args:
+        url: `file:///folder`, a plain path, `s3://bucket/prefix`, ... (the protocol's fsspec
+            package must be installed; credentials come from its own environment variables).
+    """
+
+    def __init__(self, url: str) -> None:
+        self._fs, self._root = url_to_fs(url)
+        self._local = "file" in _protocols(self._fs)
+
+    def put_file(self, key: str, source: Path) -> Stored:
+        """Store a local file under the key; the key appears only when the bytes are complete."""
+        digest, size = hashlib.sha256(), 0
+        target = self._path(key)
+        partial = f"{target}.part"
+        if self._local:
+            self._fs.makedirs(os.path.dirname(target), exist_ok=True)
+        with (
+            source.open("rb") as reader,
+            self._fs.open(partial if self._local else target, "wb") as writer,
+        ):
+            while chunk := reader.read(CHUNK):
+                digest.update(chunk)
+                size += len(chunk)
+                writer.write(chunk)
+        if self._local:
+            os.replace(partial, target)
+        return Stored(key, size, digest.hexdigest())
+
+    def open(self, key: str) -> BinaryIO:
+        """Open stored bytes. Raises FileNotFoundError."""
+        return cast(BinaryIO, self._fs.open(self._path(key), "rb"))
+
+    def delete(self, key: str) -> None:
+        """Delete a file or a whole folder; it is no error if nothing is there."""
+        path = self._path(key)
+        if self._fs.exists(path):
+            self._fs.rm(path, recursive=True)
+        if self._local:
+            self._prune(Path(path).parent)
+
+    def keys(self) -> list[str]:
+        """All stored keys, for `datassay-server doctor`."""
+        if not self._fs.exists(self._root):
+            return []
+        return sorted(p[len(self._root) :].lstrip("/") for p in self._fs.find(self._root))
+
+    def _prune(self, folder: Path) -> None:
+        while str(folder).startswith(f"{self._root}/") and folder.is_dir():
+            try:
+                folder.rmdir()
+            except OSError:
+                return
+            folder = folder.parent
+
+    def _path(self, key: str) -> str:
+        if key.startswith("/") or ".." in key.split("/"):
+            raise ValueError(f"{key!r} is no storage key")
+        return f"{self._root}/{key}"
+
+
+def _protocols(fs: fsspec.AbstractFileSystem) -> tuple[str, ...]:
+    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+
+
+def file_key(tenant_id: str, file_id: str) -> str:
+    """Where an upload lies."""
+    return f"files/{tenant_id}/{file_id}"
+
+
+def job_prefix(job_id: str) -> str:
+    """Where everything of a job lies."""
+    return f"jobs/{job_id}"
+
+
+def artifact_key(job_id: str, attempt: int, artifact_id: str) -> str:
+    """Where an artifact lies; the attempt is part of it, so a zombie overwrites nothing."""
+    return f"{job_prefix(job_id)}/{attempt}/{artifact_id}"

@@ -1,0 +1,246 @@
+"""The tables. `migrations/` creates them; a test checks that the two agree."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Enum,
+    Float,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSON, JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from models.states import JobState
+
+_TERMINAL = "state IN ('SUCCEEDED', 'FAILED', 'CANCELLED', 'EXPIRED')"
+_LEASED = "state IN ('RUNNING', 'CANCELLING')"
+
+
+class Base(DeclarativeBase):
+    """Naming conventions make every constraint addressable in migrations."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it from the class
+        str: Text,
+        datetime: DateTime(timezone=True),
+        # JSON, not JSONB: what was accepted comes back as it was, order and all.
+        dict[str, Any]: JSON(none_as_null=True),
+    }
+
+
+class Tenant(Base):
+    """Who owns jobs, files and keys."""
+
+    __tablename__ = "tenants"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # Turns go round: the tenant that was served longest ago is next.
+    last_claim_at: Mapped[datetime | None] = mapped_column(index=True)
+
+
+class ApiKey(Base):
+    """A key is stored as HMAC-SHA256 only."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), index=True)
+    name: Mapped[str]
+    hint: Mapped[str]
+    digest: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+
+
+class Job(Base):
+    """A job; only `models/transitions.py` writes `state`."""
+
+    __tablename__ = "jobs"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    type: Mapped[str]
+    type_version: Mapped[str]
+    resource: Mapped[str]
+    state: Mapped[JobState] = mapped_column(
+        Enum(JobState, native_enum=False, length=16, create_constraint=True, name="state")
+    )
+    spec: Mapped[dict[str, Any]]
+    # [{"pointer": "/spec/input", "id": "file_...", "sha256": "..."}]
+    inputs: Mapped[list[dict[str, str]]] = mapped_column(JSONB, server_default=text("'[]'"))
+    labels: Mapped[dict[str, str]] = mapped_column(JSONB, server_default=text("'{}'"))
+    priority: Mapped[int] = mapped_column(server_default="0")
+    timeout_seconds: Mapped[float] = mapped_column(Float)
+    retention_seconds: Mapped[float] = mapped_column(Float)
+    # `attempt` counts starts, `failures` those that count against `max_attempts`: a worker that
+    # hands a job back on its shutdown has not failed.
+    attempt: Mapped[int] = mapped_column(server_default="0")
+    failures: Mapped[int] = mapped_column(server_default="0")
+    max_attempts: Mapped[int]
+    version: Mapped[int] = mapped_column(server_default="1")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    not_before: Mapped[datetime] = mapped_column(server_default=func.now())
+    queue_deadline: Mapped[datetime | None]
+    rung_at: Mapped[datetime | None]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
+    lease_until: Mapped[datetime | None]
+    worker: Mapped[str | None]
+    progress: Mapped[dict[str, Any] | None]
+    result: Mapped[dict[str, Any] | None]
+    error: Mapped[dict[str, Any] | None]
+    provenance: Mapped[dict[str, Any] | None]
+    retry_of: Mapped[str | None]
+    created_by: Mapped[str | None]
+
+    __table_args__ = (
+        CheckConstraint(f"({_LEASED}) = (lease_until IS NOT NULL)", "lease_only_while_running"),
+        CheckConstraint(f"({_TERMINAL}) = (finished_at IS NOT NULL)", "finished_when_terminal"),
+        CheckConstraint("result IS NULL OR state = 'SUCCEEDED'", "result_of_success"),
+        CheckConstraint("error IS NULL OR state <> 'SUCCEEDED'", "no_error_of_success"),
+        Index("ix_jobs_list", "tenant_id", text("created_at DESC"), text("id DESC")),
+        Index("ix_jobs_labels", "labels", postgresql_using="gin"),
+        Index(
+            "ix_jobs_queue",
+            "tenant_id",
+            "resource",
+            text("priority DESC"),
+            "id",
+            postgresql_where=text("state = 'QUEUED'"),
+        ),
+        Index("ix_jobs_lease", "lease_until", postgresql_where=text(_LEASED)),
+        Index("ix_jobs_bell", "rung_at", postgresql_where=text("state = 'QUEUED'")),
+        Index(
+            "ix_jobs_queue_deadline",
+            "queue_deadline",
+            postgresql_where=text("state = 'QUEUED' AND queue_deadline IS NOT NULL"),
+        ),
+        Index("ix_jobs_expiry", "expires_at", postgresql_where=text("deleted_at IS NULL")),
+    )
+
+
+class JobEvent(Base):
+    """A job's history, append-only: one row for every version of the job."""
+
+    __tablename__ = "job_events"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    seq: Mapped[int] = mapped_column(primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    kind: Mapped[str]
+    data: Mapped[dict[str, Any]]
+    terminal: Mapped[bool] = mapped_column(server_default=text("false"))
+
+    __table_args__ = (
+        Index(
+            "uq_job_events_one_terminal", "job_id", unique=True, postgresql_where=text("terminal")
+        ),
+    )
+
+
+class JobAttempt(Base):
+    """One start of a job; never overwritten by the next."""
+
+    __tablename__ = "job_attempts"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    worker: Mapped[str]
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    ended_at: Mapped[datetime | None]
+    outcome: Mapped[str | None]
+    error: Mapped[dict[str, Any] | None]
+    # For operators only; never sent to a client.
+    trace: Mapped[str | None]
+
+
+class Checkpoint(Base):
+    """What a runner wants to find again in a later attempt."""
+
+    __tablename__ = "job_checkpoints"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    attempt: Mapped[int]
+    value: Mapped[dict[str, Any]]
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class File(Base):
+    """An uploaded input; `storage_key` is made of ids, never of the client's file name."""
+
+    __tablename__ = "files"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    name: Mapped[str]
+    media_type: Mapped[str]
+    size: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str]
+    storage_key: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    last_used_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (
+        Index("ix_files_list", "tenant_id", text("created_at DESC"), text("id DESC")),
+        Index("ix_files_last_used_at", "last_used_at"),
+    )
+
+
+class Artifact(Base):
+    """Bytes of one attempt; they become visible when that attempt wins."""
+
+    __tablename__ = "artifacts"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    attempt: Mapped[int]
+    name: Mapped[str]
+    media_type: Mapped[str]
+    size: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str]
+    storage_key: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (Index("ix_artifacts_job_id", "job_id", "attempt"),)
+
+
+class IdempotencyKey(Base):
+    """Which job a client's Idempotency-Key made, and for which request."""
+
+    __tablename__ = "idempotency_keys"
+
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    request_digest: Mapped[bytes] = mapped_column(LargeBinary)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)

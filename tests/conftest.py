@@ -1,0 +1,77 @@
+"""Real servers for every test that needs them, started here and nowhere else."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings as hypothesis_settings
+from sqlalchemy import Engine, text
+
+from models import schema
+from models.database import sync_engine
+from models.settings import Settings
+from models.tables import Base
+from server.embedded import Postgres, Valkey
+
+hypothesis_settings.register_profile("datassay", deadline=None, derandomize=True)
+hypothesis_settings.load_profile("datassay")
+
+SECRET = "a secret of the tests that is long enough"
+
+
+@pytest.fixture(scope="session")
+def server_folder() -> Iterator[Path]:
+    """A folder that another user may enter: as root, Postgres does not run as ourselves."""
+    folder = Path(tempfile.mkdtemp(prefix="datassay-test-"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres(server_folder: Path) -> Iterator[Postgres]:
+    server = Postgres.prepare(server_folder)
+    server.options = {"fsync": "off", "max_connections": "200"}
+    server.start()
+    schema.upgrade(Settings(database_url=server.url))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def valkey(server_folder: Path) -> Iterator[Valkey]:
+    server = Valkey.prepare(server_folder)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def session_engine(postgres: Postgres) -> Iterator[Engine]:
+    engine = sync_engine(Settings(database_url=postgres.url), "tests")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def engine(session_engine: Engine) -> Engine:
+    """A database with every table empty."""
+    tables = ", ".join(table.name for table in Base.metadata.sorted_tables)
+    with session_engine.begin() as connection:
+        connection.execute(text(f"TRUNCATE {tables}"))
+    return session_engine
+
+
+@pytest.fixture
+def settings(engine: Engine, postgres: Postgres, valkey: Valkey, tmp_path: Path) -> Settings:
+    """Settings of a service over the empty database."""
+    return Settings(
+        database_url=postgres.url,
+        broker_url=valkey.url,
+        storage_url=str(tmp_path / "storage"),
+        secret=SECRET,
+    )
