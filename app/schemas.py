@@ -191,7 +191,9 @@ class JobTypeDetail(JobTypeSummary):
 class Readiness(Wire):
     """Whether this process can serve; `degraded` still serves."""
 
-    status: Literal["ready", "degraded", "unavailable"]
+    status: Literal["ready", "degraded", "unavailable"] = Field(
+        description="`degraded`: jobs are accepted, but start only when a worker looks for itself."
+    )
     database: str
     schema_revision: str
     broker: str
@@ -207,7 +209,7 @@ class FieldError(Wire):
 class Problem(Wire):
     """RFC 9457 problem details."""
 
-    type: str = Field(examples=["https://datassay.dev/problems/invalid-spec"])
+    type: str = Field(examples=["/problems/invalid-spec"])
     title: str
     status: int
     detail: str
@@ -217,3 +219,13 @@ class Problem(Wire):
     retryable: bool = False
     errors: list[FieldError] = Field(default_factory=list)
     job_error: JobFailure | None = None
+
+
+class ProblemType(Wire):
+    """What a problem type means."""
+
+    code: str
+    title: str
+    status: int
+    retryable: bool
+    description: str

@@ -66,6 +66,15 @@ class Doorbell:
             return False
         return True
 
+    def answers(self) -> bool:
+        """Whether the broker can be reached."""
+        try:
+            with self._celery.connection_for_write() as connection:
+                connection.ensure_connection(max_retries=1, timeout=1.0)
+        except (OperationalError, OSError):
+            return False
+        return True
+
     def close(self) -> None:
         """Close the pooled connections."""
         self._celery.close()

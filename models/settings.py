@@ -50,9 +50,10 @@ class Settings(BaseSettings):
     sweep_interval: timedelta = timedelta(seconds=1)
     ring_again_after: timedelta = timedelta(seconds=30)
 
-    max_body_bytes: int = 1 * MIB
+    # A thousand inline items with ten answers each have about 2 MiB.
+    max_body_bytes: int = 8 * MIB
     max_file_bytes: int = 5 * GIB
-    inline_result_bytes: int = 256 * KIB
+    max_result_bytes: int = 4 * MIB
     max_wait: timedelta = timedelta(seconds=55)
     idempotency_retention: timedelta = timedelta(hours=24)
     file_retention: timedelta = timedelta(days=30)

@@ -27,7 +27,7 @@ class Stored:
 
 
 class Storage:
-    """A prefix in a file system.
+    """A prefix in a file system; `local` says whether it is a folder of this machine.
 
     Args:
         url: `file:///folder`, a plain path, `s3://bucket/prefix`, ... (the protocol's fsspec
@@ -36,24 +36,21 @@ class Storage:
 
     def __init__(self, url: str) -> None:
         self._fs, self._root = url_to_fs(url)
-        self._local = "file" in _protocols(self._fs)
+        self.local = "file" in _protocols(self._fs)
 
-    def put_file(self, key: str, source: Path) -> Stored:
-        """Store a local file under the key; the key appears only when the bytes are complete."""
+    def put(self, key: str, source: BinaryIO) -> Stored:
+        """Store a stream under the key; the key appears only when the bytes are complete."""
         digest, size = hashlib.sha256(), 0
         target = self._path(key)
         partial = f"{target}.part"
-        if self._local:
+        if self.local:
             self._fs.makedirs(os.path.dirname(target), exist_ok=True)
-        with (
-            source.open("rb") as reader,
-            self._fs.open(partial if self._local else target, "wb") as writer,
-        ):
-            while chunk := reader.read(CHUNK):
+        with self._fs.open(partial if self.local else target, "wb") as writer:
+            while chunk := source.read(CHUNK):
                 digest.update(chunk)
                 size += len(chunk)
                 writer.write(chunk)
-        if self._local:
+        if self.local:
             os.replace(partial, target)
         return Stored(key, size, digest.hexdigest())
 
@@ -61,12 +58,16 @@ class Storage:
         """Open stored bytes. Raises FileNotFoundError."""
         return cast(BinaryIO, self._fs.open(self._path(key), "rb"))
 
+    def local_path(self, key: str) -> Path | None:
+        """The file itself, where storage is a folder of this machine."""
+        return Path(self._path(key)) if self.local else None
+
     def delete(self, key: str) -> None:
         """Delete a file or a whole folder; it is no error if nothing is there."""
         path = self._path(key)
         if self._fs.exists(path):
             self._fs.rm(path, recursive=True)
-        if self._local:
+        if self.local:
             self._prune(Path(path).parent)
 
     def keys(self) -> list[str]:

@@ -1,0 +1,1 @@
+"""The routes: parse, authorise, call a service, show its answer."""

@@ -1,0 +1,121 @@
+"""Inputs that clients upload and artifacts that jobs produce."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from typing import Annotated, Any, BinaryIO
+from urllib.parse import quote
+
+from fastapi import APIRouter, File, UploadFile
+from fastapi.responses import FileResponse, StreamingResponse
+
+from app.api import views
+from app.api.dependencies import (
+    ArtifactId,
+    Cursor,
+    FileId,
+    FilesRead,
+    FilesWrite,
+    JobId,
+    JobsRead,
+    Limit,
+    ServicesDep,
+)
+from app.problems import (
+    Conflict,
+    Forbidden,
+    InvalidRequest,
+    InvalidSpec,
+    NotFound,
+    PayloadTooLarge,
+    Unauthenticated,
+    responses,
+)
+from app.schemas import Artifact, Page
+from app.schemas import File as FileBody
+from models.settings import Settings
+from models.storage import CHUNK
+
+_ALWAYS = (Unauthenticated, Forbidden)
+_MULTIPART_OVERHEAD = 64 * 1024
+
+
+def create_router(settings: Settings) -> APIRouter:
+    """The routes of files and artifacts."""
+    router = APIRouter(prefix="/v1")
+    add = router.add_api_route
+    one = responses(*_ALWAYS, NotFound)
+    upload = responses(InvalidRequest, *_ALWAYS, PayloadTooLarge, InvalidSpec)
+    add("/files", upload_file, methods=["POST"], status_code=201, tags=["files"],
+        responses=upload, max_body_size=settings.max_file_bytes + _MULTIPART_OVERHEAD)  # fmt: skip
+    paged = responses(InvalidRequest, *_ALWAYS)
+    add("/files", list_files, methods=["GET"], tags=["files"], responses=paged)
+    add("/files/{file_id}", get_file, methods=["GET"], tags=["files"], responses=one)
+    add("/files/{file_id}", delete_file, methods=["DELETE"], status_code=204, tags=["files"],
+        responses=responses(*_ALWAYS, NotFound, Conflict))  # fmt: skip
+    add("/jobs/{job_id}/artifacts", list_job_artifacts, methods=["GET"], tags=["artifacts"],
+        responses=one)  # fmt: skip
+    binary = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+    add("/artifacts/{artifact_id}/content", get_artifact_content, methods=["GET"],
+        tags=["artifacts"], response_class=FileResponse,
+        responses={**one, 200: {"content": binary}})  # fmt: skip
+    return router
+
+
+async def upload_file(
+    caller: FilesWrite,
+    found: ServicesDep,
+    file: Annotated[UploadFile, File(description="The input, as a multipart part.")],
+) -> FileBody:
+    """Upload an input; refer to it by its `file_...` id."""
+    name = (file.filename or "unnamed").replace("\x00", "")[-255:]
+    media_type = (file.content_type or "application/octet-stream").replace("\x00", "")[:127]
+    row = await found.files.upload(caller, name, media_type, file.file)
+    return FileBody.model_validate(row)
+
+
+async def list_files(
+    caller: FilesRead, found: ServicesDep, limit: Limit = 50, cursor: Cursor = None
+) -> Page[FileBody]:
+    """Your inputs, newest first."""
+    rows, following = await found.files.list(caller, limit, cursor)
+    return Page(items=[FileBody.model_validate(row) for row in rows], next_cursor=following)
+
+
+async def get_file(file_id: FileId, caller: FilesRead, found: ServicesDep) -> FileBody:
+    """One input: name, size, digest."""
+    return FileBody.model_validate(await found.files.get(caller, file_id))
+
+
+async def delete_file(file_id: FileId, caller: FilesWrite, found: ServicesDep) -> None:
+    """Delete an input that no unfinished job needs."""
+    await found.files.delete(caller, file_id)
+
+
+async def list_job_artifacts(job_id: JobId, caller: JobsRead, found: ServicesDep) -> Page[Artifact]:
+    """What a succeeded job left beside its result."""
+    rows = await found.files.artifacts(caller, job_id)
+    return Page(items=[views.artifact(row) for row in rows])
+
+
+async def get_artifact_content(
+    artifact_id: ArtifactId, caller: JobsRead, found: ServicesDep
+) -> Any:
+    """The bytes of an artifact; ranges are served where storage is local."""
+    row = await found.files.artifact(caller, artifact_id)
+    storage = found.files.storage
+    digest = base64.b64encode(bytes.fromhex(row.sha256)).decode()
+    headers = {"Repr-Digest": f"sha-256=:{digest}:", "X-Content-Type-Options": "nosniff"}
+    if (path := storage.local_path(row.storage_key)) is not None:
+        return FileResponse(path, media_type=row.media_type, filename=row.name, headers=headers)
+    headers["Content-Disposition"] = f"attachment; filename*=utf-8''{quote(row.name)}"
+    headers["Content-Length"] = str(row.size)
+    stream = _chunks(storage.open(row.storage_key))
+    return StreamingResponse(stream, media_type=row.media_type, headers=headers)
+
+
+def _chunks(reader: BinaryIO) -> Iterator[bytes]:
+    with reader:
+        while chunk := reader.read(CHUNK):
+            yield chunk

@@ -1,0 +1,250 @@
+"""Jobs: one operation per registered type to create them, and the rest for all types."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from pydantic import AwareDatetime
+
+from app.api import views
+from app.api.dependencies import (
+    Cursor,
+    IdempotencyKey,
+    JobId,
+    JobsDelete,
+    JobsRead,
+    JobsWrite,
+    Limit,
+    ServicesDep,
+    Wait,
+)
+from app.problems import (
+    Conflict,
+    Forbidden,
+    IdempotencyMismatch,
+    InvalidRequest,
+    InvalidSpec,
+    JobFailed,
+    JobNotFinished,
+    JobTerminal,
+    NotFound,
+    PayloadTooLarge,
+    Unauthenticated,
+    responses,
+)
+from app.schemas import Attempt, Event, Job, JobCreate, JobSummary, Page
+from app.services.jobs import JobFilter
+from methods.jobtype import JobType
+from models.states import TERMINAL, JobState
+
+_ALWAYS = (Unauthenticated, Forbidden)
+_KEEP_ALIVE_SECONDS = 15.0
+
+
+def create_router(registry: Mapping[str, JobType]) -> APIRouter:
+    """The routes of all jobs."""
+    router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+    for job_type in registry.values():
+        _add_create(router, job_type)
+    _add_common(router)
+    return router
+
+
+def _add_create(router: APIRouter, job_type: JobType) -> None:
+    async def create(
+        request: Any,
+        response: Response,
+        caller: JobsWrite,
+        found: ServicesDep,
+        key: IdempotencyKey,
+        wait: Wait,
+    ) -> Job:
+        job = await found.jobs.submit(caller, job_type, request, key)
+        if wait is not None and job.state not in TERMINAL:
+            await found.jobs.wait(caller, job.id, wait)
+            job = await found.jobs.get(caller, job.id)
+            response.headers["Preference-Applied"] = f"wait={wait:g}"
+        response.status_code = 200 if wait is not None and job.state in TERMINAL else 202
+        response.headers["Location"] = f"/v1/jobs/{job.id}"
+        views.describe(response, job)
+        return views.full(job)
+
+    body = JobCreate[job_type.spec]  # type: ignore[name-defined]
+    create.__annotations__["request"] = body
+    paper = f"\n\nPaper: {job_type.paper}." if job_type.paper else ""
+    example = {"spec": job_type.example} if job_type.example else None
+    if example is not None:
+        body.model_config["json_schema_extra"] = {"examples": [example]}
+        body.model_rebuild(force=True)
+    router.add_api_route(
+        f"/{job_type.name}",
+        create,
+        methods=["POST"],
+        status_code=202,
+        name=f"create_{job_type.name.replace('-', '_')}_job",
+        summary=job_type.title,
+        description=f"{job_type.summary}{paper}",
+        response_model=Job,
+        responses={
+            200: {"model": Job, "description": "`Prefer: wait` was given and the job has ended."},
+            **responses(
+                InvalidRequest, *_ALWAYS, PayloadTooLarge, InvalidSpec, IdempotencyMismatch
+            ),
+        },
+    )
+
+
+def _add_common(router: APIRouter) -> None:
+    one = responses(*_ALWAYS, NotFound)
+    add = router.add_api_route
+    add("", list_jobs, methods=["GET"], responses=responses(InvalidRequest, *_ALWAYS))
+    not_modified = {304: {"description": "The job is still as the ETag says."}}
+    add("/{job_id}", get_job, methods=["GET"], responses={**one, **not_modified})
+    result = responses(*_ALWAYS, NotFound, JobNotFinished, JobFailed)
+    add("/{job_id}/result", get_job_result, methods=["GET"], responses=result)
+    add("/{job_id}/events", list_job_events, methods=["GET"], response_model=Page[Event],
+        responses={**one, **responses(InvalidRequest, *_ALWAYS, NotFound),
+                   200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}})  # fmt: skip
+    add("/{job_id}/attempts", list_job_attempts, methods=["GET"], responses=one)
+    ended = responses(*_ALWAYS, NotFound, JobTerminal)
+    accepted = {202: {"model": Job, "description": "The runner is being stopped."}}
+    add("/{job_id}/cancel", cancel_job, methods=["POST"], responses={**ended, **accepted})
+    again = responses(*_ALWAYS, NotFound, JobNotFinished, Conflict, InvalidSpec)
+    add("/{job_id}/retry", retry_job, methods=["POST"], status_code=202, responses=again)
+    add("/{job_id}", delete_job, methods=["DELETE"], status_code=204,
+        responses=responses(*_ALWAYS, NotFound, Conflict))  # fmt: skip
+
+
+async def list_jobs(
+    caller: JobsRead,
+    found: ServicesDep,
+    type: Annotated[list[str] | None, Query(description="Repeatable.")] = None,  # noqa: A002
+    state: Annotated[list[JobState] | None, Query(description="Repeatable.")] = None,
+    label: Annotated[list[str] | None, Query(description="`key:value`; repeatable: all.")] = None,
+    created_after: AwareDatetime | None = None,
+    created_before: AwareDatetime | None = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[JobSummary]:
+    """Your jobs, newest first."""
+    narrowed = JobFilter(
+        types=_clean(type or []),
+        states=tuple(state or []),
+        labels=_labels(label or []),
+        created_after=created_after,
+        created_before=created_before,
+    )
+    rows, following = await found.jobs.list(caller, narrowed, limit, cursor)
+    return Page(items=[views.summary(row) for row in rows], next_cursor=following)
+
+
+async def get_job(
+    job_id: JobId,
+    response: Response,
+    caller: JobsRead,
+    found: ServicesDep,
+    wait: Wait,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Any:
+    """One job. With `If-None-Match`, 304 while nothing has changed.
+
+    With `Prefer: wait=N` the answer waits for a change (or, without `If-None-Match`, for the end).
+    """
+    seen = views.parse_etag(if_none_match)
+    if wait is not None or seen is not None:
+        version = await found.jobs.wait(caller, job_id, wait or 0.0, seen)
+        if version == seen:
+            return Response(status_code=304, headers={"ETag": views.etag(version)})
+    job = await found.jobs.get(caller, job_id)
+    views.describe(response, job)
+    if wait is not None:
+        response.headers["Preference-Applied"] = f"wait={wait:g}"
+    return views.full(job)
+
+
+async def get_job_result(job_id: JobId, caller: JobsRead, found: ServicesDep) -> dict[str, Any]:
+    """The bare result of a succeeded job, by the result schema of its type."""
+    return await found.jobs.result(caller, job_id)
+
+
+async def list_job_events(
+    job_id: JobId,
+    request: Request,
+    caller: JobsRead,
+    found: ServicesDep,
+    after: Annotated[int, Query(ge=0, le=2**31 - 1, description="Events after this `seq`.")] = 0,
+    limit: Limit = 200,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> Any:
+    """The job's history; with `Accept: text/event-stream`, as it grows, until the job has ended."""
+    if "text/event-stream" not in request.headers.get("accept", ""):
+        page = await found.jobs.events(caller, job_id, after, limit)
+        return Page(items=[views.event(row) for row in page])
+    if last_event_id is not None:
+        if not last_event_id.isdecimal() or len(last_event_id) > 9:
+            raise InvalidRequest("Last-Event-ID must be the id of an event of this stream.")
+        after = int(last_event_id)
+    await found.jobs.events(caller, job_id, after, 1)  # 404 before the stream begins
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    stream = _stream(found.jobs.follow(caller, job_id, after, _KEEP_ALIVE_SECONDS))
+    return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
+
+
+async def _stream(rows: AsyncIterator[Any]) -> AsyncIterator[bytes]:
+    async for row in rows:
+        if row is None:
+            yield KEEPALIVE_COMMENT
+        else:
+            data = views.event(row).model_dump_json()
+            yield format_sse_event(data_str=data, event=row.kind, id=str(row.seq))
+
+
+async def list_job_attempts(job_id: JobId, caller: JobsRead, found: ServicesDep) -> Page[Attempt]:
+    """Every start of the job."""
+    rows = await found.jobs.attempts(caller, job_id)
+    return Page(items=[Attempt.model_validate(row) for row in rows])
+
+
+async def cancel_job(
+    job_id: JobId, response: Response, caller: JobsWrite, found: ServicesDep
+) -> Job:
+    """Cancel: at once while queued (200), else the runner is asked to stop (202)."""
+    job = await found.jobs.cancel(caller, job_id)
+    response.status_code = 200 if job.state == JobState.CANCELLED else 202
+    views.describe(response, job)
+    return views.full(job)
+
+
+async def retry_job(
+    job_id: JobId, response: Response, caller: JobsWrite, found: ServicesDep
+) -> Job:
+    """Submit an ended job again, as a new job with `retry_of` set."""
+    job = await found.jobs.retry(caller, job_id)
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    views.describe(response, job)
+    return views.full(job)
+
+
+async def delete_job(job_id: JobId, caller: JobsDelete, found: ServicesDep) -> None:
+    """Purge an ended job with everything that it left."""
+    await found.jobs.delete(caller, job_id)
+
+
+def _labels(pairs: list[str]) -> dict[str, str]:
+    labels = {}
+    for pair in _clean(pairs):
+        key, colon, value = pair.partition(":")
+        if not colon or not key:
+            raise InvalidRequest(f"label={pair[:80]!r} is not of the form key:value.")
+        labels[key] = value
+    return labels
+
+
+def _clean(texts: list[str]) -> tuple[str, ...]:
+    if any("\x00" in text for text in texts):
+        raise InvalidRequest("A filter contains a NUL character.")
+    return tuple(texts)

@@ -1,0 +1,68 @@
+"""Rows of the database as the API shows them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import Response
+
+from app.schemas import Artifact, Event, Job, JobSummary, Links
+from models.states import TERMINAL
+
+#: How long a client may leave a job alone that has not ended, in seconds.
+_POLL_HINT = "1"
+
+
+def summary(row: Any) -> JobSummary:
+    """A job as lists show it."""
+    return JobSummary.model_validate({**row._mapping, "links": _links(row.id)})
+
+
+def full(row: Any) -> Job:
+    """A job in full."""
+    return Job.model_validate({**row._mapping, "links": _links(row.id)})
+
+
+def event(row: Any) -> Event:
+    """One line of a job's history."""
+    return Event.model_validate(row)
+
+
+def artifact(row: Any) -> Artifact:
+    """An artifact with the path of its bytes."""
+    fields = {name: getattr(row, name) for name in Artifact.model_fields if name != "content"}
+    return Artifact(**fields, content=f"/v1/artifacts/{row.id}/content")
+
+
+def etag(version: int) -> str:
+    """The entity tag of a job at this version."""
+    return f'"v{version}"'
+
+
+def parse_etag(header: str | None) -> int | None:
+    """The version that a client has, from If-None-Match; None when it has none of ours."""
+    for candidate in (header or "").split(","):
+        tag = candidate.strip().removeprefix("W/")
+        if tag.startswith('"v') and tag.endswith('"') and tag[2:-1].isdecimal():
+            return int(tag[2:-1])
+    return None
+
+
+def describe(response: Response, row: Any) -> None:
+    """Set the headers that go with a job."""
+    response.headers["ETag"] = etag(row.version)
+    if row.state not in TERMINAL:
+        response.headers["Retry-After"] = _POLL_HINT
+
+
+def _links(job_id: str) -> Links:
+    path = f"/v1/jobs/{job_id}"
+    return Links(
+        self=path,
+        result=f"{path}/result",
+        events=f"{path}/events",
+        attempts=f"{path}/attempts",
+        artifacts=f"{path}/artifacts",
+        cancel=f"{path}/cancel",
+        retry=f"{path}/retry",
+    )

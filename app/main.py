@@ -1,0 +1,106 @@
+"""`create_app()`: the gateway as an ASGI application."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from app import problems
+from app.api import files, jobs, meta
+from app.api.dependencies import Services
+from app.middleware import RequestId
+from app.schemas import Problem
+from app.services.auth import Authenticator
+from app.services.bell import Bell
+from app.services.changes import JobChanges
+from app.services.files import FileService
+from app.services.jobs import JobService
+from methods.registry import load_registry
+from models.database import async_engine, async_sessions
+from models.doorbell import Doorbell, create_celery
+from models.logs import configure_logging
+from models.settings import Settings
+from models.storage import Storage
+
+_DESCRIPTION = """Assays what goes into a model and what comes out of it: scores answers for
+hallucination, selects the part of a data set worth training on, ranks distilled data sets.
+
+Submit a job, follow it, fetch its result. Errors are problem details (RFC 9457)."""
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """A gateway; settings come from the environment when none are given.
+
+    Raises:
+        ValueError: a setting is missing or wrong.
+    """
+    settings = settings or Settings()
+    configure_logging(settings)
+    registry = load_registry(settings.extra_methods)
+    secret = settings.require_secret()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        engine = async_engine(settings, "datassay-gateway")
+        sessions, storage = async_sessions(engine), Storage(settings.storage_url)
+        doorbell = Doorbell(create_celery(settings))
+        bell = Bell(doorbell, sessions)
+        changes = JobChanges(settings.database_url.get_secret_value())
+        app.state.sessions, app.state.doorbell = sessions, doorbell
+        app.state.services = Services(
+            settings=settings,
+            jobs=JobService(sessions, registry, bell, changes, storage),
+            files=FileService(sessions, storage),
+            auth=Authenticator(sessions, secret),
+        )
+        bell.start()
+        changes.start()
+        yield
+        await changes.stop()
+        await bell.stop()
+        await engine.dispose()
+
+    app = FastAPI(
+        title="Datassay",
+        version=version("datassay-server"),
+        description=_DESCRIPTION,
+        openapi_url="/v1/openapi.json",
+        lifespan=lifespan,
+        max_body_size=settings.max_body_bytes,
+        generate_unique_id_function=_operation_id,
+        redoc_url=None,
+    )
+    app.include_router(jobs.create_router(registry))
+    app.include_router(files.create_router(settings))
+    app.include_router(meta.create_router(registry))
+    app.add_middleware(RequestId)
+    problems.install(app)
+    _declare_problem(app)
+    return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name
+
+
+def _declare_problem(app: FastAPI) -> None:
+    """Problems are declared by reference; put what they refer to into the document."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, object]:
+        document = generate()
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        if "Problem" not in schemas:
+            problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas.update(problem.pop("$defs", {}))
+            schemas["Problem"] = problem
+            # Every validation error is a problem here; FastAPI's own shapes never occur.
+            for name in ("HTTPValidationError", "ValidationError"):
+                schemas.pop(name, None)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,234 @@
+"""RFC 9457 problems: what can go wrong before a job is accepted, and how it is told."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.encoders import jsonable_encoder
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+
+from app.schemas import FieldError
+from app.schemas import Problem as ProblemBody
+
+_log = structlog.get_logger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(Exception):  # noqa: N818 - named after the standard
+    """Base of all; a subclass is a problem type, an instance an occurrence of it."""
+
+    code: ClassVar[str]
+    status: ClassVar[int]
+    title: ClassVar[str]
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        errors: list[FieldError] | None = None,
+        headers: dict[str, str] | None = None,
+        job_error: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.errors = errors or []
+        self.headers = headers or {}
+        self.job_error = job_error
+
+
+class InvalidRequest(Problem):
+    """The request is malformed: a header, a query parameter, the syntax of the body."""
+
+    code, status, title = "invalid-request", 400, "The request is malformed"
+
+
+class Unauthenticated(Problem):
+    """No API key, or one that does not exist, expired or was revoked."""
+
+    code, status, title = "unauthenticated", 401, "A valid API key is needed"
+
+
+class Forbidden(Problem):
+    """The API key lacks the scope."""
+
+    code, status, title = "forbidden", 403, "The API key lacks a scope"
+
+
+class NotFound(Problem):
+    """There is no such thing, or it belongs to somebody else."""
+
+    code, status, title = "not-found", 404, "Not found"
+
+
+class MethodNotAllowed(Problem):
+    """The path exists, the method does not."""
+
+    code, status, title = "method-not-allowed", 405, "Method not allowed"
+
+
+class Conflict(Problem):
+    """The state of the object does not allow it."""
+
+    code, status, title = "conflict", 409, "The state of the object does not allow this"
+
+
+class JobTerminal(Problem):
+    """The job has ended; what ended stays as it is."""
+
+    code, status, title = "job-terminal", 409, "The job has ended"
+
+
+class JobNotFinished(Problem):
+    """The job has not ended yet."""
+
+    code, status, title, retryable = "job-not-finished", 409, "The job has not ended yet", True
+
+
+class JobFailed(Problem):
+    """The job ended without a result; `job_error` says why."""
+
+    code, status, title = "job-failed", 409, "The job ended without a result"
+
+
+class PayloadTooLarge(Problem):
+    """The body is larger than this operation accepts."""
+
+    code, status, title = "payload-too-large", 413, "The body is too large"
+
+
+class UnsupportedMediaType(Problem):
+    """The body is of a kind that this operation does not read."""
+
+    code, status, title = "unsupported-media-type", 415, "Unsupported media type"
+
+
+class InvalidSpec(Problem):
+    """The body is well-formed but not valid; `errors` points at every fault."""
+
+    code, status, title = "invalid-spec", 422, "The request is not valid"
+
+
+class IdempotencyMismatch(Problem):
+    """The Idempotency-Key was used before, for another request."""
+
+    code, status = "idempotency-mismatch", 422
+    title = "The Idempotency-Key belongs to another request"
+
+
+class InternalError(Problem):
+    """Our fault."""
+
+    code, status, title = "internal", 500, "Internal error"
+
+
+class BackendUnavailable(Problem):
+    """The database is away; trying again is safe."""
+
+    code, status, retryable = "backend-unavailable", 503, True
+    title = "The service is temporarily unavailable"
+
+
+def problem_types() -> dict[str, type[Problem]]:
+    """Every problem type by its code."""
+    return {kind.code: kind for kind in Problem.__subclasses__()}
+
+
+def responses(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI declaration of problems that an operation may answer with."""
+    declared: dict[int | str, dict[str, Any]] = {}
+    for kind in (*kinds, BackendUnavailable):
+        text = f"`{kind.code}`: {(kind.__doc__ or '').strip()}"
+        if kind.status in declared:
+            declared[kind.status]["description"] += f"\n\n{text}"
+            continue
+        reference = {"$ref": "#/components/schemas/Problem"}
+        declared[kind.status] = {
+            "description": text,
+            "content": {MEDIA_TYPE: {"schema": reference}},
+        }
+    return declared
+
+
+def render(problem: Problem, request: Request) -> JSONResponse:
+    """The response that tells of a problem."""
+    body = ProblemBody(
+        type=f"/problems/{problem.code}",
+        title=problem.title,
+        status=problem.status,
+        detail=problem.detail,
+        code=problem.code,
+        instance=request.url.path,
+        request_id=request.scope.get("state", {}).get("request_id"),
+        retryable=problem.retryable,
+        errors=problem.errors,
+        job_error=problem.job_error,  # type: ignore[arg-type] - validated by pydantic
+    )
+    content = jsonable_encoder(body, exclude_none=True)
+    return JSONResponse(content, problem.status, problem.headers, media_type=MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Every failure of the app becomes a problem."""
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    for outage in (OperationalError, InterfaceError, PoolTimeout):
+        app.add_exception_handler(outage, _outage)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+async def _problem(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Problem)
+    return render(error, request)
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    found = error.errors()
+    if any(item["type"] == "json_invalid" for item in found):
+        return render(InvalidRequest(f"The body is no JSON: {_first_reason(found)}"), request)
+    errors = [FieldError(pointer=_pointer(e["loc"]), message=e["msg"]) for e in found[:100]]
+    in_body = all(item["loc"] and item["loc"][0] == "body" for item in found)
+    kind: type[Problem] = InvalidSpec if in_body else InvalidRequest
+    more = f" ({len(found)} faults)" if len(found) > 1 else ""
+    return render(kind(f"{errors[0].pointer}: {errors[0].message}{more}", errors=errors), request)
+
+
+def _first_reason(found: Any) -> str:
+    return str(found[0].get("ctx", {}).get("error", found[0]["msg"]))
+
+
+def _pointer(location: tuple[int | str, ...]) -> str:
+    parts = location[1:] if location and location[0] == "body" else location
+    return "".join(f"/{str(p).replace('~', '~0').replace('/', '~1')}" for p in parts)
+
+
+_BY_STATUS = {kind.status: kind for kind in (
+    InvalidRequest, Unauthenticated, Forbidden, NotFound, MethodNotAllowed, PayloadTooLarge,
+    UnsupportedMediaType,
+)}  # fmt: skip
+
+
+async def _http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    kind = _BY_STATUS.get(error.status_code, InvalidRequest)
+    return render(kind(str(error.detail), headers=dict(error.headers or {})), request)
+
+
+async def _outage(request: Request, error: Exception) -> JSONResponse:
+    _log.warning("database away", error=str(error).split("\n")[0])
+    detail = "The database does not answer. Try again, with the same Idempotency-Key."
+    return render(BackendUnavailable(detail, headers={"Retry-After": "5"}), request)
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    _log.exception("unexpected error", path=request.url.path, exc_info=error)
+    return render(InternalError("Something went wrong on our side; it has been logged."), request)

@@ -1,0 +1,93 @@
+"""Wakes whoever waits for a job: one LISTEN connection for all waiters of the process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
+
+import psycopg
+import structlog
+
+_log = structlog.get_logger(__name__)
+
+#: How often waiters look for themselves: rarely while notifications flow, often while they do not.
+_FLOOR_LISTENING, _FLOOR_DEAF = 15.0, 1.0
+
+
+class JobChanges:
+    """Notifications of changed jobs.
+
+    Args:
+        conninfo: libpq connection string.
+    """
+
+    def __init__(self, conninfo: str) -> None:
+        self._conninfo = conninfo
+        self._waiters: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._task: asyncio.Task[None] | None = None
+        self._listening = False
+
+    def start(self) -> None:
+        """Begin listening; a lost connection is taken up again."""
+        self._task = asyncio.create_task(self._run(), name="job-changes")
+
+    async def stop(self) -> None:
+        """Stop listening and wake everybody."""
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._wake_all()
+
+    @contextlib.contextmanager
+    def subscribe(self, job_id: str) -> Iterator[asyncio.Event]:
+        """An event that is set whenever the job may have changed."""
+        event = asyncio.Event()
+        self._waiters[job_id].add(event)
+        try:
+            yield event
+        finally:
+            self._waiters[job_id].discard(event)
+            if not self._waiters[job_id]:
+                del self._waiters[job_id]
+
+    async def ticks(self, job_id: str, timeout: float) -> AsyncIterator[None]:
+        """Yield at once and then whenever the job may have changed, until the time is over."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + timeout
+        with self.subscribe(job_id) as event:
+            while True:
+                event.clear()
+                yield
+                left = end - loop.time()
+                if left <= 0:
+                    return
+                floor = _FLOOR_LISTENING if self._listening else _FLOOR_DEAF
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(event.wait(), min(left, floor))
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._listen()
+            except psycopg.Error as error:
+                _log.warning("listening failed", error=str(error).split("\n")[0])
+            self._listening = False
+            self._wake_all()
+            await asyncio.sleep(1.0)
+
+    async def _listen(self) -> None:
+        connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
+        async with connection:
+            await connection.execute("LISTEN job_changed")
+            self._listening = True
+            self._wake_all()  # whatever happened before the LISTEN went unheard
+            async for notice in connection.notifies():
+                for event in self._waiters.get(notice.payload, ()):
+                    event.set()
+
+    def _wake_all(self) -> None:
+        for events in self._waiters.values():
+            for event in events:
+                event.set()

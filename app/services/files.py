@@ -1,0 +1,99 @@
+"""Uploaded inputs and produced artifacts."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, BinaryIO
+
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from app.problems import Conflict, NotFound
+from app.services import paging
+from app.services.auth import Caller
+from models import repositories
+from models.ids import new_id
+from models.storage import Storage, file_key
+
+
+class FileService:
+    """Bytes in storage, rows in the database: bytes are written first and deleted first."""
+
+    def __init__(self, sessions: async_sessionmaker[AsyncSession], storage: Storage) -> None:
+        self._sessions, self.storage = sessions, storage
+
+    async def upload(self, caller: Caller, name: str, media_type: str, source: BinaryIO) -> Any:
+        """Store a stream as an input."""
+        file_id = new_id("file")
+        key = file_key(caller.tenant_id, file_id)
+        stored = await asyncio.to_thread(self.storage.put, key, source)
+        row = {
+            "id": file_id,
+            "tenant_id": caller.tenant_id,
+            "name": name,
+            "media_type": media_type,
+            "size": stored.size,
+            "sha256": stored.sha256,
+            "storage_key": key,
+        }
+        try:
+            async with self._sessions.begin() as session:
+                return (await session.execute(repositories.add_file(row))).scalar_one()
+        except BaseException:
+            await asyncio.to_thread(self.storage.delete, key)
+            raise
+
+    async def get(self, caller: Caller, file_id: str) -> Any:
+        """One input. Raises `NotFound`."""
+        async with self._sessions.begin() as session:
+            statement = repositories.file(caller.tenant_id, file_id)
+            row = (await session.execute(statement)).scalar_one_or_none()
+        if row is None:
+            raise _missing(file_id)
+        return row
+
+    async def list(
+        self, caller: Caller, limit: int, cursor: str | None
+    ) -> tuple[list[Any], str | None]:
+        """A page of inputs, newest first, and the cursor of the next."""
+        size = paging.page_size(limit)
+        statement = repositories.files(caller.tenant_id, size + 1, paging.decode(cursor))
+        async with self._sessions.begin() as session:
+            rows = (await session.execute(statement)).scalars().all()
+        page, following = paging.split(rows, size)
+        return list(page), following
+
+    async def delete(self, caller: Caller, file_id: str) -> None:
+        """Delete an input. Raises `Conflict` while an unfinished job needs it, `NotFound`."""
+        async with self._sessions.begin() as session:
+            # The lock keeps out jobs that are just being submitted with this file.
+            statement = repositories.lock_file(caller.tenant_id, file_id)
+            key = (await session.execute(statement)).scalar_one_or_none()
+            if key is None:
+                raise _missing(file_id)
+            in_use = repositories.file_in_use(caller.tenant_id, file_id)
+            if (job := (await session.execute(in_use)).scalar_one_or_none()) is not None:
+                raise Conflict(f"{job} has not ended and needs {file_id}.")
+            await asyncio.to_thread(self.storage.delete, key)
+            await session.execute(repositories.delete_file(caller.tenant_id, file_id))
+
+    async def artifacts(self, caller: Caller, job_id: str) -> list[Any]:
+        """The artifacts of a succeeded job. Raises `NotFound`."""
+        async with self._sessions.begin() as session:
+            version = repositories.job_version(caller.tenant_id, job_id)
+            if (await session.execute(version)).first() is None:
+                raise NotFound(f"There is no job {job_id[:64]}.")
+            statement = repositories.artifacts(caller.tenant_id, job_id)
+            return list((await session.execute(statement)).scalars().all())
+
+    async def artifact(self, caller: Caller, artifact_id: str) -> Any:
+        """One artifact. Raises `NotFound`."""
+        async with self._sessions.begin() as session:
+            statement = repositories.artifact(caller.tenant_id, artifact_id)
+            row = (await session.execute(statement)).scalar_one_or_none()
+        if row is None:
+            raise NotFound(f"There is no artifact {artifact_id[:64]}.")
+        return row
+
+
+def _missing(file_id: str) -> NotFound:
+    return NotFound(f"There is no file {file_id[:64]}.")

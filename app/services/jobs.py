@@ -1,0 +1,306 @@
+"""Accepting, watching and ending jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from app.problems import (
+    Conflict,
+    IdempotencyMismatch,
+    InvalidSpec,
+    JobFailed,
+    JobNotFinished,
+    JobTerminal,
+    NotFound,
+)
+from app.schemas import FieldError, JobCreate
+from app.services import paging
+from app.services.auth import Caller
+from app.services.bell import Bell
+from app.services.changes import JobChanges
+from methods.jobtype import JobType, input_refs
+from models import repositories, transitions
+from models.ids import is_id, new_id
+from models.states import TERMINAL, JobState
+from models.storage import Storage, job_prefix
+
+JobRow = Row[Any]
+
+
+@dataclass(frozen=True)
+class JobFilter:
+    """What a list of jobs is narrowed to."""
+
+    types: tuple[str, ...] = ()
+    states: tuple[JobState, ...] = ()
+    labels: Mapping[str, str] | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+
+class JobService:
+    """Everything that the API does with jobs."""
+
+    def __init__(
+        self,
+        sessions: async_sessionmaker[AsyncSession],
+        registry: Mapping[str, JobType],
+        bell: Bell,
+        changes: JobChanges,
+        storage: Storage,
+    ) -> None:
+        self._sessions, self._registry, self._bell = sessions, registry, bell
+        self._changes, self._storage = changes, storage
+
+    async def submit(
+        self, caller: Caller, job_type: JobType, request: JobCreate[Any], key: str | None
+    ) -> JobRow:
+        """Insert a job, or return the one that the same Idempotency-Key made before.
+
+        Raises:
+            InvalidSpec: an input does not exist, or a time limit is beyond the job type's.
+            IdempotencyMismatch: the key belongs to another request.
+        """
+        spec = request.spec.model_dump(mode="json")
+        row = {
+            "id": new_id("job"),
+            "tenant_id": caller.tenant_id,
+            "type": job_type.name,
+            "type_version": job_type.version,
+            "resource": job_type.resource,
+            "spec": spec,
+            "labels": request.labels,
+            "priority": request.priority,
+            "timeout_seconds": _timeout(job_type, request.timeout_seconds),
+            "retention_seconds": request.expires_after_seconds,
+            "max_attempts": request.max_attempts,
+            "created_by": caller.key_id,
+        }
+        wait = request.queue_timeout_seconds
+        queue_timeout = None if wait is None else timedelta(seconds=wait)
+        digest = _digest(job_type, request)
+        async with self._sessions.begin() as session:
+            if key is not None and (earlier := await self._replay(session, caller, key, digest)):
+                return earlier
+            row["inputs"] = await _resolve_inputs(session, caller, request.spec)
+            job = (await session.execute(transitions.submit(row, queue_timeout))).one()
+            if key is not None:
+                statement = repositories.remember(caller.tenant_id, key, digest, job.id)
+                if (await session.execute(statement)).first() is None:
+                    # A twin was faster while we were inserting: take ours back, show theirs.
+                    await session.rollback()
+                    session.begin()
+                    twin = await self._replay(session, caller, key, digest)
+                    assert twin is not None, "the key is held by a committed request"
+                    return twin
+        self._bell.ring(job.id, job.resource)
+        return job
+
+    async def _replay(
+        self, session: AsyncSession, caller: Caller, key: str, digest: bytes
+    ) -> JobRow | None:
+        statement = repositories.remembered(caller.tenant_id, key)
+        found = (await session.execute(statement)).first()
+        if found is None:
+            return None
+        if found.request_digest != digest:
+            raise IdempotencyMismatch(
+                f"This Idempotency-Key made {found.job_id} from another request."
+            )
+        return await _job(session, caller, found.job_id)
+
+    async def get(self, caller: Caller, job_id: str) -> JobRow:
+        """One job in full. Raises `NotFound`."""
+        async with self._sessions.begin() as session:
+            return await _job(session, caller, job_id)
+
+    async def list(
+        self, caller: Caller, narrowed: JobFilter, limit: int, cursor: str | None
+    ) -> tuple[list[JobRow], str | None]:
+        """A page of summaries, newest first, and the cursor of the next."""
+        size = paging.page_size(limit)
+        statement = repositories.jobs(
+            caller.tenant_id,
+            limit=size + 1,
+            after=paging.decode(cursor),
+            types=narrowed.types,
+            states=narrowed.states,
+            labels=narrowed.labels,
+            created_after=narrowed.created_after,
+            created_before=narrowed.created_before,
+        )
+        async with self._sessions.begin() as session:
+            rows, following = paging.split((await session.execute(statement)).all(), size)
+        return list(rows), following
+
+    async def wait(
+        self, caller: Caller, job_id: str, timeout: float, seen: int | None = None
+    ) -> int:
+        """Wait for a version other than `seen`, or (without it) for the end; return the version.
+
+        Raises:
+            NotFound: there is no such job.
+        """
+        version = 0
+        async for _ in self._changes.ticks(job_id, timeout):
+            async with self._sessions.begin() as session:
+                statement = repositories.job_version(caller.tenant_id, job_id)
+                row = (await session.execute(statement)).first()
+            if row is None:
+                raise _missing(job_id)
+            version = row.version
+            if (version != seen) if seen is not None else (row.state in TERMINAL):
+                break
+        return version
+
+    async def result(self, caller: Caller, job_id: str) -> dict[str, Any]:
+        """The result. Raises `JobNotFinished` or `JobFailed`."""
+        job = await self.get(caller, job_id)
+        if job.state not in TERMINAL:
+            raise JobNotFinished(f"{job_id} is {job.state}.", headers={"Retry-After": "1"})
+        if job.state != JobState.SUCCEEDED:
+            reason = job.error["message"] if job.error else f"It is {job.state}."
+            raise JobFailed(f"{job_id}: {reason}", job_error=job.error)
+        result: dict[str, Any] = job.result
+        return result
+
+    async def events(self, caller: Caller, job_id: str, after: int, limit: int) -> list[Any]:
+        """A page of the job's history. Raises `NotFound`."""
+        async with self._sessions.begin() as session:
+            await self._exists(session, caller, job_id)
+            statement = repositories.events(
+                caller.tenant_id, job_id, after, paging.page_size(limit)
+            )
+            return list((await session.execute(statement)).scalars().all())
+
+    async def follow(
+        self, caller: Caller, job_id: str, after: int, silence: float
+    ) -> AsyncIterator[Any]:
+        """The history as it grows, to its end; None after `silence` seconds without an event."""
+        while True:
+            heard = False
+            async for _ in self._changes.ticks(job_id, silence):
+                for event in await self.events(caller, job_id, after, paging.MAX_PAGE):
+                    after, heard = event.seq, True
+                    yield event
+                    if event.terminal:
+                        return
+            if not heard:
+                yield None
+
+    async def attempts(self, caller: Caller, job_id: str) -> list[Any]:
+        """Every start of the job. Raises `NotFound`."""
+        async with self._sessions.begin() as session:
+            await self._exists(session, caller, job_id)
+            statement = repositories.attempts(caller.tenant_id, job_id)
+            return list((await session.execute(statement)).scalars().all())
+
+    async def cancel(self, caller: Caller, job_id: str) -> JobRow:
+        """CANCELLED at once when queued, else CANCELLING. Raises `JobTerminal`, `NotFound`."""
+        async with self._sessions.begin() as session:
+            row = (await session.execute(transitions.cancel(caller.tenant_id, job_id))).first()
+            if row is not None:
+                return row
+            job = await _job(session, caller, job_id)
+        if job.state in {JobState.CANCELLING, JobState.CANCELLED}:
+            return job
+        raise JobTerminal(f"{job_id} is {job.state}.")
+
+    async def retry(self, caller: Caller, job_id: str) -> JobRow:
+        """A new job with the same spec; the old one is history. Raises `JobNotFinished`."""
+        async with self._sessions.begin() as session:
+            old = await _job(session, caller, job_id)
+            if old.state not in TERMINAL:
+                raise JobNotFinished(f"{job_id} is {old.state}: only an ended job is retried.")
+            job_type = self._registry.get(old.type)
+            if job_type is None:
+                raise Conflict(f"{old.type} is no job type any more.")
+            row = {name: getattr(old, name) for name in _RETRIED}
+            row |= {"id": new_id("job"), "retry_of": old.id, "created_by": caller.key_id}
+            row["type_version"] = job_type.version
+            spec = job_type.spec.model_validate(old.spec)
+            row["inputs"] = await _resolve_inputs(session, caller, spec)
+            job = (await session.execute(transitions.submit(row, None))).one()
+        self._bell.ring(job.id, job.resource)
+        return job
+
+    async def delete(self, caller: Caller, job_id: str) -> None:
+        """Purge an ended job. Raises `Conflict` while it runs, `NotFound`."""
+        async with self._sessions.begin() as session:
+            job = await _job(session, caller, job_id)
+            if job.state not in TERMINAL:
+                raise Conflict(f"{job_id} is {job.state}: cancel it first.")
+        await asyncio.to_thread(self._storage.delete, job_prefix(job_id))
+        async with self._sessions.begin() as session:
+            await session.execute(transitions.bury(caller.tenant_id, job_id))
+            for statement in repositories.forget_history(job_id):
+                await session.execute(statement)
+
+    async def _exists(self, session: AsyncSession, caller: Caller, job_id: str) -> None:
+        statement = repositories.job_version(caller.tenant_id, job_id)
+        if (await session.execute(statement)).first() is None:
+            raise _missing(job_id)
+
+
+_RETRIED = (
+    "tenant_id", "type", "resource", "spec", "labels", "priority", "timeout_seconds",
+    "retention_seconds", "max_attempts",
+)  # fmt: skip
+
+
+async def _job(session: AsyncSession, caller: Caller, job_id: str) -> JobRow:
+    row = None
+    if is_id(job_id, "job"):
+        row = (await session.execute(repositories.job(caller.tenant_id, job_id))).first()
+    if row is None:
+        raise _missing(job_id)
+    return row
+
+
+def _missing(job_id: str) -> NotFound:
+    return NotFound(f"There is no job {job_id[:64]}.")
+
+
+def _timeout(job_type: JobType, asked: float | None) -> float:
+    if asked is None:
+        return job_type.timeout.total_seconds()
+    limit = job_type.max_timeout.total_seconds()
+    if asked > limit:
+        message = f"{job_type.name} may run for {limit:g} s at most"
+        raise InvalidSpec(message, errors=[FieldError(pointer="/timeout_seconds", message=message)])
+    return asked
+
+
+def _digest(job_type: JobType, request: JobCreate[Any]) -> bytes:
+    canonical = json.dumps(request.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(f"{job_type.name}\n{canonical}".encode()).digest()
+
+
+async def _resolve_inputs(session: AsyncSession, caller: Caller, spec: Any) -> list[dict[str, str]]:
+    """Check that every input exists and belongs to the caller; note its digest."""
+    refs = input_refs(spec)
+    ids = [str(ref) for _, ref in refs if is_id(ref, "file")]
+    found: dict[str, str] = {}
+    if ids:
+        statement = repositories.use_files(caller.tenant_id, ids)
+        found = {row.id: row.sha256 for row in (await session.execute(statement)).all()}
+    faults = [
+        FieldError(pointer=f"/spec{pointer}", message=f"there is no file {ref[:64]}")
+        for pointer, ref in refs
+        if ref not in found
+    ]
+    if faults:
+        raise InvalidSpec(f"{faults[0].pointer}: {faults[0].message}", errors=faults)
+    return [
+        {"pointer": f"/spec{pointer}", "id": str(ref), "sha256": found[ref]}
+        for pointer, ref in refs
+    ]

@@ -1,0 +1,1 @@
+"""Hallucination scores from sampled answers: SNNE, WSNNE and their peers."""

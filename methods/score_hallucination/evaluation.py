@@ -1,0 +1,171 @@
+"""How well a score finds what is wrong: AUROC, AUARC, PRR, with exact expectations over ties.
+
+Items with equal scores have no order. Every metric here is the expectation over all orders of the
+tied items, so a constant score has AUROC 0.5 and PRR 0 whatever the sorting algorithm does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+METRICS = ("auroc", "auarc", "prr", "prr_area")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A metric with its interval; None where it is undefined (one class only, one item)."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+def evaluate(uncertainty: Floats, quality: Floats) -> dict[str, float]:
+    """The metrics of one score.
+
+    Args:
+        uncertainty: (N,), higher is more suspicious.
+        quality: (N,), 1 = right, 0 = wrong, or graded in between.
+
+    Returns:
+        `auroc`: probability that a wrong item scores above a right one (binary quality only).
+        `auarc`: trapezoid over the accuracy-rejection curve, keeping the least suspicious first.
+        `prr_area`: mean over rejection of the min-max normalised quality of what is kept, which
+        the SNNE paper calls PRR. `prr`: (area - random) / (oracle - random), 0 = chance,
+        1 = oracle (Malinin and Gales 2021). NaN where undefined.
+    """
+    counts, sums = _grouped(uncertainty, quality)
+    values = _metrics(counts[None], sums[None], _binary(quality))
+    scaled = _unit(quality)
+    area = _curve(counts[None], _grouped(uncertainty, scaled)[1][None])[0]
+    oracle = _curve(*(part[None] for part in _grouped(-scaled, scaled)))[0]
+    values |= _rejection(area, oracle, np.array([scaled.mean()]))
+    return {name: float(values[name][0]) for name in METRICS}
+
+
+def bootstrap(
+    uncertainty: Floats, quality: Floats, rng: np.random.Generator, resamples: int = 1000
+) -> dict[str, Estimate]:
+    """The metrics with 95 % percentile intervals over resampled items.
+
+    Resamples in which a metric is undefined do not count. Fewer are drawn for very large N, where
+    the interval is narrow anyway.
+    """
+    n = len(quality)
+    resamples = int(np.clip(20_000_000 // max(n, 1), 200, resamples))
+    point = evaluate(uncertainty, quality)
+    binary, scaled = _binary(quality), _unit(quality)
+    group, groups = _groups(uncertainty)
+    oracle_group, oracle_groups = _groups(-scaled)
+    drawn: dict[str, list[Floats]] = {name: [] for name in METRICS}
+    block = max(1, 2_000_000 // max(n, 1))
+    for start in range(0, resamples, block):
+        rows = min(block, resamples - start)
+        chosen = rng.integers(n, size=(rows, n))
+        counts, sums = _tally(group[chosen], quality[chosen], groups)
+        values = _metrics(counts, sums, binary)
+        kept = scaled[chosen]
+        area = _curve(counts, _tally(group[chosen], kept, groups)[1])[0]
+        oracle = _curve(*_tally(oracle_group[chosen], kept, oracle_groups))[0]
+        values |= _rejection(area, oracle, kept.mean(axis=1))
+        for name in METRICS:
+            drawn[name].append(values[name])
+    return {name: _estimate(point[name], np.concatenate(drawn[name])) for name in METRICS}
+
+
+def accuracy_rejection_curve(uncertainty: Floats, quality: Floats) -> Floats:
+    """(N,) mean quality of the k least suspicious items, k = 1..N, averaged over tied orders."""
+    order = np.argsort(uncertainty, kind="stable")
+    group = _groups(uncertainty)[0][order]
+    means = np.bincount(group, quality[order]) / np.bincount(group)
+    return np.cumsum(means[group]) / np.arange(1, len(quality) + 1)
+
+
+def roc_curve(uncertainty: Floats, wrong: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """False and true positive rate at every threshold, from (0, 0) to (1, 1)."""
+    counts, hits = _grouped(-uncertainty, wrong.astype(np.float64))
+    true, total = np.cumsum(hits), np.cumsum(counts)
+    rate = np.concatenate([[0.0], true / true[-1]])
+    return np.concatenate([[0.0], (total - true) / (total[-1] - true[-1])]), rate
+
+
+def _groups(score: Floats) -> tuple[npt.NDArray[np.int64], int]:
+    known, group = np.unique(score, return_inverse=True)
+    return group.astype(np.int64), len(known)
+
+
+def _grouped(score: Floats, quality: Floats) -> tuple[Floats, Floats]:
+    group, size = _groups(score)
+    counts, sums = _tally(group[None], quality[None], size)
+    return counts[0], sums[0]
+
+
+def _tally(
+    group: npt.NDArray[np.int64], quality: Floats, groups: int
+) -> tuple[Floats, Floats]:
+    """(R, G) number of items and sum of quality in each group of equal scores."""
+    rows = len(group)
+    flat = (group + groups * np.arange(rows)[:, None]).ravel()
+    size = rows * groups
+    counts = np.bincount(flat, minlength=size).reshape(rows, groups).astype(np.float64)
+    return counts, np.bincount(flat, quality.ravel(), size).reshape(rows, groups)
+
+
+def _metrics(counts: Floats, sums: Floats, binary: bool) -> dict[str, Floats]:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        auroc = np.full(len(counts), np.nan)
+        if binary:
+            wrong = counts - sums
+            below = np.cumsum(sums, axis=1) - sums / 2
+            auroc = (wrong * below).sum(axis=1) / (wrong.sum(axis=1) * sums.sum(axis=1))
+        mean_of_curve, first, last = _curve(counts, sums)
+        n = counts.sum(axis=1)
+        auarc = (n * mean_of_curve - (first + last) / 2) / (n - 1)
+    return {"auroc": auroc, "auarc": np.where(n > 1, auarc, np.nan)}
+
+
+def _curve(counts: Floats, sums: Floats) -> tuple[Floats, Floats, Floats]:
+    """Mean, first and last value of the curve of running means, for (R, G) groups in order.
+
+    Within a group of c items with mean m that follows n0 items with sum s0, the expected running
+    means are m + (s0 - m n0) / (n0 + k), k = 1..c; harmonic numbers sum them in closed form.
+    """
+    n = int(counts[0].sum())
+    harmonic = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, n + 1))])
+    after = np.cumsum(counts, axis=1)
+    before = after - counts
+    mean = np.divide(sums, counts, out=np.zeros_like(sums), where=counts > 0)
+    start = np.cumsum(sums, axis=1) - sums
+    spread = harmonic[after.astype(np.int64)] - harmonic[before.astype(np.int64)]
+    total = (counts * mean + (start - mean * before) * spread).sum(axis=1)
+    lowest = np.argmax(counts > 0, axis=1)
+    return total / n, mean[np.arange(len(mean)), lowest], sums.sum(axis=1) / n
+
+
+def _rejection(area: Floats, oracle: Floats, chance: Floats) -> dict[str, Floats]:
+    gain = oracle - chance
+    prr = np.full(len(area), np.nan)
+    np.divide(area - chance, gain, out=prr, where=gain > 1e-12)
+    return {"prr_area": area, "prr": prr}
+
+
+def _binary(quality: Floats) -> bool:
+    return bool(np.isin(quality, (0.0, 1.0)).all())
+
+
+def _unit(quality: Floats) -> Floats:
+    low, high = quality.min(), quality.max()
+    return (quality - low) / (high - low) if high > low else quality
+
+
+def _estimate(value: float, drawn: Floats) -> Estimate:
+    defined = drawn[np.isfinite(drawn)]
+    if not np.isfinite(value) or len(defined) == 0:
+        return Estimate(None, None, None)
+    low, high = np.percentile(defined, (2.5, 97.5))
+    return Estimate(value, float(low), float(high))

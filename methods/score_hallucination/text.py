@@ -1,0 +1,58 @@
+"""Tokens of answers, and when two answers are the same."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable
+from typing import Literal
+
+import regex
+
+Tokenizer = Literal["unicode", "paper"]
+
+_NOT_PAPER = re.compile(r"[^a-z0-9]+")
+
+# Scripts without spaces go letter by letter; a sign belongs to its number unless it stands between
+# two; an operator counts when it stands alone. Other punctuation carries no content.
+_UNICODE = regex.compile(
+    r"""
+    (?<![\p{L}\p{M}\p{N}])[+\-]?\p{N}+(?:[.,:/]\p{N}+)*(?![\p{L}\p{M}\p{N}])
+    | [\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]\p{M}*
+    | [\p{L}\p{M}\p{N}_]+?(?=[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}])
+    | [\p{L}\p{M}\p{N}_]+(?:['’][\p{L}\p{M}]+)*
+    | \p{S}
+    | (?<![^\s])[\-*/%](?![^\s])
+    """,
+    regex.VERBOSE | regex.VERSION1,
+)
+_GROUPED = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+
+
+def normalize(text: str) -> str:
+    """NFKC, case folded, white space collapsed: two answers that agree here are the same."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def tokenize_paper(text: str) -> list[str]:
+    """The official code's tokens (rouge_score without stemmer): runs of [a-z0-9], lower-cased."""
+    return _NOT_PAPER.sub(" ", text.lower()).split()
+
+
+def tokenize_unicode(text: str) -> list[str]:
+    """Words of every script, numbers with sign and decimals, symbols; digit groups are joined."""
+    folded = normalize(text).replace("\u2212", "-")
+    if "," in folded:
+        folded = _GROUPED.sub("", folded)
+    return _UNICODE.findall(folded)
+
+
+TOKENIZERS: dict[Tokenizer, Callable[[str], list[str]]] = {
+    "unicode": tokenize_unicode,
+    "paper": tokenize_paper,
+}
+
+
+def identity(tokenizer: Tokenizer) -> Callable[[str], str]:
+    """The key under which equal answers meet: as written in paper mode, else normalised."""
+    return (lambda text: text) if tokenizer == "paper" else normalize

@@ -1,0 +1,1 @@
+"""The worker: Celery app, executor, sweeper, and the runtime a method runs in."""

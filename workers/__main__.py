@@ -1,0 +1,53 @@
+"""`python -m workers worker|sweeper`: the processes that `datassay-server` starts."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from models.database import sync_engine, sync_sessions
+from models.doorbell import RESOURCES, Doorbell, create_celery
+from models.logs import configure_logging
+from models.settings import Settings
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one of the processes until it is told to stop."""
+    parser = argparse.ArgumentParser(prog="python -m workers")
+    commands = parser.add_subparsers(dest="command", required=True)
+    worker = commands.add_parser("worker", help="run jobs")
+    worker.add_argument("--queues", default=",".join(RESOURCES), help="comma-separated")
+    worker.add_argument("--alive-file", type=Path, help="touched every 2 s, for liveness probes")
+    commands.add_parser("sweeper", help="repair and clean up")
+    args = parser.parse_args(argv)
+    settings = Settings()
+    configure_logging(settings)
+    if args.command == "sweeper":
+        return _sweep(settings)
+    queues = args.queues.split(",")
+    if unknown := set(queues) - set(RESOURCES):
+        parser.error(f"unknown queues {sorted(unknown)}; known: {', '.join(RESOURCES)}")
+    from workers.tasks import run_worker
+
+    run_worker(settings, queues, args.alive_file)
+    return 0
+
+
+def _sweep(settings: Settings) -> int:
+    from workers.sweeper import Sweeper
+
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    sessions = sync_sessions(sync_engine(settings, "datassay-sweeper"))
+    doorbell = Doorbell(create_celery(settings))
+    Sweeper(settings, sessions, doorbell).run(stop)
+    doorbell.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

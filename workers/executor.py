@@ -1,0 +1,241 @@
+"""Claims a job, runs it, and concludes it: at least one execution, exactly one effect."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import tempfile
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import structlog
+from psycopg import OperationalError
+from pydantic import ValidationError
+from sqlalchemy import Row
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session, sessionmaker
+
+from methods.errors import (
+    DeadlineExceeded,
+    Interrupted,
+    JobCancelled,
+    JobError,
+    LeaseLost,
+    ShuttingDown,
+)
+from methods.jobtype import JobType
+from models import transitions
+from models.settings import Settings
+from models.storage import Storage, job_prefix
+from workers.isolation import RunnerCrashed, run_isolated
+from workers.lease import Lease, Shutdown
+from workers.runtime.context import JobContext
+from workers.runtime.ledger import DatabaseLedger, Ledger
+
+_log = structlog.get_logger(__name__)
+
+
+class Executor:
+    """Runs jobs one after another.
+
+    Args:
+        resources: the classes of jobs that this worker takes.
+        name: shown as the job's worker.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        sessions: sessionmaker[Session],
+        registry: Mapping[str, JobType],
+        resources: Sequence[str],
+        name: str,
+        shutdown: Shutdown | None = None,
+    ) -> None:
+        self._settings, self._sessions, self._registry = settings, sessions, registry
+        self._resources, self._name = list(resources), name
+        self._storage = Storage(settings.storage_url)
+        self._shutdown = shutdown or Shutdown(settings.shutdown_grace)
+
+    def run_until_empty(self) -> int:
+        """Run jobs until none is claimable or the worker is asked to stop; returns how many."""
+        count = 0
+        while not self._shutdown.begun and self.run_next():
+            count += 1
+        return count
+
+    def run_next(self) -> bool:
+        """Run the job whose turn it is; False when there is none."""
+        claim = transitions.claim(self._name, self._resources, self._settings.lease)
+        with self._sessions.begin() as session:
+            job = session.execute(claim).first()
+        if job is None:
+            return False
+        with structlog.contextvars.bound_contextvars(
+            job_id=job.id, attempt=job.attempt, tenant_id=job.tenant_id
+        ):
+            _log.info("job started", type=job.type)
+            state = self._run(job)
+            _log.info("job ended", state=state)
+        return True
+
+    def _run(self, job: Row[Any]) -> str:
+        workdir = Path(tempfile.mkdtemp(prefix=f"{job.id}-"))
+        lease = Lease(
+            self._sessions,
+            self._settings,
+            job.id,
+            job.attempt,
+            job.timeout_seconds,
+            self._shutdown,
+            on_stuck=lambda why: self._abandon(job, why),
+        )
+        try:
+            with lease:
+                conclusion = self._conclude(job, lease, workdir)
+                row = None if conclusion is None else self._persist(conclusion, lease)
+        finally:
+            shutil.rmtree(workdir, ignore_errors=True)
+        if row is None or row.state != "SUCCEEDED":
+            # Nobody will ever see the files of an attempt that did not win.
+            self._storage.delete(f"{job_prefix(job.id)}/{job.attempt}")
+        return "lost" if row is None else str(row.state)
+
+    def _conclude(self, job: Row[Any], lease: Lease, workdir: Path) -> Any | None:
+        """Run the method and return the statement that ends the attempt (None: not ours to end)."""
+        try:
+            result = self._execute(job, lease, workdir)
+            lease.flush()
+            return transitions.finish(job.id, job.attempt, result, self._provenance(job))
+        except Interrupted as why:
+            return self._interrupted(job, why)
+        except JobError as error:
+            return self._failed(job, error, None)
+        except RunnerCrashed as crash:
+            code = "out_of_memory" if crash.out_of_memory else "internal"
+            return self._failed(job, JobError(code, _crash_text(crash.message)), crash.trace)
+        except MemoryError:
+            error = JobError("out_of_memory", "The job needs more memory than the worker has.")
+            return self._failed(job, error, traceback.format_exc())
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the boundary of foreign code
+            text = _crash_text(f"{type(error).__name__}: {error}")
+            return self._failed(job, JobError("internal", text), traceback.format_exc())
+
+    def _execute(self, job: Row[Any], lease: Lease, workdir: Path) -> dict[str, Any]:
+        declared = self._registry.get(job.type)
+        if declared is None or declared.version != job.type_version:
+            raise JobError(
+                "internal", f"This worker does not have {job.type} version {job.type_version}."
+            )
+        ledger = DatabaseLedger(self._sessions, lease, job.tenant_id)
+        if declared.isolation == "process":
+            result = run_isolated(
+                job.type,
+                job.spec,
+                lease,
+                ledger,
+                storage_url=self._settings.storage_url,
+                workdir=workdir,
+                extra_methods=self._settings.extra_methods,
+                memory_bytes=self._settings.isolated_memory_bytes,
+            )
+        else:
+            result = self._run_here(declared, job, lease, ledger, workdir)
+        return self._checked(declared, result)
+
+    def _run_here(
+        self, declared: JobType, job: Row[Any], lease: Lease, ledger: Ledger, workdir: Path
+    ) -> dict[str, Any]:
+        spec = declared.spec.model_validate(job.spec)
+        context = JobContext(job.id, job.attempt, spec, ledger, self._storage, workdir, lease.check)
+        result = declared.load_runner()(spec, context)
+        return result.model_dump(mode="json")
+
+    def _checked(self, declared: JobType, result: dict[str, Any]) -> dict[str, Any]:
+        try:
+            text = json.dumps(result, allow_nan=False)
+            declared.result.model_validate(result)
+        except (ValueError, ValidationError) as error:
+            raise JobError(
+                "internal", f"The result does not fit its schema: {error}"[:2000], retryable=False
+            ) from error
+        if len(text) > self._settings.max_result_bytes:
+            limit = self._settings.max_result_bytes
+            raise JobError("too_large", f"The result has {len(text)} bytes; the limit is {limit}.")
+        return result
+
+    def _interrupted(self, job: Row[Any], why: Interrupted) -> Any | None:
+        match why:
+            case JobCancelled():
+                return transitions.cancelled(job.id, job.attempt)
+            case ShuttingDown():
+                return transitions.release(job.id, job.attempt)
+            case DeadlineExceeded():
+                return self._failed(job, _timeout(job), None)
+            case _:
+                assert isinstance(why, LeaseLost)
+                return None
+
+    def _failed(self, job: Row[Any], error: JobError, trace: str | None) -> Any:
+        stored = {
+            "code": error.code,
+            "message": error.message,
+            "origin": error.origin,
+            "retryable": error.retryable,
+            "details": error.details,
+        }
+        _log.warning("attempt failed", code=error.code, message=error.message)
+        backoff: timedelta | None = self._settings.retry_backoff if error.retryable else None
+        return transitions.fail(job.id, job.attempt, stored, backoff=backoff, trace=trace)
+
+    def _persist(self, conclusion: Any, lease: Lease) -> Row[Any] | None:
+        """Write the conclusion; while the database is away, for as long as the lease may hold."""
+        pause = 0.1
+        while True:
+            try:
+                with self._sessions.begin() as session:
+                    return session.execute(conclusion).first()
+            except DBAPIError as error:
+                if not error.connection_invalidated and not _is_outage(error):
+                    raise
+                if not lease.keeping():
+                    return None
+                time.sleep(pause)
+                pause = min(2 * pause, 2.0)
+
+    def _abandon(self, job: Row[Any], why: Interrupted) -> None:
+        """The runner does not stop: write the conclusion and end this process, thread and all."""
+        conclusion = self._interrupted(job, why)
+        if conclusion is not None:
+            with self._sessions.begin() as session:
+                session.execute(conclusion)
+        _log.error("the runner ignores its orders: the worker restarts", why=type(why).__name__)
+        os._exit(75)
+
+    def _provenance(self, job: Row[Any]) -> dict[str, Any]:
+        return {
+            "datassay": version("datassay-server"),
+            "type_version": job.type_version,
+            "python": platform.python_version(),
+            "worker": self._name,
+            "inputs": job.inputs,
+        }
+
+
+def _timeout(job: Row[Any]) -> JobError:
+    return JobError("timeout", f"The attempt ran longer than {job.timeout_seconds:g} s.")
+
+
+def _crash_text(what: str) -> str:
+    return f"The method failed unexpectedly ({what[:500]})."
+
+
+def _is_outage(error: DBAPIError) -> bool:
+    return isinstance(error.orig, OperationalError)

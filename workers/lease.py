@@ -1,0 +1,175 @@
+"""The lease of a running job: kept by a thread of its own, lost without argument."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.orm import Session, sessionmaker
+
+from methods.errors import DeadlineExceeded, Interrupted, JobCancelled, LeaseLost, ShuttingDown
+from models import transitions
+from models.settings import Settings
+from models.states import JobState
+
+_log = structlog.get_logger(__name__)
+
+Progress = dict[str, Any]
+
+
+class Shutdown:
+    """Whether this worker is asked to stop, and how long its job may still go on."""
+
+    def __init__(self, grace: timedelta) -> None:
+        self._grace = grace.total_seconds()
+        self._since: float | None = None
+
+    def begin(self) -> None:
+        """Called by the signal handler; only the first call counts."""
+        if self._since is None:
+            self._since = time.monotonic()
+
+    @property
+    def begun(self) -> bool:
+        """No further job is to be started."""
+        return self._since is not None
+
+    @property
+    def overdue(self) -> bool:
+        """The running job has had its grace."""
+        return self._since is not None and time.monotonic() > self._since + self._grace
+
+
+class Lease:
+    """Extends a job's lease in the background and knows when its runner has to stop.
+
+    Args:
+        timeout: limit of the attempt in seconds.
+        on_stuck: called once, in the heartbeat thread, when the runner was told to stop and did
+            not within the grace; a thread cannot be killed, so this ends the process.
+    """
+
+    def __init__(
+        self,
+        sessions: sessionmaker[Session],
+        settings: Settings,
+        job_id: str,
+        attempt: int,
+        timeout: float,
+        shutdown: Shutdown,
+        on_stuck: Callable[[Interrupted], None] | None = None,
+    ) -> None:
+        self._sessions, self._settings = sessions, settings
+        self.job_id, self.attempt = job_id, attempt
+        self._shutdown, self._on_stuck = shutdown, on_stuck
+        self._deadline = time.monotonic() + timeout
+        self._kept = time.monotonic()
+        self._cancelled = self._lost = False
+        self._progress: Progress | None = None
+        self._asked_at: float | None = None
+        self._wake = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name=f"lease-{job_id}", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+        self._thread.join(timeout=self._settings.lease.total_seconds())
+
+    def interruption(self) -> Interrupted | None:
+        """Why the runner must stop, or None. Cheap enough for inner loops."""
+        if self._lost:
+            return LeaseLost()
+        if self._cancelled:
+            return JobCancelled()
+        if time.monotonic() > self._deadline:
+            return DeadlineExceeded()
+        if self._shutdown.overdue:
+            return ShuttingDown()
+        return None
+
+    def check(self) -> None:
+        """Raise the interruption, if there is one."""
+        if (why := self.interruption()) is not None:
+            raise why
+
+    def publish(self, progress: Progress) -> None:
+        """Hand the newest progress to the heartbeat; older ones that were not sent are dropped."""
+        with self._wake:
+            if self._progress is None:
+                self._wake.notify()
+            self._progress = progress
+
+    def flush(self) -> None:
+        """Write the newest progress now, so that a finished job does not end at 98 %."""
+        with self._wake:
+            progress, self._progress = self._progress, None
+        if progress is not None:
+            self._beat(progress)
+
+    def keeping(self) -> bool:
+        """Whether the lease can still be held, counted from the last extension."""
+        age = time.monotonic() - self._kept
+        return not self._lost and age < self._settings.lease.total_seconds()
+
+    def _run(self) -> None:
+        beat = self._settings.heartbeat.total_seconds()
+        pause = self._settings.progress_interval.total_seconds()
+        next_beat = time.monotonic() + beat
+        while True:
+            with self._wake:
+                if not self._closed and self._progress is None:
+                    self._wake.wait(min(max(0.0, next_beat - time.monotonic()), 1.0))
+                if self._closed:
+                    return
+                progress, self._progress = self._progress, None
+            if progress is not None or time.monotonic() >= next_beat:
+                self._beat(progress)
+                next_beat = time.monotonic() + beat
+            self._watch_for_stuck_runner()
+            if progress is not None:
+                with self._wake:
+                    if not self._closed:
+                        self._wake.wait_for(lambda: self._closed, timeout=pause)
+
+    def _beat(self, progress: Progress | None) -> None:
+        statement = transitions.heartbeat(self.job_id, self.attempt, self._settings.lease, progress)
+        try:
+            with self._sessions.begin() as session:
+                row = session.execute(statement).first()
+        except (DBAPIError, SQLAlchemyError) as error:
+            # The database may come back before the lease ends; until then nothing is lost.
+            _log.warning("heartbeat failed", job_id=self.job_id, error=str(error).split("\n")[0])
+            self._lost = self._lost or not self.keeping()
+            return
+        if row is None:
+            self._lost = True
+            return
+        self._kept = time.monotonic()
+        self._cancelled = self._cancelled or row.state == JobState.CANCELLING
+
+    def _watch_for_stuck_runner(self) -> None:
+        why = self.interruption()
+        if why is None or self._on_stuck is None:
+            return
+        now = time.monotonic()
+        if self._asked_at is None:
+            self._asked_at = now
+        elif now > self._asked_at + self._settings.shutdown_grace.total_seconds():
+            self._on_stuck(why)

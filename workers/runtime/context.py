@@ -1,0 +1,150 @@
+"""`RunContext` of a worker: the same in a thread and in an isolated process."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import re
+import time
+from collections.abc import Callable, MutableMapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from methods.context import Artifact, seeded_rng
+from methods.errors import JobError
+from methods.jobtype import InputRef
+from models.ids import new_id
+from models.storage import CHUNK, Storage, artifact_key
+from workers.runtime.ledger import Ledger
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+class JobContext:
+    """All that the runner of one attempt sees of the world; see `methods.context.RunContext`."""
+
+    def __init__(
+        self,
+        job_id: str,
+        attempt: int,
+        spec: object,
+        ledger: Ledger,
+        storage: Storage,
+        workdir: Path,
+        check: Callable[[], None],
+    ) -> None:
+        self.workdir = workdir
+        self.log = _JobLog(logging.getLogger("datassay.job"), job_id, ledger)
+        self._owner, self._spec = (job_id, attempt), spec
+        self._ledger, self._storage, self._check = ledger, storage, check
+        self._rng: np.random.Generator | None = None
+        self._inputs: dict[str, Path | None] = {}
+        self._phase: tuple[str, float, int] | None = None
+        self._sent = 0.0
+
+    @property
+    def rng(self) -> np.random.Generator:
+        if self._rng is None:
+            self._rng = seeded_rng(self._spec)
+        return self._rng
+
+    def progress(self, phase: str, current: int, total: int, unit: str = "items") -> None:
+        self._check()
+        now = time.monotonic()
+        if self._phase is None or self._phase[0] != phase:
+            self._phase = (phase, now, current)
+        elif now - self._sent < 0.05 and current < total:
+            return
+        self._sent = now
+        _, began, first = self._phase
+        elapsed, done = now - began, current - first
+        rate = done / elapsed if elapsed > 0 and done > 0 else None
+        self._ledger.progress(
+            {
+                "phase": phase,
+                "current": current,
+                "total": total,
+                "unit": unit,
+                "rate": rate and round(rate, 3),
+                "eta_seconds": rate and round((total - current) / rate, 1),
+            }
+        )
+
+    def check(self) -> None:
+        self._check()
+
+    def open_input(self, ref: InputRef) -> BinaryIO:
+        key, digest = self._ledger.input(ref)
+        try:
+            if ref not in self._inputs:
+                self._inputs[ref] = self._verified(ref, key, digest)
+            local = self._inputs[ref]
+            return self._storage.open(key) if local is None else local.open("rb")
+        except OSError as error:
+            raise JobError("input_unreadable", f"{ref}: its bytes are not there") from error
+
+    def _verified(self, ref: str, key: str, digest: str) -> Path | None:
+        """Compare the digest; where storage is remote, the same pass makes a local copy."""
+        copy = None if self._storage.local else self.workdir / f"input-{ref}"
+        found = hashlib.sha256()
+        with (
+            self._storage.open(key) as reader,
+            nullcontext() if copy is None else copy.open("wb") as writer,
+        ):
+            while chunk := reader.read(CHUNK):
+                self._check()
+                found.update(chunk)
+                if writer is not None:
+                    writer.write(chunk)
+        if found.hexdigest() != digest:
+            raise JobError("input_changed", f"{ref}: its bytes are not those that were uploaded")
+        return copy
+
+    def save_artifact(self, name: str, source: Path | bytes, media_type: str) -> Artifact:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no artifact name")
+        artifact_id = new_id("art")
+        self._check()
+        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as reader:
+            stored = self._storage.put(artifact_key(*self._owner, artifact_id), reader)
+        self._ledger.add_artifact(
+            {
+                "id": artifact_id,
+                "name": name,
+                "media_type": media_type,
+                "size": stored.size,
+                "sha256": stored.sha256,
+                "storage_key": stored.key,
+            }
+        )
+        return Artifact(artifact_id, name, media_type, stored.size, stored.sha256)
+
+    def checkpoint(self, key: str, value: Any) -> None:
+        self._ledger.save_checkpoint(key, value)
+
+    def restore(self, key: str) -> Any | None:
+        return self._ledger.load_checkpoint(key)
+
+
+class _JobLog(logging.LoggerAdapter[logging.Logger]):
+    """Lines from INFO on also become events that the job's owner sees."""
+
+    def __init__(self, logger: logging.Logger, job_id: str, ledger: Ledger) -> None:
+        super().__init__(logger, {"job_id": job_id})
+        self._ledger = ledger
+
+    def process(
+        self, msg: Any, kwargs: MutableMapping[str, Any]
+    ) -> tuple[Any, MutableMapping[str, Any]]:
+        return f"{self.extra['job_id']}: {msg}" if self.extra else msg, kwargs
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        if level >= logging.INFO:
+            text = str(msg) % args if args else str(msg)
+            self._ledger.log(logging.getLevelName(level).lower(), text)
+        super().log(level, msg, *args, **kwargs)

@@ -1,0 +1,70 @@
+"""The job's side of the database, as far as a runner may write to it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from sqlalchemy.orm import Session, sessionmaker
+
+from methods.errors import JobError, LeaseLost
+from models import repositories, transitions
+from workers.lease import Lease
+
+
+class Ledger(Protocol):
+    """What `JobContext` needs; the same calls travel over a pipe from an isolated runner."""
+
+    def progress(self, progress: dict[str, Any]) -> None: ...
+
+    def log(self, level: str, message: str) -> None: ...
+
+    def input(self, file_id: str) -> tuple[str, str]: ...
+
+    def add_artifact(self, artifact: dict[str, Any]) -> None: ...
+
+    def save_checkpoint(self, key: str, value: Any) -> None: ...
+
+    def load_checkpoint(self, key: str) -> Any | None: ...
+
+
+class DatabaseLedger:
+    """Writes under the fence of the attempt: a zombie's calls raise `LeaseLost`."""
+
+    def __init__(self, sessions: sessionmaker[Session], lease: Lease, tenant_id: str) -> None:
+        self._sessions, self._lease, self._tenant_id = sessions, lease, tenant_id
+        self._owner = (lease.job_id, lease.attempt)
+
+    def progress(self, progress: dict[str, Any]) -> None:
+        """Publish how far the job is; at most a few times a second reach the database."""
+        self._lease.publish(progress)
+
+    def log(self, level: str, message: str) -> None:
+        """Add a line to the job's events."""
+        self._write(transitions.log(*self._owner, level, message[:4096]))
+
+    def input(self, file_id: str) -> tuple[str, str]:
+        """Storage key and SHA-256 of an input of this tenant."""
+        with self._sessions.begin() as session:
+            row = session.execute(repositories.file(self._tenant_id, file_id)).scalar_one_or_none()
+        if row is None:
+            raise JobError("input_unreadable", f"{file_id} does not exist any more")
+        return row.storage_key, row.sha256
+
+    def add_artifact(self, artifact: dict[str, Any]) -> None:
+        """Record stored bytes."""
+        self._write(transitions.add_artifact(*self._owner, artifact))
+
+    def save_checkpoint(self, key: str, value: Any) -> None:
+        """Keep a value for a later attempt."""
+        self._write(transitions.save_checkpoint(*self._owner, key, value))
+
+    def load_checkpoint(self, key: str) -> Any | None:
+        """The value of an earlier attempt."""
+        with self._sessions.begin() as session:
+            row = session.execute(repositories.checkpoint(self._lease.job_id, key)).first()
+        return None if row is None else row.value["value"]
+
+    def _write(self, statement: Any) -> None:
+        with self._sessions.begin() as session:
+            if session.execute(statement).first() is None:
+                raise LeaseLost

@@ -1,0 +1,101 @@
+"""Repairs what processes left behind: lost leases, missed bells, passed deadlines, old data.
+
+Any number of sweepers may run; rows are taken with SKIP LOCKED, so they share the work.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session, sessionmaker
+
+from models import repositories, transitions
+from models.doorbell import Doorbell
+from models.settings import Settings
+from models.storage import Storage, job_prefix
+
+_log = structlog.get_logger(__name__)
+
+_BATCH = 200
+_CLEAN_EVERY = 60.0
+
+
+class Sweeper:
+    """One loop; `sweep()` is one round of it."""
+
+    def __init__(
+        self, settings: Settings, sessions: sessionmaker[Session], doorbell: Doorbell
+    ) -> None:
+        self._settings, self._sessions, self._doorbell = settings, sessions, doorbell
+        self._storage = Storage(settings.storage_url)
+        self._cleaned_at = float("-inf")
+
+    def run(self, stop: threading.Event) -> None:
+        """Sweep until told to stop; a database that is away is waited for."""
+        while not stop.wait(self._settings.sweep_interval.total_seconds()):
+            try:
+                self.sweep()
+            except DBAPIError as error:
+                _log.warning("sweep failed", error=str(error).split("\n")[0])
+            except Exception:  # the loop outlives any single round
+                _log.exception("sweep failed")
+
+    def sweep(self) -> None:
+        """Reap expired leases, expire queued jobs, ring missed bells; once a minute clean up."""
+        for row in self._execute(transitions.reap(_BATCH, self._settings.retry_backoff)):
+            _log.warning("lease expired", job_id=row.id, attempt=row.attempt, state=row.state)
+        for row in self._execute(transitions.expire_queued(_BATCH)):
+            _log.info("queue timeout", job_id=row.id)
+        self._ring()
+        if time.monotonic() - self._cleaned_at > _CLEAN_EVERY:
+            self.clean()
+            self._cleaned_at = time.monotonic()
+
+    def clean(self) -> None:
+        """Purge what is past its retention."""
+        with self._sessions.begin() as session:
+            for (job_id,) in session.execute(repositories.expired_jobs(_BATCH)).all():
+                # Bytes first: after a crash in between the next round finds the row again.
+                self._storage.delete(job_prefix(job_id))
+                purge_job(session, None, job_id)
+            retention = self._settings.file_retention
+            for tenant_id, file_id in session.execute(
+                repositories.stale_files(retention, _BATCH)
+            ).all():
+                self._delete_file(session, tenant_id, file_id)
+            session.execute(transitions.forget_idempotency(self._settings.idempotency_retention))
+
+    def _delete_file(self, session: Session, tenant_id: str, file_id: str) -> None:
+        if session.execute(repositories.file_in_use(tenant_id, file_id)).first() is not None:
+            return
+        key = session.execute(repositories.lock_file(tenant_id, file_id)).scalar_one()
+        self._storage.delete(key)
+        session.execute(repositories.delete_file(tenant_id, file_id))
+
+    def _ring(self) -> None:
+        again = self._settings.ring_again_after
+        missed = []
+        for row in self._execute(transitions.take_unrung(_BATCH, again)):
+            # One refusal is enough to know that the broker is away.
+            if missed or not self._doorbell.ring(row.id, row.resource):
+                missed.append(row.id)
+        if missed:
+            self._execute(transitions.bell_missed(missed))
+
+    def _execute(self, statement: Any) -> list[Any]:
+        with self._sessions.begin() as session:
+            result = session.execute(statement)
+            return list(result.all()) if result.returns_rows else []
+
+
+def purge_job(session: Session, tenant_id: str | None, job_id: str) -> bool:
+    """Turn a terminal job into a tombstone without history."""
+    if session.execute(transitions.bury(tenant_id, job_id)).first() is None:
+        return False
+    for statement in repositories.forget_history(job_id):
+        session.execute(statement)
+    return True

@@ -1,0 +1,104 @@
+"""The Celery side of a worker: a bell, and a look at the door now and then."""
+
+from __future__ import annotations
+
+import os
+import platform
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+from celery import Celery, signals
+from sqlalchemy.exc import DBAPIError
+
+from methods.jobtype import JobType
+from methods.registry import load_registry
+from models.database import sync_engine, sync_sessions
+from models.doorbell import TASK, create_celery
+from models.settings import Settings
+from workers.executor import Executor
+from workers.lease import Shutdown
+
+_log = structlog.get_logger(__name__)
+
+#: With the broker away, an idle worker still finds its jobs this often.
+_POLL_SECONDS = 2.0
+
+
+class Worker:
+    """One slot: whoever wakes it first, bell or poll, runs every job that is due."""
+
+    def __init__(
+        self, settings: Settings, registry: Mapping[str, JobType], resources: Sequence[str]
+    ) -> None:
+        self.shutdown = Shutdown(settings.shutdown_grace)
+        name = f"{platform.node()}:{os.getpid()}"
+        sessions = sync_sessions(sync_engine(settings, "datassay-worker"))
+        self._executor = Executor(settings, sessions, registry, resources, name, self.shutdown)
+        self._slot = threading.Lock()
+
+    def wake(self) -> None:
+        """Run what is due, unless this worker is at it already."""
+        if not self._slot.acquire(blocking=False):
+            return
+        try:
+            self._executor.run_until_empty()
+        except DBAPIError as error:
+            _log.warning("database away", error=str(error).split("\n")[0])
+        finally:
+            self._slot.release()
+
+    def poll(self, stop: threading.Event, heartbeat: Path | None) -> None:
+        """Look for jobs whose bell nobody heard; touch a file for liveness probes."""
+        while not stop.wait(_POLL_SECONDS):
+            if heartbeat is not None:
+                heartbeat.touch()
+            if not self.shutdown.begun:
+                self.wake()
+
+    def wait_until_idle(self) -> None:
+        """Return when the slot is free."""
+        with self._slot:
+            pass
+
+
+def create_worker(settings: Settings, resources: Sequence[str]) -> tuple[Celery, Worker]:
+    """The Celery app with its only task, and the worker behind it."""
+    celery = create_celery(settings)
+    worker = Worker(settings, load_registry(settings.extra_methods), resources)
+
+    def run_job(job_id: str) -> None:
+        worker.wake()
+
+    celery.task(run_job, name=TASK, ignore_result=True, acks_late=False)
+    return celery, worker
+
+
+def run_worker(settings: Settings, resources: Sequence[str], heartbeat: Path | None) -> None:
+    """Serve until SIGTERM: finish the running job within the grace, or hand it back."""
+    celery, worker = create_worker(settings, resources)
+    stop = threading.Event()
+
+    def begin_shutdown(**_: Any) -> None:
+        worker.shutdown.begin()
+        stop.set()
+
+    signals.worker_shutting_down.connect(begin_shutdown, weak=False)
+    poller = threading.Thread(target=worker.poll, args=(stop, heartbeat), daemon=True)
+    poller.start()
+    celery.worker_main(
+        [
+            "worker",
+            "--pool=threads",
+            "--concurrency=1",
+            "--without-gossip",
+            "--without-mingle",
+            "--without-heartbeat",
+            f"--queues={','.join(resources)}",
+            "--loglevel=WARNING",
+            "--quiet",
+        ]
+    )
+    worker.wait_until_idle()
