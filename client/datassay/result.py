@@ -17,6 +17,9 @@ from datassay.transport import AsyncTransport, Transport
 if TYPE_CHECKING:
     from datassay.report.scores import Ranking
 
+#: Items that a report shows.
+_REPORTED = 25
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:
@@ -115,7 +118,7 @@ class Result(ResultView):
         """Write a report as one file that needs no network, scripts and figures included."""
         from datassay.report.html import write_report
 
-        return write_report(path, self, self.ranking(top=50), title)
+        return write_report(path, self, self.ranking(top=_REPORTED), title)
 
 
 class AsyncResult(ResultView):
@@ -154,5 +157,5 @@ class AsyncResult(ResultView):
         """Write a report as one file that needs no network, scripts and figures included."""
         from datassay.report.html import write_report
 
-        ranking = await self.ranking(top=50)
+        ranking = await self.ranking(top=_REPORTED)
         return await asyncio.to_thread(write_report, path, self, ranking, title)

@@ -26,11 +26,15 @@ from datassay.report.scores import (
     ScorerSummary,
     Suspect,
     meanings,
+    question,
     scorer_summaries,
 )
 
 if TYPE_CHECKING:
     from datassay.result import Figure, ResultView
+
+#: Characters of a prompt that are shown; the whole of it is the tooltip.
+_PROMPT_LENGTH = 160
 
 _VEGA = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js")
 
@@ -53,8 +57,8 @@ def render(result: ResultView, ranking: Ranking, title: str | None = None) -> st
     sections = [
         _summary_section(result.summary),
         _scorers_section(scorer_summaries(result.summary)),
-        _suspects_section(ranking),
         _figures_section(figures),
+        _suspects_section(ranking),
         _provenance_section(result.provenance),
     ]
     return Template(_asset("template.html")).substitute(
@@ -153,7 +157,7 @@ def _suspect_row(suspect: Suspect, labelled: bool) -> str:
     item = suspect.item
     row = (
         _text_cell(item.get("id"), "name")
-        + _text_cell(item.get("prompt"), "text")
+        + _prompt_cell(item.get("prompt"))
         + _text_cell(item.get("answer"), "text")
         + _number_cell(suspect.value)
         + _number_cell(suspect.confidence)
@@ -215,6 +219,13 @@ def _text_cell(value: Any, kind: str) -> str:
     return _cell("–" if value is None else str(value), kind)
 
 
+def _prompt_cell(prompt: str | None) -> str:
+    if prompt is None:
+        return _text_cell(None, "text")
+    short, full = question(prompt, _PROMPT_LENGTH), escape(prompt)
+    return f'<td class="text" title="{full}">{escape(short)}</td>'
+
+
 def _number_cell(value: float | None) -> str:
     return _cell("–" if value is None else _number(value), "number", sort=value)
 
@@ -224,7 +235,7 @@ def _number(value: float | str) -> str:
 
 
 def _words(name: str) -> str:
-    text = name.replace("-", " ").replace("_", " ").strip()
+    text = name.removeprefix("n_").replace("-", " ").replace("_", " ").strip()
     return text[:1].upper() + text[1:]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import count
@@ -10,6 +11,8 @@ from typing import Any, NamedTuple
 
 #: Metrics of an evaluation in the order of the columns, with their headings.
 METRICS = {"auroc": "AUROC", "auarc": "AUARC", "prr": "PRR"}
+
+_CUE = re.compile(r"\s+\w{1,12}:$")
 
 
 class Estimate(NamedTuple):
@@ -97,6 +100,15 @@ def meanings(item: Mapping[str, Any]) -> str:
     if clusters is None or n is None:
         return "–"
     return f"{len(clusters)} of {n}"
+
+
+def question(prompt: str, width: int) -> str:
+    """The part of a prompt that tells items apart: its end, behind instructions and examples.
+
+    A closing cue such as "Answer:" is left out.
+    """
+    text = _CUE.sub("", " ".join(prompt.split()))
+    return text if len(text) <= width else "…" + text[1 - width :]
 
 
 def _scorer(name: str, entry: Mapping[str, Any]) -> ScorerSummary:

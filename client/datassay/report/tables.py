@@ -15,14 +15,18 @@ from datassay.report.scores import (
     ScorerSummary,
     Suspect,
     meanings,
+    question,
     scorer_summaries,
 )
 
 if TYPE_CHECKING:
     from datassay.result import Result
 
-_PROMPT_WIDTH = 44
-_ANSWER_WIDTH = 32
+#: Columns that score, meanings, label and the space between all cells take.
+_SUSPECT_NUMBERS = 36
+
+#: From this width on the intervals stand beside the values, below it under them.
+_ROOMY = 118
 
 
 def print_score_summary(
@@ -42,48 +46,49 @@ def print_score_summary(
         return
     ranking = result.ranking(by=by, top=top)
     if ranking.suspects:
-        console.print(suspects_table(ranking))
-    console.print(scorers_table(scorers))
+        console.print(suspects_table(ranking, console.width))
+    console.print(scorers_table(scorers, console.width))
 
 
-def suspects_table(ranking: Ranking) -> Table:
-    """The most suspicious items."""
+def suspects_table(ranking: Ranking, width: int) -> Table:
+    """The most suspicious items, in `width` columns."""
     suspects = ranking.suspects
     table = Table(
         title=f"The {len(suspects)} most suspicious answers by {plain(ranking.scorer)}",
         title_justify="left",
         box=box.SIMPLE_HEAD,
     )
-    table.add_column("id", no_wrap=True, overflow="ellipsis", max_width=20)
-    table.add_column("prompt", no_wrap=True, overflow="ellipsis", ratio=3)
-    table.add_column("answer", no_wrap=True, overflow="ellipsis", ratio=2)
-    table.add_column("score", justify="right", no_wrap=True)
-    table.add_column("meanings", justify="right", no_wrap=True)
     labelled = any(suspect.item.get("label") is not None for suspect in suspects)
-    if labelled:
-        table.add_column("label", no_wrap=True)
+    for heading in ("item", "prompt", "answer"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("score", "meanings", *(["label"] if labelled else [])):
+        table.add_column(heading, justify="right", no_wrap=True)
+    # Left to itself, the table would squeeze the numbers as much as the texts.
+    id_width = min(16, max(len(plain(s.item.get("id", "–"))) for s in suspects))
+    texts = max(24, width - id_width - _SUSPECT_NUMBERS)
     for suspect in suspects:
-        table.add_row(*_suspect_cells(suspect, labelled))
+        table.add_row(*_suspect_cells(suspect, labelled, id_width, texts))
     return table
 
 
-def scorers_table(scorers: list[ScorerSummary]) -> Table:
+def scorers_table(scorers: list[ScorerSummary], width: int) -> Table:
     """One line for each scorer; the metrics only when items were labelled."""
+    roomy = width >= _ROOMY
     table = Table(title="Scorers", title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("scorer", no_wrap=True)
-    for heading in ("valid", "mean", "median"):
+    table.add_column("scorer", overflow="fold")
+    for heading in ("valid", "mean", "median") if roomy else ("valid",):
         table.add_column(heading, justify="right", no_wrap=True)
     metrics = [key for key in METRICS if any(key in scorer.metrics for scorer in scorers)]
     for key in metrics:
         table.add_column(METRICS[key], justify="right", no_wrap=True)
     for scorer in scorers:
-        table.add_row(
-            Text(plain(scorer.name)),
-            str(scorer.n_valid),
-            number(scorer.mean),
-            number(scorer.median),
-            *(str(scorer.metrics.get(key, "–")) for key in metrics),
-        )
+        estimates = [str(scorer.metrics.get(key, "–")) for key in metrics]
+        if roomy:
+            middle = [str(scorer.n_valid), number(scorer.mean), number(scorer.median)]
+        else:
+            middle = [str(scorer.n_valid)]
+            estimates = [estimate.replace(" [", "\n[") for estimate in estimates]
+        table.add_row(Text(plain(scorer.name)), *middle, *estimates)
     return table
 
 
@@ -98,12 +103,12 @@ def plain(value: Any) -> str:
     return "".join(char if char.isprintable() else "�" for char in text)
 
 
-def _suspect_cells(suspect: Suspect, labelled: bool) -> list[Text | str]:
+def _suspect_cells(suspect: Suspect, labelled: bool, id_width: int, texts: int) -> list[Text | str]:
     item = suspect.item
     cells: list[Text | str] = [
-        Text(plain(item.get("id", "–"))),
-        Text(_tail(plain(item.get("prompt") or "–"), _PROMPT_WIDTH)),
-        Text(_head(plain(item.get("answer") or "–"), _ANSWER_WIDTH)),
+        Text(_head(plain(item.get("id", "–")), id_width)),
+        Text(question(plain(item.get("prompt") or "–"), texts * 3 // 5)),
+        Text(_head(plain(item.get("answer") or "–"), texts * 2 // 5)),
         number(suspect.value),
         meanings(item),
     ]
@@ -117,8 +122,3 @@ _LABELS: dict[Any, Text] = {1: Text("wrong", style="red"), 0: Text("right", styl
 
 def _head(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
-
-
-def _tail(text: str, width: int) -> str:
-    # The question stands at the end of a prompt, behind instructions and examples.
-    return text if len(text) <= width else "…" + text[1 - width :]
