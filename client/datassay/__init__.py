@@ -1,0 +1,80 @@
+"""Client of the Datassay job service.
+
+    from datassay import Client
+
+    with Client() as client:
+        job = client.jobs.create("score-hallucination", {"items": items})
+        result = job.wait().result()
+        result.to_html("report.html")
+
+`AsyncClient` has the same shape. Exceptions descend from `DatassayError`; the module
+`datassay.errors` draws the tree.
+"""
+
+from datassay import errors
+from datassay._version import __version__
+from datassay.artifacts import Artifact, AsyncArtifact
+from datassay.async_client import AsyncClient
+from datassay.async_jobs import AsyncJob
+from datassay.calls import JobFilter, JobOptions
+from datassay.client import Client
+from datassay.errors import (
+    APIError,
+    ConnectionFailed,
+    DatassayError,
+    InvalidSpec,
+    JobCancelled,
+    JobEnded,
+    JobExpired,
+    JobFailed,
+    NotFound,
+    WaitTimeout,
+)
+from datassay.jobs import Job
+from datassay.models import (
+    Attempt,
+    Event,
+    File,
+    JobError,
+    JobState,
+    JobType,
+    Problem,
+    Progress,
+    Readiness,
+)
+from datassay.result import AsyncResult, Figure, Result
+
+__all__ = [
+    "APIError",
+    "Artifact",
+    "AsyncArtifact",
+    "AsyncClient",
+    "AsyncJob",
+    "AsyncResult",
+    "Attempt",
+    "Client",
+    "ConnectionFailed",
+    "DatassayError",
+    "Event",
+    "Figure",
+    "File",
+    "InvalidSpec",
+    "Job",
+    "JobCancelled",
+    "JobEnded",
+    "JobError",
+    "JobExpired",
+    "JobFailed",
+    "JobFilter",
+    "JobOptions",
+    "JobState",
+    "JobType",
+    "NotFound",
+    "Problem",
+    "Progress",
+    "Readiness",
+    "Result",
+    "WaitTimeout",
+    "__version__",
+    "errors",
+]

@@ -1,0 +1,115 @@
+"""The async client; `datassay.client` is the twin and says more."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import IO, Self
+
+import httpx2
+
+from datassay import calls
+from datassay.async_jobs import AsyncJobs
+from datassay.config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT, Config
+from datassay.models import File, JobType, Readiness
+from datassay.retry import RetryPolicy
+from datassay.transport import AsyncTransport
+from datassay.uploads import UploadProgress, open_upload
+
+
+class AsyncFiles:
+    """`client.files` of the async client."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def upload(
+        self,
+        source: str | os.PathLike[str] | IO[bytes],
+        name: str | None = None,
+        media_type: str | None = None,
+        on_progress: UploadProgress | None = None,
+    ) -> File:
+        """Send a file; arguments and exceptions are those of `Files.upload`.
+
+        Blocks are read from disk on the event loop, 64 KiB at a time.
+        """
+        with open_upload(source, name, media_type, on_progress) as upload:
+            operation = self._transport.operations.fetch(calls.upload_file(upload), File)
+            return await self._transport.run(operation)
+
+    async def get(self, id: str) -> File:  # noqa: A002
+        """The file called `id`."""
+        return await self._transport.run(self._transport.operations.fetch(calls.get_file(id), File))
+
+    def list(self, *, limit: int | None = None) -> AsyncIterator[File]:
+        """Uploaded files, newest first, over all pages, at most `limit`."""
+        return self._transport.pages(calls.list_files(), File, limit)
+
+    async def delete(self, id: str) -> None:  # noqa: A002
+        """Delete an uploaded file."""
+        await self._transport.run(self._transport.operations.send(calls.delete_file(id)))
+
+
+class AsyncJobTypes:
+    """`client.job_types` of the async client."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def list(self) -> list[JobType]:
+        """Every job type, without schemas."""
+        pages = self._transport.pages(calls.list_job_types(), JobType)
+        return [job_type async for job_type in pages]
+
+    async def get(self, name: str) -> JobType:
+        """A job type with its schemas and an example."""
+        operation = self._transport.operations.fetch(calls.get_job_type(name), JobType)
+        return await self._transport.run(operation)
+
+
+class AsyncClient:
+    """A connection to a Datassay service for asyncio.
+
+        async with AsyncClient() as client:
+            job = await client.jobs.create("score-hallucination", spec)
+            result = await (await job.wait()).result()
+
+    Arguments and exceptions are those of `Client`.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        max_retries: int = DEFAULT_MAX_RETRIES,
+        *,
+        transport: httpx2.AsyncBaseTransport | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        config = Config.resolve(base_url, api_key, timeout)
+        self._transport = AsyncTransport(config, RetryPolicy(max_retries), transport, sleep)
+        self.base_url = config.base_url
+        self.jobs = AsyncJobs(self._transport)
+        self.files = AsyncFiles(self._transport)
+        self.job_types = AsyncJobTypes(self._transport)
+
+    async def ready(self) -> Readiness:
+        """Whether the service can serve; asked once, without retries.
+
+        Raises:
+            ConnectionFailed: Nobody answers.
+        """
+        return await self._transport.run(self._transport.operations.fetch_readiness())
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._transport.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()

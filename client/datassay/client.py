@@ -1,0 +1,136 @@
+"""The sync client; `datassay.async_client` is the twin."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import IO, Self
+
+import httpx2
+
+from datassay import calls
+from datassay.config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT, Config
+from datassay.jobs import Jobs
+from datassay.models import File, JobType, Readiness
+from datassay.retry import RetryPolicy
+from datassay.transport import Transport
+from datassay.uploads import UploadProgress, open_upload
+
+
+class Files:
+    """`client.files`: inputs for jobs."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def upload(
+        self,
+        source: str | os.PathLike[str] | IO[bytes],
+        name: str | None = None,
+        media_type: str | None = None,
+        on_progress: UploadProgress | None = None,
+    ) -> File:
+        """Send a file, read from disk as it is sent; its `id` goes into a spec.
+
+        Args:
+            source: A path, or a binary file object, which is read from its start. What cannot
+                be rewound is sent once, without retries.
+            name: Name to keep; default: the source's.
+            media_type: Default: by the ending of the name.
+            on_progress: Called with the bytes sent so far and all bytes (None if unknown).
+
+        Raises:
+            OSError: The path cannot be read.
+            PayloadTooLarge: The file is over the service's limit.
+        """
+        with open_upload(source, name, media_type, on_progress) as upload:
+            operation = self._transport.operations.fetch(calls.upload_file(upload), File)
+            return self._transport.run(operation)
+
+    def get(self, id: str) -> File:  # noqa: A002
+        """The file called `id`."""
+        return self._transport.run(self._transport.operations.fetch(calls.get_file(id), File))
+
+    def list(self, *, limit: int | None = None) -> Iterator[File]:
+        """Uploaded files, newest first, over all pages, at most `limit`."""
+        return self._transport.pages(calls.list_files(), File, limit)
+
+    def delete(self, id: str) -> None:  # noqa: A002
+        """Delete an uploaded file."""
+        self._transport.run(self._transport.operations.send(calls.delete_file(id)))
+
+
+class JobTypes:
+    """`client.job_types`: what the service can do."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def list(self) -> list[JobType]:
+        """Every job type, without schemas."""
+        return list(self._transport.pages(calls.list_job_types(), JobType))
+
+    def get(self, name: str) -> JobType:
+        """A job type with its schemas and an example."""
+        operation = self._transport.operations.fetch(calls.get_job_type(name), JobType)
+        return self._transport.run(operation)
+
+
+class Client:
+    """A connection to a Datassay service.
+
+        with Client() as client:
+            file = client.files.upload("answers.jsonl")
+            job = client.jobs.create("score-hallucination", {"input": file.id})
+            job.wait().result().to_html("report.html")
+
+    One client serves many threads. Requests that fail for a passing reason are repeated; those
+    that create something carry an Idempotency-Key, so that a repeat creates nothing twice.
+
+    Args:
+        base_url: Default: DATASSAY_URL, else http://127.0.0.1:8765.
+        api_key: Default: DATASSAY_API_KEY, else the content of the file DATASSAY_API_KEY_FILE.
+        timeout: Seconds without a byte from the service before a request counts as failed.
+        max_retries: Tries after the first.
+        transport: Replaces the network, for tests and proxies.
+        sleep: Waits between tries.
+
+    Raises:
+        ConfigurationError: The URL or the key file cannot be used.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        max_retries: int = DEFAULT_MAX_RETRIES,
+        *,
+        transport: httpx2.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        config = Config.resolve(base_url, api_key, timeout)
+        self._transport = Transport(config, RetryPolicy(max_retries), transport, sleep)
+        self.base_url = config.base_url
+        self.jobs = Jobs(self._transport)
+        self.files = Files(self._transport)
+        self.job_types = JobTypes(self._transport)
+
+    def ready(self) -> Readiness:
+        """Whether the service can serve; asked once, without retries.
+
+        Raises:
+            ConnectionFailed: Nobody answers.
+        """
+        return self._transport.run(self._transport.operations.fetch_readiness())
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()

@@ -1,0 +1,188 @@
+"""How the command shows jobs, files and progress in a terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from datassay.models import File, JobRecord, JobState, JobType
+from datassay.report.tables import plain
+
+_STYLES = {
+    JobState.SUCCEEDED: "green",
+    JobState.FAILED: "red",
+    JobState.CANCELLED: "yellow",
+    JobState.EXPIRED: "yellow",
+    JobState.RUNNING: "cyan",
+}
+
+
+@contextmanager
+def progress_display() -> Iterator[Callable[[JobRecord], None]]:
+    """A live progress bar on standard error; where that is no terminal, a line a phase.
+
+    Yields:
+        The function to call with the job whenever it has changed.
+    """
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with _bar(console) as bar:
+            yield bar
+    else:
+        yield _Lines(console)
+
+
+def print_job(job: JobRecord) -> None:
+    """Everything about a job but its spec and result."""
+    facts: dict[str, Any] = {
+        "id": job.id,
+        "type": f"{job.type} {job.type_version}".strip(),
+        "state": job.raw_state,
+        "attempt": f"{job.attempt} of {job.max_attempts}",
+        "created": _moment(job.created_at),
+        "started": _moment(job.started_at),
+        "finished": _moment(job.finished_at),
+        "expires": _moment(job.expires_at),
+        "retry of": job.retry_of,
+        "labels": ", ".join(f"{key}={value}" for key, value in job.labels.items()),
+        "progress": _status(job) if job.progress and not job.is_terminal else None,
+        "error": f"{job.error.code}: {job.error.message}" if job.error else None,
+    }
+    grid = Table.grid(padding=(0, 2))
+    for name, value in facts.items():
+        if value:
+            grid.add_row(Text(name, style="dim"), Text(plain(value)))
+    Console().print(grid)
+
+
+def print_jobs(jobs: Iterable[JobRecord]) -> None:
+    """A line a job."""
+    table = _table("id", "type", "state", "created", "progress", "labels")
+    for job in jobs:
+        labels = ", ".join(f"{key}={value}" for key, value in job.labels.items())
+        table.add_row(
+            job.id,
+            Text(plain(job.type)),
+            Text(plain(job.raw_state), style=_STYLES.get(job.state, "")),
+            _moment(job.created_at),
+            Text("" if job.is_terminal else _status(job)),
+            Text(plain(labels)),
+        )
+    Console().print(table)
+
+
+def print_files(files: Iterable[File]) -> None:
+    """A line a file."""
+    table = _table("id", "name", "media type", "bytes", "created")
+    for file in files:
+        name, kind = Text(plain(file.name)), Text(plain(file.media_type))
+        table.add_row(file.id, name, kind, f"{file.size:,}", _moment(file.created_at))
+    Console().print(table)
+
+
+def print_job_types(types: Iterable[JobType]) -> None:
+    """A line a job type."""
+    table = _table("name", "version", "resource", "title", "paper")
+    for kind in types:
+        cells = (kind.name, kind.version, kind.resource, kind.title, kind.paper)
+        table.add_row(*(Text(plain(cell)) for cell in cells))
+    Console().print(table)
+
+
+def print_job_type(kind: JobType) -> None:
+    """A job type with the fields of its spec and an example."""
+    console = Console()
+    console.print(Text(plain(f"{kind.name} {kind.version}: {kind.title}"), style="bold"))
+    for text in filter(None, (kind.summary, kind.paper)):
+        console.print(Text(plain(text)))
+    fields = (kind.spec_schema or {}).get("properties") or {}
+    table = _table("field of the spec", "meaning", "default")
+    for name, schema in fields.items():
+        default = json.dumps(schema["default"]) if "default" in schema else ""
+        meaning = Text(plain(schema.get("description", "")))
+        table.add_row(Text(plain(name)), meaning, Text(plain(default)))
+    console.print(table)
+    if kind.example is not None:
+        console.print(Text("an example of a spec", style="dim"))
+        console.print_json(json.dumps(kind.example))
+
+
+class _Lines:
+    """Progress for logs: one line whenever the state or the phase is another one."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._last: tuple[str, str | None] | None = None
+
+    def __call__(self, job: JobRecord) -> None:
+        now = (job.raw_state, job.progress.phase if job.progress else None)
+        if now != self._last:
+            self._last = now
+            self._console.print(Text(_status(job)), soft_wrap=True)
+
+
+@contextmanager
+def _bar(console: Console) -> Iterator[Callable[[JobRecord], None]]:
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[pace]}", markup=False),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=None, pace="")
+
+        def update(job: JobRecord) -> None:
+            now = job.progress
+            progress.update(
+                task,
+                description=plain(now.phase if now and now.phase else job.raw_state.lower()),
+                completed=now.current if now else 0,
+                total=(now.total or None) if now else None,
+                pace=_pace(job),
+            )
+
+        yield update
+
+
+def _status(job: JobRecord) -> str:
+    if job.progress is None or job.is_terminal:
+        return plain(job.raw_state)
+    done = f"{job.progress.phase} {job.progress.current}/{job.progress.total}"
+    return plain(f"{job.raw_state} {done} {_pace(job)}")
+
+
+def _pace(job: JobRecord) -> str:
+    now = job.progress
+    if now is None:
+        return ""
+    rate = f"{now.rate:.1f} {now.unit}/s" if now.rate is not None else ""
+    eta = f"{_duration(now.eta_seconds)} left" if now.eta_seconds is not None else ""
+    return plain(", ".join(filter(None, (rate, eta))))
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _moment(moment: Any) -> str:
+    return "" if moment is None else f"{moment.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    for position, heading in enumerate(headings):
+        # Ids are for copying, so the first column is never cut.
+        table.add_column(heading, no_wrap=position == 0, overflow="fold")
+    return table

@@ -1,0 +1,225 @@
+"""What the service answers, as typed objects.
+
+The service may grow: fields this version does not know are kept (`model_extra`), and names it does
+not know, such as a new job state, never break parsing.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PrivateAttr
+
+
+class JobState(StrEnum):
+    """The states of a job; UNKNOWN stands for a state that is newer than this client."""
+
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    CANCELLING = "CANCELLING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    EXPIRED = "EXPIRED"
+    UNKNOWN = "UNKNOWN"
+
+    @classmethod
+    def of(cls, name: object) -> JobState:
+        """The state called `name`, or UNKNOWN."""
+        return cls.__members__.get(name, cls.UNKNOWN) if isinstance(name, str) else cls.UNKNOWN
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a job in this state never changes again."""
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
+
+
+class Wire(BaseModel):
+    """Base of all answers: tolerant of fields that are not declared here."""
+
+    model_config = ConfigDict(extra="allow", populate_by_name=True)
+
+
+class Progress(Wire):
+    """How far a job is; `rate` is units a second, `eta_seconds` a linear extrapolation."""
+
+    phase: str
+    current: int
+    total: int
+    unit: str = ""
+    rate: float | None = None
+    eta_seconds: float | None = None
+
+
+class JobError(Wire):
+    """Why a job ended without a result; branch on `code`, show `message`."""
+
+    code: str
+    message: str
+    origin: str = "system"
+    retryable: bool = False
+    details: dict[str, Any] = Field(default_factory=dict)
+
+
+class JobRecord(Wire):
+    """A job as the service tells it.
+
+    Jobs from a list carry no `spec`, `result_data` and `provenance`; `refresh()` fills them in.
+    """
+
+    id: str
+    type: str
+    type_version: str = ""
+    raw_state: str = Field(alias="state")
+    labels: dict[str, str] = Field(default_factory=dict)
+    priority: int = 0
+    attempt: int = 0
+    max_attempts: int = 1
+    timeout_seconds: float | None = None
+    progress: Progress | None = None
+    error: JobError | None = None
+    created_at: AwareDatetime
+    started_at: AwareDatetime | None = None
+    finished_at: AwareDatetime | None = None
+    expires_at: AwareDatetime | None = None
+    retry_of: str | None = None
+    version: int = 0
+    links: dict[str, str] = Field(default_factory=dict)
+    spec: dict[str, Any] | None = None
+    result_data: dict[str, Any] | None = Field(None, alias="result")
+    provenance: dict[str, Any] | None = None
+
+    _etag: str | None = PrivateAttr(None)
+
+    @property
+    def state(self) -> JobState:
+        """The state; `raw_state` is the name that the service sent."""
+        return JobState.of(self.raw_state)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the job has ended, also in a state that this client does not know."""
+        return self.state.is_terminal or self.finished_at is not None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the job has a result."""
+        return self.state is JobState.SUCCEEDED
+
+    def _absorb(self, newer: Self) -> None:
+        for name in type(self).model_fields:
+            setattr(self, name, getattr(newer, name))
+        self.__pydantic_extra__ = newer.model_extra
+        self._etag = newer._etag
+
+
+class Event(Wire):
+    """One line of a job's history; `seq` is the job's version at that moment.
+
+    `kind` is "state", "progress" or "log".
+    """
+
+    seq: int
+    kind: str
+    created_at: AwareDatetime
+    data: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def ends_job(self) -> bool:
+        """Whether no event can follow."""
+        return self.kind == "state" and JobState.of(self.data.get("state")).is_terminal
+
+
+class Attempt(Wire):
+    """One start of a job."""
+
+    number: int
+    worker: str
+    started_at: AwareDatetime
+    ended_at: AwareDatetime | None = None
+    outcome: str | None = None
+    error: JobError | None = None
+
+
+class ArtifactRef(Wire):
+    """What identifies the bytes of an artifact."""
+
+    id: str
+    name: str
+    media_type: str = "application/octet-stream"
+    size: int
+    sha256: str
+
+
+class ArtifactRecord(ArtifactRef):
+    """Bytes that a job produced."""
+
+    created_at: AwareDatetime | None = None
+
+
+class File(Wire):
+    """An uploaded input; `sha256` is lower-case hexadecimal, `size` in bytes."""
+
+    id: str
+    name: str
+    media_type: str
+    size: int
+    sha256: str
+    created_at: AwareDatetime
+
+
+class JobType(Wire):
+    """What the service can do; the schemas and the example are None in lists."""
+
+    name: str
+    version: str
+    title: str = ""
+    summary: str = ""
+    paper: str = ""
+    resource: str = ""
+    timeout_seconds: float | None = None
+    max_timeout_seconds: float | None = None
+    deterministic: bool = False
+    spec_schema: dict[str, Any] | None = None
+    result_schema: dict[str, Any] | None = None
+    example: dict[str, Any] | None = None
+
+
+class Readiness(Wire):
+    """Whether the service can serve: "ready", "degraded" (still serves) or "unavailable"."""
+
+    status: str
+    database: str = ""
+    schema_revision: str = ""
+    broker: str = ""
+
+    @property
+    def serves(self) -> bool:
+        """Whether requests will be answered."""
+        return self.status in {"ready", "degraded"}
+
+
+class FieldError(Wire):
+    """One fault of a request; `pointer` is a JSON pointer into its body."""
+
+    pointer: str
+    message: str
+
+
+class Problem(Wire):
+    """RFC 9457 problem details."""
+
+    type: str = "about:blank"
+    title: str = ""
+    status: int
+    detail: str = ""
+    code: str = ""
+    instance: str | None = None
+    request_id: str | None = None
+    retryable: bool = False
+    errors: list[FieldError] = Field(default_factory=list)
+    job_error: JobError | None = None

@@ -1,0 +1,1 @@
+"""Results for people: a self-contained HTML page, tables for a terminal."""

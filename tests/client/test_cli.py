@@ -1,0 +1,243 @@
+"""The `datassay` command: what it sends, prints and exits with."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+import httpx2
+import pytest
+from datassay import Client, cli
+
+from tests.client.fake_service import Service, event, job, job_reply, problem, scored_result
+
+JOB = "/v1/jobs/job_1"
+CREATE = "/v1/jobs/score-hallucination"
+FILE = {
+    "id": "file_1",
+    "name": "a.jsonl",
+    "media_type": "application/x-ndjson",
+    "size": 4,
+    "sha256": "00",
+    "created_at": "2026-11-23T10:00:00Z",
+}
+
+Run: TypeAlias = Callable[..., int]
+
+
+@pytest.fixture
+def run(service: Service, naps: list[float]) -> Run:
+    transport = httpx2.MockTransport(service)
+    connect = partial(Client, transport=transport, sleep=naps.append)
+    return lambda *argv: cli.main(argv, connect=connect)
+
+
+Capture: TypeAlias = pytest.CaptureFixture[str]
+
+
+def test_submit_builds_the_spec_and_prints_the_id(
+    run: Run, service: Service, capsys: Capture, tmp_path: Path
+) -> None:
+    rows = tmp_path / "a.jsonl"
+    rows.write_text("{}\n")
+    spec = tmp_path / "spec.json"
+    spec.write_text('{"tau": 2, "similarity": {"kind": "exact"}}')
+    service.on("POST", "/v1/files", httpx2.Response(201, json=FILE))
+    service.on("POST", CREATE, job_reply(status=202))
+    options = ["--spec", str(spec), "--input", str(rows), "--label", "run=1", "--priority", "3"]
+    sets = ["--set", "similarity.kind=rouge_l", "--set", 'scorers=["snne"]', "--set", "tau=0.5"]
+    assert run("submit", "score-hallucination", *options, *sets, "--timeout", "60") == 0
+    assert capsys.readouterr().out == "job_1\n"
+    assert json.loads(service.requests[-1].content) == {
+        "spec": {
+            "tau": 0.5,
+            "similarity": {"kind": "rouge_l"},
+            "scorers": ["snne"],
+            "input": "file_1",
+        },
+        "labels": {"run": "1"},
+        "priority": 3,
+        "timeout_seconds": 60.0,
+    }
+
+
+def test_submit_reads_the_spec_from_standard_input(
+    run: Run, service: Service, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"seed": 1}'))
+    service.on("POST", CREATE, job_reply(status=202))
+    assert run("submit", "score-hallucination", "--spec", "-", "--dry-run") == 0
+    assert json.loads(service.requests[0].content)["spec"] == {"seed": 1}
+    assert service.requests[0].url.params["dry_run"] == "true"
+    assert capsys.readouterr().out == "the spec is valid\n"
+
+
+def test_submit_and_wait_prints_the_result(run: Run, service: Service, capsys: Capture) -> None:
+    progress = {"phase": "score", "current": 1, "total": 4, "unit": "items", "rate": 2.0}
+    service.on("POST", CREATE, job_reply(status=202))
+    service.on(
+        "GET",
+        JOB,
+        job_reply("RUNNING", version=2, progress={**progress, "eta_seconds": 90.0}),
+        job_reply("SUCCEEDED", version=3),
+    )
+    service.on("GET", f"{JOB}/result", httpx2.Response(200, json=scored_result()))
+    assert run("submit", "score-hallucination", "--wait") == 0
+    shown = capsys.readouterr()
+    assert "most suspicious answers by snne" in shown.out
+    assert "RUNNING score 1/4 2.0 items/s, 1:30 left" in shown.err
+    assert "job_1" in shown.err
+
+
+@pytest.mark.parametrize("state", ["FAILED", "CANCELLED", "EXPIRED"])
+def test_wait_exits_with_1_when_there_is_no_result(
+    run: Run, service: Service, capsys: Capture, state: str
+) -> None:
+    failure = {"code": "timeout", "message": "too slow", "origin": "user", "retryable": False}
+    service.on("GET", JOB, job_reply(state, error=failure))
+    assert run("wait", "job_1") == 1
+    error = capsys.readouterr().err
+    assert f"datassay: job job_1 is {state}: too slow (timeout)" in error
+
+
+def test_result_of_a_failed_job_exits_with_1(run: Run, service: Service) -> None:
+    service.on("GET", JOB, job_reply("FAILED"))
+    service.on("GET", f"{JOB}/result", problem(409, "job-failed"))
+    assert run("result", "job_1") == 1
+
+
+def test_result_writes_files(run: Run, service: Service, tmp_path: Path, capsys: Capture) -> None:
+    service.on("GET", JOB, job_reply("SUCCEEDED"))
+    service.on("GET", f"{JOB}/result", httpx2.Response(200, json=scored_result()))
+    html, out = tmp_path / "report.html", tmp_path / "result.json"
+    assert run("result", "job_1", "--html", str(html), "--out", str(out)) == 0
+    assert "Most suspicious answers" in html.read_text()
+    assert json.loads(out.read_text()) == scored_result()
+    assert capsys.readouterr().out == ""
+
+
+def test_a_refused_spec_exits_with_3_and_lists_the_faults(
+    run: Run, service: Service, capsys: Capture
+) -> None:
+    faults = [{"pointer": "/spec/tau", "message": "must be \x1b[31m > 0"}]
+    service.on("POST", CREATE, problem(422, "invalid-spec", errors=faults))
+    assert run("submit", "score-hallucination") == 3
+    assert capsys.readouterr().err.splitlines() == [
+        "datassay: why (422 invalid-spec)",
+        "  /spec/tau: must be �[31m > 0",
+    ]
+
+
+def test_a_missing_key_is_explained(run: Run, service: Service, capsys: Capture) -> None:
+    service.on("GET", "/v1/jobs", problem(401, "unauthenticated"))
+    assert run("list") == 3
+    assert "DATASSAY_API_KEY_FILE" in capsys.readouterr().err
+
+
+def test_no_connection_exits_with_4(run: Run, service: Service, capsys: Capture) -> None:
+    service.on("GET", JOB, *[httpx2.ConnectError("refused") for _ in range(4)])
+    assert run("show", "job_1") == 4
+    assert capsys.readouterr().err.startswith("datassay: refused")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("submit", "x", "--spec", "/nowhere.json"),
+        ("submit", "x", "--set", "no-value"),
+        ("submit", "x", "--set", "a=1", "--set", "a.b=1"),
+        ("files", "upload", "/nowhere.jsonl"),
+        ("--url", "ftp://host", "list"),
+        ("show", ""),
+    ],
+)
+def test_wrong_usage_exits_with_2(run: Run, capsys: Capture, argv: tuple[str, ...]) -> None:
+    assert run(*argv) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("argv", [(), ("nonsense",), ("files",), ("show",)])
+def test_arguments_that_do_not_parse_exit_with_2(run: Run, argv: tuple[str, ...]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run(*argv)
+    assert caught.value.code == 2
+
+
+def test_help_documents_the_exit_codes(run: Run, capsys: Capture) -> None:
+    with pytest.raises(SystemExit):
+        run("--help")
+    assert "4  no connection" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("argv", [("--json", "list"), ("list", "--json")])
+def test_json_may_stand_before_or_after_the_command(
+    run: Run, service: Service, capsys: Capture, argv: tuple[str, ...]
+) -> None:
+    page = {"items": [job()], "next_cursor": None}
+    service.on("GET", "/v1/jobs", httpx2.Response(200, json=page))
+    assert run(*argv) == 0
+    assert json.loads(capsys.readouterr().out) == [job()]
+
+
+def test_list_and_show_print_what_they_found(
+    run: Run, service: Service, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    page = {"items": [job("RUNNING", labels={"run": "[bold]"})], "next_cursor": None}
+    service.on("GET", "/v1/jobs", httpx2.Response(200, json=page))
+    service.on("GET", JOB, job_reply("QUEUED"))
+    assert run("list", "--state", "running", "--type", "score-hallucination") == 0
+    shown = capsys.readouterr().out
+    assert "job_1" in shown
+    assert "run=[bold]" in shown
+    assert service.requests[0].url.params["state"] == "RUNNING"
+    assert run("show", "job_1") == 0
+    assert "QUEUED" in capsys.readouterr().out
+
+
+def test_cancel_and_retry(run: Run, service: Service, capsys: Capture) -> None:
+    service.on("POST", f"{JOB}/cancel", job_reply("CANCELLING", status=202))
+    service.on("POST", f"{JOB}/retry", job_reply(status=202, id="job_2"))
+    assert run("cancel", "job_1") == 0
+    assert run("retry", "job_1") == 0
+    assert capsys.readouterr().out == "job_1 CANCELLING\njob_2\n"
+
+
+def test_events_print_a_line_each(run: Run, service: Service, capsys: Capture) -> None:
+    pages = [[event(1, "state", state="QUEUED"), event(2, "log", message="\x07hi")], []]
+    service.on("GET", f"{JOB}/events", *[httpx2.Response(200, json={"items": p}) for p in pages])
+    assert run("events", "job_1") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert '{"state": "QUEUED"}' in lines[0]
+
+
+def test_files(run: Run, service: Service, capsys: Capture, tmp_path: Path) -> None:
+    rows = tmp_path / "a.jsonl"
+    rows.write_text("{}\n")
+    page = {"items": [FILE], "next_cursor": None}
+    service.on("POST", "/v1/files", httpx2.Response(201, json=FILE))
+    service.on("GET", "/v1/files", httpx2.Response(200, json=page))
+    service.on("DELETE", "/v1/files/file_1", httpx2.Response(204))
+    assert run("files", "upload", str(rows)) == 0
+    assert capsys.readouterr().out == "file_1\n"
+    assert run("files", "list") == 0
+    assert "a.jsonl" in capsys.readouterr().out
+    assert run("files", "delete", "file_1") == 0
+
+
+def test_types(run: Run, service: Service, capsys: Capture) -> None:
+    kind = {"name": "demo", "version": "1", "title": "A demo", "resource": "cpu"}
+    field = {"tau": {"description": "Temperature.", "default": 1.0}}
+    detail = {**kind, "spec_schema": {"properties": field}, "example": {"tau": 2.0}}
+    service.on("GET", "/v1/job-types", httpx2.Response(200, json={"items": [kind]}))
+    service.on("GET", "/v1/job-types/demo", httpx2.Response(200, json=detail))
+    assert run("types") == 0
+    assert run("types", "demo") == 0
+    shown = capsys.readouterr().out
+    assert "A demo" in shown
+    assert "Temperature." in shown
