@@ -56,7 +56,7 @@ def job(tenant_id: str, job_id: str) -> Select[Any]:
     return select(*Job.__table__.c).where(_mine(tenant_id), Job.id == job_id)
 
 
-def job_version(tenant_id: str, job_id: str) -> Select[tuple[int, JobState]]:
+def job_version(tenant_id: str, job_id: str) -> Select[int, JobState]:
     """Just enough to answer a poll."""
     return select(Job.version, Job.state).where(_mine(tenant_id), Job.id == job_id)
 
@@ -89,7 +89,7 @@ def jobs(
     return statement.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)
 
 
-def events(tenant_id: str, job_id: str, after: int, limit: int) -> Select[tuple[JobEvent]]:
+def events(tenant_id: str, job_id: str, after: int, limit: int) -> Select[JobEvent]:
     """A job's history from `seq > after` on."""
     return (
         select(JobEvent)
@@ -100,7 +100,7 @@ def events(tenant_id: str, job_id: str, after: int, limit: int) -> Select[tuple[
     )
 
 
-def attempts(tenant_id: str, job_id: str) -> Select[tuple[JobAttempt]]:
+def attempts(tenant_id: str, job_id: str) -> Select[JobAttempt]:
     """Every start of a job, oldest first."""
     return (
         select(JobAttempt)
@@ -115,7 +115,7 @@ def _won() -> ColumnElement[bool]:
     return and_(Artifact.attempt == Job.attempt, Job.state == JobState.SUCCEEDED)
 
 
-def artifacts(tenant_id: str, job_id: str) -> Select[tuple[Artifact]]:
+def artifacts(tenant_id: str, job_id: str) -> Select[Artifact]:
     """The artifacts of the attempt that succeeded."""
     return (
         select(Artifact)
@@ -125,7 +125,7 @@ def artifacts(tenant_id: str, job_id: str) -> Select[tuple[Artifact]]:
     )
 
 
-def artifact(tenant_id: str, artifact_id: str) -> Select[tuple[Artifact]]:
+def artifact(tenant_id: str, artifact_id: str) -> Select[Artifact]:
     """One visible artifact."""
     return (
         select(Artifact)
@@ -134,7 +134,7 @@ def artifact(tenant_id: str, artifact_id: str) -> Select[tuple[Artifact]]:
     )
 
 
-def files(tenant_id: str, limit: int, after: Position | None) -> Select[tuple[File]]:
+def files(tenant_id: str, limit: int, after: Position | None) -> Select[File]:
     """Uploaded inputs, newest first."""
     statement = select(File).where(File.tenant_id == tenant_id)
     if after is not None:
@@ -142,7 +142,7 @@ def files(tenant_id: str, limit: int, after: Position | None) -> Select[tuple[Fi
     return statement.order_by(File.created_at.desc(), File.id.desc()).limit(limit)
 
 
-def file(tenant_id: str, file_id: str) -> Select[tuple[File]]:
+def file(tenant_id: str, file_id: str) -> Select[File]:
     """One uploaded input."""
     return select(File).where(File.tenant_id == tenant_id, File.id == file_id)
 
@@ -162,7 +162,7 @@ def add_file(row: Mapping[str, Any]) -> Any:
     return insert(File).values(**row).returning(File)
 
 
-def lock_file(tenant_id: str, file_id: str) -> Select[tuple[str]]:
+def lock_file(tenant_id: str, file_id: str) -> Select[str]:
     """The storage key, with the row locked against jobs that are just being submitted."""
     return (
         select(File.storage_key)
@@ -171,7 +171,7 @@ def lock_file(tenant_id: str, file_id: str) -> Select[tuple[str]]:
     )
 
 
-def file_in_use(tenant_id: str, file_id: str) -> Select[tuple[str]]:
+def file_in_use(tenant_id: str, file_id: str) -> Select[str]:
     """A job that still needs the file; ask with the row locked."""
     return (
         select(Job.id)
@@ -199,14 +199,14 @@ def remember(tenant_id: str, key: str, digest: bytes, job_id: str) -> Any:
     )
 
 
-def remembered(tenant_id: str, key: str) -> Select[tuple[bytes, str]]:
+def remembered(tenant_id: str, key: str) -> Select[bytes, str]:
     """The request digest and the job of an Idempotency-Key."""
     return select(IdempotencyKey.request_digest, IdempotencyKey.job_id).where(
         IdempotencyKey.tenant_id == tenant_id, IdempotencyKey.key == key
     )
 
 
-def checkpoint(job_id: str, key: str) -> Select[tuple[dict[str, Any]]]:
+def checkpoint(job_id: str, key: str) -> Select[dict[str, Any]]:
     """What an attempt of this job kept under a key; only its worker asks."""
     return select(Checkpoint.value).where(Checkpoint.job_id == job_id, Checkpoint.key == key)
 
@@ -236,7 +236,7 @@ def ensure_tenant(tenant_id: str, name: str) -> Any:
     return upsert(Tenant).values(id=tenant_id, name=name).on_conflict_do_nothing()
 
 
-def tenant_named(name: str) -> Select[tuple[str]]:
+def tenant_named(name: str) -> Select[str]:
     """The id of a tenant."""
     return select(Tenant.id).where(Tenant.name == name)
 
@@ -268,7 +268,7 @@ def revoke_key(key_id: str) -> Any:
 # The sweeper's clean-up
 
 
-def expired_jobs(limit: int) -> Select[tuple[str]]:
+def expired_jobs(limit: int) -> Select[str]:
     """Jobs past their retention."""
     return (
         select(Job.id)
@@ -288,7 +288,7 @@ def forget_history(job_id: str) -> list[Delete]:
     ]
 
 
-def stale_files(older_than: timedelta, limit: int) -> Select[tuple[str, str]]:
+def stale_files(older_than: timedelta, limit: int) -> Select[str, str]:
     """Tenant and id of inputs that nobody used for so long."""
     return (
         select(File.tenant_id, File.id)
@@ -298,6 +298,19 @@ def stale_files(older_than: timedelta, limit: int) -> Select[tuple[str, str]]:
     )
 
 
-def ping() -> Select[tuple[int]]:
+def ping() -> Select[int]:
     """The cheapest question."""
     return select(literal(1))
+
+
+# The doctor's questions
+
+
+def storage_keys() -> Select[Any]:
+    """Every storage key that a row refers to."""
+    return select(File.storage_key).union_all(select(Artifact.storage_key))
+
+
+def unfinished_jobs() -> Select[str]:
+    """Jobs that may still write."""
+    return select(Job.id).where(Job.finished_at.is_(None))

@@ -40,6 +40,6 @@ def head() -> str:
     return revision
 
 
-def current() -> Select[tuple[str]]:
+def current() -> Select[str]:
     """The revision that a database is at."""
     return select(column("version_num")).select_from(table("alembic_version"))

@@ -98,7 +98,6 @@ def run_worker(settings: Settings, resources: Sequence[str], heartbeat: Path | N
             "--without-heartbeat",
             f"--queues={','.join(resources)}",
             "--loglevel=WARNING",
-            "--quiet",
         ]
     )
     worker.wait_until_idle()

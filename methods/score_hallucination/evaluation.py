@@ -105,9 +105,7 @@ def _grouped(score: Floats, quality: Floats) -> tuple[Floats, Floats]:
     return counts[0], sums[0]
 
 
-def _tally(
-    group: npt.NDArray[np.int64], quality: Floats, groups: int
-) -> tuple[Floats, Floats]:
+def _tally(group: npt.NDArray[np.int64], quality: Floats, groups: int) -> tuple[Floats, Floats]:
     """(R, G) number of items and sum of quality in each group of equal scores."""
     rows = len(group)
     flat = (group + groups * np.arange(rows)[:, None]).ravel()

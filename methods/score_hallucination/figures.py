@@ -1,0 +1,156 @@
+"""The figures of a score-hallucination result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from methods.figures import Figure, chart
+from methods.score_hallucination import evaluation
+
+Floats = npt.NDArray[np.float64]
+
+_POINTS = 120
+_BINS = 24
+
+
+def draw(scores: dict[str, Floats], quality: Floats, sizes: dict[int, int]) -> list[Figure]:
+    """All figures.
+
+    Args:
+        scores: for each scorer (N,) values, NaN where undefined.
+        quality: (N,) 1 = right, 0 = wrong, NaN = unlabelled.
+        sizes: number of items by their number of clusters.
+    """
+    figures = [_histograms(scores, quality), _clusters(sizes)]
+    labelled = {
+        name: (value[known], quality[known])
+        for name, value in scores.items()
+        if (known := np.isfinite(value) & np.isfinite(quality)).sum() > 1
+        and len(np.unique(quality[known])) > 1
+    }
+    if labelled:
+        figures += [_rejection(labelled), _roc(labelled)]
+    return figures
+
+
+def _histograms(scores: dict[str, Floats], quality: Floats) -> Figure:
+    names = {1.0: "right", 0.0: "hallucinated"}
+    rows: list[dict[str, Any]] = []
+    for scorer, value in scores.items():
+        finite = np.isfinite(value)
+        if not finite.any():
+            continue
+        edges = np.histogram_bin_edges(value[finite], _BINS)
+        for label in (1.0, 0.0, None):
+            chosen = finite & (np.isnan(quality) if label is None else quality == label)
+            for count, low, high in zip(
+                np.histogram(value[chosen], edges)[0], edges[:-1], edges[1:], strict=True
+            ):
+                if count:
+                    rows.append(
+                        {
+                            "scorer": scorer,
+                            "low": round(float(low), 6),
+                            "high": round(float(high), 6),
+                            "items": int(count),
+                            "label": names.get(label, "unlabelled") if label is not None
+                            else "unlabelled",
+                        }
+                    )  # fmt: skip
+    specification = {
+        "mark": {"type": "bar", "tooltip": True},
+        "encoding": {
+            "x": {
+                "field": "low",
+                "bin": {"binned": True},
+                "title": "score",
+                "type": "quantitative",
+            },
+            "x2": {"field": "high"},
+            "y": {"field": "items", "type": "quantitative", "stack": "zero", "title": "items"},
+            "color": {"field": "label", "type": "nominal", "title": None},
+        },
+        "width": 300,
+        "height": 160,
+    }
+    return Figure(
+        title="Scores",
+        caption="To the right: more suspicious.",
+        vega_lite={
+            **{k: v for k, v in chart(rows).items() if k not in {"width", "height"}},
+            "facet": {"field": "scorer", "type": "nominal", "title": None},
+            "columns": 2,
+            "spec": specification,
+            "resolve": {"scale": {"x": "independent", "y": "independent"}},
+        },
+    )
+
+
+def _clusters(sizes: dict[int, int]) -> Figure:
+    rows = [{"clusters": k, "items": sizes[k]} for k in sorted(sizes)]
+    return Figure(
+        title="Different meanings per question",
+        caption="Number of clusters among the sampled answers.",
+        vega_lite=chart(
+            rows,
+            mark={"type": "bar", "tooltip": True},
+            encoding={
+                "x": {"field": "clusters", "type": "ordinal", "title": "clusters"},
+                "y": {"field": "items", "type": "quantitative", "title": "items"},
+            },
+        ),
+    )
+
+
+def _rejection(labelled: dict[str, tuple[Floats, Floats]]) -> Figure:
+    rows = []
+    for scorer, (value, quality) in labelled.items():
+        curve = evaluation.accuracy_rejection_curve(value, quality)
+        for k in np.unique(np.linspace(0, len(curve) - 1, _POINTS).astype(int)):
+            rows.append(
+                {
+                    "scorer": scorer,
+                    "kept": round((k + 1) / len(curve), 4),
+                    "accuracy": round(float(curve[k]), 4),
+                }
+            )
+    return Figure(
+        title="Accuracy when suspicious answers are withheld",
+        caption="Keeping only the least suspicious share of the answers.",
+        vega_lite=chart(rows, mark={"type": "line", "tooltip": True}, encoding=_lines(
+            "kept", "share of answers kept", "accuracy", "accuracy of those kept")),
+    )  # fmt: skip
+
+
+def _roc(labelled: dict[str, tuple[Floats, Floats]]) -> Figure:
+    rows = []
+    for scorer, (value, quality) in labelled.items():
+        false, true = evaluation.roc_curve(value, quality < 0.5)
+        for k in np.unique(np.linspace(0, len(false) - 1, _POINTS).astype(int)):
+            rows.append(
+                {
+                    "scorer": scorer,
+                    "false": round(float(false[k]), 4),
+                    "true": round(float(true[k]), 4),
+                    "order": int(k),
+                }
+            )
+    encoding = _lines("false", "right answers flagged", "true", "hallucinations flagged")
+    encoding["order"] = {"field": "order", "type": "quantitative"}
+    return Figure(
+        title="Hallucinations found against false alarms",
+        caption="ROC curves; the diagonal is chance.",
+        vega_lite=chart(rows, mark={"type": "line", "tooltip": True}, encoding=encoding),
+    )
+
+
+def _lines(x: str, x_title: str, y: str, y_title: str) -> dict[str, Any]:
+    unit = {"type": "quantitative", "scale": {"domain": [0, 1]}}
+    return {
+        "x": {"field": x, "title": x_title, **unit},
+        "y": {"field": y, "title": y_title, **unit},
+        "color": {"field": "scorer", "type": "nominal", "title": None},
+    }

@@ -1,0 +1,218 @@
+"""Runs a score-hallucination job: reads, scores in chunks, evaluates, draws."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy
+
+from methods.context import RunContext
+from methods.score_hallucination import evaluation, figures
+from methods.score_hallucination.core import Answers, ItemScores, Options, score
+from methods.score_hallucination.reading import Items, chunks
+from methods.score_hallucination.spec import (
+    JOB,
+    Cluster,
+    Evaluation,
+    Interval,
+    Item,
+    ItemResult,
+    ItemsArtifact,
+    Result,
+    Score,
+    ScorerSummary,
+    Spec,
+    Summary,
+)
+from methods.score_hallucination.text import normalize
+
+_CHUNK = 512
+_INLINE_BYTES = 256 * 1024
+_SHOWN = 160
+
+
+def run(spec: Spec, ctx: RunContext) -> Result:
+    """Score every item; see `Spec` and `Result`."""
+    items = Items(spec, ctx)
+    options = Options(
+        scorers=tuple(spec.scorers),
+        kind=spec.similarity.kind,
+        tokenizer=spec.similarity.tokenizer,
+        symmetrize=spec.similarity.symmetrize,
+        algorithm=spec.clustering.algorithm,
+        threshold=spec.clustering.threshold,
+        tau=spec.tau,
+        include_self=spec.include_self,
+    )
+    tally = _Tally(spec.scorers)
+    path, inline = ctx.workdir / "items.jsonl", bytearray()
+    size = done = 0
+    with path.open("wb") as writer:
+        for chunk in chunks(items, _CHUNK):
+            for item, scored in zip(
+                chunk, score([_answers(i) for i in chunk], options), strict=True
+            ):
+                label = tally.add(item, scored)
+                line = _item_result(item, scored, spec, done, label).model_dump_json().encode()
+                writer.write(line + b"\n")
+                size += len(line) + 1
+                if size <= _INLINE_BYTES:
+                    inline += line + b"\n"
+                done += 1
+            ctx.progress("scoring", done, items.count)
+    ctx.progress("evaluating", 0, 1, "steps")
+    return Result(
+        items=None if size > _INLINE_BYTES else _parse(inline),
+        items_artifact=_save(path, ctx) if size > _INLINE_BYTES else None,
+        summary=tally.summary(ctx),
+        figures=figures.draw(tally.columns(), np.array(tally.quality), tally.sizes),
+        provenance=_provenance(spec),
+    )
+
+
+def _answers(item: Item) -> Answers:
+    return Answers(
+        texts=[response.text for response in item.responses],
+        logprobs=[response.token_logprobs for response in item.responses],
+        matrix=item.similarity,
+    )
+
+
+def _item_result(
+    item: Item, scored: ItemScores, spec: Spec, index: int, label: int | None
+) -> ItemResult:
+    scores = {
+        name: Score(
+            value=scored.values.get(name),
+            direction="uncertainty",
+            confidence=scored.confidences.get(name),
+            valid=name in scored.values,
+            reason=scored.reasons.get(name),
+        )
+        for name in spec.scorers
+    }
+    return ItemResult(
+        id=item.id if item.id is not None else str(index),
+        prompt=None if item.prompt is None else item.prompt[-_SHOWN:],
+        answer=None if item.answer is None else item.answer.text[:_SHOWN],
+        label=label,  # type: ignore[arg-type] - 0, 1 or None
+        scores=scores,
+        clusters=_clusters(scored),
+        n=scored.n,
+        n_unique=scored.n_unique,
+    )
+
+
+def _clusters(scored: ItemScores) -> list[Cluster]:
+    members: dict[int, list[int]] = {}
+    for position, cluster in enumerate(scored.cluster_ids.tolist()):
+        members.setdefault(cluster, []).append(position)
+    medoids = scored.representatives.tolist()
+    return [
+        Cluster(members=group, size=len(group), representative=medoids[cluster])
+        for cluster, group in sorted(members.items())
+    ]
+
+
+def _label(item: Item) -> tuple[int | None, str | None]:
+    """The label of an item and where it comes from: given, or graded by its references."""
+    if item.label is not None:
+        return item.label, "given"
+    if item.answer is not None and item.references:
+        answer = normalize(item.answer.text)
+        right = any(normalize(r) in answer for r in item.references if r.strip())
+        return int(not right), "contains_reference"
+    return None, None
+
+
+class _Tally:
+    """The columns of all items, for the summary."""
+
+    def __init__(self, names: list[Any]) -> None:
+        self._values: dict[str, list[float]] = {name: [] for name in names}
+        self.quality: list[float] = []
+        self.sizes: dict[int, int] = {}
+        self._labels: dict[str, int] = {}
+        self._answers = 0
+
+    def add(self, item: Item, scored: ItemScores) -> int | None:
+        for name, column in self._values.items():
+            column.append(scored.values.get(name, np.nan))
+        label, source = _label(item)
+        if source is not None:
+            self._labels[source] = self._labels.get(source, 0) + 1
+        self.quality.append(np.nan if label is None else 1.0 - label)
+        clusters = int(scored.cluster_ids.max()) + 1
+        self.sizes[clusters] = self.sizes.get(clusters, 0) + 1
+        self._answers += scored.n
+        return label
+
+    def columns(self) -> dict[str, Any]:
+        return {name: np.array(column) for name, column in self._values.items()}
+
+    def summary(self, ctx: RunContext) -> Summary:
+        quality = np.array(self.quality)
+        # One generator state for every scorer: they are compared on the same resamples.
+        seed = int(ctx.rng.integers(2**63))
+        return Summary(
+            n_items=len(quality),
+            n_answers=self._answers,
+            labels=self._labels,
+            scorers={
+                name: _summarise(column, quality, np.random.default_rng(seed), ctx)
+                for name, column in self.columns().items()
+            },
+        )
+
+
+def _summarise(
+    value: Any, quality: Any, rng: np.random.Generator, ctx: RunContext
+) -> ScorerSummary:
+    ctx.check()
+    finite = value[np.isfinite(value)]
+    some = len(finite) > 0
+    labelled = np.isfinite(value) & np.isfinite(quality)
+    return ScorerSummary(
+        direction="uncertainty",
+        n_valid=len(finite),
+        mean=float(finite.mean()) if some else None,
+        median=float(np.median(finite)) if some else None,
+        std=float(finite.std()) if some else None,
+        min=float(finite.min()) if some else None,
+        max=float(finite.max()) if some else None,
+        evaluation=_evaluate(value[labelled], quality[labelled], rng) if labelled.any() else None,
+    )
+
+
+def _evaluate(value: Any, quality: Any, rng: np.random.Generator) -> Evaluation:
+    estimates = evaluation.bootstrap(value, quality, rng)
+    return Evaluation(
+        n=len(value),
+        n_hallucinated=int((quality == 0).sum()),
+        **{name: Interval(**asdict(estimate)) for name, estimate in estimates.items()},
+    )
+
+
+def _parse(lines: bytearray) -> list[ItemResult]:
+    return [ItemResult.model_validate_json(line) for line in bytes(lines).splitlines()]
+
+
+def _save(path: Path, ctx: RunContext) -> ItemsArtifact:
+    artifact = ctx.save_artifact("items.jsonl", path, "application/x-ndjson")
+    return ItemsArtifact(**asdict(artifact))
+
+
+def _provenance(spec: Spec) -> dict[str, Any]:
+    return {
+        "method": f"{JOB.name}/{JOB.version}",
+        "similarity": spec.similarity.model_dump(),
+        "clustering": spec.clustering.model_dump(),
+        "tau": spec.tau,
+        "include_self": spec.include_self,
+        "seed": spec.seed,
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+    }

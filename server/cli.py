@@ -1,0 +1,159 @@
+"""The `datassay-server` command."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+from pydantic import ValidationError
+from sqlalchemy.exc import DBAPIError
+
+from models import schema
+from models.api_keys import SCOPES
+from models.settings import Settings
+from server import doctor, keys
+from server.supervisor import Embedded
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit codes: 0 done, 1 failed, 2 wrong usage."""
+    args = _parser().parse_args(argv)
+    try:
+        return int(args.run(args))
+    except ValidationError as error:
+        for fault in error.errors(include_url=False):
+            name = "_".join(str(part) for part in fault["loc"]).upper()
+            print(f"datassay-server: DATASSAY_{name}: {fault['msg']}", file=sys.stderr)
+    except DBAPIError as error:
+        print(f"datassay-server: {str(error.orig).strip()}", file=sys.stderr)
+    except ValueError as error:
+        print(f"datassay-server: {error}", file=sys.stderr)
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="datassay-server", description="Settings come from DATASSAY_... variables."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    up = commands.add_parser("up", help="run everything here, with embedded servers")
+    up.add_argument("--data-dir", type=Path, default=Path(".datassay"))
+    up.add_argument("--host", default="127.0.0.1")
+    up.add_argument("--port", type=int, default=8765)
+    up.add_argument("--workers", type=int, default=1)
+    up.add_argument("--run-db-as", metavar="USER", help="as root: whom Postgres runs as")
+    up.set_defaults(run=_up)
+
+    gateway = commands.add_parser("gateway", help="serve the API")
+    gateway.add_argument("--host", default="127.0.0.1")
+    gateway.add_argument("--port", type=int, default=8765)
+    gateway.set_defaults(run=_gateway)
+
+    worker = commands.add_parser("worker", help="run jobs")
+    worker.add_argument("--queues", default="cpu,gpu,llm", help="of cpu, gpu, llm")
+    worker.add_argument("--alive-file", type=Path, help="touched every 2 s, for liveness probes")
+    worker.set_defaults(run=_worker)
+
+    sweeper = commands.add_parser("sweeper", help="repair and clean up; any number may run")
+    sweeper.set_defaults(run=lambda _: _become("workers", "sweeper"))
+
+    migrate = commands.add_parser("migrate", help="bring the database up to date")
+    migrate.add_argument("--revision", default="head")
+    migrate.set_defaults(run=_migrate)
+
+    commands.add_parser("doctor", help="say what is set up and what is not").set_defaults(
+        run=_doctor
+    )
+    _add_keys(commands.add_parser("keys", help="API keys"))
+    return parser
+
+
+def _add_keys(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(dest="keys_command", required=True)
+    create = commands.add_parser("create", help="print a new key, this once")
+    create.add_argument("--tenant", default="default")
+    create.add_argument("--name", required=True)
+    create.add_argument(
+        "--scope", action="append", choices=SCOPES, help="repeatable; all but admin"
+    )
+    create.add_argument("--expires-in-days", type=float)
+    create.set_defaults(run=_create_key)
+    commands.add_parser("list", help="all keys").set_defaults(run=_list_keys)
+    revoke = commands.add_parser("revoke", help="end a key at once")
+    revoke.add_argument("id")
+    revoke.set_defaults(run=_revoke_key)
+
+
+def _up(args: argparse.Namespace) -> int:
+    return Embedded(
+        args.data_dir, args.host, args.port, workers=args.workers, run_as=args.run_db_as
+    ).run()
+
+
+def _gateway(args: argparse.Namespace) -> int:
+    import uvicorn
+
+    Settings().require_secret()
+    uvicorn.run(
+        "app.main:create_app",
+        factory=True,
+        host=args.host,
+        port=args.port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=10,
+        server_header=False,
+    )
+    return 0
+
+
+def _worker(args: argparse.Namespace) -> int:
+    alive = [] if args.alive_file is None else ["--alive-file", str(args.alive_file)]
+    return _become("workers", "worker", "--queues", args.queues, *alive)
+
+
+def _become(*module: str) -> int:
+    """Replace this process: signals then reach the real one."""
+    os.execv(sys.executable, [sys.executable, "-m", *module])
+
+
+def _migrate(args: argparse.Namespace) -> int:
+    settings = Settings()
+    schema.upgrade(settings, args.revision)
+    print(f"the database is at {args.revision}")
+    return 0
+
+
+def _doctor(_: argparse.Namespace) -> int:
+    failed = False
+    for finding in doctor.examine(Settings()):
+        mark = {True: "ok  ", False: "FAIL", None: "    "}[finding.ok]
+        print(f"{mark} {finding.subject:<20} {finding.text}")
+        failed |= finding.ok is False
+    return int(failed)
+
+
+def _create_key(args: argparse.Namespace) -> int:
+    scopes = args.scope or [scope for scope in SCOPES if scope != "admin"]
+    expires = None if args.expires_in_days is None else timedelta(days=args.expires_in_days)
+    print(keys.create(Settings(), args.tenant, args.name, scopes, expires))
+    return 0
+
+
+def _list_keys(_: argparse.Namespace) -> int:
+    for key in keys.list_all(Settings()):
+        used = key.last_used_at.isoformat(timespec="minutes") if key.last_used_at else "never used"
+        print(key.id, key.status, key.tenant, key.name, key.hint, ",".join(key.scopes), used)
+    return 0
+
+
+def _revoke_key(args: argparse.Namespace) -> int:
+    if keys.revoke(Settings(), args.id):
+        print(f"{args.id} is revoked")
+        return 0
+    print(f"datassay-server: there is no live key {args.id}", file=sys.stderr)
+    return 1

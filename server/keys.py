@@ -1,0 +1,94 @@
+"""Creating, listing and revoking API keys, from the operator's side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from models import repositories
+from models.api_keys import SCOPES, hint, new_token, token_digest
+from models.database import sync_engine, sync_sessions
+from models.ids import new_id
+from models.settings import Settings
+
+
+@dataclass(frozen=True)
+class KeyInfo:
+    """A key as lists show it; the token itself is not stored."""
+
+    id: str
+    tenant: str
+    name: str
+    hint: str
+    scopes: list[str]
+    created_at: datetime
+    last_used_at: datetime | None
+    status: str
+
+
+def create(
+    settings: Settings,
+    tenant: str,
+    name: str,
+    scopes: Sequence[str],
+    expires_in: timedelta | None = None,
+) -> str:
+    """Create a key, and its tenant unless it exists; returns the token, this once.
+
+    Raises:
+        ValueError: an unknown scope, or no secret is set.
+    """
+    if unknown := set(scopes) - set(SCOPES):
+        raise ValueError(f"unknown scopes {sorted(unknown)}; known: {', '.join(SCOPES)}")
+    token = new_token()
+    row = {
+        "id": new_id("key"),
+        "name": name,
+        "hint": hint(token),
+        "digest": token_digest(settings.require_secret(), token),
+        "scopes": list(scopes),
+        "expires_at": None if expires_in is None else datetime.now(UTC) + expires_in,
+    }
+    engine = sync_engine(settings, "datassay-keys")
+    with sync_sessions(engine).begin() as session:
+        session.execute(repositories.ensure_tenant(new_id("ten"), tenant))
+        tenant_id = session.execute(repositories.tenant_named(tenant)).scalar_one()
+        session.execute(repositories.add_key({**row, "tenant_id": tenant_id}))
+    engine.dispose()
+    return token
+
+
+def list_all(settings: Settings) -> list[KeyInfo]:
+    """Every key of every tenant, oldest first."""
+    engine = sync_engine(settings, "datassay-keys")
+    with sync_sessions(engine).begin() as session:
+        rows = session.execute(repositories.keys()).all()
+    engine.dispose()
+    now = datetime.now(UTC)
+    return [
+        KeyInfo(
+            id=key.id,
+            tenant=tenant,
+            name=key.name,
+            hint=key.hint,
+            scopes=list(key.scopes),
+            created_at=key.created_at,
+            last_used_at=key.last_used_at,
+            status="revoked"
+            if key.revoked_at
+            else "expired"
+            if key.expires_at and key.expires_at < now
+            else "active",
+        )
+        for key, tenant in rows
+    ]
+
+
+def revoke(settings: Settings, key_id: str) -> bool:
+    """Revoke a key at once; False when there is no such live key."""
+    engine = sync_engine(settings, "datassay-keys")
+    with sync_sessions(engine).begin() as session:
+        row = session.execute(repositories.revoke_key(key_id)).first()
+    engine.dispose()
+    return row is not None
