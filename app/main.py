@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -12,7 +13,7 @@ from fastapi.routing import APIRoute
 from app import problems
 from app.api import files, jobs, meta
 from app.api.dependencies import Services
-from app.middleware import RequestId
+from app.middleware import Gateway
 from app.schemas import Problem
 from app.services.auth import Authenticator
 from app.services.bell import Bell
@@ -64,7 +65,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         await bell.stop()
         await engine.dispose()
 
-    app = FastAPI(
+    app = Gateway(
         title="Datassay",
         version=version("datassay-server"),
         description=_DESCRIPTION,
@@ -77,7 +78,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(jobs.create_router(registry))
     app.include_router(files.create_router(settings))
     app.include_router(meta.create_router(registry))
-    app.add_middleware(RequestId)
     problems.install(app)
     _declare_problem(app)
     return app
@@ -91,16 +91,26 @@ def _declare_problem(app: FastAPI) -> None:
     """Problems are declared by reference; put what they refer to into the document."""
     generate = app.openapi
 
-    def openapi() -> dict[str, object]:
+    def openapi() -> dict[str, Any]:
         document = generate()
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         if "Problem" not in schemas:
             problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(problem.pop("$defs", {}))
             schemas["Problem"] = problem
-            # Every validation error is a problem here; FastAPI's own shapes never occur.
-            for name in ("HTTPValidationError", "ValidationError"):
-                schemas.pop(name, None)
+            _remove_validation_errors(document)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _remove_validation_errors(document: dict[str, Any]) -> None:
+    """FastAPI declares its own shape of a 422 wherever it can; ours are problems."""
+    schemas = document["components"]["schemas"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            declared = operation["responses"].get("422", {}).get("content", {})
+            if "application/json" in declared:
+                del operation["responses"]["422"]

@@ -1,4 +1,4 @@
-"""A request id for every request, in the answer and in every log line about it."""
+"""The outermost layer: a request id for every request, and a problem for every refusal."""
 
 from __future__ import annotations
 
@@ -7,46 +7,70 @@ import time
 import uuid
 
 import structlog
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from fastapi import FastAPI, Request
+from starlette.types import Message, Receive, Scope, Send
+
+from app.problems import PayloadTooLarge, render
 
 _log = structlog.get_logger("datassay.access")
 
 _ACCEPTABLE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-class RequestId:
-    """Plain ASGI, so that streams pass through untouched."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+class Gateway(FastAPI):
+    """FastAPI with our layer around its own, so that even its refusals carry the request id."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await super().__call__(scope, receive, send)
             return
-        given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
-        request_id = given if _ACCEPTABLE.fullmatch(given) else uuid.uuid4().hex
+        request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
-        began, status = time.perf_counter(), 0
-
-        async def with_id(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [
-                    *message.get("headers", []),
-                    (b"x-request-id", request_id.encode()),
-                ]
-            await send(message)
-
+        began = time.perf_counter()
+        answer = _Answer(scope, receive, send, request_id)
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                await self._app(scope, receive, with_id)
+                await super().__call__(scope, receive, answer.send)
             finally:
                 _log.debug(
                     "request",
                     method=scope["method"],
                     path=scope["path"],
-                    status=status,
+                    status=answer.status,
                     ms=round(1000 * (time.perf_counter() - began), 2),
                 )
+
+
+def _request_id(scope: Scope) -> str:
+    given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+    return given if _ACCEPTABLE.fullmatch(given) else uuid.uuid4().hex
+
+
+class _Answer:
+    """Passes an answer on with the request id; streams pass through untouched."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        self._scope, self._receive, self._send = scope, receive, send
+        self._header = (b"x-request-id", request_id.encode())
+        self._replaced = False
+        self.status = 0
+
+    async def send(self, message: Message) -> None:
+        if self._replaced:
+            return
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = list(message.get("headers", []))
+            # The body limit answers in plain text, below every exception handler.
+            if self.status == 413 and dict(headers).get(b"content-type", b"").startswith(b"text/"):
+                await self._tell_too_large()
+                return
+            message["headers"] = [*headers, self._header]
+        await self._send(message)
+
+    async def _tell_too_large(self) -> None:
+        problem = PayloadTooLarge("The body is larger than this operation accepts.")
+        response = render(problem, Request(self._scope, self._receive))
+        response.raw_headers.append(self._header)
+        await response(self._scope, self._receive, self._send)
+        self._replaced = True

@@ -13,7 +13,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
-from app.schemas import FieldError
+from app.schemas import FieldError, JobFailure
 from app.schemas import Problem as ProblemBody
 
 _log = structlog.get_logger(__name__)
@@ -138,13 +138,15 @@ class BackendUnavailable(Problem):
 
 def problem_types() -> dict[str, type[Problem]]:
     """Every problem type by its code."""
-    return {kind.code: kind for kind in Problem.__subclasses__()}
+    kinds: list[type[Problem]] = Problem.__subclasses__()
+    return {kind.code: kind for kind in kinds}
 
 
 def responses(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI declaration of problems that an operation may answer with."""
     declared: dict[int | str, dict[str, Any]] = {}
-    for kind in (*kinds, BackendUnavailable):
+    everything: tuple[type[Problem], ...] = (*kinds, BackendUnavailable)
+    for kind in everything:
         text = f"`{kind.code}`: {(kind.__doc__ or '').strip()}"
         if kind.status in declared:
             declared[kind.status]["description"] += f"\n\n{text}"
@@ -169,7 +171,7 @@ def render(problem: Problem, request: Request) -> JSONResponse:
         request_id=request.scope.get("state", {}).get("request_id"),
         retryable=problem.retryable,
         errors=problem.errors,
-        job_error=problem.job_error,  # type: ignore[arg-type] - validated by pydantic
+        job_error=problem.job_error and JobFailure.model_validate(problem.job_error),
     )
     content = jsonable_encoder(body, exclude_none=True)
     return JSONResponse(content, problem.status, problem.headers, media_type=MEDIA_TYPE)

@@ -79,7 +79,7 @@ class JobType:
     def load_runner(self) -> Callable[..., BaseModel]:
         """Import and return `run(spec, ctx) -> result`."""
         module, _, function = self.runner.partition(":")
-        return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
+        return getattr(importlib.import_module(module), function)
 
 
 def input_refs(spec: BaseModel) -> list[tuple[str, InputRef]]:

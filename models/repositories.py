@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    CompoundSelect,
     Delete,
     Insert,
     Select,
@@ -42,6 +43,7 @@ from models.tables import (
 )
 
 Position = tuple[datetime, str]
+Statement = Select[*tuple[Any, ...]]
 
 #: What a list shows: everything but the bulky columns.
 JOB_SUMMARY = [c for c in Job.__table__.c if c.name not in {"spec", "result", "provenance"}]
@@ -51,7 +53,7 @@ def _mine(tenant_id: str) -> ColumnElement[bool]:
     return and_(Job.tenant_id == tenant_id, Job.deleted_at.is_(None))
 
 
-def job(tenant_id: str, job_id: str) -> Select[Any]:
+def job(tenant_id: str, job_id: str) -> Statement:
     """One job in full."""
     return select(*Job.__table__.c).where(_mine(tenant_id), Job.id == job_id)
 
@@ -71,7 +73,7 @@ def jobs(
     labels: Mapping[str, str] | None = None,
     created_after: datetime | None = None,
     created_before: datetime | None = None,
-) -> Select[Any]:
+) -> Statement:
     """Newest first; `after` is the position of the last row already seen."""
     statement = select(*JOB_SUMMARY).where(_mine(tenant_id))
     if after is not None:
@@ -214,7 +216,7 @@ def checkpoint(job_id: str, key: str) -> Select[dict[str, Any]]:
 # Keys and tenants
 
 
-def key_by_digest(digest: bytes) -> Select[Any]:
+def key_by_digest(digest: bytes) -> Statement:
     """The live key with this HMAC. The look-up is by index: it takes as long for any wrong key."""
     return select(ApiKey.id, ApiKey.tenant_id, ApiKey.scopes, ApiKey.last_used_at).where(
         ApiKey.digest == digest,
@@ -246,7 +248,7 @@ def add_key(row: Mapping[str, Any]) -> Insert:
     return insert(ApiKey).values(**row)
 
 
-def keys() -> Select[Any]:
+def keys() -> Statement:
     """All keys with their tenants, for the operator's command."""
     return (
         select(ApiKey, Tenant.name)
@@ -306,7 +308,7 @@ def ping() -> Select[int]:
 # The doctor's questions
 
 
-def storage_keys() -> Select[Any]:
+def storage_keys() -> CompoundSelect[str]:
     """Every storage key that a row refers to."""
     return select(File.storage_key).union_all(select(Artifact.storage_key))
 

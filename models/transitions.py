@@ -13,12 +13,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
+from typing import cast as cast_type
 
 from sqlalchemy import (
     CTE,
     ColumnElement,
     Float,
     Select,
+    Table,
     Text,
     and_,
     case,
@@ -41,10 +43,12 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from models.states import LEASED, JobState
 from models.tables import Artifact, Checkpoint, IdempotencyKey, Job, JobAttempt, JobEvent, Tenant
 
-_jobs = Job.__table__
-_events = JobEvent.__table__
-_attempts = JobAttempt.__table__
-_tenants = Tenant.__table__
+_jobs = cast_type(Table, Job.__table__)
+_events = cast_type(Table, JobEvent.__table__)
+_attempts = cast_type(Table, JobAttempt.__table__)
+_tenants = cast_type(Table, Tenant.__table__)
+
+Statement = Select[*tuple[Any, ...]]
 
 #: Outcomes of an attempt, as stored.
 SUCCEEDED, FAILED, RETRIED, CANCELLED, RELEASED, LOST = (
@@ -94,7 +98,7 @@ def _end_attempt(changed: CTE, outcome: Any, error: Any, trace: str | None) -> C
     )
 
 
-def _result(changed: CTE, *also: CTE) -> Select[Any]:
+def _result(changed: CTE, *also: CTE) -> Statement:
     return select(*changed.c).add_cte(*also)
 
 
@@ -110,7 +114,7 @@ def _owned(job_id: str, attempt: int) -> ColumnElement[bool]:
     return and_(_jobs.c.id == job_id, _jobs.c.attempt == attempt, _jobs.c.state.in_(LEASED))
 
 
-def submit(job: Mapping[str, Any], queue_timeout: timedelta | None) -> Select[Any]:
+def submit(job: Mapping[str, Any], queue_timeout: timedelta | None) -> Statement:
     """Insert a QUEUED job. `job` holds the columns that have no default."""
     deadline = null() if queue_timeout is None else func.now() + queue_timeout
     changed = (
@@ -123,7 +127,7 @@ def submit(job: Mapping[str, Any], queue_timeout: timedelta | None) -> Select[An
     return _result(changed, _state_event(changed))
 
 
-def claim(worker: str, resources: Sequence[str], lease: timedelta) -> Select[Any]:
+def claim(worker: str, resources: Sequence[str], lease: timedelta) -> Statement:
     """Start the job whose turn it is: round robin over tenants, then priority, then age.
 
     The turn is decided here and not by the broker's list, which knows no fairness; the bell only
@@ -184,7 +188,7 @@ def claim(worker: str, resources: Sequence[str], lease: timedelta) -> Select[Any
 
 def heartbeat(
     job_id: str, attempt: int, lease: timedelta, progress: Mapping[str, Any] | None = None
-) -> Select[Any]:
+) -> Statement:
     """Extend the lease and, when given, publish the progress. No row: the lease is lost."""
     change: dict[str, Any] = {"lease_until": func.now() + lease}
     if progress is not None:
@@ -201,7 +205,7 @@ def heartbeat(
     return _result(changed, _event(changed, "progress", changed.c.progress))
 
 
-def log(job_id: str, attempt: int, level: str, message: str) -> Select[Any]:
+def log(job_id: str, attempt: int, level: str, message: str) -> Statement:
     """Add a line to the job's events."""
     changed = (
         update(_jobs)
@@ -245,7 +249,7 @@ def save_checkpoint(job_id: str, attempt: int, key: str, value: Any) -> Any:
 
 def finish(
     job_id: str, attempt: int, result: Mapping[str, Any], provenance: Mapping[str, Any]
-) -> Select[Any]:
+) -> Statement:
     """SUCCEEDED, with the result. A cancellation that came too late loses."""
     changed = (
         update(_jobs)
@@ -274,7 +278,7 @@ def fail(
     *,
     backoff: timedelta | None,
     trace: str | None = None,
-) -> Select[Any]:
+) -> Statement:
     """FAILED; QUEUED again when `backoff` is given and attempts are left; CANCELLED if asked for.
 
     The wait before the next attempt doubles with every failure, up to 64 times `backoff`, give or
@@ -283,13 +287,13 @@ def fail(
     return _unsuccessful(_owned(job_id, attempt), dict(error), backoff, trace, None)
 
 
-def cancelled(job_id: str, attempt: int) -> Select[Any]:
+def cancelled(job_id: str, attempt: int) -> Statement:
     """CANCELLED: the runner stopped because it was asked to."""
     mine = and_(_owned(job_id, attempt), _jobs.c.state == JobState.CANCELLING)
     return _unsuccessful(mine, None, None, None, None)
 
 
-def release(job_id: str, attempt: int) -> Select[Any]:
+def release(job_id: str, attempt: int) -> Statement:
     """Hand a job back on the worker's shutdown: QUEUED at once, not counted as a failure."""
     changed = (
         update(_jobs)
@@ -311,7 +315,7 @@ def release(job_id: str, attempt: int) -> Select[Any]:
     return _result(changed, _state_event(changed), _end_attempt(changed, outcome, None, None))
 
 
-def reap(limit: int, backoff: timedelta) -> Select[Any]:
+def reap(limit: int, backoff: timedelta) -> Statement:
     """Take back expired leases: QUEUED again, or FAILED `worker_lost` when attempts are used up."""
     expired = (
         select(_jobs.c.id)
@@ -341,7 +345,7 @@ def _unsuccessful(
     backoff: timedelta | None,
     trace: str | None,
     outcome: str | None,
-) -> Select[Any]:
+) -> Statement:
     """An attempt ended without a result; what becomes of the job is decided in one CASE."""
     retry = and_(
         literal(backoff is not None),
@@ -385,7 +389,7 @@ def _unsuccessful(
     )
 
 
-def cancel(tenant_id: str, job_id: str) -> Select[Any]:
+def cancel(tenant_id: str, job_id: str) -> Statement:
     """QUEUED becomes CANCELLED at once, RUNNING becomes CANCELLING until the runner stops."""
     queued = _jobs.c.state == JobState.QUEUED
     changed = (
@@ -409,7 +413,7 @@ def cancel(tenant_id: str, job_id: str) -> Select[Any]:
     return _result(changed, _state_event(changed))
 
 
-def expire_queued(limit: int) -> Select[Any]:
+def expire_queued(limit: int) -> Statement:
     """EXPIRED: no worker took the job within its queue timeout."""
     late = (
         select(_jobs.c.id)
@@ -461,6 +465,7 @@ def bell_missed(job_ids: Iterable[str]) -> Any:
         update(_jobs)
         .where(_jobs.c.id.in_(list(job_ids)), _jobs.c.state == JobState.QUEUED)
         .values(rung_at=None)
+        .returning(_jobs.c.id)
     )
 
 

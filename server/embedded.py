@@ -181,7 +181,7 @@ class Postgres:
             capture_output=True,
             text=True,
             cwd=self.home,
-            **as_account(self.account),  # type: ignore[call-overload]
+            **as_account(self.account),
         )
         handed.unlink()
         if done.returncode != 0:
@@ -325,11 +325,11 @@ def _can(account: Account, *command: str | Path) -> bool:
             [str(part) for part in command],
             capture_output=True,
             cwd="/",
-            **as_account(account),  # type: ignore[call-overload]
+            **as_account(account),
         )
     except OSError:
         return False
-    return done.returncode == 0
+    return bool(done.returncode == 0)
 
 
 def _tail(log: Path, lines: int = 5) -> str:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 
@@ -64,7 +65,7 @@ def spawn(
             output.close()
 
 
-def as_account(account: Account | None) -> dict[str, object]:  # type: ignore[explicit-any, unused-ignore]
+def as_account(account: Account | None) -> dict[str, Any]:
     """The arguments of `subprocess` that drop privileges."""
     if account is None:
         return {}

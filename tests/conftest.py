@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from datassay import Client
 from hypothesis import settings as hypothesis_settings
 from sqlalchemy import Engine, text
 
@@ -16,6 +18,7 @@ from models.database import sync_engine
 from models.settings import Settings
 from models.tables import Base
 from server.embedded import Postgres, Valkey
+from tests import services
 
 hypothesis_settings.register_profile("datassay", deadline=None, derandomize=True)
 hypothesis_settings.load_profile("datassay")
@@ -75,3 +78,47 @@ def settings(engine: Engine, postgres: Postgres, valkey: Valkey, tmp_path: Path)
         storage_url=str(tmp_path / "storage"),
         secret=SECRET,
     )
+
+
+@pytest.fixture(scope="session")
+def service_settings(
+    session_engine: Engine,
+    postgres: Postgres,
+    valkey: Valkey,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Settings:
+    """Settings of the one gateway that all tests of a session share; time passes quickly there."""
+    return Settings(
+        database_url=postgres.url,
+        broker_url=valkey.url,
+        storage_url=str(tmp_path_factory.mktemp("service") / "storage"),
+        secret=SECRET,
+        extra_methods=[services.TOYS],
+        lease=timedelta(seconds=3),
+        heartbeat=timedelta(seconds=0.5),
+        progress_interval=timedelta(milliseconds=50),
+        retry_backoff=timedelta(0),
+        shutdown_grace=timedelta(seconds=0.5),
+        max_body_bytes=100_000,
+        max_file_bytes=1_000_000,
+    )
+
+
+@pytest.fixture(scope="session")
+def gateway_url(service_settings: Settings) -> Iterator[str]:
+    with services.serve(service_settings) as url:
+        yield url
+
+
+@pytest.fixture
+def api(gateway_url: str, service_settings: Settings, engine: Engine) -> Iterator[Client]:
+    """A client with an admin key of a fresh tenant."""
+    with services.client(gateway_url, service_settings) as client:
+        yield client
+
+
+@pytest.fixture
+def workplace(service_settings: Settings, engine: Engine) -> Iterator[services.Workplace]:
+    place = services.Workplace(service_settings)
+    yield place
+    place.close()

@@ -95,7 +95,7 @@ class Executor:
             job.attempt,
             job.timeout_seconds,
             self._shutdown,
-            on_stuck=lambda why: self._abandon(job, why),
+            on_stuck=None if self._is_isolated(job) else lambda why: self._abandon(job, why),
         )
         try:
             with lease:
@@ -111,7 +111,10 @@ class Executor:
     def _conclude(self, job: Row[Any], lease: Lease, workdir: Path) -> Any | None:
         """Run the method and return the statement that ends the attempt (None: not ours to end)."""
         try:
-            result = self._execute(job, lease, workdir)
+            try:
+                result = self._execute(job, lease, workdir)
+            finally:
+                lease.runner_ended()
             lease.flush()
             return transitions.finish(job.id, job.attempt, result, self._provenance(job))
         except Interrupted as why:
@@ -122,8 +125,8 @@ class Executor:
             code = "out_of_memory" if crash.out_of_memory else "internal"
             return self._failed(job, JobError(code, _crash_text(crash.message)), crash.trace)
         except MemoryError:
-            error = JobError("out_of_memory", "The job needs more memory than the worker has.")
-            return self._failed(job, error, traceback.format_exc())
+            text = "The job needs more memory than the worker has."
+            return self._failed(job, JobError("out_of_memory", text), traceback.format_exc())
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the boundary of foreign code
             text = _crash_text(f"{type(error).__name__}: {error}")
             return self._failed(job, JobError("internal", text), traceback.format_exc())
@@ -135,7 +138,7 @@ class Executor:
                 "internal", f"This worker does not have {job.type} version {job.type_version}."
             )
         ledger = DatabaseLedger(self._sessions, lease, job.tenant_id)
-        if declared.isolation == "process":
+        if self._is_isolated(job):
             result = run_isolated(
                 job.type,
                 job.spec,
@@ -150,13 +153,17 @@ class Executor:
             result = self._run_here(declared, job, lease, ledger, workdir)
         return self._checked(declared, result)
 
+    def _is_isolated(self, job: Row[Any]) -> bool:
+        declared = self._registry.get(job.type)
+        return declared is not None and declared.isolation == "process"
+
     def _run_here(
         self, declared: JobType, job: Row[Any], lease: Lease, ledger: Ledger, workdir: Path
     ) -> dict[str, Any]:
         spec = declared.spec.model_validate(job.spec)
         context = JobContext(job.id, job.attempt, spec, ledger, self._storage, workdir, lease.check)
         result = declared.load_runner()(spec, context)
-        return result.model_dump(mode="json")
+        return result.model_dump(mode="json", warnings=False)
 
     def _checked(self, declared: JobType, result: dict[str, Any]) -> dict[str, Any]:
         try:

@@ -184,7 +184,7 @@ def _child(
             job_id, attempt, spec, _PipeLedger(pipe), Storage(storage_url), Path(workdir), check
         )
         result: BaseModel = declared.load_runner()(spec, context)
-        message: tuple[str, Any] = ("result", result.model_dump(mode="json"))
+        message: tuple[str, Any] = ("result", result.model_dump(mode="json", warnings=False))
     except (JobError, Interrupted) as error:
         message = ("error", error)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the boundary of foreign code

@@ -51,8 +51,8 @@ class Lease:
 
     Args:
         timeout: limit of the attempt in seconds.
-        on_stuck: called once, in the heartbeat thread, when the runner was told to stop and did
-            not within the grace; a thread cannot be killed, so this ends the process.
+        on_stuck: called in the heartbeat thread when the runner was told to stop and did not
+            within the grace; a thread cannot be killed, so this ends the process.
     """
 
     def __init__(
@@ -122,6 +122,10 @@ class Lease:
             progress, self._progress = self._progress, None
         if progress is not None:
             self._beat(progress)
+
+    def runner_ended(self) -> None:
+        """The runner has returned: nobody can be stuck any more."""
+        self._on_stuck = None
 
     def keeping(self) -> bool:
         """Whether the lease can still be held, counted from the last extension."""

@@ -41,7 +41,7 @@ class Sweeper:
                 self.sweep()
             except DBAPIError as error:
                 _log.warning("sweep failed", error=str(error).split("\n")[0])
-            except Exception:  # the loop outlives any single round
+            except Exception:  # noqa: BLE001 - the loop outlives any single round
                 _log.exception("sweep failed")
 
     def sweep(self) -> None:
@@ -78,7 +78,7 @@ class Sweeper:
 
     def _ring(self) -> None:
         again = self._settings.ring_again_after
-        missed = []
+        missed: list[str] = []
         for row in self._execute(transitions.take_unrung(_BATCH, again)):
             # One refusal is enough to know that the broker is away.
             if missed or not self._doorbell.ring(row.id, row.resource):
@@ -88,8 +88,7 @@ class Sweeper:
 
     def _execute(self, statement: Any) -> list[Any]:
         with self._sessions.begin() as session:
-            result = session.execute(statement)
-            return list(result.all()) if result.returns_rows else []
+            return list(session.execute(statement).all())
 
 
 def purge_job(session: Session, tenant_id: str | None, job_id: str) -> bool:

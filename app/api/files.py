@@ -79,7 +79,7 @@ async def list_files(
     caller: FilesRead, found: ServicesDep, limit: Limit = 50, cursor: Cursor = None
 ) -> Page[FileBody]:
     """Your inputs, newest first."""
-    rows, following = await found.files.list(caller, limit, cursor)
+    rows, following = await found.files.page(caller, limit, cursor)
     return Page(items=[FileBody.model_validate(row) for row in rows], next_cursor=following)
 
 

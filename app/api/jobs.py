@@ -44,6 +44,10 @@ from models.states import TERMINAL, JobState
 _ALWAYS = (Unauthenticated, Forbidden)
 _KEEP_ALIVE_SECONDS = 15.0
 
+_EVENT_STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
+
+Declared = dict[int | str, dict[str, Any]]
+
 
 def create_router(registry: Mapping[str, JobType]) -> APIRouter:
     """The routes of all jobs."""
@@ -62,8 +66,12 @@ def _add_create(router: APIRouter, job_type: JobType) -> None:
         found: ServicesDep,
         key: IdempotencyKey,
         wait: Wait,
+        dry_run: Annotated[bool, Query(description="Check everything, keep nothing.")] = False,
     ) -> Job:
-        job = await found.jobs.submit(caller, job_type, request, key)
+        job = await found.jobs.submit(caller, job_type, request, key, dry_run)
+        if dry_run:
+            response.status_code = 200
+            return views.full(job)
         if wait is not None and job.state not in TERMINAL:
             await found.jobs.wait(caller, job.id, wait)
             job = await found.jobs.get(caller, job.id)
@@ -78,7 +86,8 @@ def _add_create(router: APIRouter, job_type: JobType) -> None:
     paper = f"\n\nPaper: {job_type.paper}." if job_type.paper else ""
     example = {"spec": job_type.example} if job_type.example else None
     if example is not None:
-        body.model_config["json_schema_extra"] = {"examples": [example]}
+        examples: list[Any] = [example]
+        body.model_config["json_schema_extra"] = {"examples": examples}
         body.model_rebuild(force=True)
     router.add_api_route(
         f"/{job_type.name}",
@@ -90,7 +99,7 @@ def _add_create(router: APIRouter, job_type: JobType) -> None:
         description=f"{job_type.summary}{paper}",
         response_model=Job,
         responses={
-            200: {"model": Job, "description": "`Prefer: wait` was given and the job has ended."},
+            200: {"model": Job, "description": "`Prefer: wait`: the job has ended; or `dry_run`."},
             **responses(
                 InvalidRequest, *_ALWAYS, PayloadTooLarge, InvalidSpec, IdempotencyMismatch
             ),
@@ -102,16 +111,16 @@ def _add_common(router: APIRouter) -> None:
     one = responses(*_ALWAYS, NotFound)
     add = router.add_api_route
     add("", list_jobs, methods=["GET"], responses=responses(InvalidRequest, *_ALWAYS))
-    not_modified = {304: {"description": "The job is still as the ETag says."}}
+    not_modified: Declared = {304: {"description": "The job is still as the ETag says."}}
     add("/{job_id}", get_job, methods=["GET"], responses={**one, **not_modified})
     result = responses(*_ALWAYS, NotFound, JobNotFinished, JobFailed)
     add("/{job_id}/result", get_job_result, methods=["GET"], responses=result)
     add("/{job_id}/events", list_job_events, methods=["GET"], response_model=Page[Event],
         responses={**one, **responses(InvalidRequest, *_ALWAYS, NotFound),
-                   200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}})  # fmt: skip
+                   200: {"content": _EVENT_STREAM}})  # fmt: skip
     add("/{job_id}/attempts", list_job_attempts, methods=["GET"], responses=one)
     ended = responses(*_ALWAYS, NotFound, JobTerminal)
-    accepted = {202: {"model": Job, "description": "The runner is being stopped."}}
+    accepted: Declared = {202: {"model": Job, "description": "The runner is being stopped."}}
     add("/{job_id}/cancel", cancel_job, methods=["POST"], responses={**ended, **accepted})
     again = responses(*_ALWAYS, NotFound, JobNotFinished, Conflict, InvalidSpec)
     add("/{job_id}/retry", retry_job, methods=["POST"], status_code=202, responses=again)
@@ -138,7 +147,7 @@ async def list_jobs(
         created_after=created_after,
         created_before=created_before,
     )
-    rows, following = await found.jobs.list(caller, narrowed, limit, cursor)
+    rows, following = await found.jobs.page(caller, narrowed, limit, cursor)
     return Page(items=[views.summary(row) for row in rows], next_cursor=following)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Mapping
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from sqlalchemy.exc import DBAPIError
@@ -52,7 +53,9 @@ def create_router(registry: Mapping[str, JobType]) -> APIRouter:
         )
 
     router.add_api_route("/livez", livez, methods=["GET"], tags=["service"])
-    unready = {503: {"model": Readiness, "description": "The database is away or too old."}}
+    unready: dict[int | str, dict[str, Any]] = {
+        503: {"model": Readiness, "description": "The database is away or too old."}
+    }
     router.add_api_route("/readyz", readyz, methods=["GET"], tags=["service"], responses=unready)
     return router
 

@@ -52,10 +52,10 @@ class JobChanges:
             if not self._waiters[job_id]:
                 del self._waiters[job_id]
 
-    async def ticks(self, job_id: str, timeout: float) -> AsyncIterator[None]:
+    async def ticks(self, job_id: str, seconds: float) -> AsyncIterator[None]:
         """Yield at once and then whenever the job may have changed, until the time is over."""
         loop = asyncio.get_running_loop()
-        end = loop.time() + timeout
+        end = loop.time() + seconds
         with self.subscribe(job_id) as event:
             while True:
                 event.clear()

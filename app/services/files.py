@@ -51,7 +51,7 @@ class FileService:
             raise _missing(file_id)
         return row
 
-    async def list(
+    async def page(
         self, caller: Caller, limit: int, cursor: str | None
     ) -> tuple[list[Any], str | None]:
         """A page of inputs, newest first, and the cursor of the next."""

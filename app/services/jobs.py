@@ -33,7 +33,7 @@ from models.ids import is_id, new_id
 from models.states import TERMINAL, JobState
 from models.storage import Storage, job_prefix
 
-JobRow = Row[Any]
+JobRow = Row[*tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
@@ -62,22 +62,29 @@ class JobService:
         self._changes, self._storage = changes, storage
 
     async def submit(
-        self, caller: Caller, job_type: JobType, request: JobCreate[Any], key: str | None
+        self,
+        caller: Caller,
+        job_type: JobType,
+        request: JobCreate[Any],
+        key: str | None = None,
+        dry_run: bool = False,
     ) -> JobRow:
         """Insert a job, or return the one that the same Idempotency-Key made before.
+
+        With `dry_run` everything is checked and nothing is kept.
 
         Raises:
             InvalidSpec: an input does not exist, or a time limit is beyond the job type's.
             IdempotencyMismatch: the key belongs to another request.
         """
-        spec = request.spec.model_dump(mode="json")
+        digest = _digest(job_type, request)
         row = {
             "id": new_id("job"),
             "tenant_id": caller.tenant_id,
             "type": job_type.name,
             "type_version": job_type.version,
             "resource": job_type.resource,
-            "spec": spec,
+            "spec": request.spec.model_dump(mode="json"),
             "labels": request.labels,
             "priority": request.priority,
             "timeout_seconds": _timeout(job_type, request.timeout_seconds),
@@ -87,21 +94,22 @@ class JobService:
         }
         wait = request.queue_timeout_seconds
         queue_timeout = None if wait is None else timedelta(seconds=wait)
-        digest = _digest(job_type, request)
-        async with self._sessions.begin() as session:
+        async with self._sessions() as session:
             if key is not None and (earlier := await self._replay(session, caller, key, digest)):
                 return earlier
             row["inputs"] = await _resolve_inputs(session, caller, request.spec)
             job = (await session.execute(transitions.submit(row, queue_timeout))).one()
+            if dry_run:
+                return job
             if key is not None:
                 statement = repositories.remember(caller.tenant_id, key, digest, job.id)
                 if (await session.execute(statement)).first() is None:
                     # A twin was faster while we were inserting: take ours back, show theirs.
                     await session.rollback()
-                    session.begin()
                     twin = await self._replay(session, caller, key, digest)
                     assert twin is not None, "the key is held by a committed request"
                     return twin
+            await session.commit()
         self._bell.ring(job.id, job.resource)
         return job
 
@@ -123,7 +131,7 @@ class JobService:
         async with self._sessions.begin() as session:
             return await _job(session, caller, job_id)
 
-    async def list(
+    async def page(
         self, caller: Caller, narrowed: JobFilter, limit: int, cursor: str | None
     ) -> tuple[list[JobRow], str | None]:
         """A page of summaries, newest first, and the cursor of the next."""
@@ -143,7 +151,7 @@ class JobService:
         return list(rows), following
 
     async def wait(
-        self, caller: Caller, job_id: str, timeout: float, seen: int | None = None
+        self, caller: Caller, job_id: str, seconds: float, seen: int | None = None
     ) -> int:
         """Wait for a version other than `seen`, or (without it) for the end; return the version.
 
@@ -151,7 +159,7 @@ class JobService:
             NotFound: there is no such job.
         """
         version = 0
-        async for _ in self._changes.ticks(job_id, timeout):
+        async for _ in self._changes.ticks(job_id, seconds):
             async with self._sessions.begin() as session:
                 statement = repositories.job_version(caller.tenant_id, job_id)
                 row = (await session.execute(statement)).first()
@@ -281,8 +289,13 @@ def _timeout(job_type: JobType, asked: float | None) -> float:
 
 
 def _digest(job_type: JobType, request: JobCreate[Any]) -> bytes:
-    canonical = json.dumps(request.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(f"{job_type.name}\n{canonical}".encode()).digest()
+    body = request.model_dump(mode="json")
+    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    try:
+        return hashlib.sha256(f"{job_type.name}\n{canonical}".encode()).digest()
+    except UnicodeEncodeError as error:
+        message = "a text contains half a surrogate pair"
+        raise InvalidSpec(message, errors=[FieldError(pointer="", message=message)]) from error
 
 
 async def _resolve_inputs(session: AsyncSession, caller: Caller, spec: Any) -> list[dict[str, str]]:

@@ -157,7 +157,7 @@ def score(items: Sequence[Answers], options: Options) -> list[ItemScores]:
     results: list[ItemScores | None] = [None] * len(items)
     sizes = np.array([len(t) for t in texts])
     for n in np.unique(sizes):
-        chosen = np.flatnonzero(sizes == n)
+        chosen = np.flatnonzero(sizes == n).tolist()
         batch, representatives = _batch(
             [items[i] for i in chosen],
             np.stack([matrices[i] for i in chosen]),
@@ -226,7 +226,7 @@ def _mean(token_logprobs: Sequence[float] | None) -> float:
 
 
 def _representatives(matrices: Matrix, ids: Ints) -> Ints:
-    """(B, n): for each cluster its medoid, the member most similar to the others (first of ties)."""
+    """(B, n): for each cluster its medoid, the member closest to the others (first of ties)."""
     member = clustering.membership(ids) > 0
     same = ids[:, :, None] == ids[:, None, :]
     closeness = np.where(same, matrices, 0.0).sum(axis=2)

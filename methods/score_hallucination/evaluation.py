@@ -91,7 +91,8 @@ def roc_curve(uncertainty: Floats, wrong: npt.NDArray[np.bool_]) -> tuple[Floats
     counts, hits = _grouped(-uncertainty, wrong.astype(np.float64))
     true, total = np.cumsum(hits), np.cumsum(counts)
     rate = np.concatenate([[0.0], true / true[-1]])
-    return np.concatenate([[0.0], (total - true) / (total[-1] - true[-1])]), rate
+    false = np.concatenate([[0.0], (total - true) / (total[-1] - true[-1])])
+    return false, rate
 
 
 def _groups(score: Floats) -> tuple[npt.NDArray[np.int64], int]:
@@ -110,8 +111,9 @@ def _tally(group: npt.NDArray[np.int64], quality: Floats, groups: int) -> tuple[
     rows = len(group)
     flat = (group + groups * np.arange(rows)[:, None]).ravel()
     size = rows * groups
-    counts = np.bincount(flat, minlength=size).reshape(rows, groups).astype(np.float64)
-    return counts, np.bincount(flat, quality.ravel(), size).reshape(rows, groups)
+    counts: Floats = np.bincount(flat, minlength=size).astype(np.float64)
+    sums: Floats = np.bincount(flat, quality.ravel(), size).astype(np.float64)
+    return counts.reshape(rows, groups), sums.reshape(rows, groups)
 
 
 def _metrics(counts: Floats, sums: Floats, binary: bool) -> dict[str, Floats]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import scipy
@@ -32,6 +32,8 @@ from methods.score_hallucination.text import normalize
 _CHUNK = 512
 _INLINE_BYTES = 256 * 1024
 _SHOWN = 160
+
+Label = Literal[0, 1] | None
 
 
 def run(spec: Spec, ctx: RunContext) -> Result:
@@ -63,7 +65,7 @@ def run(spec: Spec, ctx: RunContext) -> Result:
                     inline += line + b"\n"
                 done += 1
             ctx.progress("scoring", done, items.count)
-    ctx.progress("evaluating", 0, 1, "steps")
+    ctx.progress("evaluating", 1, 1, "steps")
     return Result(
         items=None if size > _INLINE_BYTES else _parse(inline),
         items_artifact=_save(path, ctx) if size > _INLINE_BYTES else None,
@@ -82,7 +84,7 @@ def _answers(item: Item) -> Answers:
 
 
 def _item_result(
-    item: Item, scored: ItemScores, spec: Spec, index: int, label: int | None
+    item: Item, scored: ItemScores, spec: Spec, index: int, label: Label
 ) -> ItemResult:
     scores = {
         name: Score(
@@ -98,7 +100,7 @@ def _item_result(
         id=item.id if item.id is not None else str(index),
         prompt=None if item.prompt is None else item.prompt[-_SHOWN:],
         answer=None if item.answer is None else item.answer.text[:_SHOWN],
-        label=label,  # type: ignore[arg-type] - 0, 1 or None
+        label=label,
         scores=scores,
         clusters=_clusters(scored),
         n=scored.n,
@@ -117,14 +119,14 @@ def _clusters(scored: ItemScores) -> list[Cluster]:
     ]
 
 
-def _label(item: Item) -> tuple[int | None, str | None]:
+def _label(item: Item) -> tuple[Label, str | None]:
     """The label of an item and where it comes from: given, or graded by its references."""
     if item.label is not None:
         return item.label, "given"
     if item.answer is not None and item.references:
         answer = normalize(item.answer.text)
         right = any(normalize(r) in answer for r in item.references if r.strip())
-        return int(not right), "contains_reference"
+        return 0 if right else 1, "contains_reference"
     return None, None
 
 
@@ -138,7 +140,7 @@ class _Tally:
         self._labels: dict[str, int] = {}
         self._answers = 0
 
-    def add(self, item: Item, scored: ItemScores) -> int | None:
+    def add(self, item: Item, scored: ItemScores) -> Label:
         for name, column in self._values.items():
             column.append(scored.values.get(name, np.nan))
         label, source = _label(item)

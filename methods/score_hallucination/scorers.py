@@ -1,8 +1,8 @@
 """The scores: pure functions over batches of items with the same number n of answers.
 
-Shapes: `similarity` (B, n, n), row i against column j; `loglik` (B, n), mean natural log-probability
-of an answer's tokens; `ids` (B, n), cluster ids. All return (B,) in float64. Every score is an
-uncertainty: higher is more suspicious.
+Shapes: `similarity` (B, n, n), row i against column j; `loglik` (B, n), mean natural
+log-probability of an answer's tokens; `ids` (B, n), cluster ids. All return (B,) in float64. Every
+score is an uncertainty: higher is more suspicious.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def snne_bounds(
 
 
 def semantic_entropy(loglik: Floats, ids: Ints) -> Floats:
-    """-sum_k P_k ln P_k over clusters, P_k the normalised length-normalised probability in cluster k.
+    """-sum_k P_k ln P_k over clusters, P_k the share of probability in cluster k.
 
     Range [0, ln n]. Source: Farquhar et al. 2024 (Rao-Blackwellised estimator). Probabilities are
     normalised before they are summed, so log-likelihoods of -1000 do not underflow to infinity.

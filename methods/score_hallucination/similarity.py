@@ -1,9 +1,9 @@
 """Similarity matrices of the answers of many items at once.
 
-ROUGE-L needs the longest common subsequence (LCS) of every pair of answers of an item. Tokens become
-integers once, and the LCS of all pairs of all items advances together, 64 tokens a machine word, by
-the bit-parallel recurrence of Hyyrö (2004): V <- (V + (V & M)) | (V & ~M), where M marks the
-positions of the current token; the zeros of V count the LCS.
+ROUGE-L needs the longest common subsequence (LCS) of every pair of answers of an item. Tokens
+become integers once, and the LCS of all pairs of all items advances together, 64 tokens a machine
+word, by the bit-parallel recurrence of Hyyrö (2004): V <- (V + (V & M)) | (V & ~M), where M marks
+the positions of the current token; the zeros of V count the LCS.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ def rouge_l(
     """
     corpus = _encode(distinct, tokenizer)
     scores = _pair_scores(corpus)
-    matrices, start = [], 0
+    matrices: list[Matrix] = []
+    start = 0
     for texts, where in zip(distinct, positions, strict=True):
         m = len(texts)
         pairs = m * (m - 1) // 2

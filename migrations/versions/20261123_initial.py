@@ -218,7 +218,8 @@ def upgrade() -> None:
             name=op.f("ck_jobs_lease_only_while_running"),
         ),
         sa.CheckConstraint(
-            "(state IN ('SUCCEEDED', 'FAILED', 'CANCELLED', 'EXPIRED')) = (finished_at IS NOT NULL)",
+            "(state IN ('SUCCEEDED', 'FAILED', 'CANCELLED', 'EXPIRED'))"
+            " = (finished_at IS NOT NULL)",
             name=op.f("ck_jobs_finished_when_terminal"),
         ),
         sa.CheckConstraint(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import settings, strategies as st
+from hypothesis import settings
+from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
@@ -183,7 +185,7 @@ class JobProtocol(RuleBasedStateMachine):
         assert not terminal or terminal[0] is history[-1]
         states = [JobState(e.data["state"]) for e in history if e.kind == "state"]
         assert states[-1] == row["state"]
-        for earlier, later in zip(states, states[1:], strict=False):
+        for earlier, later in itertools.pairwise(states):
             assert later in FOLLOWERS[earlier]
 
 
@@ -210,21 +212,21 @@ def test_the_database_itself_keeps_terminal_states(engine: Engine, change: str) 
         job = add_job(connection, add_tenant(connection))
         connection.execute(transitions.claim("w", ["cpu"], LEASE))
         connection.execute(transitions.finish(job, 1, {"a": 1}, {}))
-    with pytest.raises(Exception, match="check_violation|stays as it is|never fall") as caught:
-        with engine.begin() as connection:
-            connection.execute(text(f"UPDATE jobs SET {change} WHERE id = '{job}'"))
-    assert "CheckViolation" in str(caught.value)
+    with pytest.raises(Exception, match="CheckViolation"), engine.begin() as connection:
+        connection.execute(text(f"UPDATE jobs SET {change} WHERE id = '{job}'"))
 
 
 def test_the_database_refuses_a_skipped_transition(engine: Engine) -> None:
     with engine.begin() as connection:
         job = add_job(connection, add_tenant(connection))
-    with pytest.raises(Exception, match="SUCCEEDED does not follow QUEUED"):
-        with engine.begin() as connection:
-            connection.execute(
-                text("UPDATE jobs SET state = 'SUCCEEDED', finished_at = now() WHERE id = :id"),
-                {"id": job},
-            )
+    with (
+        pytest.raises(Exception, match="SUCCEEDED does not follow QUEUED"),
+        engine.begin() as connection,
+    ):
+        connection.execute(
+            text("UPDATE jobs SET state = 'SUCCEEDED', finished_at = now() WHERE id = :id"),
+            {"id": job},
+        )
 
 
 def test_tenants_take_turns_then_priority_then_age(engine: Engine) -> None:

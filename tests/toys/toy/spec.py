@@ -1,0 +1,42 @@
+"""A job type for tests: it does what it is told, in a thread."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Literal
+
+from pydantic import Field
+
+from methods.jobtype import InputRef, JobType, Model
+
+
+class Spec(Model):
+    action: Literal[
+        "succeed", "fail", "crash", "exit", "segfault", "stubborn", "bad_result", "huge_result",
+        "resume", "read",
+    ] = "succeed"  # fmt: skip
+    steps: int = 1
+    step_seconds: float = Field(0.0, ge=0)
+    input: InputRef | None = None
+    artifact: str | None = None
+    journal: str | None = None
+
+
+class Result(Model):
+    steps: int
+    text: str = ""
+
+
+JOB = JobType(
+    name="toy",
+    version="1",
+    title="A toy",
+    summary="For tests.",
+    spec=Spec,
+    result=Result,
+    runner="methods.toy.job:run",
+    isolation="thread",
+    timeout=timedelta(seconds=60),
+    max_timeout=timedelta(seconds=600),
+    example={"steps": 2},
+)

@@ -1,0 +1,233 @@
+"""Jobs through the executor over real Postgres: every way a runner can end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+from datassay import Client
+from sqlalchemy import Engine, text
+
+from models import transitions
+from models.settings import Settings
+from tests.services import Workplace
+
+KINDS = ["toy", "toy-isolated"]
+
+
+def submit(api: Client, kind: str, **spec: Any) -> Any:
+    options = {k: spec.pop(k) for k in ("max_attempts", "timeout") if k in spec}
+    return api.jobs.create(kind, spec, **options)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_job_succeeds_with_events_and_artifact(
+    api: Client, workplace: Workplace, kind: str
+) -> None:
+    job = submit(api, kind, steps=3, artifact="hello")
+    assert workplace.run() == 1
+    job.refresh()
+    assert (job.raw_state, job.attempt, job.error) == ("SUCCEEDED", 1, None)
+    assert job.progress is not None
+    assert (job.progress.current, job.progress.total) == (3, 3)
+    assert job.result().data == {"steps": 3, "text": "from 0"}
+    kinds = [(event.kind, event.data.get("state")) for event in api.jobs.events(job.id)]
+    assert kinds[:2] == [("state", "QUEUED"), ("state", "RUNNING")]
+    assert kinds[-1] == ("state", "SUCCEEDED")
+    assert ("log", None) in kinds
+    (artifact,) = job.artifacts()
+    assert (artifact.record.name, artifact.record.size) == ("notes.txt", 5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_user_error_fails_once_with_its_details(
+    api: Client, workplace: Workplace, kind: str
+) -> None:
+    job = submit(api, kind, action="fail", artifact="garbage")
+    workplace.run()
+    job.refresh()
+    assert (job.raw_state, job.attempt) == ("FAILED", 1)
+    assert job.error is not None
+    assert (job.error.code, job.error.origin, job.error.retryable) == (
+        "input_invalid", "user", False,
+    )  # fmt: skip
+    assert job.error.details == {"rows": [3]}
+    assert list(job.artifacts()) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_crash_is_tried_again_and_keeps_its_trace_from_clients(
+    api: Client, workplace: Workplace, engine: Engine, kind: str
+) -> None:
+    job = submit(api, kind, action="crash", max_attempts=2)
+    assert workplace.run() == 2
+    job.refresh()
+    assert (job.raw_state, job.attempt) == ("FAILED", 2)
+    assert job.error is not None
+    assert job.error.code == "internal"
+    assert "Traceback" not in job.error.message
+    attempts = list(job.attempts())
+    assert [a.outcome for a in attempts] == ["retried", "failed"]
+    with engine.connect() as connection:
+        traces = connection.execute(text("SELECT trace FROM job_attempts")).scalars().all()
+    assert all("RuntimeError: unexpected" in trace for trace in traces)
+
+
+@pytest.mark.parametrize(("action", "word"), [("exit", "exit code 7"), ("segfault", "SIGSEGV")])
+def test_the_death_of_an_isolated_runner_is_an_answer(
+    api: Client, workplace: Workplace, action: str, word: str
+) -> None:
+    doomed = submit(api, "toy-isolated", action=action, max_attempts=1)
+    after = submit(api, "toy")
+    assert workplace.run() == 2
+    assert doomed.refresh().error.code == "worker_lost"
+    assert word in doomed.error.message
+    assert after.refresh().raw_state == "SUCCEEDED"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("action", "code"), [("bad_result", "internal"), ("huge_result", "too_large")]
+)
+def test_a_wrong_result_is_not_stored(
+    api: Client, workplace: Workplace, kind: str, action: str, code: str
+) -> None:
+    job = submit(api, kind, action=action)
+    workplace.run()
+    job.refresh()
+    assert (job.raw_state, job.attempt) == ("FAILED", 1)
+    assert job.error is not None
+    assert job.error.code == code
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_timeout(api: Client, workplace: Workplace, kind: str) -> None:
+    job = submit(api, kind, steps=1000, step_seconds=0.02, timeout=1.5)
+    workplace.run()
+    job.refresh()
+    assert (job.raw_state, job.attempt) == ("FAILED", 1)
+    assert job.error is not None
+    assert job.error.code == "timeout"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_cancel_while_running(api: Client, workplace: Workplace, kind: str) -> None:
+    job = submit(api, kind, steps=1000, step_seconds=0.02)
+    with workplace.running():
+        wait_for_state(job, "RUNNING")
+        job.cancel()
+        assert job.raw_state == "CANCELLING"
+    job.refresh()
+    assert job.raw_state == "CANCELLED"
+    assert job.error is None
+
+
+def test_a_stubborn_isolated_runner_is_killed(api: Client, workplace: Workplace) -> None:
+    job = submit(api, "toy-isolated", action="stubborn", steps=1, step_seconds=60, timeout=1)
+    began = time.monotonic()
+    workplace.run()
+    assert time.monotonic() - began < 20
+    assert job.refresh().error.code == "timeout"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_shutdown_hands_the_job_back(
+    api: Client, workplace: Workplace, service_settings: Settings, kind: str
+) -> None:
+    job = submit(api, kind, steps=100, step_seconds=0.02, max_attempts=1)
+    with workplace.running():
+        wait_for_state(job, "RUNNING")
+        workplace.shutdown.begin()
+    assert job.refresh().raw_state == "QUEUED"
+    other = Workplace(service_settings)
+    assert other.run() == 1
+    other.close()
+    job.refresh()
+    assert (job.raw_state, job.attempt) == ("SUCCEEDED", 2)
+    assert [a.outcome for a in job.attempts()] == ["released", "succeeded"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_zombie_changes_nothing(
+    api: Client, workplace: Workplace, engine: Engine, kind: str
+) -> None:
+    job = submit(api, kind, steps=100, step_seconds=0.02)
+    with workplace.running():
+        wait_for_state(job, "RUNNING")
+        with engine.begin() as connection:  # as the sweeper would, were the worker frozen
+            connection.execute(text("UPDATE jobs SET lease_until = now() - interval '1 s'"))
+            connection.execute(transitions.reap(10, workplace.settings.retry_backoff))
+            stolen = connection.execute(
+                transitions.claim("other", ["cpu"], workplace.settings.lease)
+            ).one()
+    assert stolen.attempt == 2
+    job.refresh()
+    assert (job.raw_state, job.attempt) == ("RUNNING", 2)
+    with engine.begin() as connection:
+        connection.execute(transitions.finish(job.id, 2, {"steps": 9, "text": ""}, {}))
+    assert job.refresh().result().data["steps"] == 9
+    assert [a.outcome for a in job.attempts()] == ["lost", "succeeded"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_second_attempt_goes_on_from_the_checkpoint(
+    api: Client, workplace: Workplace, kind: str
+) -> None:
+    job = submit(api, kind, action="resume", steps=6)
+    assert workplace.run() == 2
+    assert job.refresh().result().data == {"steps": 6, "text": "from 3"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_inputs(api: Client, workplace: Workplace, tmp_path: Any, kind: str) -> None:
+    path = tmp_path / "input.txt"
+    path.write_text("content")
+    file = api.files.upload(path)
+    good = submit(api, kind, action="read", input=file.id)
+    workplace.run()
+    assert good.refresh().result().data["text"] == "content"
+    stored = next(workplace.settings_storage().rglob(file.id))
+    stored.write_text("changed")
+    changed = submit(api, kind, action="read", input=file.id)
+    workplace.run()
+    assert changed.refresh().error.code == "input_changed"
+    stored.unlink()
+    gone = submit(api, kind, action="read", input=file.id)
+    workplace.run()
+    assert gone.refresh().error.code == "input_unreadable"
+
+
+def test_the_lease_outlives_a_database_outage(
+    api: Client, workplace: Workplace, engine: Engine
+) -> None:
+    job = submit(api, "toy", steps=40, step_seconds=0.02)
+    stop = threading.Event()
+
+    def sever() -> None:
+        while not stop.wait(0.1):
+            with engine.begin() as connection:
+                connection.execute(
+                    text(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                        "WHERE application_name = 'test-worker'"
+                    )
+                )
+
+    with workplace.running():
+        wait_for_state(job, "RUNNING")
+        thread = threading.Thread(target=sever)
+        thread.start()
+        time.sleep(0.5)
+        stop.set()
+        thread.join()
+    job.refresh()
+    assert (job.raw_state, job.attempt) == ("SUCCEEDED", 1)
+
+
+def wait_for_state(job: Any, state: str, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while job.refresh().raw_state != state:
+        assert time.monotonic() < deadline, f"{job.raw_state}, not {state}"
+        time.sleep(0.02)
