@@ -40,18 +40,26 @@ class Storage:
 
     def put(self, key: str, source: BinaryIO) -> Stored:
         """Store a stream under the key; the key appears only when the bytes are complete."""
-        digest, size = hashlib.sha256(), 0
         target = self._path(key)
+        if not self.local:
+            return self._copy(key, source, target)
+        self._fs.makedirs(os.path.dirname(target), exist_ok=True)
         partial = f"{target}.part"
-        if self.local:
-            self._fs.makedirs(os.path.dirname(target), exist_ok=True)
-        with self._fs.open(partial if self.local else target, "wb") as writer:
+        try:
+            stored = self._copy(key, source, partial)
+            os.replace(partial, target)
+        except BaseException:
+            Path(partial).unlink(missing_ok=True)
+            raise
+        return stored
+
+    def _copy(self, key: str, source: BinaryIO, target: str) -> Stored:
+        digest, size = hashlib.sha256(), 0
+        with self._fs.open(target, "wb") as writer:
             while chunk := source.read(CHUNK):
                 digest.update(chunk)
                 size += len(chunk)
                 writer.write(chunk)
-        if self.local:
-            os.replace(partial, target)
         return Stored(key, size, digest.hexdigest())
 
     def open(self, key: str) -> BinaryIO:

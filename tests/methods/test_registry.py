@@ -206,10 +206,10 @@ class Part(Model):
 
 class Whole(Model):
     first: Part
-    parts: list[Part] = []
-    named: dict[str, InputRef] = {}
-    files: list[InputRef] = []
-    numbers: list[float] = []
+    parts: list[Part]
+    named: dict[str, InputRef]
+    files: list[InputRef]
+    numbers: list[float]
 
 
 def test_input_refs_have_json_pointers_in_document_order() -> None:

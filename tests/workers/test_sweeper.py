@@ -1,0 +1,160 @@
+"""What the sweeper repairs and what it throws away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datassay import Client
+from sqlalchemy import Engine, text
+
+from models import transitions
+from models.database import sync_engine, sync_sessions
+from models.doorbell import Doorbell, create_celery
+from models.settings import Settings
+from tests.services import Workplace
+from workers.sweeper import Sweeper
+
+
+class Bell:
+    """Stands in for the broker: notes who was rung for."""
+
+    def __init__(self, answers: bool = True) -> None:
+        self.answering, self.rung = answers, []  # type: ignore[var-annotated]
+
+    def ring(self, job_id: str, resource: str) -> bool:
+        if self.answering:
+            self.rung.append((job_id, resource))
+        return self.answering
+
+
+@pytest.fixture
+def bell() -> Bell:
+    return Bell()
+
+
+@pytest.fixture
+def sweeper(service_settings: Settings, engine: Engine, bell: Bell) -> Iterator[Sweeper]:
+    own = sync_engine(service_settings, "test-sweeper")
+    yield Sweeper(service_settings, sync_sessions(own), bell)  # type: ignore[arg-type]
+    own.dispose()
+
+
+def run_sql(engine: Engine, statement: str) -> list[Any]:
+    with engine.begin() as connection:
+        result = connection.execute(text(statement))
+        return list(result.all()) if result.returns_rows else []
+
+
+def test_an_expired_lease_goes_back_to_the_queue_then_fails(
+    api: Client, sweeper: Sweeper, engine: Engine
+) -> None:
+    job = api.jobs.create("toy", {}, max_attempts=2)
+    for expected in ("QUEUED", "FAILED"):
+        with engine.begin() as connection:
+            connection.execute(transitions.claim("w", ["cpu"], timedelta(seconds=-1)))
+        sweeper.sweep()
+        assert job.refresh().raw_state == expected
+    assert job.error is not None
+    assert (job.error.code, job.error.origin) == ("worker_lost", "system")
+    assert [a.outcome for a in job.attempts()] == ["lost", "lost"]
+
+
+def test_a_cancelled_job_of_a_dead_worker_is_cancelled(
+    api: Client, sweeper: Sweeper, engine: Engine
+) -> None:
+    job = api.jobs.create("toy", {})
+    with engine.begin() as connection:
+        connection.execute(transitions.claim("w", ["cpu"], timedelta(seconds=-1)))
+    job.cancel()
+    sweeper.sweep()
+    assert job.refresh().raw_state == "CANCELLED"
+
+
+def test_queue_timeout(api: Client, sweeper: Sweeper, engine: Engine) -> None:
+    late = api.jobs.create("toy", {}, queue_timeout=60)
+    patient = api.jobs.create("toy", {})
+    run_sql(engine, "UPDATE jobs SET queue_deadline = queue_deadline - interval '61 s'")
+    sweeper.sweep()
+    assert late.refresh().raw_state == "EXPIRED"
+    assert patient.refresh().raw_state == "QUEUED"
+
+
+def test_a_missed_bell_is_rung_and_one_that_was_heard_is_not(
+    api: Client, sweeper: Sweeper, engine: Engine, bell: Bell
+) -> None:
+    job = api.jobs.create("toy", {})
+    sweeper.sweep()
+    assert bell.rung == []
+    run_sql(engine, "UPDATE jobs SET rung_at = NULL")
+    bell.answering = False
+    sweeper.sweep()
+    assert run_sql(engine, "SELECT rung_at FROM jobs") == [(None,)]
+    bell.answering = True
+    sweeper.sweep()
+    sweeper.sweep()
+    assert bell.rung == [(job.id, "cpu")]
+    run_sql(engine, "UPDATE jobs SET rung_at = now() - interval '31 s'")
+    sweeper.sweep()
+    assert len(bell.rung) == 2
+
+
+def test_two_sweepers_share_the_work(
+    api: Client, sweeper: Sweeper, engine: Engine, service_settings: Settings, bell: Bell
+) -> None:
+    other = Sweeper(service_settings, sync_sessions(engine), bell)  # type: ignore[arg-type]
+    for _ in range(5):
+        api.jobs.create("toy", {})
+    run_sql(engine, "UPDATE jobs SET rung_at = NULL")
+    sweeper.sweep()
+    other.sweep()
+    assert len(bell.rung) == len(set(bell.rung)) == 5
+
+
+def test_retention_leaves_a_tombstone_and_no_bytes(
+    api: Client, sweeper: Sweeper, engine: Engine, workplace: Workplace, tmp_path: Path
+) -> None:
+    path = tmp_path / "input"
+    path.write_text("x")
+    used, unused = api.files.upload(path), api.files.upload(path)
+    job = api.jobs.create("toy", {"artifact": "x"}, expires_after=3600)
+    waiting = api.jobs.create("toy", {"action": "read", "input": used.id}, priority=-1)
+    assert workplace.executor.run_next()
+    (artifact,) = job.artifacts()
+    run_sql(engine, "UPDATE jobs SET expires_at = now() - interval '1 s' WHERE state = 'SUCCEEDED'")
+    run_sql(engine, "UPDATE files SET last_used_at = now() - interval '31 days'")
+    sweeper.clean()
+    with pytest.raises(Exception, match="no job"):
+        api.jobs.get(job.id)
+    names = {p.name for p in workplace.settings_storage().rglob("*") if p.is_file()}
+    assert artifact.record.id not in names
+    assert unused.id not in names
+    assert used.id in names, "an unfinished job needs it"
+    assert waiting.refresh().raw_state == "QUEUED"
+    assert run_sql(engine, "SELECT count(*) FROM job_events WHERE job_id = '%s'" % job.id) == [(0,)]
+
+
+def test_idempotency_keys_are_forgotten_after_a_day(
+    api: Client, sweeper: Sweeper, engine: Engine
+) -> None:
+    first = api.jobs.create("toy", {}, idempotency_key="k")
+    run_sql(engine, "UPDATE idempotency_keys SET created_at = now() - interval '25 hours'")
+    sweeper.clean()
+    assert api.jobs.create("toy", {}, idempotency_key="k").id != first.id
+
+
+def test_the_real_doorbell(settings: Settings) -> None:
+    doorbell = Doorbell(create_celery(settings))
+    assert doorbell.answers()
+    assert doorbell.ring("job_x", "cpu")
+    doorbell.close()
+    away = settings.model_copy(
+        update={"broker_url": type(settings.broker_url)("redis+socket:///nowhere")}
+    )
+    silent = Doorbell(create_celery(away))
+    assert not silent.answers()
+    assert not silent.ring("job_x", "cpu")
+    silent.close()
