@@ -123,6 +123,21 @@ def test_rouge_l_of_long_answers_carries_from_word_to_word(
         assert matrix[i, j] == pytest.approx(plain_f_measure(answers[i], answers[j]), abs=1e-12)
 
 
+@given(seeds, st.integers(100, 300), st.integers(2, 8))
+@fast
+def test_rouge_l_of_far_matches_carries_over_words_without_any(
+    seed: int, length: int, shared: int
+) -> None:
+    """Few matches, far apart and in another order: carries pass words that match nothing."""
+    rng = random.Random(seed)
+    long = [f"filler{k}" for k in range(length)]
+    for k, place in enumerate(rng.sample(range(length), shared)):
+        long[place] = f"shared{k % 3}"
+    short = rng.sample([token for token in long if token.startswith("shared")], shared)
+    matrix = matrix_of([" ".join(long), " ".join(short)])
+    assert matrix[0, 1] == pytest.approx(plain_f_measure(long, short), abs=1e-12)
+
+
 def test_rouge_l_carries_a_run_of_ones_through_whole_words() -> None:
     """One token against a long run of it: the addition carries through every 64-bit word."""
     lengths = [1, 64, 128, 192, 193, 300]
