@@ -18,6 +18,7 @@ from methods.score_hallucination import (
     nli,
     sar,
     scorers,
+    soft_neighbours,
     two_stage,
     whitebox,
 )
@@ -130,6 +131,12 @@ def _surprise(batch: Batch) -> Floats:
     return np.array([highest[0] for _, highest in found])
 
 
+def _soft_neighbour(batch: Batch, variant: soft_neighbours.Variant) -> Floats:
+    return soft_neighbours.soft_neighbour(
+        batch.similarity, batch.ids, variant, batch.tau, batch.include_self
+    )
+
+
 def _first_of_equals(batch: Batch) -> npt.NDArray[np.bool_]:
     same = batch.positions[:, :, None] == batch.positions[:, None, :]
     return np.asarray(~np.tril(same, -1).any(axis=2))
@@ -200,6 +207,12 @@ SCORERS: dict[str, Scorer] = {
     ),
     "sentence_sar": _uncertainty(
         "similarity logprobs", lambda b: sar.sentence_sar(b.logprob, b.similarity), _rank_only
+    ),
+    "snne_full": _uncertainty(
+        "similarity clusters", lambda b: _soft_neighbour(b, "full"), _rank_only
+    ),
+    "snne_num": _uncertainty(
+        "similarity clusters", lambda b: _soft_neighbour(b, "only_num"), _rank_only
     ),
     "monte_carlo_probability": _confidence(
         "logprobs", lambda b: whitebox.monte_carlo_probability(b.loglik)

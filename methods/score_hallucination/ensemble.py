@@ -82,10 +82,10 @@ def fit_weights(
     chosen, held_out = [], []
     for index in range(folds):
         inside = fold != index
-        fitted = _auroc(confidences[:, inside], right[inside], simplex)
+        fitted = mixture_auroc(confidences[:, inside], right[inside], simplex)
         best = simplex[int(np.argmax(fitted))]
         chosen.append(best)
-        held_out.append(_auroc(confidences[:, ~inside], right[~inside], best[None])[0])
+        held_out.append(mixture_auroc(confidences[:, ~inside], right[~inside], best[None])[0])
     return Weights(np.mean(chosen, axis=0), float(np.mean(held_out)))
 
 
@@ -97,8 +97,15 @@ def _stratified(right: Floats, folds: int, rng: np.random.Generator) -> Ints:
     return fold
 
 
-def _auroc(confidences: Floats, right: Floats, weights: Floats) -> Floats:
-    """(C,) probability that a right answer has the higher mixture, ties counting half."""
+def mixture_auroc(confidences: Floats, right: Floats, weights: Floats) -> Floats:
+    """Probability that a right answer has a higher mixture than a wrong one, ties counting half.
+
+    Args:
+        confidences: (S, N). right: (N,). weights: (C, S), candidates.
+
+    Returns:
+        (C,) in [0, 1].
+    """
     positive, negative = right.sum(), (1 - right).sum()
     rows = max(1, _BLOCK // len(right))
     parts = []

@@ -56,7 +56,8 @@ def eccentricity(
     laplacian, valid = normalized_laplacian(similarity, compat)
     values, vectors = np.linalg.eigh(laplacian)
     centred = vectors - vectors.mean(axis=-2, keepdims=True)
-    kept = values < (np.inf if threshold is None else threshold)
+    # An eigenvalue at the threshold must not fall to either side by rounding.
+    kept = values < (np.inf if threshold is None else threshold - 1e-12)
     spread = np.where(kept, (centred**2).sum(axis=-2), 0.0).sum(axis=-1)
     return np.where(valid, np.sqrt(spread), np.nan)
 

@@ -31,8 +31,8 @@ def jaccard(
     Args:
         distinct, positions: of `similarity.unique_answers`.
         tokenize: text to tokens.
-        compat: "upstream" is LM-Polygraph, where answers without a token are not even like their
-            equals.
+        compat: "upstream" is the peers' way: answers without a token are not even like their
+            equals (LM-Polygraph, rouge_score).
 
     Returns:
         For each item a symmetric (n, n) matrix in [0, 1] with unit diagonal; equal answers have 1,
@@ -43,22 +43,21 @@ def jaccard(
     matrices = _matrices(
         distinct, positions, lambda text: list(set(tokenize(text))), lambda ab, a, b: a + b - ab
     )
-    if compat == "upstream":
-        for texts, where, matrix in zip(distinct, positions, matrices, strict=True):
-            silent = np.array([not tokenize(text) for text in texts])[where]
-            matrix[np.ix_(silent, silent)] = 0.0
-            np.fill_diagonal(matrix, 1.0)
-    return matrices
+    return _without_silent(matrices, distinct, positions, tokenize) if compat else matrices
 
 
-def token_f1(distinct: Texts, positions: Sequence[Ints], tokenize: Tokenize) -> list[Matrix]:
+def token_f1(
+    distinct: Texts, positions: Sequence[Ints], tokenize: Tokenize, compat: Compat = None
+) -> list[Matrix]:
     """F1 of the tokens of every pair, counted with repetition; otherwise as `jaccard`.
 
-    Source: the SQuAD metric (Rajpurkar et al. 2016) without its removal of articles.
+    Sources: the SQuAD metric (Rajpurkar et al. 2016) without its removal of articles, which is
+    ROUGE-1 (Lin 2004).
     """
-    return _matrices(
+    matrices = _matrices(
         distinct, positions, lambda text: _numbered(tokenize(text)), lambda ab, a, b: (a + b) / 2
     )
+    return _without_silent(matrices, distinct, positions, tokenize) if compat else matrices
 
 
 def char_ngram(distinct: Texts, positions: Sequence[Ints], n: int = 3) -> list[Matrix]:
@@ -73,6 +72,17 @@ def char_ngram(distinct: Texts, positions: Sequence[Ints], n: int = 3) -> list[M
         return [padded[i : i + n] for i in range(len(padded) - n + 1)]
 
     return _matrices(distinct, positions, grams, lambda ab, a, b: np.sqrt(a * b))
+
+
+def _without_silent(
+    matrices: list[Matrix], distinct: Texts, positions: Sequence[Ints], tokenize: Tokenize
+) -> list[Matrix]:
+    """Answers without a token are like nothing but themselves."""
+    for texts, where, matrix in zip(distinct, positions, matrices, strict=True):
+        silent = np.array([not tokenize(text) for text in texts])[where]
+        matrix[np.ix_(silent, silent)] = 0.0
+        np.fill_diagonal(matrix, 1.0)
+    return matrices
 
 
 def _numbered(tokens: list[str]) -> list[tuple[str, int]]:

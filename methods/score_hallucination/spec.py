@@ -31,6 +31,8 @@ ScorerName = Literal[
     "mpd_self",
     "weighted_cluster_entropy",
     "sentence_sar",
+    "snne_full",
+    "snne_num",
     "monte_carlo_probability",
     "selfcheck_ngram",
     "exact_match",

@@ -19,8 +19,11 @@ from methods.score_hallucination import (
     normalizers,
     sar,
     scorers,
+    semantic_classes,
+    similarity,
     whitebox,
 )
+from methods.score_hallucination.text import tokenize_paper
 from tests.methods.hallucination_golden import assert_same, golden, number
 
 CASES = golden("lm_polygraph_estimators")["cases"]
@@ -58,9 +61,40 @@ def test_graph_estimators(case: dict) -> None:
 
 
 def _jaccard(texts: list[str]) -> np.ndarray:
-    distinct = list(dict.fromkeys(texts))
-    where = np.array([distinct.index(text) for text in texts])
-    return lexical.jaccard([distinct], [where], lambda t: t.lower().split(), "upstream")[0]
+    distinct, where = similarity.unique_answers([texts], "paper")
+    return lexical.jaccard(distinct, where, lambda t: t.lower().split(), "upstream")[0]
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c["n"] > 1], ids=_name)
+def test_lexical_similarity(case: dict) -> None:
+    """The Porter stemmer of the original changes nothing among these texts; BLEU is not offered."""
+    distinct, where = similarity.unique_answers([case["sample_texts"]], "paper")
+    rouge_1 = lexical.token_f1(distinct, where, tokenize_paper, "upstream")[0][None]
+    rouge_l = similarity.rouge_l(distinct, where, "paper")[0][None]
+    out = case["out"]
+    assert_same(scorers.lexical_similarity(rouge_1)[0], out["LexicalSimilarity_rouge1"])
+    assert_same(scorers.lexical_similarity(rouge_l)[0], out["LexicalSimilarity_rougeL"])
+
+
+@pytest.mark.parametrize("case", CASES, ids=_name)
+def test_semantic_entropies(case: dict) -> None:
+    out, texts = case["out"], case["sample_texts"]
+    classes = out["semantic_classes"]["sample_to_class"]
+    ids = np.array([[classes[str(i)] for i in range(case["n"])]])
+    mass = semantic_classes.class_logprob(number(case["sample_log_probs"])[None], ids)
+    share = semantic_classes.class_frequency(ids)
+    mean, direct = semantic_classes.mean_class_surprise, semantic_classes.direct_entropy
+    assert_same(mean(mass)[0], out["SemanticEntropy_sum_mean"])
+    assert_same(direct(mass, ids, "upstream")[0], out["SemanticEntropy_sum_direct"])
+    assert_same(mean(share)[0], out["SemanticEntropy_frequency_mean"])
+    assert_same(direct(share, ids, "upstream")[0], out["SemanticEntropy_frequency_direct"])
+    assert_same(direct(share, ids)[0], out["SemanticEntropy_frequency_mean"])
+    keep = np.zeros_like(ids, dtype=bool)
+    for members in out["semantic_classes"]["class_to_sample"]:
+        first = np.unique([texts[i] for i in members], return_index=True)[1]
+        keep[0, np.array(members)[first]] = True
+    unique = semantic_classes.class_logprob(number(case["sample_log_probs"])[None], ids, keep)
+    assert_same(mean(unique)[0], out["SemanticEntropy_sum_mean_unique"])
 
 
 @pytest.mark.parametrize("case", CASES, ids=_name)

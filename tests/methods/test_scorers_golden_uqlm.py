@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from methods.score_hallucination import (
+    abstention,
     calibration,
     consistency,
     ensemble,
@@ -127,6 +128,34 @@ def test_ensembles_leave_out_what_is_undefined() -> None:
         else:
             found = ensemble.combine(number(case["scores"]), number(case["weights"]))
             assert_same(found, case["ensemble"])
+
+
+@pytest.mark.parametrize("case", FILE["tuner_cases"][:-1], ids=lambda c: str(len(c["correct"])))
+def test_thresholds_and_weights_by_grid_search(case: dict) -> None:
+    scores, right = number(case["scores"]), number(case["correct"])
+    for objective in ("f1", "accuracy", "balanced_accuracy"):
+        values = abstention.threshold_values(scores[0], right, objective)
+        name = "fbeta" if objective == "f1" else objective
+        best = abstention.THRESHOLDS[np.argmax(values)]
+        assert_same(best, case[f"threshold_{name}_score"])
+    grid = np.linspace(0, 1, 100)
+    weights = np.stack([grid, 1 - grid], axis=1)
+    chosen = weights[np.argmax(ensemble.mixture_auroc(scores, right, weights))]
+    assert_same(chosen, case["weights_roc_auc_then_f1"]["weights"])
+    values = abstention.threshold_values(ensemble.combine(scores, chosen), right, "f1")
+    best = abstention.THRESHOLDS[np.argmax(values)]
+    assert_same(best, case["weights_roc_auc_then_f1"]["thresh"])
+    # The joint search was recorded with a step of 0.05.
+    thresholds, weights = np.linspace(0.05, 0.95, 19), np.linspace([0, 1], [1, 0], 20)
+    joint = np.array(
+        [
+            abstention.threshold_values(ensemble.combine(scores, w), right, "f1", thresholds)
+            for w in weights
+        ]
+    )
+    row, column = np.unravel_index(np.argmax(joint), joint.shape)
+    assert_same(weights[row], case["joint_f1"]["weights"])
+    assert_same(thresholds[column], case["joint_f1"]["thresh"])
 
 
 def test_one_way_entailment_joins_two_clusters() -> None:
