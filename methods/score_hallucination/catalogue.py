@@ -30,20 +30,50 @@ Direction = Literal["uncertainty", "confidence"]
 
 
 @dataclass(frozen=True)
-class Judged:
-    """The answer that is judged, of every item of a batch.
+class Judgement:
+    """The answer that is judged, with what is known of its tokens.
 
-    texts: None where an item has none. equal: (B, n) samples that are the same answer.
-    to_samples: (B, n) its similarity to the samples. logprobs: (B, T). entropy, margin: (B, T) of
-    its token distributions. NaN where unknown.
+    logprobs: log-probabilities of its tokens. top_logprobs: for every token those of the likeliest
+    alternatives, itself included.
     """
 
-    texts: Sequence[str | None]
+    text: str
+    logprobs: Sequence[float] | None = None
+    top_logprobs: Sequence[Sequence[float]] | None = None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The answers that are judged, one of every item of a batch.
+
+    answers: None where an item has none. equal: (B, n) samples that are the same answer.
+    to_samples: (B, n) its similarity to the samples, NaN where unknown.
+    """
+
+    answers: Sequence[Judgement | None]
     equal: npt.NDArray[np.bool_]
     to_samples: Floats
-    logprobs: Floats
-    entropy: Floats
-    margin: Floats
+
+    @cached_property
+    def logprobs(self) -> Floats:
+        """(B, T) log-probabilities of the tokens, NaN where unknown."""
+        return whitebox.pad([answer.logprobs if answer else None for answer in self.answers])
+
+    @cached_property
+    def entropy(self) -> Floats:
+        """(B, T) entropy of the token distributions, NaN where unknown."""
+        return whitebox.pad([self._of_top(a, whitebox.token_entropy) for a in self.answers])
+
+    @cached_property
+    def margin(self) -> Floats:
+        """(B, T) margin between the two likeliest tokens, NaN where unknown."""
+        return whitebox.pad([self._of_top(a, whitebox.token_margin) for a in self.answers])
+
+    @staticmethod
+    def _of_top(answer: Judgement | None, function: Callable[[Floats], Floats]) -> Floats | None:
+        # One answer at a time: a batch padded to (B, T, K) would be large for one long answer.
+        top = answer.top_logprobs if answer else None
+        return function(whitebox.pad(top)) if top else None
 
 
 @dataclass(frozen=True)
@@ -126,7 +156,7 @@ def _itself(batch: Batch, value: Floats) -> Floats:
 
 
 def _surprise(batch: Batch) -> Floats:
-    own = [[text or ""] for text in batch.judged.texts]
+    own = [[answer.text if answer else ""] for answer in batch.judged.answers]
     found = ngram.selfcheck_ngram(own, batch.texts, TOKENIZERS[batch.tokenizer])
     return np.array([highest[0] for _, highest in found])
 

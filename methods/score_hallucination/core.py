@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from methods.score_hallucination import clustering, lexical, similarity, whitebox
-from methods.score_hallucination.catalogue import SCORERS, Batch, Judged, Scorer
+from methods.score_hallucination import clustering, lexical, similarity
+from methods.score_hallucination.catalogue import SCORERS, Batch, Judged, Judgement, Scorer
 from methods.score_hallucination.similarity import Ints, Matrix
 from methods.score_hallucination.text import TOKENIZERS, Tokenizer
 
@@ -28,19 +28,6 @@ class Options:
     threshold: float | None = None
     tau: float = 1.0
     include_self: bool = True
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """The answer that is judged, with what is known of its tokens.
-
-    logprobs: log-probabilities of its tokens. top_logprobs: for every token those of the likeliest
-    alternatives, itself included.
-    """
-
-    text: str
-    logprobs: Sequence[float] | None = None
-    top_logprobs: Sequence[Sequence[float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -187,7 +174,6 @@ def _sum(logprobs: Sequence[Sequence[float] | None], i: int) -> tuple[float, int
 
 
 def _judged(n: int, items: list[Answers], matrices: list[Matrix], positions: list[Ints]) -> Judged:
-    judged = [item.judged for item in items]
     equal = np.zeros((len(items), n), dtype=bool)
     to_samples = np.full((len(items), n), np.nan)
     for row, (matrix, where) in enumerate(zip(matrices, positions, strict=True)):
@@ -195,18 +181,7 @@ def _judged(n: int, items: list[Answers], matrices: list[Matrix], positions: lis
             equal[row] = where[:n] == where[n]
         if len(matrix) > n:
             to_samples[row] = matrix[n, :n]
-    top = [
-        whitebox.pad(answer.top_logprobs) if answer and answer.top_logprobs else None
-        for answer in judged
-    ]
-    return Judged(
-        texts=[answer.text if answer else None for answer in judged],
-        equal=equal,
-        to_samples=to_samples,
-        logprobs=whitebox.pad([answer.logprobs if answer else None for answer in judged]),
-        entropy=whitebox.pad([None if t is None else whitebox.token_entropy(t) for t in top]),
-        margin=whitebox.pad([None if t is None else whitebox.token_margin(t) for t in top]),
-    )
+    return Judged([item.judged for item in items], equal, to_samples)
 
 
 def _representatives(matrices: Matrix, ids: Ints) -> Ints:
@@ -252,7 +227,7 @@ def _undefined(scorer: Scorer, batch: Batch) -> dict[int, str]:
         for row in np.flatnonzero(missing.any(axis=1)).tolist():
             reasons[row] = f"responses/{int(np.argmax(missing[row]))} has no token_logprobs"
     if any(need.startswith("answer") for need in scorer.needs):
-        add(np.array([text is None for text in judged.texts]), "the item has no answer")
+        add(np.array([answer is None for answer in judged.answers]), "the item has no answer")
     if "answer_logprobs" in scorer.needs:
         add(np.isnan(judged.logprobs).all(axis=1), "answer has no token_logprobs")
     if "answer_top_logprobs" in scorer.needs:
