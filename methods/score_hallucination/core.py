@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from methods.score_hallucination import clustering, scorers, similarity
+from methods.score_hallucination import clustering, lexical, similarity
+from methods.score_hallucination.catalogue import SCORERS, Batch, Judged, Judgement, Scorer
 from methods.score_hallucination.similarity import Ints, Matrix
-from methods.score_hallucination.text import Tokenizer
+from methods.score_hallucination.text import TOKENIZERS, Tokenizer
 
-Floats = npt.NDArray[np.float64]
+__all__ = ["SCORERS", "Answers", "ItemScores", "Judgement", "Options", "Scorer", "score"]
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,14 @@ class Answers:
     """The sampled answers of one item.
 
     logprobs: for each answer the log-probabilities of its tokens, or None where they are missing.
-    matrix: the precomputed similarity, if the item brought one.
+    matrix: the precomputed similarity, if the item brought one. judged: the answer in question,
+    which some scorers compare with the samples.
     """
 
     texts: Sequence[str]
     logprobs: Sequence[Sequence[float] | None] = ()
     matrix: Sequence[Sequence[float]] | None = None
+    judged: Judgement | None = None
 
 
 @dataclass
@@ -55,93 +58,6 @@ class ItemScores:
     reasons: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Batch:
-    """Items with the same n: similarity (B, n, n), rouge_l likewise, loglik (B, n), ids (B, n)."""
-
-    n: int
-    options: Options
-    similarity: Matrix
-    rouge_l: Matrix
-    loglik: Floats
-    ids: Ints
-
-
-@dataclass(frozen=True)
-class Scorer:
-    """A row of the table of scorers.
-
-    needs: `similarity`, `clusters`, `logprobs` or `texts`. at_least: smallest number of answers.
-    """
-
-    at_least: int
-    needs: frozenset[str]
-    value: Callable[[_Batch], Floats]
-    confidence: Callable[[_Batch, Floats], Floats]
-
-
-def _snne_confidence(batch: _Batch, value: Floats) -> Floats:
-    """(U_max - U) / (U_max - U_min) by the bounds of n answers; NaN where they do not apply."""
-    s = batch.similarity
-    floor = s.min(axis=(1, 2))
-    diagonal = np.diagonal(s, axis1=1, axis2=2)
-    bounded = (floor >= -1) & (s.max(axis=(1, 2)) <= 1) & (np.abs(diagonal - 1) < 1e-9).all(axis=1)
-    low, high = scorers.snne_bounds(
-        batch.n, batch.options.tau, np.where(floor < 0, -1.0, 0.0), batch.options.include_self
-    )
-    return np.where(bounded, np.clip((high - value) / (high - low), 0, 1), np.nan)
-
-
-def _entropy_confidence(batch: _Batch, value: Floats) -> Floats:
-    return np.clip(1 - value / np.log(batch.n), 0, 1)
-
-
-def _snne(batch: _Batch) -> Floats:
-    return scorers.snne(batch.similarity, batch.options.tau, batch.options.include_self)
-
-
-def _wsnne(batch: _Batch) -> Floats:
-    return scorers.wsnne(
-        batch.similarity, batch.loglik, batch.options.tau, batch.options.include_self
-    )
-
-
-SCORERS: dict[str, Scorer] = {
-    "snne": Scorer(2, frozenset({"similarity"}), _snne, _snne_confidence),
-    "wsnne": Scorer(2, frozenset({"similarity", "logprobs"}), _wsnne, _snne_confidence),
-    "semantic_entropy": Scorer(
-        2,
-        frozenset({"clusters", "logprobs"}),
-        lambda b: scorers.semantic_entropy(b.loglik, b.ids),
-        _entropy_confidence,
-    ),
-    "discrete_semantic_entropy": Scorer(
-        2,
-        frozenset({"clusters"}),
-        lambda b: scorers.discrete_semantic_entropy(b.ids),
-        _entropy_confidence,
-    ),
-    "predictive_entropy": Scorer(
-        1,
-        frozenset({"logprobs"}),
-        lambda b: scorers.predictive_entropy(b.loglik),
-        lambda b, value: np.exp(-np.maximum(value, 0)),
-    ),
-    "num_semantic_sets": Scorer(
-        2,
-        frozenset({"clusters"}),
-        lambda b: scorers.num_semantic_sets(b.ids),
-        lambda b, value: (b.n - value) / (b.n - 1),
-    ),
-    "lexical_similarity": Scorer(
-        2,
-        frozenset({"texts"}),
-        lambda b: scorers.lexical_similarity(b.rouge_l),
-        lambda b, value: np.clip(-value, 0, 1),
-    ),
-}
-
-
 def score(items: Sequence[Answers], options: Options) -> list[ItemScores]:
     """Score items, in order.
 
@@ -151,30 +67,39 @@ def score(items: Sequence[Answers], options: Options) -> list[ItemScores]:
     Raises:
         ValueError: kind `precomputed` and an item without a matrix.
     """
-    texts = [item.texts for item in items]
+    needs = frozenset().union(*(SCORERS[name].needs for name in options.scorers))
+    texts = [_compared(item, needs) for item in items]
     distinct, positions = similarity.unique_answers(texts, options.tokenizer)
-    matrices, lexical = _matrices(items, options, distinct, positions)
+    matrices, rouge_l = _matrices(items, options, distinct, positions, needs)
     results: list[ItemScores | None] = [None] * len(items)
-    sizes = np.array([len(t) for t in texts])
-    for n in np.unique(sizes):
+    sizes = np.array([len(item.texts) for item in items])
+    for n in np.unique(sizes).tolist():
         chosen = np.flatnonzero(sizes == n).tolist()
-        batch, representatives = _batch(
+        batch = _batch(
+            n,
             [items[i] for i in chosen],
-            np.stack([matrices[i] for i in chosen]),
-            np.stack([lexical[i] for i in chosen]) if lexical else np.empty(0),
-            np.stack([positions[i] for i in chosen]),
+            [matrices[i] for i in chosen],
+            [rouge_l[i] for i in chosen] if rouge_l else [],
+            [positions[i] for i in chosen],
             options,
         )
+        representatives = _representatives(batch.similarity, batch.ids)
         scored = [
-            ItemScores(int(n), len(distinct[i]), batch.ids[row], representatives[row])
-            for row, i in enumerate(chosen)
+            ItemScores(n, int(batch.positions[row].max()) + 1, batch.ids[row], representatives[row])
+            for row in range(len(chosen))
         ]
-        empty = np.array([not any(t.strip() for t in texts[i]) for i in chosen])
         for name in options.scorers:
-            _apply(name, batch, scored, empty)
+            _apply(name, batch, scored)
         for i, result in zip(chosen, scored, strict=True):
             results[i] = result
     return [result for result in results if result is not None]
+
+
+def _compared(item: Answers, needs: frozenset[str]) -> list[str]:
+    """The texts to compare: the samples, and after them the judged answer where it is needed."""
+    if item.judged is not None and needs & {"answer", "answer_similarity"}:
+        return [*item.texts, item.judged.text]
+    return list(item.texts)
 
 
 def _matrices(
@@ -182,81 +107,135 @@ def _matrices(
     options: Options,
     distinct: list[list[str]],
     positions: list[Ints],
+    needs: frozenset[str],
 ) -> tuple[list[Matrix], list[Matrix]]:
     """The similarity of the spec, and ROUGE-L where a scorer needs the texts themselves."""
-    wanted = any("texts" in SCORERS[name].needs for name in options.scorers)
-    lexical: list[Matrix] = []
-    if options.kind == "rouge_l" or wanted:
-        lexical = similarity.rouge_l(distinct, positions, options.tokenizer)
-    if options.kind == "rouge_l":
-        return lexical, lexical
-    if options.kind == "exact":
-        return similarity.exact(positions), lexical
-    given = []
-    for index, item in enumerate(items):
-        if item.matrix is None:
-            raise ValueError(f"item {index} has no precomputed similarity")
-        matrix = np.asarray(item.matrix, dtype=np.float64)
-        given.append(similarity.symmetrize(matrix, options.symmetrize))
-    return given, lexical
+    rouge_l: list[Matrix] = []
+    if options.kind == "rouge_l" or "texts" in needs:
+        rouge_l = similarity.rouge_l(distinct, positions, options.tokenizer)
+    tokenize = TOKENIZERS[options.tokenizer]
+    match options.kind:
+        case "rouge_l":
+            return rouge_l, rouge_l
+        case "exact":
+            return similarity.exact(positions), rouge_l
+        case "jaccard":
+            return lexical.jaccard(distinct, positions, tokenize), rouge_l
+        case "token_f1":
+            return lexical.token_f1(distinct, positions, tokenize), rouge_l
+        case "char_ngram":
+            return lexical.char_ngram(distinct, positions), rouge_l
+    return [_given(index, item, options) for index, item in enumerate(items)], rouge_l
+
+
+def _given(index: int, item: Answers, options: Options) -> Matrix:
+    if item.matrix is None:
+        raise ValueError(f"item {index} has no precomputed similarity")
+    return similarity.symmetrize(np.asarray(item.matrix, dtype=np.float64), options.symmetrize)
 
 
 def _batch(
-    items: list[Answers], matrices: Matrix, lexical: Matrix, positions: Ints, options: Options
-) -> tuple[_Batch, Ints]:
-    n = matrices.shape[-1]
+    n: int,
+    items: list[Answers],
+    matrices: list[Matrix],
+    rouge_l: list[Matrix],
+    positions: list[Ints],
+    options: Options,
+) -> Batch:
+    """Items with n samples; behind them matrices and positions may have the judged answer."""
+    own = np.stack([where[:n] for where in positions])
+    stacked = np.stack([matrix[:n, :n] for matrix in matrices])
     if options.threshold is None:
-        equivalent = positions[:, :, None] == positions[:, None, :]
+        equivalent = own[:, :, None] == own[:, None, :]
     else:
-        equivalent = matrices >= options.threshold
+        equivalent = stacked >= options.threshold
     cluster = clustering.greedy if options.algorithm == "greedy" else clustering.components
-    ids = cluster(equivalent)
-    loglik = np.array(
-        [
-            [_mean(item.logprobs[i] if i < len(item.logprobs) else None) for i in range(n)]
-            for item in items
-        ]
+    sums = np.array([[_sum(item.logprobs, i) for i in range(n)] for item in items])
+    return Batch(
+        n=n,
+        tau=options.tau,
+        include_self=options.include_self,
+        tokenizer=options.tokenizer,
+        texts=[item.texts for item in items],
+        similarity=stacked,
+        rouge_l=np.stack([m[:n, :n] for m in rouge_l]) if rouge_l else np.empty(0),
+        logprob=sums[..., 0],
+        tokens=sums[..., 1].astype(np.int64),
+        ids=cluster(equivalent),
+        positions=own,
+        judged=_judged(n, items, matrices, positions),
     )
-    batch = _Batch(n, options, matrices, lexical, loglik, ids)
-    return batch, _representatives(matrices, ids)
 
 
-def _mean(token_logprobs: Sequence[float] | None) -> float:
-    return sum(token_logprobs) / len(token_logprobs) if token_logprobs else float("nan")
+def _sum(logprobs: Sequence[Sequence[float] | None], i: int) -> tuple[float, int]:
+    """Log-probability of answer i and its number of tokens; NaN where unknown."""
+    tokens = logprobs[i] if i < len(logprobs) else None
+    return (sum(tokens), len(tokens)) if tokens else (float("nan"), 0)
+
+
+def _judged(n: int, items: list[Answers], matrices: list[Matrix], positions: list[Ints]) -> Judged:
+    equal = np.zeros((len(items), n), dtype=bool)
+    to_samples = np.full((len(items), n), np.nan)
+    for row, (matrix, where) in enumerate(zip(matrices, positions, strict=True)):
+        if len(where) > n:
+            equal[row] = where[:n] == where[n]
+        if len(matrix) > n:
+            to_samples[row] = matrix[n, :n]
+    return Judged([item.judged for item in items], equal, to_samples)
 
 
 def _representatives(matrices: Matrix, ids: Ints) -> Ints:
-    """(B, n): for each cluster its medoid, the member closest to the others (first of ties)."""
+    """(B, n): for each cluster its medoid, the member most similar to the others (first one)."""
     member = clustering.membership(ids) > 0
     same = ids[:, :, None] == ids[:, None, :]
     closeness = np.where(same, matrices, 0.0).sum(axis=2)
-    return np.where(member, closeness[:, None, :], -np.inf).argmax(axis=2)
+    return np.asarray(np.where(member, closeness[:, None, :], -np.inf).argmax(axis=2))
 
 
-def _apply(
-    name: str, batch: _Batch, scored: list[ItemScores], empty: npt.NDArray[np.bool_]
-) -> None:
+def _apply(name: str, batch: Batch, scored: list[ItemScores]) -> None:
     scorer = SCORERS[name]
-    defined = np.ones(len(scored), dtype=bool)
     if batch.n < scorer.at_least:
         reason = f"needs at least {scorer.at_least} answers, got {batch.n}"
         for item in scored:
             item.reasons[name] = reason
         return
-    if "logprobs" in scorer.needs:
-        missing = np.isnan(batch.loglik)
-        for row in np.flatnonzero(missing.any(axis=1)):
-            first = int(np.argmax(missing[row]))
-            scored[row].reasons[name] = f"responses/{first} has no token_logprobs"
-        defined &= ~missing.any(axis=1)
-    if scorer.at_least > 1:
-        # Samples that all say nothing agree, but not because the model knows.
-        for row in np.flatnonzero(empty & defined):
-            scored[row].reasons[name] = "all answers are empty"
-        defined &= ~empty
+    reasons = _undefined(scorer, batch)
     value = scorer.value(batch)
     confidence = scorer.confidence(batch, value)
-    for row in np.flatnonzero(defined):
-        scored[row].values[name] = float(value[row])
-        if np.isfinite(confidence[row]):
-            scored[row].confidences[name] = float(confidence[row])
+    for row, item in enumerate(scored):
+        if row in reasons:
+            item.reasons[name] = reasons[row]
+        elif not np.isfinite(value[row]):
+            item.reasons[name] = "is not defined for these answers"
+        else:
+            item.values[name] = float(value[row])
+            if np.isfinite(confidence[row]):
+                item.confidences[name] = float(confidence[row])
+
+
+def _undefined(scorer: Scorer, batch: Batch) -> dict[int, str]:
+    """Why the scorer is undefined, for the rows where it is; the first reason counts."""
+    reasons: dict[int, str] = {}
+
+    def add(rows: Any, reason: str) -> None:
+        for row in np.flatnonzero(rows).tolist():
+            reasons.setdefault(row, reason)
+
+    judged = batch.judged
+    if "logprobs" in scorer.needs:
+        missing = np.isnan(batch.logprob)
+        for row in np.flatnonzero(missing.any(axis=1)).tolist():
+            reasons[row] = f"responses/{int(np.argmax(missing[row]))} has no token_logprobs"
+    if any(need.startswith("answer") for need in scorer.needs):
+        add(np.array([answer is None for answer in judged.answers]), "the item has no answer")
+    if "answer_logprobs" in scorer.needs:
+        add(np.isnan(judged.logprobs).all(axis=1), "answer has no token_logprobs")
+    if "answer_top_logprobs" in scorer.needs:
+        add(np.isnan(judged.entropy).all(axis=1), "answer has no top_logprobs")
+    if "answer_similarity" in scorer.needs:
+        add(np.isnan(judged.to_samples).any(axis=1), "its similarity to the answers is not given")
+    if scorer.at_least > 1 or scorer.needs & {"answer", "answer_similarity"}:
+        # Samples that all say nothing agree, but not because the model knows.
+        empty = np.array([not any(text.strip() for text in texts) for texts in batch.texts])
+        add(empty, "all answers are empty")
+    return reasons

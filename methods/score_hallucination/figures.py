@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -16,17 +17,23 @@ _POINTS = 120
 _BINS = 24
 
 
-def draw(scores: dict[str, Floats], quality: Floats, sizes: dict[int, int]) -> list[Figure]:
+def draw(
+    scores: dict[str, Floats],
+    quality: Floats,
+    sizes: dict[int, int],
+    confidences: Collection[str] = (),
+) -> list[Figure]:
     """All figures.
 
     Args:
         scores: for each scorer (N,) values, NaN where undefined.
         quality: (N,) 1 = right, 0 = wrong, NaN = unlabelled.
         sizes: number of items by their number of clusters.
+        confidences: the scores of which a lower value is more suspicious.
     """
     figures = [_histograms(scores, quality), _clusters(sizes)]
     labelled = {
-        name: (value[known], quality[known])
+        name: (-value[known] if name in confidences else value[known], quality[known])
         for name, value in scores.items()
         if (known := np.isfinite(value) & np.isfinite(quality)).sum() > 1
         and len(np.unique(quality[known])) > 1
@@ -78,7 +85,7 @@ def _histograms(scores: dict[str, Floats], quality: Floats) -> Figure:
     }
     return Figure(
         title="Scores",
-        caption="To the right: more suspicious.",
+        caption="To the right: more suspicious; for confidences, to the left.",
         vega_lite={
             **{k: v for k, v in chart(rows).items() if k not in {"width", "height"}},
             "facet": {"field": "scorer", "type": "nominal", "title": None},

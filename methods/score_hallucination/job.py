@@ -11,10 +11,18 @@ import scipy
 
 from methods.context import RunContext
 from methods.score_hallucination import evaluation, figures
-from methods.score_hallucination.core import Answers, ItemScores, Options, score
+from methods.score_hallucination.core import (
+    SCORERS,
+    Answers,
+    ItemScores,
+    Judgement,
+    Options,
+    score,
+)
 from methods.score_hallucination.reading import Items, chunks
 from methods.score_hallucination.spec import (
     JOB,
+    Answer,
     Cluster,
     Evaluation,
     Interval,
@@ -70,7 +78,12 @@ def run(spec: Spec, ctx: RunContext) -> Result:
         items=None if size > _INLINE_BYTES else _parse(inline),
         items_artifact=_save(path, ctx) if size > _INLINE_BYTES else None,
         summary=tally.summary(ctx),
-        figures=figures.draw(tally.columns(), np.array(tally.quality), tally.sizes),
+        figures=figures.draw(
+            tally.columns(),
+            np.array(tally.quality),
+            tally.sizes,
+            {name for name in spec.scorers if SCORERS[name].direction == "confidence"},
+        ),
         provenance=_provenance(spec),
     )
 
@@ -80,7 +93,12 @@ def _answers(item: Item) -> Answers:
         texts=[response.text for response in item.responses],
         logprobs=[response.token_logprobs for response in item.responses],
         matrix=item.similarity,
+        judged=None if item.answer is None else _judgement(item.answer),
     )
+
+
+def _judgement(answer: Answer) -> Judgement:
+    return Judgement(answer.text, answer.token_logprobs, answer.top_logprobs)
 
 
 def _item_result(
@@ -89,7 +107,7 @@ def _item_result(
     scores = {
         name: Score(
             value=scored.values.get(name),
-            direction="uncertainty",
+            direction=SCORERS[name].direction,
             confidence=scored.confidences.get(name),
             valid=name in scored.values,
             reason=scored.reasons.get(name),
@@ -164,35 +182,39 @@ class _Tally:
             n_answers=self._answers,
             labels=self._labels,
             scorers={
-                name: _summarise(column, quality, np.random.default_rng(seed), ctx)
+                name: _summarise(name, column, quality, np.random.default_rng(seed), ctx)
                 for name, column in self.columns().items()
             },
         )
 
 
 def _summarise(
-    value: Any, quality: Any, rng: np.random.Generator, ctx: RunContext
+    name: str, value: Any, quality: Any, rng: np.random.Generator, ctx: RunContext
 ) -> ScorerSummary:
     ctx.check()
+    direction = SCORERS[name].direction
+    uncertainty = -value if direction == "confidence" else value
     finite = value[np.isfinite(value)]
     some = len(finite) > 0
     labelled = np.isfinite(value) & np.isfinite(quality)
     return ScorerSummary(
-        direction="uncertainty",
+        direction=direction,
         n_valid=len(finite),
         mean=float(finite.mean()) if some else None,
         median=float(np.median(finite)) if some else None,
         std=float(finite.std()) if some else None,
         min=float(finite.min()) if some else None,
         max=float(finite.max()) if some else None,
-        evaluation=_evaluate(value[labelled], quality[labelled], rng) if labelled.any() else None,
+        evaluation=_evaluate(uncertainty[labelled], quality[labelled], rng)
+        if labelled.any()
+        else None,
     )
 
 
-def _evaluate(value: Any, quality: Any, rng: np.random.Generator) -> Evaluation:
-    estimates = evaluation.bootstrap(value, quality, rng)
+def _evaluate(uncertainty: Any, quality: Any, rng: np.random.Generator) -> Evaluation:
+    estimates = evaluation.bootstrap(uncertainty, quality, rng)
     return Evaluation(
-        n=len(value),
+        n=len(uncertainty),
         n_hallucinated=int((quality == 0).sum()),
         **{name: Interval(**asdict(estimate)) for name, estimate in estimates.items()},
     )

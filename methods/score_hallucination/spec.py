@@ -12,6 +12,7 @@ from methods.jobtype import InputRef, JobType, Model
 
 MAX_ANSWERS = 100
 MAX_CHARACTERS = 32_768
+MAX_ALTERNATIVES = 100
 
 ScorerName = Literal[
     "snne",
@@ -21,6 +22,29 @@ ScorerName = Literal[
     "predictive_entropy",
     "num_semantic_sets",
     "lexical_similarity",
+    "eigv_laplacian",
+    "degree_matrix",
+    "eccentricity",
+    "kernel_language_entropy",
+    "luq",
+    "luq_pair",
+    "mpd_self",
+    "weighted_cluster_entropy",
+    "sentence_sar",
+    "snne_full",
+    "snne_num",
+    "monte_carlo_probability",
+    "selfcheck_ngram",
+    "exact_match",
+    "msp",
+    "perplexity",
+    "min_token_prob",
+    "mean_token_entropy",
+    "prob_margin",
+    "cocoa_msp",
+    "cocoa_ppl",
+    "cocoa_mte",
+    "semantic_density",
 ]
 Text = Annotated[str, StringConstraints(max_length=MAX_CHARACTERS)]
 # A little above zero is rounding; more is no logarithm of a probability.
@@ -37,6 +61,12 @@ class Answer(Model):
         description="Natural log-probability of each generated token; without it the white-box "
         "scorers are undefined for the item, never zero.",
     )
+    top_logprobs: list[Annotated[list[LogProb], Field(max_length=MAX_ALTERNATIVES)]] | None = Field(
+        None,
+        max_length=MAX_CHARACTERS,
+        description="For each token the log-probabilities of the likeliest ones at its place; only "
+        "those of `answer` are used, by `mean_token_entropy`, `prob_margin` and `cocoa_mte`.",
+    )
 
 
 class Item(Model):
@@ -50,7 +80,9 @@ class Item(Model):
         description="Independent samples for the same prompt, usually 10 at temperature 1.",
     )
     answer: Answer | None = Field(
-        None, description="The answer that is judged, e.g. the greedy one; shown, not sampled."
+        None,
+        description="The answer that is judged, e.g. the greedy one; it is no sample. Some scorers "
+        "need it: they compare it with the samples, or read its own log-probabilities.",
     )
     references: list[Text] | None = Field(
         None,
@@ -75,10 +107,12 @@ class Item(Model):
 class Similarity(Model):
     """How alike two answers are, from 0 (or -1, precomputed cosines) to 1."""
 
-    kind: Literal["rouge_l", "exact", "precomputed"] = Field(
+    kind: Literal["rouge_l", "exact", "jaccard", "token_f1", "char_ngram", "precomputed"] = Field(
         "rouge_l",
         description="`rouge_l`: F-measure of the longest common token subsequence; `exact`: 1 for "
-        "equal answers, else 0; `precomputed`: the items bring their matrices.",
+        "equal answers, else 0; `jaccard`: shared tokens over all tokens; `token_f1`: F-measure of "
+        "the shared tokens, in any order; `char_ngram`: cosine of the counts of character "
+        "trigrams; `precomputed`: the items bring their matrices.",
     )
     tokenizer: Literal["unicode", "paper"] = Field(
         "unicode",

@@ -1,0 +1,295 @@
+"""The table of scorers: what each needs, which way it points, and how it becomes a confidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from methods.score_hallucination import (
+    consistency,
+    graph,
+    kernels,
+    ngram,
+    nli,
+    sar,
+    scorers,
+    soft_neighbours,
+    two_stage,
+    whitebox,
+)
+from methods.score_hallucination.text import TOKENIZERS, Tokenizer
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Direction = Literal["uncertainty", "confidence"]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The answer that is judged, with what is known of its tokens.
+
+    logprobs: log-probabilities of its tokens. top_logprobs: for every token those of the likeliest
+    alternatives, itself included.
+    """
+
+    text: str
+    logprobs: Sequence[float] | None = None
+    top_logprobs: Sequence[Sequence[float]] | None = None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The answers that are judged, one of every item of a batch.
+
+    answers: None where an item has none. equal: (B, n) samples that are the same answer.
+    to_samples: (B, n) its similarity to the samples, NaN where unknown.
+    """
+
+    answers: Sequence[Judgement | None]
+    equal: npt.NDArray[np.bool_]
+    to_samples: Floats
+
+    @cached_property
+    def logprobs(self) -> Floats:
+        """(B, T) log-probabilities of the tokens, NaN where unknown."""
+        return whitebox.pad([answer.logprobs if answer else None for answer in self.answers])
+
+    @cached_property
+    def entropy(self) -> Floats:
+        """(B, T) entropy of the token distributions, NaN where unknown."""
+        return whitebox.pad([self._of_top(a, whitebox.token_entropy) for a in self.answers])
+
+    @cached_property
+    def margin(self) -> Floats:
+        """(B, T) margin between the two likeliest tokens, NaN where unknown."""
+        return whitebox.pad([self._of_top(a, whitebox.token_margin) for a in self.answers])
+
+    @staticmethod
+    def _of_top(answer: Judgement | None, function: Callable[[Floats], Floats]) -> Floats | None:
+        # One answer at a time: a batch padded to (B, T, K) would be large for one long answer.
+        top = answer.top_logprobs if answer else None
+        return function(whitebox.pad(top)) if top else None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Items with the same n: similarity (B, n, n), rouge_l likewise, ids and positions (B, n).
+
+    logprob: (B, n) log-probability of the answers as a whole, tokens: (B, n) how many tokens that
+    were; NaN and 0 where unknown. positions: which of the item's different answers each one is.
+    """
+
+    n: int
+    tau: float
+    include_self: bool
+    tokenizer: Tokenizer
+    texts: Sequence[Sequence[str]]
+    similarity: Floats
+    rouge_l: Floats
+    logprob: Floats
+    tokens: Ints
+    ids: Ints
+    positions: Ints
+    judged: Judged
+
+    @cached_property
+    def loglik(self) -> Floats:
+        """(B, n) mean log-probability of the answers' tokens."""
+        return self.logprob / np.maximum(self.tokens, 1)
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A row of the table of scorers.
+
+    at_least: smallest number of sampled answers. needs: `similarity`, `clusters`, `logprobs`,
+    `texts`, and of the judged answer `answer`, `answer_similarity`, `answer_logprobs`,
+    `answer_top_logprobs`.
+    """
+
+    at_least: int
+    needs: frozenset[str]
+    value: Callable[[Batch], Floats]
+    confidence: Callable[[Batch, Floats], Floats]
+    direction: Direction = "uncertainty"
+
+
+def _snne_confidence(batch: Batch, value: Floats) -> Floats:
+    """(U_max - U) / (U_max - U_min) by the bounds of n answers; NaN where they do not apply."""
+    s = batch.similarity
+    floor = s.min(axis=(1, 2))
+    diagonal = np.diagonal(s, axis1=1, axis2=2)
+    bounded = (floor >= -1) & (s.max(axis=(1, 2)) <= 1) & (np.abs(diagonal - 1) < 1e-9).all(axis=1)
+    low, high = scorers.snne_bounds(
+        batch.n, batch.tau, np.where(floor < 0, -1.0, 0.0), batch.include_self
+    )
+    return np.where(bounded, np.clip((high - value) / (high - low), 0, 1), np.nan)
+
+
+def _of_entropy(batch: Batch, value: Floats) -> Floats:
+    return np.asarray(np.clip(1 - value / np.log(batch.n), 0, 1))
+
+
+def _of_count(batch: Batch, value: Floats) -> Floats:
+    return np.clip((batch.n - value) / (batch.n - 1), 0, 1)
+
+
+def _complement(batch: Batch, value: Floats) -> Floats:
+    return np.clip(1 - value, 0, 1)
+
+
+def _of_surprise(batch: Batch, value: Floats) -> Floats:
+    return np.exp(-np.maximum(value, 0))
+
+
+def _rank_only(batch: Batch, value: Floats) -> Floats:
+    return np.full(value.shape, np.nan)
+
+
+def _itself(batch: Batch, value: Floats) -> Floats:
+    return np.clip(value, 0, 1)
+
+
+def _surprise(batch: Batch) -> Floats:
+    own = [[answer.text if answer else ""] for answer in batch.judged.answers]
+    found = ngram.selfcheck_ngram(own, batch.texts, TOKENIZERS[batch.tokenizer])
+    return np.array([highest[0] for _, highest in found])
+
+
+def _soft_neighbour(batch: Batch, variant: soft_neighbours.Variant) -> Floats:
+    return soft_neighbours.soft_neighbour(
+        batch.similarity, batch.ids, variant, batch.tau, batch.include_self
+    )
+
+
+def _first_of_equals(batch: Batch) -> npt.NDArray[np.bool_]:
+    same = batch.positions[:, :, None] == batch.positions[:, None, :]
+    return np.asarray(~np.tril(same, -1).any(axis=2))
+
+
+def _uncertainty(
+    needs: str,
+    value: Callable[[Batch], Floats],
+    confidence: Callable[[Batch, Floats], Floats],
+    at_least: int = 2,
+) -> Scorer:
+    return Scorer(at_least, frozenset(needs.split()), value, confidence)
+
+
+def _confidence(needs: str, value: Callable[[Batch], Floats]) -> Scorer:
+    return Scorer(1, frozenset(needs.split()), value, _itself, "confidence")
+
+
+SCORERS: dict[str, Scorer] = {
+    "snne": _uncertainty(
+        "similarity",
+        lambda b: scorers.snne(b.similarity, b.tau, b.include_self),
+        _snne_confidence,
+    ),
+    "wsnne": _uncertainty(
+        "similarity logprobs",
+        lambda b: scorers.wsnne(b.similarity, b.loglik, b.tau, b.include_self),
+        _snne_confidence,
+    ),
+    "semantic_entropy": _uncertainty(
+        "clusters logprobs", lambda b: scorers.semantic_entropy(b.loglik, b.ids), _of_entropy
+    ),
+    "discrete_semantic_entropy": _uncertainty(
+        "clusters", lambda b: scorers.discrete_semantic_entropy(b.ids), _of_entropy
+    ),
+    "predictive_entropy": _uncertainty(
+        "logprobs", lambda b: scorers.predictive_entropy(b.loglik), _of_surprise, at_least=1
+    ),
+    "num_semantic_sets": _uncertainty(
+        "clusters", lambda b: scorers.num_semantic_sets(b.ids), _of_count
+    ),
+    "lexical_similarity": _uncertainty(
+        "texts", lambda b: scorers.lexical_similarity(b.rouge_l), lambda b, u: np.clip(-u, 0, 1)
+    ),
+    "eigv_laplacian": _uncertainty(
+        "similarity", lambda b: graph.eigv_laplacian(b.similarity), _of_count
+    ),
+    "degree_matrix": _uncertainty(
+        "similarity", lambda b: graph.degree_matrix(b.similarity), _complement
+    ),
+    "eccentricity": _uncertainty(
+        "similarity",
+        lambda b: graph.eccentricity(b.similarity),
+        lambda b, u: np.clip(1 - u / np.sqrt(b.n), 0, 1),
+    ),
+    "kernel_language_entropy": _uncertainty(
+        "similarity",
+        lambda b: kernels.kernel_language_entropy(kernels.weights_from_similarity(b.similarity)),
+        _of_entropy,
+    ),
+    "luq": _uncertainty("similarity", lambda b: nli.luq(b.similarity), _complement),
+    "luq_pair": _uncertainty("similarity", lambda b: nli.luq_pair(b.similarity), _complement),
+    "mpd_self": _uncertainty("similarity", lambda b: two_stage.mpd_self(b.similarity), _complement),
+    "weighted_cluster_entropy": _uncertainty(
+        "clusters logprobs",
+        lambda b: whitebox.weighted_cluster_entropy(b.loglik, b.ids),
+        _of_entropy,
+    ),
+    "sentence_sar": _uncertainty(
+        "similarity logprobs", lambda b: sar.sentence_sar(b.logprob, b.similarity), _rank_only
+    ),
+    "snne_full": _uncertainty(
+        "similarity clusters", lambda b: _soft_neighbour(b, "full"), _rank_only
+    ),
+    "snne_num": _uncertainty(
+        "similarity clusters", lambda b: _soft_neighbour(b, "only_num"), _rank_only
+    ),
+    "monte_carlo_probability": _confidence(
+        "logprobs", lambda b: whitebox.monte_carlo_probability(b.loglik)
+    ),
+    "selfcheck_ngram": _uncertainty("answer", _surprise, _of_surprise, at_least=1),
+    "exact_match": _confidence("answer", lambda b: consistency.exact_match(b.judged.equal)),
+    "msp": _uncertainty(
+        "answer_logprobs", lambda b: whitebox.msp(b.judged.logprobs), _of_surprise, at_least=1
+    ),
+    "perplexity": _uncertainty(
+        "answer_logprobs",
+        lambda b: whitebox.perplexity(b.judged.logprobs),
+        _of_surprise,
+        at_least=1,
+    ),
+    "min_token_prob": _confidence(
+        "answer_logprobs", lambda b: whitebox.min_token_prob(b.judged.logprobs)
+    ),
+    "mean_token_entropy": _uncertainty(
+        "answer_top_logprobs",
+        lambda b: whitebox.mean_over_tokens(b.judged.entropy),
+        _of_surprise,
+        at_least=1,
+    ),
+    "prob_margin": _confidence(
+        "answer_top_logprobs", lambda b: whitebox.mean_over_tokens(b.judged.margin)
+    ),
+    "cocoa_msp": _uncertainty(
+        "answer_similarity answer_logprobs",
+        lambda b: whitebox.cocoa(whitebox.msp(b.judged.logprobs), b.judged.to_samples),
+        _of_surprise,
+        at_least=1,
+    ),
+    "cocoa_ppl": _uncertainty(
+        "answer_similarity answer_logprobs",
+        lambda b: whitebox.cocoa(whitebox.perplexity(b.judged.logprobs), b.judged.to_samples),
+        _of_surprise,
+        at_least=1,
+    ),
+    "cocoa_mte": _uncertainty(
+        "answer_similarity answer_top_logprobs",
+        lambda b: whitebox.cocoa(whitebox.mean_over_tokens(b.judged.entropy), b.judged.to_samples),
+        _of_surprise,
+        at_least=1,
+    ),
+    "semantic_density": _confidence(
+        "answer_similarity logprobs",
+        lambda b: whitebox.semantic_density(b.loglik, b.judged.to_samples, _first_of_equals(b)),
+    ),
+}

@@ -1,0 +1,190 @@
+"""Kernel language entropy (Nikitin et al. 2024, arXiv:2405.20003): entropy of a semantic kernel.
+
+Shapes: `weights` and kernels (..., n, n), edge weights without direction; `loglik` and `ids`
+(..., n). Entropies are (...) in float64, uncertainties in [0, ln n]. Those of identical answers
+fall with n: entropies of different n hardly compare, not even as fractions of ln n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import softmax, xlogy
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Compat = Literal["upstream"] | None
+Kernel = Literal["heat", "matern"]
+
+#: What contradiction, neutral and entailment say for an edge.
+_GRADES = np.array([0.0, 0.5, 1.0])
+#: The official code adds this to the square roots of the diagonal.
+_GUARD = 1e-12
+#: Eigenvalues below it are rounding.
+_NEGLIGIBLE = 1e-8
+
+
+def weights_from_labels(labels: Ints, edges: bool = False, compat: Compat = None) -> Floats:
+    """Graph weights s(i to j) + s(j to i), with s = 1, 1/2, 0 for entailed, neutral, contradicted.
+
+    Args:
+        labels: (..., n, n) argmax class, 0 contradiction, 1 neutral, 2 entailment.
+        edges: 0/1 graph of the pairs with weight 1.5 or more in place of the weights.
+        compat: "upstream" joins every pair in the 0/1 graph whatever the labels say, so that the
+            entropy depends on n alone.
+
+    Returns:
+        (..., n, n) in [0, 2], symmetric, zero diagonal. Source: arXiv:2405.20003.
+    """
+    weights = weights_from_similarity(_GRADES[labels])
+    if not edges:
+        return weights
+    joined = weights >= (0.0 if compat == "upstream" else 1.5)
+    return _without_loops(joined.astype(np.float64))
+
+
+def weights_from_confidence(confidence: Floats) -> Floats:
+    """Weights p(i to j) + p(j to i), p the probability of the most likely NLI class.
+
+    The strategy "deberta" of the official code. Note that a sure contradiction weighs as much as a
+    sure entailment.
+    """
+    return weights_from_similarity(confidence)
+
+
+def weights_from_probabilities(probabilities: Floats) -> Floats:
+    """Weights of LM-Polygraph: expected grade P(entail) + P(neutral)/2, both directions summed.
+
+    Args:
+        probabilities: (..., n, n, 3) of contradiction, neutral, entailment.
+    """
+    contra, entail = probabilities[..., 0], probabilities[..., 2]
+    return weights_from_similarity(entail + 0.5 * (1.0 - entail - contra))
+
+
+def weights_from_similarity(similarity: Floats) -> Floats:
+    """Weights S_ij + S_ji without loops, for any similarity in the place of an expected grade."""
+    s = np.asarray(similarity, dtype=np.float64)
+    return _without_loops(s + np.swapaxes(s, -1, -2))
+
+
+def laplacian(weights: Floats, normalized: bool = False) -> Floats:
+    """D - W, or D^-1/2 (D - W) D^-1/2; rows of vertices without an edge are zero."""
+    weights = np.asarray(weights, dtype=np.float64)
+    degree = weights.sum(axis=-1)
+    result = degree[..., None] * np.eye(weights.shape[-1]) - weights
+    if not normalized:
+        return np.asarray(result)
+    root = np.divide(1.0, np.sqrt(degree), out=np.zeros_like(degree), where=degree > 0)
+    return np.asarray(result * root[..., :, None] * root[..., None, :])
+
+
+def heat_kernel(laplacian: Floats, t: float = 0.3) -> Floats:
+    """expm(-t L). Source: arXiv:2405.20003."""
+    return _spectral(laplacian, lambda values: np.exp(-t * values))
+
+
+def matern_kernel(laplacian: Floats, nu: float = 1.0, kappa: float = 1.0) -> Floats:
+    """(2 nu / kappa^2 I + L)^-nu. Source: arXiv:2405.20003."""
+    return _spectral(laplacian, lambda values: (2 * nu / kappa**2 + np.maximum(values, 0)) ** -nu)
+
+
+def unit_trace(kernel: Floats) -> Floats:
+    """K_ij / sqrt(K_ii K_jj) / n: a density matrix, diagonal 1/n."""
+    root = np.sqrt(np.diagonal(kernel, axis1=-2, axis2=-1)) + _GUARD
+    return np.asarray(kernel / root[..., :, None] / root[..., None, :] / kernel.shape[-1])
+
+
+def von_neumann_entropy(density: Floats, scaled: bool = False) -> Floats:
+    """-sum_k lambda_k ln lambda_k over the eigenvalues of a density matrix.
+
+    Args:
+        density: (..., n, n) positive semi-definite with trace 1.
+        scaled: divide by ln n; NaN for n = 1, where it has no scale.
+    """
+    values = np.linalg.eigvalsh(density)
+    values = np.where(values > _NEGLIGIBLE, values, 0.0)
+    entropy = -xlogy(values, values).sum(axis=-1)
+    if not scaled:
+        return np.asarray(entropy)
+    n = density.shape[-1]
+    return entropy / np.log(n) if n > 1 else np.full_like(entropy, np.nan)
+
+
+def kernel_language_entropy(
+    weights: Floats,
+    kernel: Kernel = "heat",
+    t: float = 0.3,
+    nu: float = 1.0,
+    kappa: float = 1.0,
+    normalized: bool = False,
+    scaled: bool = False,
+) -> Floats:
+    """Von Neumann entropy of the graph's kernel.
+
+    Args:
+        weights: (..., n, n) of one of the functions above.
+        kernel: `heat` with t, or `matern` with nu and kappa.
+        normalized: use the normalised Laplacian.
+        scaled: as a fraction of ln n, as LM-Polygraph reports it.
+
+    Returns:
+        (...) in [0, ln n] or [0, 1]; higher is more suspicious.
+    """
+    density = unit_trace(_kernel(weights, kernel, t, nu, kappa, normalized))
+    return von_neumann_entropy(density, scaled)
+
+
+def kernel_language_entropy_full(
+    weights: Floats,
+    loglik: Floats,
+    ids: Ints,
+    alpha: float = 0.5,
+    kernel: Kernel = "heat",
+    t: float = 0.3,
+    nu: float = 1.0,
+    kappa: float = 1.0,
+    normalized: bool = False,
+    compat: Compat = None,
+) -> Floats:
+    """KLE full: entropy of alpha K + (1 - alpha) K_sem; alpha = 0 is semantic entropy exactly.
+
+    Args:
+        loglik: (..., n) mean log-probability of the tokens of an answer.
+        ids: (..., n) cluster ids.
+        compat: "upstream" loses the weights on the way: every edge weighs 1.
+
+    Source: arXiv:2405.20003.
+    """
+    if compat == "upstream":
+        weights = (np.asarray(weights) > 0).astype(np.float64)
+    density = unit_trace(_kernel(weights, kernel, t, nu, kappa, normalized))
+    mixed = alpha * density + (1 - alpha) * semantic_kernel(loglik, ids)
+    return von_neumann_entropy(mixed)
+
+
+def semantic_kernel(loglik: Floats, ids: Ints) -> Floats:
+    """(..., n, n) blocks P_k / |C_k| within cluster k, zero across: a density matrix."""
+    same = ids[..., :, None] == ids[..., None, :]
+    probability = softmax(np.asarray(loglik, dtype=np.float64), axis=-1)
+    total = np.where(same, probability[..., None, :], 0.0).sum(axis=-1)
+    return np.where(same, (total / same.sum(axis=-1))[..., None], 0.0)
+
+
+def _kernel(
+    weights: Floats, kernel: Kernel, t: float, nu: float, kappa: float, normalized: bool
+) -> Floats:
+    operator = laplacian(weights, normalized)
+    return heat_kernel(operator, t) if kernel == "heat" else matern_kernel(operator, nu, kappa)
+
+
+def _spectral(matrix: Floats, function: Callable[[Floats], Floats]) -> Floats:
+    values, vectors = np.linalg.eigh(matrix)
+    return np.asarray((vectors * function(values)[..., None, :]) @ np.swapaxes(vectors, -1, -2))
+
+
+def _without_loops(weights: Floats) -> Floats:
+    return weights * (1.0 - np.eye(weights.shape[-1]))

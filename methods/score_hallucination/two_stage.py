@@ -1,0 +1,198 @@
+"""Verify when uncertain (arXiv:2502.15845): a second model is asked only where there is doubt.
+
+Stage one scores how consistent the target's answers are with one another; the verifier is asked
+only within a band of that score, and stage two scores how consistent the target is with it.
+
+Shapes: entailment matrices (..., m, k), rows target answers, columns the answers they are compared
+with; s1, s2 (N,), uncertainties; `hallucinated` (N,) 1 = hallucinated, 0 = right.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+Objective = Literal["youden", "f1", "accuracy"]
+
+_CANDIDATES = 100
+
+
+def mpd_self(entailment: Floats, include_self: bool = True) -> Floats:
+    """Mean pairwise distance, mean of 1 - P over the target's own answers.
+
+    Args:
+        entailment: (..., m, m), diagonal included as in the paper unless `include_self` is false.
+
+    Returns:
+        (...) uncertainty in [0, 1]; NaN without the diagonal for m = 1.
+    """
+    p = np.asarray(entailment, dtype=np.float64)
+    if include_self:
+        return np.asarray(1.0 - p.mean(axis=(-2, -1)))
+    m = p.shape[-1]
+    if m < 2:
+        return np.full(p.shape[:-2], np.nan)
+    others = p.sum(axis=(-2, -1)) - np.trace(p, axis1=-2, axis2=-1)
+    return np.asarray(1.0 - others / (m * (m - 1)))
+
+
+def mpd_cross(entailment: Floats) -> Floats:
+    """Mean of 1 - P between the target's and the verifier's answers, (..., m, k) to (...)."""
+    return np.asarray(1.0 - np.asarray(entailment, dtype=np.float64).mean(axis=(-2, -1)))
+
+
+@dataclass(frozen=True)
+class MeanEmbeddings:
+    """The geometry of the answers when entailment is read as a kernel; each (...).
+
+    target, verifier: squared norm of the mean embedding, 1 - MPD of the model with itself.
+    inner: inner product of the two, 1 - MPD across. mmd2: squared distance between them.
+    """
+
+    target: Floats
+    verifier: Floats
+    inner: Floats
+    mmd2: Floats
+
+
+def mean_embeddings(target: Floats, cross: Floats, verifier: Floats) -> MeanEmbeddings:
+    """Kernel mean embeddings of target and verifier from their entailment matrices.
+
+    Entailment is no positive kernel in general, so mmd2 may be below 0.
+    """
+    own, inner, other = (
+        np.asarray(p, dtype=np.float64).mean(axis=(-2, -1)) for p in (target, cross, verifier)
+    )
+    return MeanEmbeddings(own, other, inner, own + other - 2 * inner)
+
+
+def mixture(s1: Floats, s2: Floats, weight: float) -> Floats:
+    """(1 - weight) s1 + weight s2: the verifier asked for every item, in one stage."""
+    return (1 - weight) * np.asarray(s1) + weight * np.asarray(s2)
+
+
+@dataclass(frozen=True)
+class Band:
+    """Where the verifier is asked: lower <= s1 <= upper; there s2 >= verdict is a hallucination.
+
+    An empty band has upper = -inf, so that not even exact ties with `lower` are asked.
+    """
+
+    lower: float
+    upper: float
+    verdict: float
+
+
+def band(s1: Floats, lower: float, budget: float, verdict: float) -> Band:
+    """The band from `lower` upwards that holds a share `budget` of the calibration scores.
+
+    Args:
+        s1: (N,) scores of the calibration items.
+        lower: below it nothing is a hallucination.
+        budget: 0 asks the verifier for nothing, 1 for everything at or above `lower`. Scores tied
+            with the upper end are all inside: see `realised_budget`.
+        verdict: threshold of stage two.
+
+    Raises:
+        ValueError: budget outside [0, 1].
+    """
+    if not 0 <= budget <= 1:
+        raise ValueError(f"budget must be between 0 and 1, got {budget}")
+    doubtful = np.sort(np.asarray(s1)[np.asarray(s1) >= lower])
+    count = min(round(budget * len(s1)), len(doubtful))
+    return Band(lower, float(doubtful[count - 1]) if count else -np.inf, verdict)
+
+
+def asked(s1: Floats, band: Band) -> Flags:
+    """(N,) items that the verifier is asked for."""
+    return (np.asarray(s1) >= band.lower) & (np.asarray(s1) <= band.upper)
+
+
+def realised_budget(s1: Floats, band: Band) -> float:
+    """Share of the items that the verifier is asked for; ties make it differ from the target."""
+    return float(asked(s1, band).mean())
+
+
+def relative_cost(share: float, verifier_parameters: float, target_parameters: float) -> float:
+    """Additional compute of stage two in units of stage one: share * N_v / N_t."""
+    return share * verifier_parameters / target_parameters
+
+
+def decide(s1: Floats, s2: Floats, band: Band) -> Flags:
+    """(N,) hallucinated or not; s2 counts inside the band only and may be NaN outside."""
+    s1 = np.asarray(s1)
+    return np.where(asked(s1, band), np.asarray(s2) >= band.verdict, s1 >= band.lower)
+
+
+def rank_score(s1: Floats, s2: Floats, band: Band) -> Floats:
+    """One uncertainty that keeps the order of the cascade, for curves over both stages.
+
+    Below the band s1 - 2, inside s2 - 1, above 1 + s1: three ranges that do not meet.
+
+    Raises:
+        ValueError: a score outside [0, 1]; hand in 1 - confidence of other scorers.
+    """
+    s1 = np.asarray(s1, dtype=np.float64)
+    inside = asked(s1, band)
+    used = np.where(inside, s2, s1)
+    if not ((s1 >= 0) & (s1 <= 1) & (used >= 0) & (used <= 1)).all():
+        raise ValueError("scores must be in [0, 1]")
+    outside = np.where(s1 < band.lower, s1 - 2.0, 1.0 + s1)
+    return np.where(inside, used - 1.0, outside)
+
+
+def fit_band(
+    s1: Floats,
+    s2: Floats,
+    hallucinated: Floats,
+    budget: float,
+    objective: Objective = "youden",
+) -> Band:
+    """The band of a budget that decides the labelled items best.
+
+    Args:
+        s1, s2, hallucinated: (N,) of items whose verifier was asked for all of them.
+        budget: share of items to ask for.
+        objective: `youden` sensitivity + specificity, `f1` of hallucinations, or `accuracy`.
+
+    Raises:
+        ValueError: one class is missing, or the budget is outside [0, 1].
+    """
+    s1, s2, wrong = (np.asarray(v, dtype=np.float64) for v in (s1, s2, hallucinated))
+    if len(np.unique(wrong)) < 2:
+        raise ValueError("calibration needs hallucinated and right items")
+    verdicts = _thresholds(s2)
+    best, best_value = Band(0.0, -np.inf, 0.0), -np.inf
+    for lower in _thresholds(s1):
+        candidate = band(s1, float(lower), budget, 0.0)
+        inside = asked(s1, candidate)
+        flagged = np.where(inside, s2 >= verdicts[:, None], s1 >= lower)
+        values = _objective(flagged, wrong, objective)
+        choice = int(np.argmax(values))
+        if values[choice] > best_value:
+            best_value = values[choice]
+            best = Band(candidate.lower, candidate.upper, float(verdicts[choice]))
+    return best
+
+
+def _thresholds(score: Floats) -> Floats:
+    known = np.unique(score)
+    if len(known) <= _CANDIDATES:
+        return known
+    return np.asarray(known[np.linspace(0, len(known) - 1, _CANDIDATES).round().astype(int)])
+
+
+def _objective(flagged: Flags, wrong: Floats, objective: Objective) -> Floats:
+    hits, alarms = flagged @ wrong, flagged @ (1 - wrong)
+    total, right = wrong.sum(), (1 - wrong).sum()
+    match objective:
+        case "youden":
+            return np.asarray(hits / total - alarms / right)
+        case "f1":
+            return np.asarray(2 * hits / (hits + alarms + total))
+    return np.asarray((hits + right - alarms) / len(wrong))
