@@ -178,6 +178,16 @@ def reduction(
     )
 
 
+def leading_share(covariance: FloatArray, share: float) -> Reduction:
+    """The fewest principal directions that hold a share (0 to 1] of the variance; 1 keeps all."""
+    values, vectors = eigh(symmetric(covariance))
+    values, vectors = values[::-1], vectors[:, ::-1]
+    held = np.cumsum(values) / values.sum()
+    size = len(values) if share >= 1 else int(np.searchsorted(held, share)) + 1
+    size = min(size, len(values))
+    return Reduction(np.ascontiguousarray(vectors[:, :size]), float(held[size - 1]), False)
+
+
 def symmetric(matrix: FloatArray) -> FloatArray:
     """Half the sum with the transpose; removes rounding noise."""
     return np.asarray((matrix + matrix.T) / 2)
