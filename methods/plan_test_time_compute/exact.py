@@ -11,15 +11,14 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import LinearConstraint, minimize
+from scipy.optimize import LinearConstraint, minimize, minimize_scalar
 
-from methods.plan_test_time_compute.mixture import Constraints, project
+from methods.plan_test_time_compute.mixture import Constraints, linear_minimum, project
 from methods.plan_test_time_compute.thinking import Mixing, moment_parts
 
 FloatArray = NDArray[np.float64]
 
-MAX_TASKS = 64
-MAX_STEPS = 64
+MAX_POLISH = 20
 
 
 class ThinkingLoss:
@@ -76,7 +75,7 @@ def minimise_error(
     starts: int = 6,
     check: Callable[[], None] = lambda: None,
 ) -> tuple[FloatArray, float]:
-    """Weights [T] and log err_k of the best of several local minima (SLSQP).
+    """Weights [T] and log err_k of the best of several local minima.
 
     Args:
         start: the quadratic programme's mixture; the answer is never worse than it.
@@ -87,23 +86,51 @@ def minimise_error(
     candidates += [
         project(rng.dirichlet(np.full(tasks, 0.5)), constraints) for _ in range(starts - 1)
     ]
-    rows = [LinearConstraint(np.ones((1, tasks)), 1.0, 1.0)]
-    if np.isfinite(constraints.budget):
-        rows.append(LinearConstraint(constraints.cost[None], -np.inf, constraints.budget))
     best, value = start, loss(start)[0]
     for candidate in candidates:
         check()
-        answer = minimize(
-            loss,
-            candidate,
-            jac=True,
-            method="SLSQP",
-            bounds=np.column_stack([constraints.low, constraints.high]),
-            constraints=rows,
-            options={"maxiter": 300, "ftol": 1e-10},
-        )
-        weights = project(np.asarray(answer.x), constraints)
-        found = loss(weights)[0]
+        weights, found = _descend(loss, candidate, constraints)
         if found < value:
             best, value = weights, found
+    # The loss is steep towards irrelevant tasks and flat along useful ones, where SLSQP stalls; a
+    # Frank-Wolfe step with a line search moves along the flat part.
+    for _ in range(MAX_POLISH):
+        check()
+        moved = _frank_wolfe_step(loss, best, constraints)
+        weights, found = min((moved, _descend(loss, moved[0], constraints)), key=lambda x: x[1])
+        if found > value - 1e-9:
+            break
+        best, value = weights, found
     return best, value
+
+
+def _frank_wolfe_step(
+    loss: ThinkingLoss, weights: FloatArray, constraints: Constraints
+) -> tuple[FloatArray, float]:
+    direction = linear_minimum(loss(weights)[1], constraints) - weights
+    answer = minimize_scalar(
+        lambda logit: loss(weights + np.exp(logit) * direction)[0],
+        bounds=(-16.0, 0.0),
+        method="bounded",
+    )
+    moved = weights + np.exp(float(answer.x)) * direction
+    return moved, loss(moved)[0]
+
+
+def _descend(
+    loss: ThinkingLoss, start: FloatArray, constraints: Constraints
+) -> tuple[FloatArray, float]:
+    rows = [LinearConstraint(np.ones((1, len(start))), 1.0, 1.0)]
+    if np.isfinite(constraints.budget):
+        rows.append(LinearConstraint(constraints.cost[None], -np.inf, constraints.budget))
+    answer = minimize(
+        loss,
+        start,
+        jac=True,
+        method="SLSQP",
+        bounds=np.column_stack([constraints.low, constraints.high]),
+        constraints=rows,
+        options={"maxiter": 300, "ftol": 1e-10},
+    )
+    weights = project(np.asarray(answer.x), constraints)
+    return weights, loss(weights)[0]

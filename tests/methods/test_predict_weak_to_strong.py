@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -143,7 +144,7 @@ def test_chunk_order_does_not_matter(seed: int, order: list[int]) -> None:
     h_s, h_w = pair(seed)
     h_s = h_s + 1e4  # a mean far above the spread is what naive sums of products lose
     cuts = [0, 7, 20, 21, 60, 100, 120]
-    chunks = [(h_s[a:b], h_w[a:b]) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    chunks = [(h_s[a:b], h_w[a:b]) for a, b in pairwise(cuts)]
     merged = accumulate(chunks[i] for i in order)
     expected = (h_s - h_s.mean(0)).T @ (h_w - h_w.mean(0)) / len(h_s)
     assert merged.second_moment(center=True) == pytest.approx(expected, abs=1e-9)

@@ -220,8 +220,6 @@ def test_bfloat16_is_read_as_the_upper_half_of_float32() -> None:
 @pytest.mark.parametrize("layout", ["columns", "list"])
 def test_parquet(tmp_path: Path, layout: str) -> None:
     pyarrow = pytest.importorskip("pyarrow")
-    import pyarrow.parquet
-
     request = small(tmp_path)
     expected = solve(tmp_path, request)
     h = np.load(tmp_path / "strong.npy")
@@ -230,7 +228,8 @@ def test_parquet(tmp_path: Path, layout: str) -> None:
         columns |= {f"c{i}": pyarrow.array(h[:, i]) for i in range(h.shape[1])}
     else:
         columns["h"] = pyarrow.array(list(h))
-    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "h.parquet")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.table(columns), tmp_path / "h.parquet")
     array = None if layout == "columns" else "h"
     given = {"name": "s", "representations": "h.parquet", "array": array, "ids": "id"}
     found = solve(tmp_path, {**request, "strong": given})
