@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -255,6 +256,27 @@ def test_chunk_size_does_not_change_the_result(
     assert [m.metric_fro for m in found.weak] == pytest.approx(
         [m.metric_fro for m in expected.weak], abs=1e-12
     )
+
+
+@pytest.mark.parametrize("method", ["exact", "randomized"])
+def test_memory_does_not_grow_with_the_rows(tmp_path: Path, method: str) -> None:
+    """Twice the rows, the same peak; the files hold many times what the job holds at a time."""
+    peaks = []
+    rng = np.random.default_rng(0)
+    for n in (70_000, 140_000):
+        for name, width in (("strong", 24), ("weak", 16)):
+            np.save(tmp_path / f"{name}.npy", rng.standard_normal((n, width)))
+        request = {
+            "strong": {"name": "s", "representations": "strong.npy"},
+            "weak": [{"name": "w", "representations": "weak.npy"}],
+            "method": method,
+        }
+        tracemalloc.start()
+        solve(tmp_path, {**request, "n_bootstrap": 5})
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.05 * peaks[0]
+    assert peaks[1] < 0.6 * 140_000 * 40 * 8
 
 
 def test_randomized_run_is_close_to_the_exact_one(tmp_path: Path) -> None:
