@@ -124,19 +124,11 @@ def read_curves(
     uniform = median(np.full(len(weights), 1 / len(weights)), 1)
     before = None if current is None else median(current, 2)
     population = PromptModel(prompts.sigma, None, 1, 0).log_errors(a, steps, 1, ctx.check)[0][0]
-    dim = len(prompts.sigma)
     one_step = float(thinking.capped_exp(np.median(log_errors, axis=0))[1])
-    level = one_step if request.target_error is None else request.target_error * dim
+    wanted = request.target_error
+    level = one_step if wanted is None else wanted * len(prompts.sigma)
     ctx.progress("curves", 3, 4, "curves")
-    pairs = []
-    for context in sorted({max(round(n * factor), 1) for factor in CONTEXT_FACTORS}):
-        logs, _ = prompts.log_errors(
-            learned(weights, context), steps, min(TRADEOFF_PROMPTS, prompts.count), ctx.check
-        )
-        reached = planning.steps_until(
-            steps, thinking.capped_exp(np.median(logs, axis=0)), level * (1 + 1e-9)
-        )
-        pairs.append((context, reached))
+    pairs = _tradeoff(ctx, prompts, lambda context: learned(weights, context), n, steps, level)
     return CurveSet(
         steps=steps,
         log_errors=log_errors,
@@ -147,3 +139,21 @@ def read_curves(
         tradeoff=pairs,
         level=level,
     )
+
+
+def _tradeoff(
+    ctx: RunContext,
+    prompts: PromptModel,
+    learned: Callable[[int], FloatArray],
+    n: int,
+    steps: IntArray,
+    level: float,
+) -> list[tuple[int, int | None]]:
+    """The fewest steps to an error level for training contexts around n."""
+    count = min(TRADEOFF_PROMPTS, prompts.count)
+    pairs = []
+    for context in sorted({max(round(n * factor), 1) for factor in CONTEXT_FACTORS}):
+        logs, _ = prompts.log_errors(learned(context), steps, count, ctx.check)
+        median = thinking.capped_exp(np.median(logs, axis=0))
+        pairs.append((context, planning.steps_until(steps, median, level * (1 + 1e-9))))
+    return pairs

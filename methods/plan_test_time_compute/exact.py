@@ -18,6 +18,8 @@ from methods.plan_test_time_compute.thinking import Mixing, moment_parts
 
 FloatArray = NDArray[np.float64]
 
+Loss = Callable[[FloatArray], tuple[float, FloatArray]]
+
 MAX_POLISH = 20
 
 
@@ -82,22 +84,25 @@ def minimise_error(
         starts: further starts: uniform, then random mixtures.
     """
     tasks = len(start)
+
+    def watched(weights: FloatArray) -> tuple[float, FloatArray]:
+        check()
+        return loss(weights)
+
     candidates = [start, project(np.full(tasks, 1 / tasks), constraints)]
     candidates += [
         project(rng.dirichlet(np.full(tasks, 0.5)), constraints) for _ in range(starts - 1)
     ]
     best, value = start, loss(start)[0]
     for candidate in candidates:
-        check()
-        weights, found = _descend(loss, candidate, constraints)
+        weights, found = _descend(watched, candidate, constraints)
         if found < value:
             best, value = weights, found
     # The loss is steep towards irrelevant tasks and flat along useful ones, where SLSQP stalls; a
     # Frank-Wolfe step with a line search moves along the flat part.
     for _ in range(MAX_POLISH):
-        check()
-        moved = _frank_wolfe_step(loss, best, constraints)
-        weights, found = min((moved, _descend(loss, moved[0], constraints)), key=lambda x: x[1])
+        moved = _frank_wolfe_step(watched, best, constraints)
+        weights, found = min((moved, _descend(watched, moved[0], constraints)), key=lambda x: x[1])
         if found > value - 1e-9:
             break
         best, value = weights, found
@@ -105,7 +110,7 @@ def minimise_error(
 
 
 def _frank_wolfe_step(
-    loss: ThinkingLoss, weights: FloatArray, constraints: Constraints
+    loss: Loss, weights: FloatArray, constraints: Constraints
 ) -> tuple[FloatArray, float]:
     direction = linear_minimum(loss(weights)[1], constraints) - weights
     answer = minimize_scalar(
@@ -117,9 +122,7 @@ def _frank_wolfe_step(
     return moved, loss(moved)[0]
 
 
-def _descend(
-    loss: ThinkingLoss, start: FloatArray, constraints: Constraints
-) -> tuple[FloatArray, float]:
+def _descend(loss: Loss, start: FloatArray, constraints: Constraints) -> tuple[FloatArray, float]:
     rows = [LinearConstraint(np.ones((1, len(start))), 1.0, 1.0)]
     if np.isfinite(constraints.budget):
         rows.append(LinearConstraint(constraints.cost[None], -np.inf, constraints.budget))

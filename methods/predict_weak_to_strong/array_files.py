@@ -22,6 +22,9 @@ from methods.errors import JobError
 
 #: Column-major arrays cannot be read row by row, so they are held whole up to this many bytes.
 MAX_COLUMN_MAJOR_BYTES = 2 << 30
+#: One row has to fit into memory many times over.
+MAX_COLUMNS = 65536
+MAX_ITEM_BYTES = 4096
 MAX_SAFETENSORS_HEADER = 100 << 20
 
 _SAFETENSORS_DTYPES = {
@@ -128,7 +131,7 @@ def _open_npy(stream: BinaryIO, label: str) -> ArrayRows:
         raise _invalid(label, f"uses npy format version {version}, which holds structured arrays")
     if dtype.hasobject:
         raise _invalid(label, "holds Python objects, which are never read; save numbers instead")
-    _check_shape(shape, label)
+    _check_shape(shape, dtype, label)
     if not column_major or len(shape) == 1:
         return _RawRows(stream, shape, dtype, label)
     if math.prod(shape) * dtype.itemsize > MAX_COLUMN_MAJOR_BYTES:
@@ -162,7 +165,7 @@ def _open_safetensors(stream: BinaryIO, array: str | None, label: str) -> ArrayR
     if kind not in _SAFETENSORS_DTYPES:
         raise _invalid(label, f"has the dtype {kind}; F16, BF16, F32, F64 and integers are read")
     dtype = np.dtype(_SAFETENSORS_DTYPES[kind])
-    _check_shape(shape, label)
+    _check_shape(shape, dtype, label)
     if begin < 0 or end - begin != math.prod(shape) * dtype.itemsize:
         raise _invalid(label, f"has a header whose offsets do not fit the shape {shape}")
     stream.seek(8 + size + begin)
@@ -226,7 +229,7 @@ def _open_parquet(stream: BinaryIO, array: str | None, label: str) -> ArrayRows:
     else:
         columns = [_pick(list(schema.names), array, label)]
     rows = _ParquetRows(file, columns, label)
-    _check_shape(rows.shape, label)
+    _check_shape(rows.shape, np.dtype(np.float64), label)
     return rows
 
 
@@ -240,9 +243,17 @@ def _pick(names: list[str], wanted: str | None, label: str) -> str:
     raise _invalid(label, f"{problem} {shown or 'nothing'}")
 
 
-def _check_shape(shape: tuple[int, ...], label: str) -> None:
+def _check_shape(shape: tuple[int, ...], dtype: np.dtype[Any], label: str) -> None:
     if len(shape) not in (1, 2) or 0 in shape:
         raise _invalid(label, f"has the shape {shape}; one or two non-empty dimensions are read")
+    if len(shape) == 2 and dtype.kind not in "fiub":
+        raise _invalid(label, f"holds values of type {dtype}, which are no numbers")
+    if dtype.itemsize > MAX_ITEM_BYTES or math.prod(shape[1:]) > MAX_COLUMNS:
+        raise JobError(
+            "too_large",
+            f"{label} has the shape {shape} of {dtype}; at most {MAX_COLUMNS} columns of "
+            f"{MAX_ITEM_BYTES} bytes are read",
+        )
 
 
 def _invalid(label: str, problem: str) -> JobError:

@@ -137,13 +137,17 @@ def _result(
             figures.spectra(strong_result.spectrum_top20, lines),
             figures.angles(models),
         ],
-        provenance={
-            "method": f"{JOB.name} {JOB.version}",
-            "numpy": np.__version__,
-            "scipy": version("scipy"),
-            "seed": spec.seed,
-        },
+        provenance=_provenance(spec.seed),
     )
+
+
+def _provenance(seed: int) -> dict[str, str | int]:
+    return {
+        "method": f"{JOB.name} {JOB.version}",
+        "numpy": np.__version__,
+        "scipy": version("scipy"),
+        "seed": seed,
+    }
 
 
 def _ranked_by(spec: Spec, saturated: bool) -> int:
@@ -262,7 +266,11 @@ def _warnings(spec: Spec, strong: Model, side: StrongSide, models: list[WeakMode
         found.append(f"duplicate_rows: {side.moments.repeated} rows repeat an earlier row")
     if not spec.strong.ids or not all(model.ids for model in spec.weak):
         found.append("no_ids: row alignment was not checked for every model")
-    found += [f"degenerate: all rows of {m.name} are equal" for m in models if not m.rank_w]
+    found += [
+        f"degenerate: {m.name} has equal rows only, or no direction reaches alpha_w"
+        for m in models
+        if not m.rank_w
+    ]
     if any(model.saturated for model in models):
         found.append(
             "saturated: metric_op is at its ceiling for all candidates and cannot rank them; "

@@ -12,7 +12,7 @@ from methods.context import RunContext
 from methods.errors import JobError
 from methods.predict_weak_to_strong.moments import CrossMoments
 from methods.predict_weak_to_strong.resampling import BLOCKS
-from methods.predict_weak_to_strong.row_streams import Source, read_chunks
+from methods.predict_weak_to_strong.row_streams import Source, read_chunks, shape_of
 
 FloatArray = NDArray[np.float64]
 Kind = Literal["regression", "classification"]
@@ -72,9 +72,14 @@ def read_label_code(
         JobError: `input_invalid` when rows are missing, fewer than 20 rows have labels, or all
             labels are the same; `too_large` past 100 columns.
     """
-    classes, width = _classes(ctx, source, kind, rows)
+    count, width = shape_of(ctx, source)
+    if count != rows:
+        raise JobError(
+            "input_invalid", f"{source.label}: {count} rows, the representations have {rows}"
+        )
     if width > MAX_COLUMNS:
         raise JobError("too_large", f"{source.label}: {width} label columns, at most {MAX_COLUMNS}")
+    classes = _classes(ctx, source) if kind == "classification" else None
     total: CrossMoments | None = None
     for raw in read_chunks(ctx, source, _ROWS):
         values, known = encode(raw, classes)
@@ -96,29 +101,17 @@ def read_label_code(
     return LabelCode(source, classes, mean, power, total.count, total.count == rows)
 
 
-def _classes(
-    ctx: RunContext, source: Source, kind: Kind, rows: int
-) -> tuple[FloatArray | None, int]:
+def _classes(ctx: RunContext, source: Source) -> FloatArray:
+    """The class numbers in order."""
     seen: set[float] = set()
-    count, width = 0, 1
     for raw in read_chunks(ctx, source, _ROWS):
-        count, width = count + len(raw), raw.shape[1]
-        if kind == "regression":
-            continue
         known = raw[raw >= 0]
-        if width != 1 or (known != np.floor(known)).any():
+        if raw.shape[1] != 1 or (known != np.floor(known)).any():
             raise JobError("input_invalid", f"{source.label}: classes are one whole number a row")
         seen.update(np.unique(known).tolist())
         if len(seen) > MAX_COLUMNS:
             raise JobError("too_large", f"{source.label}: more than {MAX_COLUMNS} classes")
-    if count != rows:
-        raise JobError(
-            "input_invalid", f"{source.label}: {count} rows, the representations have {rows}"
-        )
-    if kind == "regression":
-        return None, width
-    classes = np.array(sorted(seen))
-    return classes, 1 if len(classes) <= 2 else len(classes)
+    return np.array(sorted(seen))
 
 
 class LabelBlocks:

@@ -36,7 +36,6 @@ MIN_ROWS = 50
 RANDOMIZED_ABOVE = 2048
 RANDOMIZED_RANK = 512
 MAX_EXACT_COLUMNS = 8192
-MAX_COLUMNS = 65536
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,7 @@ def open_model(ctx: RunContext, given: Representations, rows: int | None = None)
     """Check the shape of a representation from its headers.
 
     Raises:
-        JobError: `input_invalid` for under 50 rows, or another number of rows than `rows`;
-            `too_large` for too many columns.
+        JobError: `input_invalid` for under 50 rows, or another number of rows than `rows`.
     """
     source = Source(given.name, given.files, given.array, given.ids)
     found, columns = shape_of(ctx, source)
@@ -70,8 +68,6 @@ def open_model(ctx: RunContext, given: Representations, rows: int | None = None)
         )
     if found < MIN_ROWS:
         raise JobError("input_invalid", f"{source.label}: {found} rows, {MIN_ROWS} are needed")
-    if columns > MAX_COLUMNS:
-        raise JobError("too_large", f"{source.label}: {columns} columns, at most {MAX_COLUMNS}")
     return Model(source, found, columns)
 
 

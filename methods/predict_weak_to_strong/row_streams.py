@@ -48,14 +48,19 @@ class Source:
 
 
 class RowStream:
-    """Sequential reader over the shards of a source. Use `open_rows`."""
+    """Sequential reader over the shards of a source. Use `open_rows`.
+
+    Attributes:
+        at: the index of the next row.
+        width: columns, 0 before the first shard is open.
+    """
 
     def __init__(self, ctx: RunContext, source: Source, array: str | None) -> None:
         self._ctx, self._source, self._array = ctx, source, array
         self._stack = ExitStack()
         self._shards = iter(source.files)
         self._rows: ArrayRows | None = None
-        self._width: int | None = None
+        self.width = 0
         self.at = 0
 
     def close(self) -> None:
@@ -66,7 +71,7 @@ class RowStream:
         parts: list[NDArray[Any]] = []
         have = 0
         while have < rows:
-            if self._rows is None and not self._next_shard():
+            if self._rows is None and not self.next_shard():
                 break
             assert self._rows is not None
             part = self._rows.read(rows - have)
@@ -77,7 +82,7 @@ class RowStream:
             have += len(part)
         self.at += have
         if not parts:
-            return np.empty((0, self._width or 0))
+            return np.empty((0, self.width))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def read(self, rows: int) -> FloatArray:
@@ -102,24 +107,25 @@ class RowStream:
             )
         return values
 
-    def _next_shard(self) -> bool:
+    def next_shard(self) -> int:
+        """Open the next shard; its number of rows, 0 where there is none. Sets `width`."""
         reference = next(self._shards, None)
         if reference is None:
-            return False
+            return 0
         self._stack.close()
         stream = self._stack.enter_context(self._ctx.open_input(reference))
         if not stream.seekable():
             stream = self._stack.enter_context(_spooled(self._ctx, stream))
         self._rows = open_array(stream, self._array, f"{self._source.name} ({reference})")
         width = self._rows.shape[1] if len(self._rows.shape) == 2 else 1
-        if self._width is not None and width != self._width:
+        if self.width not in (0, width):
             raise JobError(
                 "input_invalid",
                 f"{self._source.name} ({reference}): {width} columns, the shards before "
-                f"have {self._width}",
+                f"have {self.width}",
             )
-        self._width = width
-        return True
+        self.width = width
+        return int(self._rows.shape[0])
 
 
 @contextmanager
@@ -142,17 +148,11 @@ def open_rows(ctx: RunContext, source: Source, array: str | None = None) -> Iter
 
 def shape_of(ctx: RunContext, source: Source) -> tuple[int, int]:
     """Rows and columns of a source, from the headers of its shards alone."""
-    rows, widths = 0, set()
-    for reference in source.files:
-        part = Source(source.name, (reference,), source.array, missing=source.missing)
-        with open_rows(ctx, part) as stream:
-            stream._next_shard()
-            assert stream._rows is not None
-            rows += stream._rows.shape[0]
-            widths.add(stream._width or 1)
-    if len(widths) != 1:
-        raise JobError("input_invalid", f"{source.label}: shards of {sorted(widths)} columns")
-    return rows, widths.pop()
+    rows = 0
+    with open_rows(ctx, source) as stream:
+        while found := stream.next_shard():
+            rows += found
+        return rows, stream.width
 
 
 def chunk_rows(widest: int) -> int:

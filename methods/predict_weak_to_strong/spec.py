@@ -53,7 +53,7 @@ class Representations(Model):
 
 
 class Labels(Model):
-    """True labels of the same rows, of all of them or of a sample."""
+    """True labels of the same rows, of all of them or of a random sample."""
 
     file: InputRef = Field(description="npy, npz, safetensors or parquet file.")
     array: str | None = Field(
@@ -188,7 +188,7 @@ class WeakModel(Model):
 
     name: str
     status: Literal["ok", "degenerate"] = Field(
-        description="`degenerate`: all rows are equal, so the model can teach a constant only."
+        description="`degenerate`: all rows are equal or no direction reaches alpha_w."
     )
     columns: int = Field(ge=1, description="Width d_w of the representation.")
     rank_w: Count = Field(description="Principal directions kept.")
@@ -203,7 +203,8 @@ class WeakModel(Model):
     upper_bound_predgap: float = Field(
         ge=0,
         description=(
-            "metric_op^2 E||y||^2, which bounds the prediction gap; in squared label units."
+            "metric_op^2 E||y||^2 (about the mean label when centred), which bounds the "
+            "prediction gap; squared label units."
         ),
     )
     dof_w: float = Field(

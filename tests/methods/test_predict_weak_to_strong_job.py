@@ -372,6 +372,29 @@ def test_other_refusals(tmp_path: Path) -> None:
         solve(tmp_path, {**request, "strong": few})
 
 
+def test_limits_are_checked_from_the_headers(tmp_path: Path) -> None:
+    """A header may promise far more than fits; nothing of it is read."""
+    request = small(tmp_path)
+    for name, shape, dtype, words in (
+        ("wide", (400, 65537), "<f8", "at most 65536 columns"),
+        ("long", (400,), "<U100000", "4096 bytes are read"),
+    ):
+        with (tmp_path / f"{name}.npy").open("wb") as file:
+            np.lib.format.write_array_header_1_0(
+                file, {"descr": dtype, "fortran_order": False, "shape": shape}
+            )
+        with pytest.raises(JobError, match=words) as caught:
+            solve(tmp_path, {**request, "strong": {"name": "s", "representations": f"{name}.npy"}})
+        assert caught.value.code == "too_large"
+    np.save(tmp_path / "y.npy", np.ones((400, 101)))
+    with pytest.raises(JobError, match="101 label columns") as caught:
+        solve(tmp_path, {**request, "labels": {"file": "y.npy"}})
+    assert caught.value.code == "too_large"
+    np.save(tmp_path / "y.npy", np.arange(400) / 2)
+    with pytest.raises(JobError, match="one whole number a row"):
+        solve(tmp_path, {**request, "labels": {"file": "y.npy", "kind": "classification"}})
+
+
 def test_specs_are_checked() -> None:
     def spec(**extra: Any) -> Spec:
         strong = {"name": "s", "representations": "a"}
