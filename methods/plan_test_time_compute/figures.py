@@ -9,6 +9,7 @@ from methods.plan_test_time_compute.spec import Curves, Figure, MixtureReport, T
 SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
 #: Tasks drawn as bars, at most; those with the largest weight are kept.
 MAX_BARS = 60
+SIZE = {"width": 420, "height": 280}
 _FLOOR = 1e-30
 
 
@@ -45,6 +46,7 @@ def error_curves(curves: Curves, dim: int, best: int) -> Figure:
         ),
         vega_lite={
             "$schema": SCHEMA,
+            **SIZE,
             "layer": [
                 {
                     "data": {"values": band},
@@ -87,6 +89,7 @@ def coverage_spectrum(mu: list[float]) -> Figure:
         ),
         vega_lite={
             "$schema": SCHEMA,
+            **SIZE,
             "layer": [
                 {
                     "data": {"values": values},
@@ -96,6 +99,7 @@ def coverage_spectrum(mu: list[float]) -> Figure:
                             "field": "direction",
                             "type": "quantitative",
                             "title": "Direction, by step size",
+                            "axis": {"tickMinStep": 1},
                         },
                         "y": y,
                     },

@@ -149,12 +149,15 @@ def advice(request: spec.Spec, curves: CurveSet) -> spec.Advice:
             f"The stability edge {edge:.3g} is 2 or more, so the error grows in the end, though "
             f"not yet within {best} steps."
         )
+    diverging = float(np.mean(curves.edges >= DIVERGES))
+    if edge < DIVERGES and diverging >= 0.1:
+        words += f" It diverges for {diverging:.0%} of the test prompts, though."
     return spec.Advice(
         verdict=verdict,
         best_steps=best,
         steps_for_target=wanted,
         stability_edge=edge,
-        diverging_prompts=float(np.mean(curves.edges >= DIVERGES)),
+        diverging_prompts=diverging,
         error_floor=0.0 if m is None else max(0.0, round(dim) - m),
         train_context_tradeoff_level=curves.level,
         train_context_tradeoff=[

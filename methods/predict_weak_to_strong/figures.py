@@ -12,6 +12,8 @@ from methods.predict_weak_to_strong.spec import Figure, WeakModel
 SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
 #: Lines drawn in a figure, at most; the best-ranked models are kept.
 MAX_LINES = 40
+MAX_SPECTRA = 12
+SIZE = {"width": 420, "height": 280}
 
 
 def _axis(field: str, title: str, kind: str = "quantitative", **scale: Any) -> dict[str, Any]:
@@ -60,30 +62,40 @@ def metric_against_baselines(models: Sequence[WeakModel]) -> Figure:
 
 def spectra(strong: Sequence[float], weak: Sequence[tuple[str, Sequence[float]]]) -> Figure:
     """Leading eigenvalues of the strong model and of the best-ranked weak ones."""
-    lines = [("strong model", strong), *weak[:MAX_LINES]]
-    values = [
-        {"model": name, "direction": i + 1, "eigenvalue": value, "strong": name == "strong model"}
-        for name, line in lines
-        for i, value in enumerate(line[:20])
-    ]
+
+    def points(name: str, kind: str, line: Sequence[float]) -> list[dict[str, Any]]:
+        return [
+            {"model": name, "kind": kind, "direction": i + 1, "eigenvalue": value}
+            for i, value in enumerate(line[:20])
+        ]
+
+    best = [point for name, line in weak[:MAX_SPECTRA] for point in points(name, "weak", line)]
     encoding = {
         "x": _axis("direction", "Direction, by variance"),
         "y": _axis("eigenvalue", "Eigenvalue (share of the mean squared norm)", type="log"),
         "detail": {"field": "model"},
-        "color": _axis("strong", "Strong model", "nominal"),
+        "color": _axis("kind", "Model", "nominal"),
         "tooltip": [{"field": f} for f in ("model", "direction", "eigenvalue")],
     }
+    layers = [
+        {
+            "data": {"values": values},
+            "mark": {"type": "line", "point": True, "strokeWidth": width, "opacity": opacity},
+            "encoding": encoding,
+        }
+        for values, width, opacity in (
+            (best, 1, 0.5),
+            (points("strong model", "strong", strong), 3, 1.0),
+        )
+    ]
     return Figure(
         title="Spectra",
         caption=(
             "Directions far above beta can be learned. A weak model whose curve ends early has "
             "few directions to teach in."
         ),
-        vega_lite={
-            "$schema": SCHEMA, "data": {"values": values},
-            "mark": {"type": "line", "point": True}, "encoding": encoding,
-        },
-    )  # fmt: skip
+        vega_lite={"$schema": SCHEMA, **SIZE, "layer": layers},
+    )
 
 
 def angles(models: Sequence[WeakModel]) -> Figure:
@@ -108,7 +120,7 @@ def angles(models: Sequence[WeakModel]) -> Figure:
             "Angles ignore how much variance a direction has, the metrics do not."
         ),
         vega_lite={
-            "$schema": SCHEMA, "data": {"values": values},
+            "$schema": SCHEMA, **SIZE, "data": {"values": values},
             "mark": {"type": "line", "point": True}, "encoding": encoding,
         },
     )  # fmt: skip

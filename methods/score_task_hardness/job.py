@@ -92,6 +92,7 @@ def _bars(found: list[Hardness]) -> Figure:
         caption="tr / lambda_min over the number of directions; 1 is isotropic. Bars: 90%.",
         vega_lite={
             "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+            "height": 280,
             "data": {"values": values},
             "layer": [
                 {
@@ -118,6 +119,7 @@ def _spectra(found: list[Hardness]) -> Figure:
         caption="Eigenvalues over their mean; a long falling tail makes a data set hard.",
         vega_lite={
             "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+            "height": 280,
             "data": {"values": values},
             "mark": {"type": "line", "point": True, "tooltip": True},
             "encoding": {

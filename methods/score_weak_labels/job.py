@@ -123,6 +123,8 @@ def _histogram(scores: FloatArray, threshold: float) -> Figure:
         caption="Rows to the right of the rule are kept.",
         vega_lite={
             "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+            "width": 420,
+            "height": 280,
             "layer": [
                 {
                     "data": {"values": values},

@@ -81,6 +81,11 @@ def test_a_short_test_prompt_changes_the_verdict(tmp_path: Path) -> None:
     low, high = np.array(short.curves.error_q10), np.array(short.curves.error_q90)
     assert (low <= np.array(short.curves.error_median)).all()
     assert (high[1:] > low[1:]).all()
+    longer = solve(tmp_path, golden_request(context_length_test=30))
+    assert longer.recommendation is not None
+    assert longer.recommendation.verdict == "helps"
+    assert 0.1 < longer.recommendation.diverging_prompts < 0.5
+    assert "diverges for" in longer.recommendation.words
     tiny = solve(tmp_path, golden_request(context_length_test=3))
     assert tiny.recommendation is not None
     assert tiny.recommendation.error_floor == 2.0

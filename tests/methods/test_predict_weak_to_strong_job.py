@@ -113,7 +113,8 @@ def test_digits_result_says_what_it_is(digits: Result) -> None:
     }  # fmt: skip
     for figure in digits.figures:
         assert figure.vega_lite["$schema"].endswith(".json")
-        assert 10 < len(figure.vega_lite["data"]["values"]) < 2000
+        layers = figure.vega_lite.get("layer", [figure.vega_lite])
+        assert 10 < sum(len(layer["data"]["values"]) for layer in layers) < 2000
     assert Result.model_validate_json(digits.model_dump_json()) == digits
 
 
