@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from methods.context import RunContext
-from methods.plan_test_time_compute import planning, spec, thinking
+from methods.plan_test_time_compute import planning, result, spec, thinking
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -82,9 +82,9 @@ class CurveSet:
     def median(self) -> FloatArray:
         return self.quantile(0.5)
 
-    def public(self) -> spec.Curves:
+    def public(self) -> result.Curves:
         """The curves as the result shows them."""
-        return spec.Curves(
+        return result.Curves(
             steps=self.steps.tolist(),
             error_median=self.median.tolist(),
             error_q10=self.quantile(0.1).tolist(),

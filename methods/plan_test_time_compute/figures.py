@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from methods.plan_test_time_compute.spec import Curves, Figure, MixtureReport, TaskReport
+from methods.plan_test_time_compute.result import Curves, Figure, MixtureReport, TaskReport
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
 #: Tasks drawn as bars, at most; those with the largest weight are kept.

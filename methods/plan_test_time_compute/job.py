@@ -20,7 +20,8 @@ from methods.plan_test_time_compute.inputs import (
     first_moments,
     shrinkage_amount,
 )
-from methods.plan_test_time_compute.spec import JOB, Result, Spec
+from methods.plan_test_time_compute.result import Result
+from methods.plan_test_time_compute.spec import JOB, Spec
 
 FloatArray = NDArray[np.float64]
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from methods.plan_test_time_compute import covariance as cov
-from methods.plan_test_time_compute import planning, spec, thinking
+from methods.plan_test_time_compute import planning, result, spec, thinking
 from methods.plan_test_time_compute.curves import CurveSet
 from methods.plan_test_time_compute.inputs import Estimate
 from methods.plan_test_time_compute.mixture import Mixture, Quadratic, diversity
@@ -21,9 +21,9 @@ TOP_FEATURES = 5
 WEAK_FIT = 0.5
 
 
-def target_report(target: Estimate, reduction: cov.Reduction) -> spec.Target:
+def target_report(target: Estimate, reduction: cov.Reduction) -> result.Target:
     """The target after reduction and shrinkage."""
-    return spec.Target(
+    return result.Target(
         dim=len(target.covariance),
         columns=len(reduction.basis),
         kept_variance=min(reduction.kept, 1.0),
@@ -40,7 +40,7 @@ def target_report(target: Estimate, reduction: cov.Reduction) -> spec.Target:
 
 def task_reports(
     request: spec.Spec, tasks: list[Estimate], target: Estimate, weights: FloatArray
-) -> list[spec.TaskReport]:
+) -> list[result.TaskReport]:
     """One report a task, in the order of the request."""
     found = []
     sigma = target.covariance
@@ -54,7 +54,7 @@ def task_reports(
         size = float(np.linalg.norm(task.covariance) * np.linalg.norm(sigma))
         shared = float(np.sum(task.covariance * sigma))
         found.append(
-            spec.TaskReport(
+            result.TaskReport(
                 name=given.name,
                 hardness=task.hardness,
                 hardness_ci=task.interval,
@@ -79,7 +79,7 @@ def mixture_report(
     solved: Mixture,
     sigma: FloatArray,
     reduction: cov.Reduction,
-) -> spec.MixtureReport:
+) -> result.MixtureReport:
     """The recommended mixture and how it covers the target."""
     names = [task.name for task in request.tasks]
     values = np.linalg.eigvalsh(np.tensordot(weights, stack, axes=1))
@@ -87,7 +87,7 @@ def mixture_report(
     if request.context_length_train is not None:
         a = thinking.prediction_map(stack, weights, request.context_length_train, request.mixing)
         coverage = _coverage(a @ sigma, reduction)
-    return spec.MixtureReport(
+    return result.MixtureReport(
         optimizer=request.optimizer,
         weights=dict(zip(names, np.clip(weights, 0, 1).tolist(), strict=True)),
         objective=quadratic.value(weights),
@@ -100,7 +100,7 @@ def mixture_report(
     )
 
 
-def _coverage(product: FloatArray, reduction: cov.Reduction) -> spec.Coverage:
+def _coverage(product: FloatArray, reduction: cov.Reduction) -> result.Coverage:
     # Right eigenvectors of A Sigma are the directions of w that a step scales by 1 - mu.
     values, vectors = np.linalg.eig(product)
     mu = np.real(values)
@@ -113,13 +113,13 @@ def _coverage(product: FloatArray, reduction: cov.Reduction) -> spec.Coverage:
         loading = loading / max(float(np.linalg.norm(loading)), 1e-300)
         top = np.argsort(-np.abs(loading))[:TOP_FEATURES]
         directions.append(
-            spec.Direction(
+            result.Direction(
                 mu=float(mu[index]),
                 top_features=[int(i) for i in top],
                 loadings=loading[top].tolist(),
             )
         )
-    return spec.Coverage(
+    return result.Coverage(
         mu=mu[order].tolist(),
         uncovered=int(np.sum(mu > DIVERGES)),
         slow=int(np.sum(mu < SLOW)),
@@ -127,7 +127,7 @@ def _coverage(product: FloatArray, reduction: cov.Reduction) -> spec.Coverage:
     )
 
 
-def advice(request: spec.Spec, curves: CurveSet) -> spec.Advice:
+def advice(request: spec.Spec, curves: CurveSet) -> result.Advice:
     """Verdict, best steps and trade-offs."""
     median = curves.median
     dim = float(median[0])
@@ -152,7 +152,7 @@ def advice(request: spec.Spec, curves: CurveSet) -> spec.Advice:
     diverging = float(np.mean(curves.edges >= DIVERGES))
     if edge < DIVERGES and diverging >= 0.1:
         words += f" It diverges for {diverging:.0%} of the test prompts, though."
-    return spec.Advice(
+    return result.Advice(
         verdict=verdict,
         best_steps=best,
         steps_for_target=wanted,
@@ -161,26 +161,26 @@ def advice(request: spec.Spec, curves: CurveSet) -> spec.Advice:
         error_floor=0.0 if m is None else max(0.0, round(dim) - m),
         train_context_tradeoff_level=curves.level,
         train_context_tradeoff=[
-            spec.IsoError(context_length_train=n, steps=k) for n, k in curves.tradeoff
+            result.IsoError(context_length_train=n, steps=k) for n, k in curves.tradeoff
         ],
         words=f"{words} Steps are iterations of a linear surrogate, not tokens.",
     )
 
 
-def theory(request: spec.Spec, target: Estimate, curves: CurveSet | None) -> spec.Theory:
+def theory(request: spec.Spec, target: Estimate, curves: CurveSet | None) -> result.Theory:
     """The paper's bounds for training on the target itself."""
     n, m, h = request.context_length_train, request.context_length_test, target.hardness
     dim = len(target.covariance)
     if n is None or h is None or curves is None:
-        return spec.Theory(bound_thm_3_3=None, bound_cor_3_5=None, isotropic_edge=None)
-    return spec.Theory(
+        return result.Theory(bound_thm_3_3=None, bound_cor_3_5=None, isotropic_edge=None)
+    return result.Theory(
         bound_thm_3_3=planning.direct_bound(dim, h, n, m),
         bound_cor_3_5=planning.scaling_bound(dim, h, n, curves.steps).tolist(),
         isotropic_edge=None if m is None else planning.marchenko_pastur_edge(dim, n, m),
     )
 
 
-def calibration(request: spec.Spec, curves: CurveSet | None) -> spec.Calibration | None:
+def calibration(request: spec.Spec, curves: CurveSet | None) -> result.Calibration | None:
     """The scale between steps and the observed budget, if a curve was given."""
     observed = request.observed_curve
     if observed is None or curves is None:
@@ -190,7 +190,7 @@ def calibration(request: spec.Spec, curves: CurveSet | None) -> spec.Calibration
     errors = (1.0 - np.array([point.accuracy for point in observed.points])) / without
     fit = planning.calibrate(curves.steps, curves.median, budgets, errors)
     best = planning.best_steps(curves.steps, curves.median)
-    return spec.Calibration(
+    return result.Calibration(
         budget_per_step=fit.budget_per_step,
         r_squared=fit.r_squared,
         predicted_accuracy=np.clip(1 - fit.predicted * without, 0, 1).tolist(),

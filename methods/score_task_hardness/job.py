@@ -14,7 +14,7 @@ from methods.plan_test_time_compute.inputs import (
     first_moments,
     shrinkage_amount,
 )
-from methods.plan_test_time_compute.spec import Figure
+from methods.plan_test_time_compute.result import Figure
 from methods.score_task_hardness.spec import JOB, DataSet, Hardness, Result, Spec
 
 

@@ -14,7 +14,8 @@ from sklearn.datasets import load_digits
 from methods.context import LocalContext
 from methods.errors import JobCancelled, JobError
 from methods.plan_test_time_compute.job import run
-from methods.plan_test_time_compute.spec import JOB, Result, Spec
+from methods.plan_test_time_compute.result import Result
+from methods.plan_test_time_compute.spec import JOB, Spec
 from methods.score_task_hardness.job import run as run_hardness
 from methods.score_task_hardness.spec import JOB as HARDNESS_JOB
 from methods.score_task_hardness.spec import Result as HardnessResult
