@@ -1,0 +1,148 @@
+"""The figures of the plan, as Vega-Lite with their data inside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from methods.plan_test_time_compute.result import Curves, Figure, MixtureReport, TaskReport
+
+SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
+#: Tasks drawn as bars, at most; those with the largest weight are kept.
+MAX_BARS = 60
+SIZE = {"width": 420, "height": 280}
+_FLOOR = 1e-30
+
+
+def error_curves(curves: Curves, dim: int, best: int) -> Figure:
+    """Error over thinking steps, relative to the error without thinking."""
+
+    def line(name: str, values: list[float] | None) -> list[dict[str, Any]]:
+        return [
+            {"mixture": name, "step": step, "error": max(value / dim, _FLOOR)}
+            for step, value in zip(curves.steps, values or [], strict=False)
+        ]
+
+    band = [
+        {"step": step, "low": max(low / dim, _FLOOR), "high": max(high / dim, _FLOOR)}
+        for step, low, high in zip(curves.steps, curves.error_q10, curves.error_q90, strict=True)
+    ]
+    lines = (
+        line("recommended (median)", curves.error_median)
+        + line("recommended (long test prompt)", curves.population)
+        + line("current mixture", curves.baseline_current)
+        + line("equal shares", curves.baseline_uniform)
+    )
+    x = {"field": "step", "type": "quantitative", "title": "Thinking steps (not tokens)"}
+    y = {
+        "type": "quantitative",
+        "title": "Error / error without thinking",
+        "scale": {"type": "log"},
+    }
+    return Figure(
+        title="Error over thinking steps",
+        caption=(
+            "Median over random test prompts, with the band from the 10% to the 90% quantile. "
+            "The rule marks the best number of steps; where the curve rises, thinking hurts."
+        ),
+        vega_lite={
+            "$schema": SCHEMA,
+            **SIZE,
+            "layer": [
+                {
+                    "data": {"values": band},
+                    "mark": {"type": "area", "opacity": 0.2},
+                    "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}},
+                },
+                {
+                    "data": {"values": lines},
+                    "mark": {"type": "line", "tooltip": True},
+                    "encoding": {
+                        "x": x,
+                        "y": {**y, "field": "error"},
+                        "color": {"field": "mixture", "type": "nominal", "title": "Mixture"},
+                    },
+                },
+                {
+                    "data": {"values": [{"step": best}]},
+                    "mark": {"type": "rule", "strokeDash": [4, 4]},
+                    "encoding": {"x": x},
+                },
+            ],
+        },
+    )
+
+
+def coverage_spectrum(mu: list[float]) -> Figure:
+    """Step sizes of the recommended mixture along the target's directions."""
+    values = [{"direction": i + 1, "mu": value} for i, value in enumerate(mu)]
+    rules = [
+        {"mu": 0.1, "meaning": "slow below"},
+        {"mu": 1.0, "meaning": "covered"},
+        {"mu": 2.0, "meaning": "diverges above"},
+    ]
+    y = {"field": "mu", "type": "quantitative", "title": "Step size mu"}
+    return Figure(
+        title="Coverage of the target's directions",
+        caption=(
+            "1 is a skill that training covers; near 0 it needs about 1/mu steps; above 2 each "
+            "step makes it worse."
+        ),
+        vega_lite={
+            "$schema": SCHEMA,
+            **SIZE,
+            "layer": [
+                {
+                    "data": {"values": values},
+                    "mark": {"type": "point", "filled": True, "tooltip": True},
+                    "encoding": {
+                        "x": {
+                            "field": "direction",
+                            "type": "quantitative",
+                            "title": "Direction, by step size",
+                            "axis": {"tickMinStep": 1},
+                        },
+                        "y": y,
+                    },
+                },
+                {
+                    "data": {"values": rules},
+                    "mark": {"type": "rule", "strokeDash": [4, 4]},
+                    "encoding": {
+                        "y": y,
+                        "color": {"field": "meaning", "type": "nominal", "title": "Meaning"},
+                    },
+                },
+            ],
+        },
+    )
+
+
+def mixture_bars(
+    mixture: MixtureReport, tasks: list[TaskReport], current: dict[str, float] | None
+) -> Figure:
+    """Recommended, current and equal shares of each task."""
+    shown = sorted(tasks, key=lambda task: -task.weight)[:MAX_BARS]
+    values = []
+    for task in shown:
+        shares = {"recommended": mixture.weights[task.name], "equal": 1 / len(tasks)}
+        if current is not None:
+            shares["current"] = current.get(task.name, 0.0)
+        values += [
+            {"task": task.name, "mixture": name, "share": share, "hardness": task.hardness}
+            for name, share in shares.items()
+        ]
+    return Figure(
+        title="Mixture of training tasks",
+        caption="Shares of the training examples; hover for the hardness of a task.",
+        vega_lite={
+            "$schema": SCHEMA,
+            "data": {"values": values},
+            "mark": {"type": "bar", "tooltip": {"content": "data"}},
+            "encoding": {
+                "x": {"field": "task", "type": "nominal", "title": "Task", "sort": None},
+                "xOffset": {"field": "mixture"},
+                "y": {"field": "share", "type": "quantitative", "title": "Share"},
+                "color": {"field": "mixture", "type": "nominal", "title": "Mixture"},
+            },
+        },
+    )

@@ -1,0 +1,168 @@
+"""The answer of `plan-test-time-compute`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from methods.jobtype import Model
+
+
+class Target(Model):
+    """The target after reduction and shrinkage."""
+
+    dim: int = Field(description="Directions kept, r.")
+    columns: int = Field(description="Features given, d.")
+    kept_variance: float = Field(description="Share of the variance in the kept directions.")
+    trace: float = Field(description="Trace before normalisation, in squared feature units.")
+    lambda_min: float = Field(description="Smallest eigenvalue after normalisation.")
+    hardness: float | None = Field(
+        description="tr / lambda_min, from r upwards; null when rank deficient."
+    )
+    hardness_ci: tuple[float, float] | None = Field(
+        description="90% interval over half-samples; null for covariances."
+    )
+    effective_rank: float = Field(description="(tr)^2 / ||.||_F^2, 1 to r.")
+    n_samples: int | None = Field(description="Rows; null for a covariance.")
+    shrinkage: float = Field(description="Shrinkage used, 0 to 1.")
+    warnings: list[str]
+
+
+class TaskReport(Model):
+    """One task."""
+
+    name: str
+    hardness: float | None = Field(description="Within the target's directions; null: deficient.")
+    hardness_ci: tuple[float, float] | None
+    trace: float = Field(description="Trace before normalisation, in squared feature units.")
+    relevance: float = Field(description="Share of the variance inside the target's directions.")
+    alignment: float = Field(description="tr(L S) / (|L| |S|) with the target, 0 to 1.")
+    single_task_mu_max: float | None = Field(
+        description=(
+            "Stability edge when training on this task alone; above 2 thinking diverges. Null "
+            "without context_length_train."
+        )
+    )
+    weight: float = Field(ge=0, le=1, description="Share in the recommended mixture.")
+    n_samples: int | None
+    shrinkage: float
+    warnings: list[str]
+
+
+class Direction(Model):
+    """A target direction that the mixture teaches badly."""
+
+    mu: float = Field(description="Step size along it; 1 is perfect, above 2 diverges.")
+    top_features: list[int] = Field(description="Columns with the largest loadings.")
+    loadings: list[float]
+
+
+class Coverage(Model):
+    """How well the mixture covers the target, by direction."""
+
+    mu: list[float] = Field(
+        description="Real parts of the eigenvalues of A Sigma, ascending; 1 is a covered skill."
+    )
+    uncovered: int = Field(description="Directions with mu > 2: more thinking hurts there.")
+    slow: int = Field(description="Directions with mu < 0.1: about 1/mu steps are needed.")
+    directions: list[Direction] = Field(description="The worst uncovered and slow directions.")
+
+
+class MixtureReport(Model):
+    """The recommended mixture."""
+
+    optimizer: Literal["qp", "exact"]
+    weights: dict[str, float]
+    objective: float = Field(description="||I - Sigma^-1 sum pi L||_F^2; 0 is perfect coverage.")
+    objective_uniform: float = Field(description="The same for equal shares.")
+    duality_gap: float | None = Field(
+        description="Bound on objective minus optimum; null for `exact`, which is not convex."
+    )
+    cost: float = Field(description="Mean cost of an example.")
+    diversity: float = Field(description="exp of the entropy, 1 to the number of tasks.")
+    rank: int = Field(description="Rank of the mixed covariance.")
+    coverage: Coverage | None = Field(description="Null without context_length_train.")
+
+
+class Curves(Model):
+    """Error E||w_k - w||^2 after k steps for w ~ N(0, I); `dim` at k = 0, capped at 1e12."""
+
+    steps: list[int]
+    error_median: list[float] = Field(description="Median over test prompts.")
+    error_q10: list[float]
+    error_q90: list[float]
+    population: list[float] = Field(description="For an infinitely long test prompt.")
+    baseline_current: list[float] | None = Field(description="Median, current mixture.")
+    baseline_uniform: list[float] = Field(description="Median, equal shares.")
+
+
+class IsoError(Model):
+    """A training context and the steps with which it reaches the same error."""
+
+    context_length_train: int
+    steps: int | None = Field(description="Null: not reached within max_steps.")
+
+
+class Advice(Model):
+    """What to do."""
+
+    verdict: Literal["helps", "saturates", "hurts_after", "hurts_from_first_step"]
+    best_steps: int = Field(description="Steps with the least median error.")
+    steps_for_target: int | None
+    stability_edge: float = Field(
+        description="Median over test prompts; from 2 on the error grows with the steps."
+    )
+    diverging_prompts: float = Field(description="Share of test prompts with an edge above 2.")
+    error_floor: float = Field(
+        description="max(0, dim - m): what a prompt shorter than the dimension cannot tell."
+    )
+    train_context_tradeoff_level: float = Field(
+        description="The error that the pairs below reach: target_error, else that of one step."
+    )
+    train_context_tradeoff: list[IsoError]
+    words: str
+
+
+class Theory(Model):
+    """The paper's bounds, for training on the target itself."""
+
+    bound_thm_3_3: float | None = Field(description="Upper bound of the error after one step.")
+    bound_cor_3_5: list[float] | None = Field(
+        description="Upper bound of the population error at each step of the curves."
+    )
+    isotropic_edge: float | None = Field(
+        description="Stability edge of isotropic matched data of this size (Marchenko-Pastur)."
+    )
+
+
+class Calibration(Model):
+    """Steps in units of the observed budget."""
+
+    budget_per_step: float
+    r_squared: float = Field(description="1 is a perfect fit; below 0 worse than a constant.")
+    predicted_accuracy: list[float]
+    best_budget: float = Field(description="best_steps in units of the budget.")
+
+
+class Figure(Model):
+    """A figure as a complete Vega-Lite specification with its data inside."""
+
+    title: str
+    caption: str
+    vega_lite: dict[str, Any]
+
+
+class Result(Model):
+    """The plan."""
+
+    target: Target
+    tasks: list[TaskReport]
+    mixture: MixtureReport
+    curves: Curves | None
+    recommendation: Advice | None
+    theory: Theory
+    calibration: Calibration | None
+    caveats: list[str]
+    figures: list[Figure]
+    provenance: dict[str, str | int]

@@ -1,0 +1,126 @@
+"""The figures of the result, as Vega-Lite with their data inside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from methods.predict_weak_to_strong.spec import Figure, WeakModel
+
+SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
+#: Lines drawn in a figure, at most; the best-ranked models are kept.
+MAX_LINES = 40
+MAX_SPECTRA = 12
+SIZE = {"width": 420, "height": 280}
+
+
+def _axis(field: str, title: str, kind: str = "quantitative", **scale: Any) -> dict[str, Any]:
+    encoding: dict[str, Any] = {"field": field, "type": kind, "title": title}
+    if scale:
+        encoding["scale"] = scale
+    return encoding
+
+
+def metric_against_baselines(models: Sequence[WeakModel]) -> Figure:
+    """The ranking scores of each candidate over the baselines that need no strong model."""
+    values = [
+        {
+            "name": m.name, "effective dimension": m.dof_w, "linear CKA": m.cka_linear,
+            "operator norm": m.metric_op, "Frobenius": m.metric_fro, "rank": m.rank,
+        }
+        for m in models
+    ]  # fmt: skip
+    panels = [
+        {
+            "mark": {"type": "point", "filled": True, "tooltip": True},
+            "encoding": {
+                "x": _axis(base, title, zero=False),
+                "y": _axis(metric, f"{metric} of P_s(I - P_w)", zero=False),
+                "color": _axis("rank", "Rank", scheme="viridis"),
+                "tooltip": [{"field": f} for f in ("name", metric, base, "rank")],
+            },
+        }
+        for metric in ("operator norm", "Frobenius")
+        for base, title in (
+            ("effective dimension", "Effective dimension of the weak model"),
+            ("linear CKA", "Linear CKA with the strong model"),
+        )
+    ]
+    return Figure(
+        title="Metric against baselines",
+        caption=(
+            "Each point is a weak model; low is good. Where the points form a line, the metric "
+            "says no more than the baseline on the horizontal axis."
+        ),
+        vega_lite={
+            "$schema": SCHEMA, "data": {"values": values}, "columns": 2, "concat": panels,
+        },
+    )  # fmt: skip
+
+
+def spectra(strong: Sequence[float], weak: Sequence[tuple[str, Sequence[float]]]) -> Figure:
+    """Leading eigenvalues of the strong model and of the best-ranked weak ones."""
+
+    def points(name: str, kind: str, line: Sequence[float]) -> list[dict[str, Any]]:
+        return [
+            {"model": name, "kind": kind, "direction": i + 1, "eigenvalue": value}
+            for i, value in enumerate(line[:20])
+        ]
+
+    best = [point for name, line in weak[:MAX_SPECTRA] for point in points(name, "weak", line)]
+    encoding = {
+        "x": _axis("direction", "Direction, by variance"),
+        "y": _axis("eigenvalue", "Eigenvalue (share of the mean squared norm)", type="log"),
+        "detail": {"field": "model"},
+        "color": _axis("kind", "Model", "nominal"),
+        "tooltip": [{"field": f} for f in ("model", "direction", "eigenvalue")],
+    }
+    layers = [
+        {
+            "data": {"values": values},
+            "mark": {"type": "line", "point": True, "strokeWidth": width, "opacity": opacity},
+            "encoding": encoding,
+        }
+        for values, width, opacity in (
+            (best, 1, 0.5),
+            (points("strong model", "strong", strong), 3, 1.0),
+        )
+    ]
+    return Figure(
+        title="Spectra",
+        caption=(
+            "Directions far above beta can be learned. A weak model whose curve ends early has "
+            "few directions to teach in."
+        ),
+        vega_lite={"$schema": SCHEMA, **SIZE, "layer": layers},
+    )
+
+
+def angles(models: Sequence[WeakModel]) -> Figure:
+    """Principal angles to the strong representation, best-ranked models first."""
+    shown = sorted(models, key=lambda m: m.rank)[:MAX_LINES]
+    values = [
+        {"model": m.name, "rank": m.rank, "index": i + 1, "angle": float(np.round(angle, 6))}
+        for m in shown
+        for i, angle in enumerate(m.principal_angles_top10)
+    ]
+    encoding = {
+        "x": _axis("index", "Principal angle, smallest first", "ordinal"),
+        "y": _axis("angle", "Degrees", domain=[0, 90]),
+        "detail": {"field": "model"},
+        "color": _axis("rank", "Rank", scheme="viridis"),
+        "tooltip": [{"field": f} for f in ("model", "index", "angle", "rank")],
+    }
+    return Figure(
+        title="Principal angles",
+        caption=(
+            "0 degrees: the weak model has this direction of the strong one; 90: it lacks it. "
+            "Angles ignore how much variance a direction has, the metrics do not."
+        ),
+        vega_lite={
+            "$schema": SCHEMA, **SIZE, "data": {"values": values},
+            "mark": {"type": "line", "point": True}, "encoding": encoding,
+        },
+    )  # fmt: skip

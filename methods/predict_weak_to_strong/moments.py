@@ -1,0 +1,65 @@
+"""First and second moments of row-aligned arrays, mergeable over chunks and files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass
+class CrossMoments:
+    """Means and centred cross-scatter of two arrays whose rows belong together.
+
+    Accumulating about the running means (Chan, Golub and LeVeque 1979) keeps full precision when
+    the means are large against the spread, which raw sums of products do not.
+
+    Attributes:
+        count: rows seen.
+        mean_a, mean_b: means, shapes [d_a] and [d_b].
+        scatter: sum over rows of (a - mean_a)(b - mean_b)^T, shape [d_a, d_b].
+    """
+
+    count: int
+    mean_a: FloatArray
+    mean_b: FloatArray
+    scatter: FloatArray
+
+    @classmethod
+    def of(cls, a: FloatArray, b: FloatArray) -> CrossMoments:
+        """Moments of one chunk; `a` and `b` are [rows, d_a] and [rows, d_b], rows >= 1."""
+        mean_a, mean_b = a.mean(axis=0), b.mean(axis=0)
+        return cls(len(a), mean_a, mean_b, (a - mean_a).T @ (b - mean_b))
+
+    def merge(self, other: CrossMoments) -> None:
+        """Add the rows behind `other`; the order of merges does not matter."""
+        total = self.count + other.count
+        delta_a, delta_b = other.mean_a - self.mean_a, other.mean_b - self.mean_b
+        self.scatter += other.scatter
+        self.scatter += np.outer(delta_a, delta_b) * (self.count * other.count / total)
+        self.mean_a = self.mean_a + delta_a * (other.count / total)
+        self.mean_b = self.mean_b + delta_b * (other.count / total)
+        self.count = total
+
+    def second_moment(self, *, center: bool) -> FloatArray:
+        """(1/n) sum a b^T, about the means when `center`; shape [d_a, d_b]."""
+        moment = self.scatter / self.count
+        return moment if center else moment + np.outer(self.mean_a, self.mean_b)
+
+
+def accumulate(pairs: Iterable[tuple[FloatArray, FloatArray]]) -> CrossMoments:
+    """Moments over all chunks of an iterable that yields at least one."""
+    total: CrossMoments | None = None
+    for a, b in pairs:
+        chunk = CrossMoments.of(a, b)
+        if total is None:
+            total = chunk
+        else:
+            total.merge(chunk)
+    if total is None:
+        raise ValueError("no rows")
+    return total

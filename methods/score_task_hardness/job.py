@@ -1,0 +1,140 @@
+"""Glue of `score-task-hardness`."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import numpy as np
+
+from methods.context import RunContext
+from methods.plan_test_time_compute import covariance as cov
+from methods.plan_test_time_compute.inputs import (
+    Options,
+    estimate,
+    first_moments,
+    shrinkage_amount,
+)
+from methods.plan_test_time_compute.result import Figure
+from methods.score_task_hardness.spec import JOB, DataSet, Hardness, Result, Spec
+
+
+def run(spec: Spec, ctx: RunContext) -> Result:
+    """Score every data set.
+
+    Raises:
+        JobError: `input_unreadable`, `input_invalid` or `too_large`, naming file, row and field.
+    """
+    found = []
+    for index, given in enumerate(spec.datasets):
+        ctx.progress("data sets", index, len(spec.datasets), "data sets")
+        found.append(_score(spec, ctx, given))
+    scored = [one for one in found if one.hardness_per_dim is not None]
+    scored.sort(key=lambda one: -(one.hardness_per_dim or 0.0))
+    ctx.progress("data sets", len(found), len(found), "data sets")
+    return Result(
+        datasets=found,
+        hardest_first=[one.name for one in scored],
+        figures=[_bars(scored), _spectra(found)],
+        provenance={
+            "method": f"{JOB.name} {JOB.version}",
+            "numpy": np.__version__,
+            "scipy": version("scipy"),
+            "seed": spec.seed,
+        },
+    )
+
+
+def _score(spec: Spec, ctx: RunContext, given: DataSet) -> Hardness:
+    mean, matrix = first_moments(ctx, given.name, given, center=spec.center)
+    reduction = cov.leading_share(matrix, spec.explained_variance)
+    options = Options(shrinkage_amount(spec.shrinkage), spec.n_bootstrap, unit_trace=True)
+    found = estimate(ctx, given.name, given, mean, reduction, options)
+    dim = len(found.covariance)
+    spectrum = np.linalg.eigvalsh(found.covariance)[::-1]
+    warnings = list(found.warnings)
+    if dim < len(mean):
+        warnings.append(
+            f"reduced: {dim} of {len(mean)} directions count, with {reduction.kept:.1%} of the "
+            "variance; hardness is that of these"
+        )
+    return Hardness(
+        name=given.name,
+        hardness=found.hardness,
+        hardness_ci=found.interval,
+        hardness_per_dim=None if found.hardness is None else found.hardness / dim,
+        reliable=found.hardness is not None and (found.rows is None or found.rows >= 10 * dim),
+        dim=dim,
+        columns=len(mean),
+        kept_variance=min(reduction.kept, 1.0),
+        trace=found.trace,
+        effective_rank=cov.effective_rank(found.covariance),
+        n_samples=found.rows,
+        shrinkage=found.shrinkage,
+        spectrum_top20=spectrum[:20].tolist(),
+        warnings=warnings,
+    )
+
+
+def _bars(found: list[Hardness]) -> Figure:
+    values = [
+        {
+            "name": one.name,
+            "hardness": one.hardness_per_dim,
+            "low": one.hardness_ci[0] / one.dim if one.hardness_ci else one.hardness_per_dim,
+            "high": one.hardness_ci[1] / one.dim if one.hardness_ci else one.hardness_per_dim,
+        }
+        for one in found
+    ]
+    x = {"field": "name", "type": "nominal", "title": "Data set", "sort": None}
+    y = {"type": "quantitative", "title": "Hardness per direction", "scale": {"type": "log"}}
+    return Figure(
+        title="Task hardness",
+        caption="tr / lambda_min over the number of directions; 1 is isotropic. Bars: 90%.",
+        vega_lite={
+            "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+            "height": 280,
+            "data": {"values": values},
+            "layer": [
+                {
+                    "mark": "rule",
+                    "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}},
+                },
+                {
+                    "mark": {"type": "point", "filled": True, "tooltip": True},
+                    "encoding": {"x": x, "y": {**y, "field": "hardness"}},
+                },
+            ],
+        },
+    )
+
+
+def _spectra(found: list[Hardness]) -> Figure:
+    values = [
+        {"name": one.name, "direction": i + 1, "eigenvalue": max(value, 1e-12)}
+        for one in found[:80]
+        for i, value in enumerate(one.spectrum_top20)
+    ]
+    return Figure(
+        title="Spectra",
+        caption="Eigenvalues over their mean; a long falling tail makes a data set hard.",
+        vega_lite={
+            "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+            "height": 280,
+            "data": {"values": values},
+            "mark": {"type": "line", "point": True, "tooltip": True},
+            "encoding": {
+                "x": {
+                    "field": "direction",
+                    "type": "quantitative",
+                    "title": "Direction, by variance",
+                },
+                "y": {
+                    "field": "eigenvalue",
+                    "type": "quantitative",
+                    "title": "Eigenvalue / mean eigenvalue",
+                    "scale": {"type": "log"},
+                },
+                "color": {"field": "name", "type": "nominal", "title": "Data set"},
+            },
+        },
+    )

@@ -1,0 +1,1 @@
+"""Per-example scores of weak labels; experimental, not in a paper of its own."""
