@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
+from methods.select_subset.nearest import pays, reassign
+
 Singles = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Init = Literal["random", "kmeans++"]
@@ -70,8 +72,8 @@ def kmeans(
         niter: largest number of Lloyd steps.
         seed: of the draws.
         spherical: cosine k-means: rows have unit length, centroids are renormalised each step.
-        init: `random` (the reference), or `kmeans++` (arXiv-free classic: Arthur and Vassilvitskii
-            2007), which costs k passes and finds far better optima on clumped data.
+        init: `random` (the reference), or `kmeans++` (Arthur and Vassilvitskii, 2007), which
+            costs k passes and finds far better optima on clumped data.
         max_points_per_centroid: 256 in the reference.
         check: called once a block of work; may raise to stop.
 
@@ -168,21 +170,32 @@ def _lloyd(
     if spherical:
         centroids = _unit(centroids)
     previous: np.float32 | None = None
+    near = not spherical and pays(*rows.shape, len(centroids))
+    moved = np.ones(len(centroids), dtype=np.bool_)
+    order = np.zeros(0, dtype=np.int64)
     for step in range(niter):
-        labels, distances = _assign(rows, centroids, spherical, shift, check)
+        if near and step:
+            labels, distances = reassign(rows, labels, order, centroids, moved, check)
+        else:
+            labels, distances = _assign(rows, centroids, spherical, shift, check)
         objective = np.float32(distances.sum(dtype=np.float64))
-        centroids, counts = _means(rows, labels, len(centroids))
+        before = centroids
+        centroids, counts, order = _means(rows, labels, len(centroids))
         _split_empty(centroids, counts, len(rows))
         if spherical:
             centroids = _unit(centroids)
+        moved = (centroids != before).any(axis=1)
         if objective == previous or (objective == 0 and not spherical):
             return centroids, step + 1
         previous = objective
     return centroids, niter
 
 
-def _means(rows: Singles, labels: Ints, k: int) -> tuple[Singles, Singles]:
-    """Sums in row order and in float32, like the reference, then divided."""
+def _means(rows: Singles, labels: Ints, k: int) -> tuple[Singles, Singles, Ints]:
+    """Means, sizes, and the rows sorted by label.
+
+    The sums are in row order and in float32, like the reference's.
+    """
     counts = np.bincount(labels, minlength=k)
     starts = np.zeros(k + 1, dtype=np.int64)
     np.cumsum(counts, out=starts[1:])
@@ -191,7 +204,7 @@ def _means(rows: Singles, labels: Ints, k: int) -> tuple[Singles, Singles]:
     sums = members @ rows
     sizes = counts.astype(np.float32)
     sums *= (1 / np.maximum(sizes, 1))[:, None]
-    return sums, sizes
+    return sums, sizes, order
 
 
 def _split_empty(centroids: Singles, counts: Singles, n: int) -> None:
