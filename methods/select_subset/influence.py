@@ -59,7 +59,7 @@ def _unit(rows: Floats) -> Floats:
 
 def less(influence: npt.ArrayLike) -> Floats:
     """(N,) the largest influence on any task, of (N, K); high = take. Source: arXiv:2402.04333."""
-    return np.asarray(influence, dtype=np.float64).max(axis=1)
+    return np.asarray(np.asarray(influence, dtype=np.float64).max(axis=1), dtype=np.float64)
 
 
 def icons_votes(influence: npt.ArrayLike, percent: float) -> Ints:

@@ -170,9 +170,9 @@ def _lloyd(
     if spherical:
         centroids = _unit(centroids)
     previous: np.float32 | None = None
-    near = not spherical and pays(*rows.shape, len(centroids))
+    near = not spherical and pays(len(rows), rows.shape[1], len(centroids))
     moved = np.ones(len(centroids), dtype=np.bool_)
-    order = np.zeros(0, dtype=np.int64)
+    labels = order = np.zeros(0, dtype=np.int64)
     for step in range(niter):
         if near and step:
             labels, distances = reassign(rows, labels, order, centroids, moved, check)
@@ -267,9 +267,7 @@ def _permutation(n: int, count: int, seed: int) -> Ints:
     return chosen
 
 
-def _start(
-    rows: Singles, k: int, seed: int, init: Init, check: Callable[[], None]
-) -> Singles:
+def _start(rows: Singles, k: int, seed: int, init: Init, check: Callable[[], None]) -> Singles:
     if init == "random":
         return rows[_permutation(len(rows), k, seed + 1)]
     rng = np.random.default_rng(seed)

@@ -84,7 +84,7 @@ def _radii(distances: Singles, starts: Ints) -> Singles:
     radii = np.zeros(len(starts) - 1, dtype=np.float32)
     filled = np.flatnonzero(np.diff(starts) > 0)
     radii[filled] = np.sqrt(np.maximum.reduceat(distances, starts[filled]))
-    return radii
+    return np.asarray(radii, dtype=np.float32)
 
 
 def _squared_distances(centroids: Singles) -> Singles:
@@ -94,4 +94,4 @@ def _squared_distances(centroids: Singles) -> Singles:
     product *= -2
     product += squares
     product += squares[:, None]
-    return product
+    return np.asarray(product, dtype=np.float32)

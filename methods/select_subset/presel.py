@@ -34,7 +34,7 @@ def task_budgets(irs: npt.ArrayLike, budget: int, sizes: npt.ArrayLike | None = 
     values = -np.asarray(irs, dtype=np.float64) * np.sqrt(np.size(irs))
     share = np.exp(values - values.max())
     share /= share.sum()
-    quotas = (share * budget).astype(np.int64)
+    quotas: Ints = np.asarray(share * budget, dtype=np.float64).astype(np.int64)
     quotas[int(share.argmax())] += budget - int(quotas.sum())
     if sizes is not None:
         limits = np.asarray(sizes, dtype=np.int64)

@@ -43,8 +43,8 @@ def water_fill(sizes: npt.ArrayLike, budget: int) -> Ints:
     quotas = np.zeros_like(counts)
     left = int(budget)
     order = np.argsort(counts, kind="stable")
-    for done, (cluster, size) in enumerate(zip(order.tolist(), counts[order].tolist(), strict=True)):
-        taken = min(size, left // (len(counts) - done))
+    for done, cluster in enumerate(order.tolist()):
+        taken = min(int(counts[cluster]), left // (len(counts) - done))
         quotas[cluster] = taken
         left -= taken
     return quotas
@@ -73,7 +73,9 @@ def proportional(sizes: npt.ArrayLike, budget: int) -> Ints:
     return quotas
 
 
-def grouped(labels: npt.ArrayLike, count: int, key: npt.ArrayLike | None = None) -> tuple[Ints, Ints]:
+def grouped(
+    labels: npt.ArrayLike, count: int, key: npt.ArrayLike | None = None
+) -> tuple[Ints, Ints]:
     """Row numbers cluster by cluster.
 
     Args:

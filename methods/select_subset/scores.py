@@ -16,7 +16,9 @@ Keep = Literal["highest", "lowest", "middle"]
 IGNORED = -100
 
 
-def token_scores(logits: Sequence[npt.ArrayLike], labels: Sequence[npt.ArrayLike]) -> dict[str, Floats]:
+def token_scores(
+    logits: Sequence[npt.ArrayLike], labels: Sequence[npt.ArrayLike]
+) -> dict[str, Floats]:
     """Scores averaged over the answer tokens of each row.
 
     Args:
