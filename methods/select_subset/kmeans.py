@@ -179,13 +179,16 @@ def _lloyd(
         else:
             labels, distances = _assign(rows, centroids, spherical, shift, check)
         objective = np.float32(distances.sum(dtype=np.float64))
+        if objective == 0 and not spherical:
+            # Every row is a centroid; a step more would only pull empty clusters apart.
+            return centroids, step + 1
         before = centroids
         centroids, counts, order = _means(rows, labels, len(centroids))
         _split_empty(centroids, counts, len(rows))
         if spherical:
             centroids = _unit(centroids)
         moved = (centroids != before).any(axis=1)
-        if objective == previous or (objective == 0 and not spherical):
+        if objective == previous:
             return centroids, step + 1
         previous = objective
     return centroids, niter

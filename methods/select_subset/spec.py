@@ -188,9 +188,9 @@ class Spec(Model):
     params: AnyParams = Field(default_factory=RandomParams, validate_default=True)
     keep_text_only: Literal["group", "all", "drop"] = Field(
         "group",
-        description="Rows without an image, where others have one. `group`: one more cluster, drawn at random (the XMAS "
-        "rule); with other methods only those without features, with a share by size. `all`: "
-        "every one is kept. `drop`: none is a candidate.",
+        description="Rows without an image, where others have one. `group`: one more cluster, "
+        "drawn at random (the XMAS rule); with other methods only those without features, with a "
+        "share by size. `all`: every one is kept. `drop`: none is a candidate.",
     )
     groups: Groups | None = None
     row_order: Literal["input", "id"] = Field(
