@@ -174,8 +174,8 @@ def _digest(given: Candidates) -> str:
     digest = sha256()
     digest.update(np.packbits(given.usable).tobytes() + np.packbits(given.text_only).tobytes())
     for names in (given.ids, given.groups):
-        for name in names or []:
-            digest.update(name.encode() + b"\0")
+        if names is not None:
+            digest.update("\0".join(names).encode(errors="surrogatepass"))
     for kind in sorted(given.features):
         values = np.ascontiguousarray(given.features[kind])
         digest.update(f"{kind} {values.dtype} {values.shape}".encode())

@@ -69,7 +69,7 @@ def reassign(
         if cluster % 64 == 0:
             check()
         part = slice(starts[cluster], starts[cluster + 1])
-        candidates = np.flatnonzero(near[cluster])
+        candidates = near[cluster].nonzero()[0]
         found[part] = candidates[(left[part] @ right[candidates].T).argmin(axis=1)]
     changed = np.flatnonzero(found != owners)
     step = sorted_rows[changed] - centroids[found[changed]]
