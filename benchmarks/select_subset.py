@@ -119,6 +119,7 @@ def _prepare_c(folder: Path, rows: int) -> dict[str, Any]:
     x = centres[rng.integers(2000, size=rows)]
     x += rng.standard_normal(size=x.shape, dtype=np.float32) * rng.choice([0.05, 0.5], (rows, 1))
     np.save(folder / "embedding.npy", x)
+    np.save(folder / "text.npy", x + rng.standard_normal(size=x.shape, dtype=np.float32))
     np.save(folder / "gradient.npy", x[:, None])
     np.save(folder / "target.npy", x[:300, None])
     np.save(folder / "score.npy", rng.gamma(2, 1, rows))
@@ -146,9 +147,7 @@ def _cases_c() -> dict[str, dict[str, Any]]:
     return {
         "random": rows,
         "stratified": {**rows, **groups},
-        "clip_score": {
-            "features": features("image_embedding=embedding", "text_embedding=embedding")
-        },
+        "clip_score": {"features": features("image_embedding=embedding", "text_embedding=text")},
         **{m: {"features": score} for m in ("el2n", "loss", "perplexity", "middle_perplexity")},
         "aum": {"features": score},
         "forgetting": {"features": features("correctness=correct")},

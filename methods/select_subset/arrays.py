@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from methods.errors import JobError
-from methods.select_subset.formats import arrow
+from methods.select_subset.formats import arrow, clean
 from methods.select_subset.spec import Feature
 
 Array = npt.NDArray[Any]
@@ -150,7 +150,7 @@ def _from_names(names: list[str], load: Any, feature: Feature, what: str) -> Tab
         raise JobError("input_invalid", f"{what} has several arrays; name one: {', '.join(names)}.")
     return Table(
         load(chosen),
-        None if ids is None else [str(i) for i in load(ids).tolist()],
+        None if ids is None else [clean(str(i)) for i in load(ids).tolist()],
         None if tasks is None else [str(i) for i in load(tasks).tolist()],
     )
 
@@ -178,7 +178,7 @@ def _parquet(reader: BinaryIO, feature: Feature, what: str) -> Table:
         raise ValueError(str(error)) from error
     return Table(
         columns[0] if len(columns) == 1 else np.stack(columns, axis=1),
-        None if ids is None else [str(i) for i in texts[ids]],
+        None if ids is None else [clean(str(i)) for i in texts[ids]],
         None if tasks is None else [str(i) for i in texts[tasks]],
     )
 
@@ -209,4 +209,6 @@ def _json(reader: BinaryIO, feature: Feature, what: str) -> Table:
     found = json.loads(reader.read())
     if not isinstance(found, dict) or not found:
         raise ValueError("it is not an object of id: value")
-    return Table(np.array(list(found.values()), dtype=np.float64), list(found))
+    return Table(
+        np.array(list(found.values()), dtype=np.float64), [clean(identity) for identity in found]
+    )

@@ -19,6 +19,7 @@ from methods.select_subset.formats import (
     JsonLines,
     Parquet,
     RowFile,
+    clean,
 )
 from methods.select_subset.result import BadRow
 from methods.select_subset.spec import Dataset
@@ -110,9 +111,9 @@ class _Reading:
         field = self._dataset.id_field or "id"
         value = row.get(field)
         images, image_field = self._images(row)
-        base = None if value is None else str(value)
+        base = None if value is None else clean(str(value))
         if base is not None and self._dataset.ids == "llava" and images:
-            base += f"::{_path(images[0])}"
+            base += clean(f"::{_path(images[0])}")
         group = self._group(row, images)
         self._append(base, not images, NO_GROUP if group is None else group)
         faults = [*_id_faults(field, value), *_image_faults(image_field, images)]
@@ -139,9 +140,9 @@ class _Reading:
 
     def _group(self, row: dict[str, Any], images: list[Any]) -> str | None:
         if self._group_field == "@source":
-            return source_of(row.get("task_name"), _path(images[0]) if images else None)
+            return clean(source_of(row.get("task_name"), _path(images[0]) if images else None))
         value = row.get(self._group_field or "")
-        return None if value is None or isinstance(value, (dict, list)) else str(value)
+        return None if value is None or isinstance(value, (dict, list)) else clean(str(value))
 
     def settle_ids(self) -> None:
         """Decide on row numbers, give repeated LLaVA ids their counts, find repeats."""

@@ -12,6 +12,8 @@ from methods.select_subset.sampling import Floats, grouped
 
 #: Side of the blocks in which pairs of rows are compared.
 _SIDE = 2048
+#: Up to so many neighbours are found by one minimum after the other, which is faster.
+_MANY = 16
 
 
 def unit_rows(x: npt.ArrayLike) -> Singles:
@@ -87,23 +89,50 @@ def nearest_within(
     found = np.full((len(a), k), -1, dtype=np.int64)
     distances = np.full((len(a), k), np.inf, dtype=np.float32)
     squares = np.einsum("ij,ij->i", b, b)
+    own_place = _places(numbers[0], numbers[1])
     for start in range(0, len(a), _SIDE):
         part = slice(start, min(len(a), start + _SIDE))
-        own = np.einsum("ij,ij->i", a[part], a[part])[:, None]
         best_n, best_d = found[part], distances[part]
         for at in range(0, len(b), _SIDE):
             stop = min(len(b), at + _SIDE)
-            block = own + squares[at:stop] - 2 * (a[part] @ b[at:stop].T)
-            block[numbers[0][part, None] == numbers[1][None, at:stop]] = np.inf
-            near = np.argpartition(block, min(k, stop - at) - 1, axis=1)[:, :k]
+            # Without |a|^2, which is the same for all candidates of a row.
+            block = a[part] @ b[at:stop].T
+            block *= -2
+            block += squares[at:stop]
+            own = np.flatnonzero((own_place[part] >= at) & (own_place[part] < stop))
+            block[own, own_place[part][own] - at] = np.inf
+            near, least = _smallest(block, k)
             merged_n = np.concatenate([best_n, numbers[1][at:stop][near]], axis=1)
-            merged_d = np.concatenate([best_d, np.take_along_axis(block, near, 1)], axis=1)
+            merged_d = np.concatenate([best_d, least], axis=1)
             ranked = np.lexsort((merged_n, merged_d), axis=1)[:, :k]
             best_n = np.take_along_axis(merged_n, ranked, 1)
             best_d = np.take_along_axis(merged_d, ranked, 1)
-        found[part], distances[part] = best_n, best_d
+        found[part] = best_n
+        distances[part] = best_d + np.einsum("ij,ij->i", a[part], a[part])[:, None]
     found[~np.isfinite(distances)] = -1
     return found, np.maximum(distances, 0)
+
+
+def _places(numbers: Ints, pool: Ints) -> Ints:
+    """Where each number is in the pool, -1 for nowhere."""
+    order = np.argsort(pool)
+    found = order[np.minimum(np.searchsorted(pool, numbers, sorter=order), len(pool) - 1)]
+    return np.where(pool[found] == numbers, found, -1)
+
+
+def _smallest(block: Singles, k: int) -> tuple[Ints, Singles]:
+    """Columns and values (m, k) of the k smallest entries of each row; destroys the block."""
+    rows = np.arange(len(block))
+    columns = np.zeros((len(block), min(k, block.shape[1])), dtype=np.int64)
+    values = np.empty(columns.shape, dtype=np.float32)
+    if k > _MANY:
+        columns = np.argpartition(block, columns.shape[1] - 1, axis=1)[:, : columns.shape[1]]
+        return columns, np.take_along_axis(block, columns, 1)
+    for place in range(columns.shape[1]):
+        columns[:, place] = block.argmin(axis=1)
+        values[:, place] = block[rows, columns[:, place]]
+        block[rows, columns[:, place]] = np.inf
+    return columns, values
 
 
 def neighbours(

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from methods.context import RunContext
 from methods.errors import JobError
 from methods.select_subset.arrays import Array, Table, read_table
+from methods.select_subset.formats import clean
 from methods.select_subset.result import BadRow
 from methods.select_subset.sampling import Ints
 from methods.select_subset.spec import AXES, Feature, Spec
@@ -50,7 +51,7 @@ def load_feature(feature: Feature, ctx: RunContext) -> Table:
             raise JobError(
                 "input_invalid", f"Feature {feature.kind}: rows differ in length."
             ) from error
-        ids = None if feature.ids is None else [str(i) for i in feature.ids]
+        ids = None if feature.ids is None else [clean(str(i)) for i in feature.ids]
         table = Table(values, ids, feature.tasks)
     else:
         refs = feature.inputs or [ref for ref in (feature.input,) if ref is not None]

@@ -57,7 +57,7 @@ _MAPPED = (
 
 def _sizes(sizes: Ints, quotas: Ints) -> Figure:
     rows = []
-    edges = np.histogram_bin_edges(np.log10(sizes), min(_BINS, len(sizes)))
+    edges = _edges(np.log10(sizes), min(_BINS, len(sizes)))
     for name, values in (("rows", sizes), ("rows taken", quotas)):
         counts = np.histogram(np.log10(np.maximum(values, 1))[values > 0], edges)[0]
         rows += [
@@ -133,7 +133,7 @@ def _trajectories(outcome: Outcome, values: npt.NDArray[Any]) -> Figure:
 
 def _scores(score: npt.NDArray[np.float64], chosen: npt.NDArray[np.bool_]) -> Figure:
     finite = np.isfinite(score)
-    edges = np.histogram_bin_edges(score[finite], _BINS)
+    edges = _edges(score[finite], _BINS)
     rows = []
     for name, part in (("chosen", finite & chosen), ("left", finite & ~chosen)):
         counts = np.histogram(score[part], edges)[0]
@@ -192,6 +192,15 @@ def _map(
         caption=f"Principal components of {kind}, {len(sample)} of {len(usable)} rows.",
         vega_lite=specification,
     )
+
+
+def _edges(values: npt.NDArray[np.float64], bins: int) -> npt.NDArray[np.float64]:
+    """Edges of equal bins; values that differ by rounding only get one unit around them."""
+    low, high = float(values.min()), float(values.max())
+    if high - low <= 1e-9 * max(abs(low), abs(high), 1e-300):
+        margin = max(abs(low), 1.0) / 2
+        low, high = low - margin, high + margin
+    return np.linspace(low, high, bins + 1)
 
 
 def _components(centred: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -23,6 +23,13 @@ _CHUNK = 1 << 20
 _BATCH = 4096
 
 
+def clean(text: str) -> str:
+    """Text that can be stored and written: no half of a surrogate pair, no NUL."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.encode(errors="replace").decode().replace("\0", "?")
+
+
 class Broken:
     """Stands for a row that could not be parsed."""
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from methods.select_subset.sampling import Floats, Ints
 
-_BLOCK = 65_536
+_BLOCK = 8192
 
 
 def task_influence(

@@ -14,6 +14,8 @@ Ints = npt.NDArray[np.int64]
 Keep = Literal["highest", "lowest", "middle"]
 
 IGNORED = -100
+#: Rows that are in float64 at a time.
+_BLOCK = 8192
 
 
 def token_scores(
@@ -63,10 +65,14 @@ def cosine(left: npt.ArrayLike, right: npt.ArrayLike) -> Floats:
 
     Source: CLIP score arXiv:2104.08718.
     """
-    a, b = np.asarray(left, dtype=np.float64), np.asarray(right, dtype=np.float64)
-    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    products = np.einsum("ij,ij->i", a, b)
-    return np.asarray(products / np.where(norms > 0, norms, np.inf), dtype=np.float64)
+    a, b = np.asarray(left), np.asarray(right)
+    found = np.zeros(len(a), dtype=np.float64)
+    for start in range(0, len(a), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        x, y = a[part].astype(np.float64), b[part].astype(np.float64)
+        norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
+        found[part] = np.einsum("ij,ij->i", x, y) / np.where(norms > 0, norms, np.inf)
+    return found
 
 
 def forgetting(correct: npt.ArrayLike) -> Floats:
@@ -90,9 +96,12 @@ def gradient_norms(gradients: npt.ArrayLike) -> Floats:
 
     Source: arXiv:2107.07075.
     """
-    g = np.asarray(gradients, dtype=np.float64)
-    norms = np.linalg.norm(g, axis=-1)
-    return np.asarray(norms if g.ndim == 2 else norms.mean(axis=1), dtype=np.float64)
+    g = np.asarray(gradients)
+    found = np.zeros(len(g), dtype=np.float64)
+    for start in range(0, len(g), _BLOCK):
+        norms = np.linalg.norm(g[start : start + _BLOCK].astype(np.float64), axis=-1)
+        found[start : start + _BLOCK] = norms if g.ndim == 2 else norms.mean(axis=1)
+    return found
 
 
 def by_rank(score: npt.ArrayLike, budget: int, keep: Keep) -> Ints:

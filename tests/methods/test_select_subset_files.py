@@ -288,3 +288,16 @@ def test_parquet_without_pyarrow_says_so(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(JobError, match="needs the package pyarrow"):
         load_feature(Feature(kind="trajectory", input="f"), context(tmp_path))
+
+
+def test_ids_that_no_file_can_hold_are_cleaned(tmp_path):
+    (tmp_path / "data").write_text('{"id": "a\\ud800", "g": "x\\u0000"}\n{"id": "b", "g": "y"}\n')
+    result = select(
+        tmp_path,
+        dataset={"input": "data"},
+        groups={"field": "g"},
+        method="random",
+        budget={"fraction": 1.0},
+    )
+    assert set(result.per_group) == {"x?", "y"}
+    assert '"a?"' in text(tmp_path, result, "ids")

@@ -1,13 +1,17 @@
 """The job as a whole, and the pitfalls of selection from features."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from methods.errors import JobError
+from methods.context import LocalContext
+from methods.errors import JobCancelled, JobError
 from methods.select_subset.attention import CrossAttention, official_attention, top_singular_values
-from methods.select_subset.spec import JOB
+from methods.select_subset.job import run
+from methods.select_subset.sampling import cluster_sample
+from methods.select_subset.spec import JOB, Spec
 
 from .selecting import array, conversation, select, text, trajectories
 
@@ -367,6 +371,14 @@ def test_presel_and_influence_end_to_end(tmp_path):
         )
 
 
+@pytest.mark.parametrize("score", [0.0, 7.0, 1e300, -1e-300])
+def test_equal_scores_can_be_drawn(tmp_path, score):
+    values = np.full(50, score)
+    values[::2] = np.nextafter(score, np.inf)
+    result = select(tmp_path, features=feature(values, "score"), method="loss", budget={"count": 5})
+    assert sum(bar["n"] for bar in result.figures[0].vega_lite["data"]["values"]) == 50
+
+
 def test_figures_stay_small(tmp_path):
     x = np.random.default_rng(0).normal(size=(5000, 12))
     np.savez(tmp_path / "f.npz", x=x)
@@ -379,3 +391,49 @@ def test_figures_stay_small(tmp_path):
     points = result.figures[-1].vega_lite["data"]["values"]
     assert len(points) == 2000
     assert len(result.model_dump_json()) < 400_000
+
+
+def test_the_example_file_runs(tmp_path):
+    examples = Path(__file__).parents[2] / "examples"
+    spec = Spec.model_validate_json((examples / "select-subset.json").read_bytes())
+    result = run(spec, LocalContext(tmp_path, spec, inputs=examples))
+    assert result.selected == 60
+    names = [json.loads(line) for line in text(tmp_path, result, "ids").splitlines()]
+    known = json.loads((examples / "select-subset-trajectories.json").read_text())
+    assert names == [list(known)[row] for row in result.indices]
+
+
+def test_progress_is_reported_and_a_job_can_be_stopped(tmp_path):
+    spec = Spec.model_validate(
+        {
+            "dataset": {"rows": [conversation(n) for n in range(50)]},
+            "features": feature(trajectories(50)),
+            "budget": {"count": 5},
+        }
+    )
+    phases = []
+    run(spec, LocalContext(tmp_path, spec, lambda phase, *_: phases.append(phase)))
+    assert {"checking rows", "choosing", "drawing"} <= set(phases)
+
+    class Stopped(LocalContext):
+        def check(self):
+            raise JobCancelled
+
+    with pytest.raises(JobCancelled):
+        run(spec, Stopped(tmp_path, spec))
+
+
+def test_a_whole_official_run(tmp_path):
+    golden = Path(__file__).parents[1] / "golden" / "selection" / "xmas_kmeans.npz"
+    official = np.load(golden, allow_pickle=False)
+    (tmp_path / "f.npz").write_bytes(golden.read_bytes())
+    result = select(
+        tmp_path,
+        features={"kind": "singular_values", "input": "f.npz", "array": "singular_values"},
+        budget={"fraction": 0.2},
+        params={"clusters": 1000, "fill_shortfall": False},
+    )
+    sizes = np.bincount(official["cluster"])
+    expected = cluster_sample(official["cluster"], official["stability"], 600, fill=False)
+    assert result.clusters.dropped == int(((sizes > 0) & (sizes < 3)).sum())
+    assert result.indices == expected.order.tolist()
