@@ -174,14 +174,21 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, (dict, Feature)) else value
 
 
+Features = Annotated[
+    list[Feature],
+    Field(min_length=1, max_length=4),
+    BeforeValidator(_listed, json_schema_input_type=Feature | list[Feature]),
+]
+
+
 class Spec(Model):
     """What to choose from, by which method, how much."""
 
     dataset: Dataset | None = Field(
         None, description="Without it, the rows are those of the features."
     )
-    features: Annotated[list[Feature], BeforeValidator(_listed)] | None = Field(
-        None, max_length=4, description="One feature or a list; each method says what it needs."
+    features: Features | None = Field(
+        None, description="One feature or a list; each method says what it needs."
     )
     budget: Budget
     method: MethodName = "xmas"

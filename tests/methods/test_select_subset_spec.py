@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import jsonschema
 import pytest
 from pydantic import ValidationError
 
@@ -116,4 +117,8 @@ def test_the_declaration_is_light_and_its_example_is_valid():
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "False"
     Spec.model_validate(JOB.example)
-    assert json.dumps(Spec.model_json_schema())
+    schema = Spec.model_json_schema()
+    jsonschema.Draft202012Validator(schema).validate(JOB.example)
+    listed = JOB.example | {"features": [JOB.example["features"]]}
+    jsonschema.Draft202012Validator(schema).validate(listed)
+    assert json.dumps(schema)
