@@ -1,0 +1,1 @@
+"""Selection of the part of a training set that is worth training on."""

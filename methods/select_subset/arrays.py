@@ -1,0 +1,214 @@
+"""Files of numbers: npy, npz, safetensors, parquet, and JSON by id. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import json
+import math
+import zipfile
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from methods.errors import JobError
+from methods.select_subset.formats import arrow, clean
+from methods.select_subset.spec import Feature
+
+Array = npt.NDArray[Any]
+
+#: An archive that unpacks to more is refused before anything is unpacked.
+MAX_UNPACKED_BYTES = 64 * 1024**3
+_MAX_HEADER_BYTES = 64 * 1024 * 1024
+_SAFETENSORS = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4",
+    "I16": "<i2", "I8": "i1", "U8": "u1", "BOOL": "?",
+}  # fmt: skip
+
+
+@dataclass
+class Table:
+    """An array with its ids.
+
+    Attributes:
+        values: (N, ...), numbers.
+        ids: N ids, or None where the file has none.
+        tasks: N task names, or None.
+    """
+
+    values: Array
+    ids: list[str] | None = None
+    tasks: list[str] | None = None
+
+
+def read_table(reader: BinaryIO, feature: Feature, what: str) -> Table:
+    """Read one file of a feature.
+
+    Args:
+        reader: seekable.
+        feature: says which arrays or columns.
+        what: names the feature in messages.
+
+    Raises:
+        JobError: `input_invalid` for a damaged file, pickled objects or unknown arrays;
+            `too_large`; `input_unreadable` where a format needs a package that is missing.
+    """
+    form = feature.format if feature.format != "auto" else _format(reader, what)
+    try:
+        if form == "npy":
+            return Table(_npy(reader, what))
+        return {"npz": _npz, "safetensors": _safetensors, "parquet": _parquet, "json": _json}[form](
+            reader, feature, what
+        )
+    except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise JobError("input_invalid", f"{what} is not a valid {form} file: {error}") from error
+
+
+def _format(reader: BinaryIO, what: str) -> str:
+    start = reader.read(9)
+    reader.seek(0)
+    for magic, name in ((b"\x93NUMPY", "npy"), (b"PK", "npz"), (b"PAR1", "parquet")):
+        if start.startswith(magic):
+            return name
+    if start[8:9] == b"{":
+        return "safetensors"
+    if start.lstrip()[:1] == b"{":
+        return "json"
+    raise JobError("input_invalid", f"{what} is in none of the known formats.")
+
+
+def _npy(reader: Any, what: str) -> Array:
+    version = np.lib.format.read_magic(reader)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if read is None:
+        raise ValueError(f"unknown npy version {version}")
+    shape, fortran, dtype = read(reader)
+    if dtype.hasobject:
+        raise JobError("input_invalid", f"{what} holds pickled objects, which are never loaded.")
+    size = math.prod(shape) * dtype.itemsize
+    if size > MAX_UNPACKED_BYTES:
+        raise JobError("too_large", f"{what} says that it has {size} bytes.")
+    data = reader.read(size)
+    if len(data) != size:
+        raise ValueError(f"it ends after {len(data)} of {size} bytes")
+    return np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _npz(reader: BinaryIO, feature: Feature, what: str) -> Table:
+    with zipfile.ZipFile(reader) as archive:
+        sizes = {i.filename.removesuffix(".npy"): i.file_size for i in archive.infolist()}
+        if sum(sizes.values()) > MAX_UNPACKED_BYTES:
+            raise JobError("too_large", f"{what} unpacks to {sum(sizes.values())} bytes.")
+
+        def load(name: str) -> Array:
+            with archive.open(f"{name}.npy") as member:
+                return _npy(member, f"{what}, array {name}")
+
+        return _from_names(list(sizes), load, feature, what)
+
+
+def _safetensors(reader: BinaryIO, feature: Feature, what: str) -> Table:
+    length = int.from_bytes(reader.read(8), "little")
+    if length > _MAX_HEADER_BYTES:
+        raise ValueError("the header is too long")
+    header = json.loads(reader.read(length))
+    header.pop("__metadata__", None)
+
+    def load(name: str) -> Array:
+        entry = header[name]
+        dtype = np.dtype(_SAFETENSORS[entry["dtype"]])
+        start, stop = entry["data_offsets"]
+        if stop - start != math.prod(entry["shape"]) * dtype.itemsize or start < 0:
+            raise ValueError(f"array {name} does not have the size of its shape")
+        reader.seek(8 + length + start)
+        data = reader.read(stop - start)
+        if len(data) != stop - start:
+            raise ValueError(f"array {name} is cut off")
+        array = np.frombuffer(data, dtype=dtype).reshape(entry["shape"])
+        if entry["dtype"] == "BF16":
+            # A bfloat16 is the upper half of a float32.
+            array = (array.astype(np.uint32) << 16).view(np.float32)
+        return array
+
+    return _from_names(list(header), load, feature, what)
+
+
+def _from_names(names: list[str], load: Any, feature: Feature, what: str) -> Table:
+    ids = feature.id_field or next((n for n in ("id", "ids") if n in names), None)
+    tasks = next((n for n in ("task", "tasks") if n in names), None)
+    chosen = feature.array
+    if chosen is None:
+        others = [n for n in names if n not in {ids, tasks}]
+        chosen = feature.kind if feature.kind in others else others[0] if len(others) == 1 else None
+    for name in (chosen, ids):
+        if name is not None and name not in names:
+            raise JobError("input_invalid", f"{what} has no array {name}, only {', '.join(names)}.")
+    if chosen is None:
+        raise JobError("input_invalid", f"{what} has several arrays; name one: {', '.join(names)}.")
+    return Table(
+        load(chosen),
+        None if ids is None else [clean(str(i)) for i in load(ids).tolist()],
+        None if tasks is None else [str(i) for i in load(tasks).tolist()],
+    )
+
+
+def _parquet(reader: BinaryIO, feature: Feature, what: str) -> Table:
+    pyarrow, parquet = arrow()
+    try:
+        file = parquet.ParquetFile(reader)
+        schema = file.schema_arrow
+        names = schema.names
+        ids = feature.id_field or next((n for n in ("id", "ids") if n in names), None)
+        tasks = next((n for n in ("task", "tasks") if n in names), None)
+        wanted = feature.columns or ([feature.array] if feature.array else None)
+        if wanted is None:
+            wanted = [n for n in names if n not in {ids, tasks} and _numeric(schema.field(n).type)]
+        absent = [n for n in [*wanted, *([ids] if ids else [])] if n not in names]
+        if absent or not wanted:
+            raise JobError(
+                "input_invalid",
+                f"{what} has no column {', '.join(absent) or 'of numbers'}, only {names}.",
+            )
+        columns = [_column(file, name, what) for name in wanted]
+        texts = {n: file.read([n]).column(0).to_pylist() for n in (ids, tasks) if n is not None}
+    except pyarrow.ArrowException as error:
+        raise ValueError(str(error)) from error
+    return Table(
+        columns[0] if len(columns) == 1 else np.stack(columns, axis=1),
+        None if ids is None else [clean(str(i)) for i in texts[ids]],
+        None if tasks is None else [str(i) for i in texts[tasks]],
+    )
+
+
+def _numeric(kind: Any) -> bool:
+    text = str(kind)
+    return any(part in text for part in ("float", "double", "int", "bool"))
+
+
+def _column(file: Any, name: str, what: str) -> Array:
+    column = file.read([name]).column(0).combine_chunks()
+    shape = [len(column)]
+    while hasattr(column.type, "value_type"):
+        if column.null_count:
+            raise JobError("input_invalid", f"{what}, column {name}: some lists are missing.")
+        lengths = np.unique([len(part) for part in column]) if len(column) else np.array([0])
+        if len(lengths) > 1:
+            raise JobError(
+                "input_invalid",
+                f"{what}, column {name}: lists have from {lengths[0]} to {lengths[-1]} values.",
+            )
+        shape.append(int(lengths[0]))
+        column = column.flatten()
+    return np.asarray(column.to_numpy(zero_copy_only=False)).reshape(shape)
+
+
+def _json(reader: BinaryIO, feature: Feature, what: str) -> Table:
+    found = json.loads(reader.read())
+    if not isinstance(found, dict) or not found:
+        raise ValueError("it is not an object of id: value")
+    return Table(
+        np.array(list(found.values()), dtype=np.float64), [clean(identity) for identity in found]
+    )

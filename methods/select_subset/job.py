@@ -1,0 +1,186 @@
+"""Runs a select-subset job: validates, matches features with rows, chooses, writes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from hashlib import sha256
+
+import numpy as np
+import scipy
+
+from methods.context import RunContext
+from methods.select_subset import figures, writing
+from methods.select_subset.arrays import Table
+from methods.select_subset.dataset import Rows, read_rows, report
+from methods.select_subset.features import Features, load_feature, match
+from methods.select_subset.plan import Candidates, Outcome, solve
+from methods.select_subset.result import (
+    ArtifactRef,
+    BadRow,
+    Clusters,
+    GroupCount,
+    Result,
+    Validation,
+)
+from methods.select_subset.sampling import Ints
+from methods.select_subset.spec import JOB, Spec
+
+_INLINE = 10_000
+_EXAMPLES = 100
+_QUANTILES = (0, 0.25, 0.5, 0.75, 1)
+
+
+def run(spec: Spec, ctx: RunContext) -> Result:
+    """Choose the rows that a spec asks for; see `Spec` and `Result`."""
+    rows = None
+    if spec.dataset is not None:
+        field = spec.groups.field if spec.groups else None
+        rows = read_rows(spec.dataset, field, _needs_groups(spec), ctx)
+    tables: dict[str, Table] = {f.kind: load_feature(f, ctx) for f in spec.features or []}
+    ids, count = _identities(rows, tables)
+    features = match(spec, tables, ids, count)
+    text_only = rows.text_only if rows is not None else np.zeros(count, dtype=np.bool_)
+    bad = _bad_rows(spec, rows, features, ids, text_only)
+    if bad and spec.on_bad_rows == "error":
+        raise report(bad, count)
+    usable = np.ones(count, dtype=np.bool_)
+    usable[[row.row for row in bad]] = False
+    given = Candidates(
+        usable,
+        text_only,
+        features.present,
+        features.values,
+        ids,
+        rows.groups if rows is not None else None,
+        features.target,
+    )
+    ctx.progress("choosing", 0, 1, "steps")
+    outcome = solve(spec, given, ctx.check)
+    outcome.warnings[:0] = features.warnings
+    _reorder(spec, outcome)
+    artifacts = writing.write(spec, outcome, ids, rows, ctx)
+    if bad:
+        artifacts["bad_rows"] = writing.write_bad_rows(bad, ctx)
+        outcome.warnings.append(f"{len(bad)} bad rows were left out.")
+    ctx.progress("drawing", 0, 1, "steps")
+    mapped = np.flatnonzero(usable & features.present)
+    result = _result(spec, outcome, given, artifacts)
+    result.validation = _validation(bad, count, text_only)
+    result.figures = figures.draw(outcome, features.values, mapped)
+    return result
+
+
+def _needs_groups(spec: Spec) -> bool:
+    balanced = spec.groups is not None and spec.groups.balance != "none"
+    return balanced or spec.method == "presel"
+
+
+def _identities(rows: Rows | None, tables: dict[str, Table]) -> tuple[list[str] | None, int]:
+    if rows is not None:
+        return rows.ids, len(rows.text_only)
+    first = next(table for kind, table in tables.items() if kind != "target_gradient")
+    return first.ids, len(first.values)
+
+
+def _bad_rows(
+    spec: Spec, rows: Rows | None, features: Features, ids: list[str] | None, text_only: np.ndarray
+) -> list[BadRow]:
+    """Bad rows of the data set and of the features, one entry a row, in row order."""
+    ignored = text_only if spec.method == "xmas" or spec.keep_text_only != "group" else None
+    found = {bad.row: bad for bad in reversed(features.bad)}
+    if ignored is not None:
+        found = {row: bad for row, bad in found.items() if not ignored[row]}
+    missing = np.flatnonzero(~features.present & ~text_only)
+    for row in missing.tolist():
+        name = str(row) if ids is None else ids[row]
+        found[row] = BadRow(row=row, id=name, field="features", problem="has no features")
+    for bad in rows.bad if rows is not None else []:
+        found[bad.row] = bad
+    return [found[row] for row in sorted(found)]
+
+
+def _reorder(spec: Spec, outcome: Outcome) -> None:
+    if spec.output.order == "method":
+        return
+    if spec.output.order == "input":
+        places: Ints = np.argsort(outcome.rows)
+    else:
+        places = np.random.default_rng([spec.seed, 4]).permutation(len(outcome.rows))
+    outcome.rows, outcome.weights = outcome.rows[places], outcome.weights[places]
+
+
+def _result(
+    spec: Spec, outcome: Outcome, given: Candidates, artifacts: dict[str, ArtifactRef]
+) -> Result:
+    selected = len(outcome.rows)
+    return Result(
+        requested=outcome.requested,
+        selected=selected,
+        shortfall=outcome.requested - selected,
+        filled=outcome.filled,
+        candidates=len(outcome.candidates),
+        indices=outcome.rows.tolist() if selected <= _INLINE else None,
+        artifacts=artifacts,
+        clusters=_clusters(outcome),
+        per_group=_per_group(outcome, given.groups),
+        validation=_validation([], len(given.usable), given.text_only),
+        details=outcome.details,
+        warnings=outcome.warnings,
+        figures=[],
+        seed=spec.seed,
+        versions={
+            "method": f"{JOB.name}/{JOB.version}",
+            "numpy": np.__version__,
+            "scipy": scipy.__version__,
+        },
+        input_digest=_digest(given),
+    )
+
+
+def _clusters(outcome: Outcome) -> Clusters | None:
+    filled = outcome.sizes > 0
+    if not filled.any():
+        return None
+    return Clusters(
+        k=int(filled.sum()),
+        dropped=outcome.dropped,
+        size_quantiles=np.quantile(outcome.sizes[filled], _QUANTILES).tolist(),
+        quota_quantiles=np.quantile(outcome.quotas[filled], _QUANTILES).tolist(),
+        inertia=outcome.inertia,
+        iterations=outcome.iterations,
+    )
+
+
+def _per_group(outcome: Outcome, groups: list[str] | None) -> dict[str, GroupCount] | None:
+    if groups is None:
+        return None
+    rows = Counter(groups[row] for row in outcome.candidates.tolist())
+    chosen = Counter(groups[row] for row in outcome.rows.tolist())
+    return {name: GroupCount(rows=rows[name], selected=chosen[name]) for name in sorted(rows)}
+
+
+def _validation(bad: list[BadRow], count: int, text_only: np.ndarray) -> Validation:
+    problems = Counter(f"{row.field} {row.problem}".strip() for row in bad)
+    return Validation(
+        rows=count,
+        bad_rows=len(bad),
+        text_only_rows=int(text_only.sum()),
+        problems=dict(problems.most_common(_EXAMPLES)),
+        examples=bad[:_EXAMPLES],
+    )
+
+
+def _digest(given: Candidates) -> str:
+    digest = sha256()
+    digest.update(np.packbits(given.usable).tobytes() + np.packbits(given.text_only).tobytes())
+    for names in (given.ids, given.groups):
+        if names is not None:
+            digest.update("\0".join(names).encode(errors="surrogatepass"))
+    for kind in sorted(given.features):
+        values = np.ascontiguousarray(given.features[kind])
+        digest.update(f"{kind} {values.dtype} {values.shape}".encode())
+        digest.update(values.data)
+    if given.target is not None:
+        digest.update(np.ascontiguousarray(given.target[0]).tobytes())
+        digest.update("\0".join(given.target[1]).encode())
+    return f"sha256:{digest.hexdigest()}"

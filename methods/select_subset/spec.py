@@ -1,0 +1,283 @@
+"""The job type `select-subset`: its request."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+
+from methods.jobtype import InputRef, JobType, Model
+from methods.select_subset.params import (
+    PARAMS,
+    AnyParams,
+    FeatureKind,
+    MethodName,
+    PreselParams,
+    RandomParams,
+)
+from methods.select_subset.result import Result
+
+MAX_INLINE = 10_000
+
+#: How many axes the array of a kind has: rows, then checkpoints, values or dimensions.
+AXES: dict[str, tuple[int, ...]] = {
+    "trajectory": (2,),
+    "singular_values": (3,),
+    "embedding": (2,),
+    "image_embedding": (2,),
+    "text_embedding": (2,),
+    "score": (1,),
+    "correctness": (2,),
+    "gradient": (2, 3),
+    "target_gradient": (2, 3),
+    "task_score": (2,),
+}
+
+#: Kinds without checkpoints.
+_ONE_FILE = {"embedding", "image_embedding", "text_embedding", "score", "task_score"}
+
+Numbers = list[float] | list[list[float]] | list[list[list[float]]]
+
+
+class Dataset(Model):
+    """The rows to choose from."""
+
+    input: InputRef | None = Field(None, description="An uploaded file.")
+    rows: list[dict[str, Any]] | None = Field(
+        None, min_length=1, max_length=MAX_INLINE, description="Rows in place of a file."
+    )
+    format: Literal["llava_json", "jsonl", "parquet"] = Field(
+        "jsonl",
+        description="`llava_json`: one JSON array of rows; `jsonl`: one row a line. A row is a "
+        "conversation under `conversations` (LLaVA, ShareGPT) or `messages`, with `image` or "
+        "`images`; without any of these it is taken as it is.",
+    )
+    id_field: str | None = Field(
+        None, description="Null: `id` where rows have one, else the row number."
+    )
+    ids: Literal["unique", "llava"] = Field(
+        "unique",
+        description="`unique`: a repeated id is a bad row. `llava`: the XMAS rule, `id::image`, "
+        "and where that repeats `id::image#0`, `id::image#1`, ...",
+    )
+    image_field: str | None = Field(None, description="Null: `image`, then `images`.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.input is None) == (self.rows is None):
+            raise ValueError("give exactly one of input and rows")
+        if self.rows is not None and self.format == "parquet":
+            raise ValueError("rows given inline are not parquet")
+        return self
+
+
+class Feature(Model):
+    """What is known of each row; by id, or without ids in the order of the rows.
+
+    Arrays have the rows first: trajectory (N, T), singular_values (N, T, K), embedding (N, d),
+    score (N,), correctness (N, T), gradient (N, d) or (N, T, d), task_score (N, tasks);
+    target_gradient has the target items first.
+    """
+
+    kind: FeatureKind
+    input: InputRef | None = Field(None, description="One file with all values.")
+    inputs: list[InputRef] | None = Field(
+        None, min_length=1, max_length=1000, description="One file a checkpoint, in order of time."
+    )
+    values: Numbers | None = Field(None, description="The values themselves.")
+    ids: list[str | int] | None = Field(None, description="Ids of `values`.")
+    tasks: list[str] | None = Field(
+        None, description="Task of each item of a target_gradient; null: all are one task."
+    )
+    format: Literal["auto", "npy", "npz", "parquet", "safetensors", "json"] = Field(
+        "auto",
+        description="`auto` looks at the first bytes; `json` is one object of id: value or list.",
+    )
+    array: str | None = Field(
+        None, description="Which array of an npz or safetensors, or list column of a parquet file."
+    )
+    columns: list[str] | None = Field(
+        None, min_length=1, description="Columns of a parquet file, one a checkpoint or dimension."
+    )
+    id_field: str | None = Field(
+        None, description="Array or column with the ids; null: `id` or `ids` where there is one."
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if sum(x is not None for x in (self.input, self.inputs, self.values)) != 1:
+            raise ValueError("give exactly one of input, inputs and values")
+        if self.ids is not None and (self.values is None or len(self.ids) != len(self.values)):
+            raise ValueError("ids belong to values, one each")
+        if self.tasks is not None and self.kind != "target_gradient":
+            raise ValueError("tasks belong to a target_gradient")
+        if self.inputs is not None and self.kind in {
+            "embedding",
+            "image_embedding",
+            "text_embedding",
+            "score",
+            "task_score",
+        }:
+            raise ValueError(f"a feature of kind {self.kind} has no checkpoints, give one input")
+        return self
+
+
+class Budget(Model):
+    """How much to choose: exactly one of the two."""
+
+    fraction: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Of the candidate rows, text-only ones included, rounded down.",
+    )
+    count: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.fraction is None) == (self.count is None):
+            raise ValueError("give exactly one of fraction and count")
+        return self
+
+
+class Groups(Model):
+    """Groups of rows, e.g. their sources."""
+
+    field: str = Field(
+        min_length=1,
+        description="A field of the rows; `@source` is the source of a LLaVA row: its `task_name`, "
+        "or the first folder of its image path.",
+    )
+    balance: Literal["none", "equal", "proportional"] = Field(
+        "none",
+        description="`none` only counts. Otherwise each group gets its share of the budget, "
+        "`equal` (small groups whole) or `proportional`, and the method runs in each.",
+    )
+
+
+What = Literal["indices", "ids", "rows", "scores", "weights"]
+
+
+class Output(Model):
+    """What to write."""
+
+    what: list[What] = Field(default=["indices", "ids", "rows", "scores", "weights"])
+    order: Literal["method", "input", "shuffled"] = Field(
+        "method",
+        description="`method`: as the method picks; most training code shuffles by itself.",
+    )
+    tables: Literal["npz", "parquet"] = Field("npz", description="Format of `scores`.")
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, (dict, Feature)) else value
+
+
+Features = Annotated[
+    list[Feature],
+    Field(min_length=1, max_length=4),
+    BeforeValidator(_listed, json_schema_input_type=Feature | list[Feature]),
+]
+
+
+class Spec(Model):
+    """What to choose from, by which method, how much."""
+
+    dataset: Dataset | None = Field(
+        None, description="Without it, the rows are those of the features."
+    )
+    features: Features | None = Field(
+        None, description="One feature or a list; each method says what it needs."
+    )
+    budget: Budget
+    method: MethodName = "xmas"
+    params: AnyParams = Field(default_factory=RandomParams, validate_default=True)
+    keep_text_only: Literal["group", "all", "drop"] = Field(
+        "group",
+        description="Rows without an image, where others have one. `group`: one more cluster, "
+        "drawn at random (the XMAS rule); with other methods only those without features, with a "
+        "share by size. `all`: every one is kept. `drop`: none is a candidate.",
+    )
+    groups: Groups | None = None
+    row_order: Literal["input", "id"] = Field(
+        "input",
+        description="What ties, draws and first centroids follow. `input` is the official rule; "
+        "with `id` the choice does not depend on the order of the file.",
+    )
+    on_bad_rows: Literal["error", "skip"] = Field(
+        "error", description="`skip`: bad rows are listed and are no candidates."
+    )
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    output: Output = Output()
+
+    @field_validator("params", mode="before")
+    @classmethod
+    def _of_method(cls, value: Any, info: ValidationInfo) -> Any:
+        kind = PARAMS.get(info.data.get("method", ""))
+        if kind is None or isinstance(value, kind):
+            return value
+        return kind.model_validate({} if isinstance(value, RandomParams) else value)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        given = [feature.kind for feature in self.features or []]
+        if len(set(given)) != len(given):
+            raise ValueError("a kind of feature is given twice")
+        ways = self.params.needs
+        if frozenset(given) not in ways:
+            needed = " or ".join(" and ".join(sorted(way)) or "no features" for way in ways)
+            got = " and ".join(sorted(given)) or "no features"
+            raise ValueError(f"method {self.method} needs {needed}, not {got}")
+        if self.dataset is None and not self._own_rows():
+            raise ValueError("give a dataset, or features with rows of their own")
+        if self.groups is not None and self.dataset is None:
+            raise ValueError("groups need a dataset")
+        if self.method == "stratified" and (self.groups is None or self.groups.balance == "none"):
+            raise ValueError("method stratified needs groups with balance equal or proportional")
+        if isinstance(self.params, PreselParams):
+            if self.groups is None or self.groups.balance != "none":
+                raise ValueError("method presel needs groups (the tasks) with balance none")
+            if not self.params.irs:
+                raise ValueError("method presel needs params.irs, the relevance of each task")
+        return self
+
+    def _own_rows(self) -> bool:
+        return any(feature.kind != "target_gradient" for feature in self.features or [])
+
+
+_EXAMPLE: dict[str, Any] = {
+    "features": {
+        "kind": "trajectory",
+        "ids": ["a", "b", "c", "d", "e", "f", "g", "h"],
+        "values": [
+            [155.2, 71.9, 27.3],
+            [154.8, 72.4, 27.1],
+            [155.0, 72.1, 26.9],
+            [120.5, 60.2, 30.3],
+            [121.1, 61.0, 30.9],
+            [119.8, 60.7, 31.2],
+            [90.3, 50.5, 40.1],
+            [91.2, 51.3, 39.8],
+        ],
+    },
+    "budget": {"fraction": 0.5},
+    "method": "xmas",
+    "params": {"clusters": 3, "min_cluster": 1},
+}
+
+JOB = JobType(
+    name="select-subset",
+    version="1",
+    title="Select the part of a training set worth training on",
+    summary="Chooses an exact budget of rows by XMAS or one of its peers from features that you "
+    "bring, with a score and a weight for each row and the same-size random choice beside it.",
+    spec=Spec,
+    result=Result,
+    runner="methods.select_subset.job:run",
+    resource="cpu",
+    timeout=timedelta(hours=2),
+    isolation="process",
+    paper="arXiv:2510.01454",
+    example=_EXAMPLE,
+)
