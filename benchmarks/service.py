@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import signal
 import socket
 import statistics
@@ -229,7 +228,7 @@ def show(rows: list[dict[str, Any]]) -> None:
     folder.mkdir(exist_ok=True)
     document = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "machine": f"{os.cpu_count()} cores",
         "rows": rows,
     }
     (folder / "service.json").write_text(json.dumps(document, indent=2))

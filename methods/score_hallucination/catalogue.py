@@ -124,7 +124,8 @@ def _snne_confidence(batch: Batch, value: Floats) -> Floats:
     s = batch.similarity
     floor = s.min(axis=(1, 2))
     diagonal = np.diagonal(s, axis1=1, axis2=2)
-    bounded = (floor >= -1) & (s.max(axis=(1, 2)) <= 1) & (np.abs(diagonal - 1) < 1e-9).all(axis=1)
+    unit = (np.abs(diagonal - 1) < 1e-9).all(axis=1)
+    bounded = (floor >= -1 - 1e-9) & (s.max(axis=(1, 2)) <= 1 + 1e-9) & unit
     low, high = scorers.snne_bounds(
         batch.n, batch.tau, np.where(floor < 0, -1.0, 0.0), batch.include_self
     )

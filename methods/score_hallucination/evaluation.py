@@ -96,8 +96,16 @@ def roc_curve(uncertainty: Floats, wrong: npt.NDArray[np.bool_]) -> tuple[Floats
 
 
 def _groups(score: Floats) -> tuple[npt.NDArray[np.int64], int]:
-    known, group = np.unique(score, return_inverse=True)
-    return group.astype(np.int64), len(known)
+    """Number the groups of equal scores in ascending order.
+
+    Scores that differ by rounding only are equal on paper and must not be ranked.
+    """
+    known, inverse = np.unique(score, return_inverse=True)
+    scale = np.maximum(1.0, np.abs(known[1:]))
+    step = np.diff(known, prepend=known[:1])
+    opens = np.concatenate([[False], step[1:] > 1e-10 * scale])
+    group = np.cumsum(opens)[inverse]
+    return group.astype(np.int64), int(opens.sum()) + 1
 
 
 def _grouped(score: Floats, quality: Floats) -> tuple[Floats, Floats]:
@@ -160,7 +168,7 @@ def _binary(quality: Floats) -> bool:
 
 def _unit(quality: Floats) -> Floats:
     low, high = quality.min(), quality.max()
-    return (quality - low) / (high - low) if high > low else quality
+    return (quality - low) / (high - low) if high > low else np.full_like(quality, 0.5)
 
 
 def _estimate(value: float, drawn: Floats) -> Estimate:

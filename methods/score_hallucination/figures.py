@@ -50,6 +50,8 @@ def _histograms(scores: dict[str, Floats], quality: Floats) -> Figure:
         finite = np.isfinite(value)
         if not finite.any():
             continue
+        # Equal on paper, different by rounding: too narrow a range for any bins.
+        value = np.round(value, 9)
         edges = np.histogram_bin_edges(value[finite], _BINS)
         for label in (1.0, 0.0, None):
             chosen = finite & (np.isnan(quality) if label is None else quality == label)

@@ -141,9 +141,10 @@ def _label(item: Item) -> tuple[Label, str | None]:
     """The label of an item and where it comes from: given, or graded by its references."""
     if item.label is not None:
         return item.label, "given"
-    if item.answer is not None and item.references:
+    references = [r for r in item.references or [] if r.strip()]
+    if item.answer is not None and references:
         answer = normalize(item.answer.text)
-        right = any(normalize(r) in answer for r in item.references if r.strip())
+        right = any(normalize(r) in answer for r in references)
         return 0 if right else 1, "contains_reference"
     return None, None
 

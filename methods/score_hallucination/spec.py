@@ -48,7 +48,8 @@ ScorerName = Literal[
 ]
 Text = Annotated[str, StringConstraints(max_length=MAX_CHARACTERS)]
 # A little above zero is rounding; more is no logarithm of a probability.
-LogProb = Annotated[float, Field(le=1e-3)]
+LogProb = Annotated[float, Field(ge=-1e6, le=1e-3)]
+SimilarityValue = Annotated[float, Field(ge=-1.0 - 1e-6, le=1.0 + 1e-6)]
 
 
 class Answer(Model):
@@ -90,7 +91,7 @@ class Item(Model):
         description="Right answers. Without `label` they give one: 0 when `answer` contains one.",
     )
     label: Literal[0, 1] | None = Field(None, description="1 = hallucinated, 0 = right.")
-    similarity: list[list[float]] | None = Field(
+    similarity: list[list[SimilarityValue]] | None = Field(
         None, description="n x n, at most 1, with kind `precomputed`; row i against column j."
     )
 
@@ -152,7 +153,8 @@ class Spec(Model):
     clustering: Clustering = Clustering()
     tau: float = Field(
         1.0,
-        gt=0,
+        ge=1e-6,
+        le=1e6,
         description="Scale of SNNE; useful from 0.1 to 10. Towards 0 the signal dies, because "
         "every answer is its own nearest neighbour.",
     )

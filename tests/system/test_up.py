@@ -266,7 +266,7 @@ def wait_for(condition: object, seconds: float = 20) -> None:
         try:
             if condition():  # type: ignore[operator]
                 return
-        except Exception:  # noqa: BLE001 - not yet
+        except Exception:
             if time.monotonic() > deadline:
                 raise
         assert time.monotonic() < deadline, "it did not come about"

@@ -134,7 +134,7 @@ def test_retention_leaves_a_tombstone_and_no_bytes(
     assert unused.id not in names
     assert used.id in names, "an unfinished job needs it"
     assert waiting.refresh().raw_state == "QUEUED"
-    assert run_sql(engine, "SELECT count(*) FROM job_events WHERE job_id = '%s'" % job.id) == [(0,)]
+    assert run_sql(engine, f"SELECT count(*) FROM job_events WHERE job_id = '{job.id}'") == [(0,)]
 
 
 def test_idempotency_keys_are_forgotten_after_a_day(

@@ -6,9 +6,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from methods.toy.spec import Result, Spec
+
 from methods.context import RunContext
 from methods.errors import JobError
-from methods.toy.spec import Result, Spec
 
 
 def run(spec: Spec, ctx: RunContext) -> Any:
