@@ -117,9 +117,9 @@ def test_what_cannot_be_scored_has_a_reason(
 
 def test_a_precomputed_matrix_says_nothing_about_the_answer(tmp_path: Path) -> None:
     item = {
-        "responses": [_answer("a", -1), _answer("b", -1)],
+        "responses": [_answer("a", -1), _answer("b", -1), _answer("c", -1)],
         "answer": _answer("a", -1),
-        "similarity": [[1.0, -2.0], [-2.0, 1.0]],
+        "similarity": [[1.0, -1.0, -1.0], [-1.0, 1.0, -1.0], [-1.0, -1.0, 1.0]],
     }
     names = ["cocoa_msp", "eigv_laplacian", "exact_match", "luq_pair"]
     result = _run(tmp_path, items=[item], scorers=names, similarity={"kind": "precomputed"})
