@@ -128,7 +128,7 @@ def test_a_precomputed_matrix_says_nothing_about_the_answer(tmp_path: Path) -> N
     assert scores["cocoa_msp"].reason == "its similarity to the answers is not given"
     assert scores["eigv_laplacian"].reason == "is not defined for these answers"
     assert scores["exact_match"].value == pytest.approx(1 / 3)
-    assert scores["luq_pair"].value == 3.0
+    assert scores["luq_pair"].value == 2.0
     assert scores["luq_pair"].confidence == 0.0
 
 
