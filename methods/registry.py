@@ -22,21 +22,33 @@ def load_registry(extra_folders: Iterable[Path] = ()) -> Mapping[str, JobType]:
             becomes part of the package `methods`, so its runners are importable like the others.
 
     Raises:
-        ValueError: a spec declares no `JOB`, a malformed name, or a name that is taken.
+        ValueError: a folder is missing; a spec declares no `JOB`, a malformed name, or a name
+            that is taken.
     """
-    for folder in extra_folders:
-        if str(folder) not in methods.__path__:
-            methods.__path__.append(str(folder))
-    importlib.invalidate_caches()
+    before = list(methods.__path__)
+    try:
+        for folder in extra_folders:
+            if not folder.is_dir():
+                raise ValueError(f"{folder}: no folder of methods")
+            if str(folder) not in methods.__path__:
+                methods.__path__.append(str(folder))
+        importlib.invalidate_caches()
+        return MappingProxyType(_scan(methods.__path__))
+    except BaseException:
+        methods.__path__[:] = before
+        raise
+
+
+def _scan(roots: Iterable[str]) -> dict[str, JobType]:
     found: dict[str, JobType] = {}
-    for root in methods.__path__:
+    for root in roots:
         for path in sorted(Path(root).glob("*/spec.py")):
             module = importlib.import_module(f"methods.{path.parent.name}.spec")
             # A folder may declare a second job type that shares its numerics.
             jobs = getattr(module, "JOBS", None) or [getattr(module, "JOB", None)]
             for job in jobs:
                 _add(found, job, path)
-    return MappingProxyType(found)
+    return found
 
 
 def _add(found: dict[str, JobType], job: object, path: Path) -> None:

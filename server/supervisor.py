@@ -24,6 +24,7 @@ from server.embedded import EmbeddedError, Postgres, Valkey
 from server.processes import spawn, stop
 
 _READY_SECONDS = 60.0
+_START_ATTEMPTS = 3
 _RESTART_AFTER = (0.5, 1.0, 2.0, 5.0)
 
 
@@ -177,10 +178,22 @@ class Embedded:
             except (urllib.error.URLError, OSError):
                 pass
             self._watch()
+            for service in self.services:
+                if service.failures >= _START_ATTEMPTS:
+                    raise EmbeddedError(
+                        f"{service.name} does not start: {self._last_words(service)}"
+                    )
             if time.monotonic() > deadline:
                 raise EmbeddedError(f"the gateway is not ready; see {self.data_dir / 'log'}")
             time.sleep(0.05)
         return False
+
+    def _last_words(self, service: Service) -> str:
+        log = self.data_dir / "log" / f"{service.name}.log"
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 4096))
+            lines = file.read().decode(errors="replace").strip().splitlines()
+        return f"{lines[-1] if lines else 'no output'} (see {log})"
 
     def _greet(self) -> None:
         print(

@@ -11,6 +11,8 @@ from typing import Any
 
 import structlog
 from celery import Celery, signals
+from celery.concurrency.thread import ApplyResult, TaskPool
+from kombu.asynchronous import get_event_loop
 from sqlalchemy.exc import DBAPIError
 
 from methods.jobtype import JobType
@@ -38,17 +40,19 @@ class Worker:
         sessions = sync_sessions(sync_engine(settings, "datassay-worker"))
         self._executor = Executor(settings, sessions, registry, resources, name, self.shutdown)
         self._slot = threading.Lock()
+        self._rung = threading.Event()
 
     def wake(self) -> None:
-        """Run what is due, unless this worker is at it already."""
-        if not self._slot.acquire(blocking=False):
-            return
-        try:
-            self._executor.run_until_empty()
-        except DBAPIError as error:
-            _log.warning("database away", error=str(error).split("\n")[0])
-        finally:
-            self._slot.release()
+        """Run what is due; when this worker is at it already, let it look once more."""
+        self._rung.set()
+        while self._rung.is_set() and self._slot.acquire(blocking=False):
+            try:
+                self._rung.clear()
+                self._executor.run_until_empty()
+            except DBAPIError as error:
+                _log.warning("database away", error=str(error).split("\n")[0])
+            finally:
+                self._slot.release()
 
     def poll(self, stop: threading.Event, heartbeat: Path | None) -> None:
         """Look for jobs whose bell nobody heard; touch a file for liveness probes."""
@@ -62,6 +66,26 @@ class Worker:
         """Return when the slot is free."""
         with self._slot:
             pass
+
+
+class SlotPool(TaskPool):  # type: ignore[misc]
+    """Celery's thread pool, which also tells the consumer that its slot is free again.
+
+    Without prefetch the consumer stops listening while the slot is taken; nothing but the hub's
+    own tick, up to a second later, would make it listen again.
+    """
+
+    def on_apply(self, *args: Any, **kwargs: Any) -> ApplyResult:
+        """Run the task; wake the hub at its end."""
+        applied = super().on_apply(*args, **kwargs)
+        applied.f.add_done_callback(_wake_hub)
+        return applied
+
+
+def _wake_hub(_: object) -> None:
+    hub = get_event_loop()
+    if hub is not None:
+        hub.call_soon(lambda: None)
 
 
 def create_worker(settings: Settings, resources: Sequence[str]) -> tuple[Celery, Worker]:
@@ -88,16 +112,13 @@ def run_worker(settings: Settings, resources: Sequence[str], heartbeat: Path | N
     signals.worker_shutting_down.connect(begin_shutdown, weak=False)
     poller = threading.Thread(target=worker.poll, args=(stop, heartbeat), daemon=True)
     poller.start()
-    celery.worker_main(
-        [
-            "worker",
-            "--pool=threads",
-            "--concurrency=1",
-            "--without-gossip",
-            "--without-mingle",
-            "--without-heartbeat",
-            f"--queues={','.join(resources)}",
-            "--loglevel=WARNING",
-        ]
-    )
+    celery.Worker(
+        pool_cls=SlotPool,
+        concurrency=1,
+        queues=list(resources),
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        loglevel="WARNING",
+    ).start()
     worker.wait_until_idle()

@@ -163,6 +163,13 @@ def test_a_name_declared_twice_is_refused(folder: Path) -> None:
     add_method(folder, "toy_b", "toy")
     with pytest.raises(ValueError, match=r"toy_b.*'toy' is declared twice"):
         load_registry([folder])
+    assert str(folder) not in methods.__path__, "a refused folder is not searched again"
+
+
+def test_a_missing_folder_is_refused(folder: Path) -> None:
+    with pytest.raises(ValueError, match="elsewhere: no folder of methods"):
+        load_registry([folder, folder / "elsewhere"])
+    assert str(folder) not in methods.__path__
 
 
 def test_a_name_of_a_bundled_method_is_refused(folder: Path) -> None:

@@ -271,3 +271,23 @@ def wait_for(condition: object, seconds: float = 20) -> None:
                 raise
         assert time.monotonic() < deadline, "it did not come about"
         time.sleep(0.05)
+
+
+def test_a_process_that_cannot_start_ends_it_all_and_is_named(folder: Path) -> None:
+    missing = folder.parent / "no such methods"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "server", "up", "--data-dir", str(folder), "--port", str(port)]
+    ended = subprocess.run(
+        command,
+        env={**os.environ, "DATASSAY_EXTRA_METHODS": f'["{missing}"]'},
+        capture_output=True,
+        timeout=60,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "does not start: " in ended.stderr
+    assert "no such methods" in ended.stderr
+    assert f"see {folder / 'log'}" in ended.stderr

@@ -1,0 +1,49 @@
+"""The bell's side of a worker."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from kombu.asynchronous import Hub, get_event_loop, set_event_loop
+
+from models.settings import Settings
+from workers.tasks import SlotPool, Worker
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    before = get_event_loop()
+    hub = Hub()
+    set_event_loop(hub)
+    yield hub
+    set_event_loop(before)
+    hub.close()
+
+
+def test_the_hub_is_woken_when_the_slot_is_free_again(hub: Hub) -> None:
+    pool = SlotPool(limit=1)
+    listening = threading.Event()
+    hub.call_soon(listening.set)
+    applied = pool.on_apply(lambda: None, (), {}, callback=lambda _: hub._pop_ready())
+    applied.get()
+    pool.on_stop()
+    assert len(hub._pop_ready()) == 1, "only what came after the callback of the task"
+
+
+def test_a_bell_during_the_last_look_is_not_lost(service_settings: Settings) -> None:
+    worker = Worker(service_settings, {}, ["cpu"])
+    looks = []
+
+    class LooksOnce:
+        def run_until_empty(self) -> None:
+            looks.append(1)
+            if len(looks) == 1:
+                worker.wake()  # rings when this look has already seen an empty queue
+
+    executor: Any = LooksOnce()
+    worker._executor = executor
+    worker.wake()
+    assert len(looks) == 2
