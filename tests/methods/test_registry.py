@@ -167,6 +167,7 @@ def test_a_name_declared_twice_is_refused(folder: Path) -> None:
 
 
 def test_a_missing_folder_is_refused(folder: Path) -> None:
+    folder.mkdir()
     with pytest.raises(ValueError, match="elsewhere: no folder of methods"):
         load_registry([folder, folder / "elsewhere"])
     assert str(folder) not in methods.__path__
