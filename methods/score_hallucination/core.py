@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,8 +58,10 @@ class ItemScores:
     reasons: dict[str, str] = field(default_factory=dict)
 
 
-def score(items: Sequence[Answers], options: Options) -> list[ItemScores]:
-    """Score items, in order.
+def score(
+    items: Sequence[Answers], options: Options, check: Callable[[], None] = lambda: None
+) -> list[ItemScores]:
+    """Score items, in order; long work calls `check`, which may raise, now and then.
 
     A score that cannot be computed for an item has a reason in place of a value: too few answers,
     no log-probabilities, nothing but empty answers. It never becomes 0.
@@ -70,7 +72,7 @@ def score(items: Sequence[Answers], options: Options) -> list[ItemScores]:
     needs = frozenset().union(*(SCORERS[name].needs for name in options.scorers))
     texts = [_compared(item, needs) for item in items]
     distinct, positions = similarity.unique_answers(texts, options.tokenizer)
-    matrices, rouge_l = _matrices(items, options, distinct, positions, needs)
+    matrices, rouge_l = _matrices(items, options, distinct, positions, needs, check)
     results: list[ItemScores | None] = [None] * len(items)
     sizes = np.array([len(item.texts) for item in items])
     for n in np.unique(sizes).tolist():
@@ -108,11 +110,12 @@ def _matrices(
     distinct: list[list[str]],
     positions: list[Ints],
     needs: frozenset[str],
+    check: Callable[[], None],
 ) -> tuple[list[Matrix], list[Matrix]]:
     """The similarity of the spec, and ROUGE-L where a scorer needs the texts themselves."""
     rouge_l: list[Matrix] = []
     if options.kind == "rouge_l" or "texts" in needs:
-        rouge_l = similarity.rouge_l(distinct, positions, options.tokenizer)
+        rouge_l = similarity.rouge_l(distinct, positions, options.tokenizer, check)
     tokenize = TOKENIZERS[options.tokenizer]
     match options.kind:
         case "rouge_l":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import string
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -24,6 +25,7 @@ _NUMBER = re.compile(
     r"(?:(?<!\w)[-+\u2212])?(?:\d+(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+)?"
 )
 _BOUNDARY = "\x1f"
+_ACCENTS = re.compile("[\u0300-\u036f]")
 
 
 def squad_normalize(text: str) -> str:
@@ -64,11 +66,17 @@ def _f1(found: list[str], gold: list[str]) -> float:
 def contains(answer: str, references: Sequence[str]) -> float:
     """1 when the words of a reference stand in the answer one after the other.
 
-    Whole words only: "14" is not in "2014". Words of every script, see `tokenize_unicode`.
+    Whole words only: "14" is not in "2014". Words of every script, see `tokenize_unicode`. A
+    reference in plain ASCII finds accented words too, not the other way round.
     """
     found = _marked(tokenize_unicode(answer))
-    wanted = [tokenize_unicode(reference) for reference in references]
-    return float(any(tokens and _marked(tokens) in found for tokens in wanted))
+    plain = _marked(tokenize_unicode(_without_accents(answer)))
+    wanted = [(tokenize_unicode(r), plain if r.isascii() else found) for r in references]
+    return float(any(tokens and _marked(tokens) in words for tokens, words in wanted))
+
+
+def _without_accents(text: str) -> str:
+    return _ACCENTS.sub("", unicodedata.normalize("NFD", text))
 
 
 def _marked(tokens: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ from methods.score_hallucination.core import (
     Options,
     score,
 )
+from methods.score_hallucination.graders import contains
 from methods.score_hallucination.reading import Items, chunks
 from methods.score_hallucination.spec import (
     JOB,
@@ -35,9 +36,7 @@ from methods.score_hallucination.spec import (
     Spec,
     Summary,
 )
-from methods.score_hallucination.text import normalize
 
-_CHUNK = 512
 _INLINE_BYTES = 256 * 1024
 _SHOWN = 160
 
@@ -61,10 +60,9 @@ def run(spec: Spec, ctx: RunContext) -> Result:
     path, inline = ctx.workdir / "items.jsonl", bytearray()
     size = done = 0
     with path.open("wb") as writer:
-        for chunk in chunks(items, _CHUNK):
-            for item, scored in zip(
-                chunk, score([_answers(i) for i in chunk], options), strict=True
-            ):
+        for chunk in chunks(items):
+            scores = score([_answers(i) for i in chunk], options, ctx.check)
+            for item, scored in zip(chunk, scores, strict=True):
                 label = tally.add(item, scored)
                 line = _item_result(item, scored, spec, done, label).model_dump_json().encode()
                 writer.write(line + b"\n")
@@ -143,9 +141,7 @@ def _label(item: Item) -> tuple[Label, str | None]:
         return item.label, "given"
     references = [r for r in item.references or [] if r.strip()]
     if item.answer is not None and references:
-        answer = normalize(item.answer.text)
-        right = any(normalize(r) in answer for r in references)
-        return 0 if right else 1, "contains_reference"
+        return 0 if contains(item.answer.text, references) else 1, "contains_reference"
     return None, None
 
 

@@ -14,6 +14,9 @@ from methods.score_hallucination.spec import Item, Spec
 #: A hundred answers of the longest kind with their log-probabilities fit.
 MAX_LINE_BYTES = 16 * 1024 * 1024
 _REPORTED = 100
+_CHUNK_ITEMS = 512
+_CHUNK_CHARACTERS = 2_000_000
+_BOM = b"\xef\xbb\xbf"
 
 
 class Items:
@@ -72,6 +75,8 @@ def _lines(reader: BinaryIO) -> Iterator[tuple[int, bytes]]:
     number = 0
     while line := reader.readline(MAX_LINE_BYTES + 1):
         number += 1
+        if number == 1:
+            line = line.removeprefix(_BOM)
         if len(line) > MAX_LINE_BYTES:
             raise JobError("too_large", f"Line {number} is longer than {MAX_LINE_BYTES} bytes.")
         if stripped := line.strip():
@@ -91,13 +96,15 @@ def _faults(line: bytes, precomputed: bool) -> list[dict[str, str]]:
     return []
 
 
-def chunks(items: Items, size: int) -> Iterator[list[Item]]:
-    """Lists of up to `size` items."""
+def chunks(items: Items) -> Iterator[list[Item]]:
+    """Lists of items that are worth a vectorised step and fit the memory."""
     batch: list[Item] = []
+    size = 0
     for item in items:
         batch.append(item)
-        if len(batch) == size:
+        size += sum(len(response.text) for response in item.responses)
+        if len(batch) == _CHUNK_ITEMS or size >= _CHUNK_CHARACTERS:
             yield batch
-            batch = []
+            batch, size = [], 0
     if batch:
         yield batch

@@ -8,7 +8,7 @@ the positions of the current token; the zeros of V count the LCS.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,8 @@ Words = npt.NDArray[np.uint64]
 _WORD = 64
 #: Entries of the position tables that one pass may hold (8 bytes each).
 _TABLE_LIMIT = 8_000_000
+#: Answers of more words than this (1,024 tokens) go one by one.
+_WIDE = 16
 _ONES = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
@@ -61,12 +63,16 @@ def exact(positions: Sequence[Ints]) -> list[Matrix]:
 
 
 def rouge_l(
-    distinct: Sequence[Sequence[str]], positions: Sequence[Ints], tokenizer: Tokenizer
+    distinct: Sequence[Sequence[str]],
+    positions: Sequence[Ints],
+    tokenizer: Tokenizer,
+    check: Callable[[], None] = lambda: None,
 ) -> list[Matrix]:
     """ROUGE-L F-measure of every pair of answers of every item (Lin 2004, beta = 1, no stemmer).
 
     Args:
         distinct, positions: of `unique_answers` with the same tokenizer.
+        check: called now and then; may raise to end the work.
 
     Returns:
         For each item a symmetric (n, n) matrix in [0, 1] with unit diagonal. Equal answers have 1,
@@ -74,7 +80,7 @@ def rouge_l(
         code.
     """
     corpus = _encode(distinct, tokenizer)
-    scores = _pair_scores(corpus)
+    scores = _pair_scores(corpus, check)
     matrices: list[Matrix] = []
     start = 0
     for texts, where in zip(distinct, positions, strict=True):
@@ -145,7 +151,7 @@ def _starts(counts: Ints) -> Ints:
     return np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64) if len(counts) else counts
 
 
-def _pair_scores(corpus: _Corpus) -> Matrix:
+def _pair_scores(corpus: _Corpus, check: Callable[[], None]) -> Matrix:
     """F-measure of all pairs a < b of all items, in the order of `np.triu_indices`."""
     a, b = _all_pairs(corpus)
     # Bits hold the longer answer, steps run over the shorter one: fewest operations.
@@ -155,10 +161,16 @@ def _pair_scores(corpus: _Corpus) -> Matrix:
     lcs = np.zeros(len(a), dtype=np.int64)
     words = -(-corpus.length[longer] // _WORD)
     alive = corpus.length[shorter] > 0
-    for width in np.unique(words[alive]):
+    for width in np.unique(words[alive & (words <= _WIDE)]):
         chosen = np.flatnonzero(alive & (words == width))
         for part in _within_memory(corpus, longer, chosen, int(width)):
+            check()
             lcs[part] = _lcs(corpus, longer[part], shorter[part], int(width))
+    wide = np.flatnonzero(alive & (words > _WIDE))
+    for answer in np.unique(longer[wide]).tolist():
+        check()
+        part = wide[longer[wide] == answer]
+        lcs[part] = _lcs_of_wide(corpus, answer, shorter[part].tolist())
     return np.divide(2.0 * lcs, total, out=np.zeros(len(a)), where=total > 0)
 
 
@@ -180,9 +192,11 @@ def _all_pairs(corpus: _Corpus) -> tuple[Ints, Ints]:
 
 
 def _within_memory(corpus: _Corpus, longer: Ints, chosen: Ints, width: int) -> list[Ints]:
-    """Split pairs into parts whose position tables stay small; pairs are sorted by item."""
-    cost = np.cumsum(corpus.vocabulary[corpus.item[longer[chosen]]] * width)
-    part = cost // _TABLE_LIMIT
+    """Split pairs into parts whose position tables, one for each longer answer, stay small."""
+    chosen = chosen[np.argsort(longer[chosen], kind="stable")]
+    answers, which = np.unique(longer[chosen], return_inverse=True)
+    cost = np.cumsum(corpus.vocabulary[corpus.item[answers]] * width)
+    part = (cost // _TABLE_LIMIT)[which]
     return np.split(chosen, np.flatnonzero(np.diff(part)) + 1)
 
 
@@ -202,6 +216,33 @@ def _lcs(corpus: _Corpus, longer: Ints, shorter: Ints, width: int) -> Ints:
     result = np.empty(len(order), dtype=np.int64)
     result[order] = np.bitwise_count(~state).sum(axis=1)
     return result
+
+
+def _lcs_of_wide(corpus: _Corpus, longer: int, shorter: list[int]) -> list[int]:
+    """LCS lengths of one long answer with others, in Python's integers.
+
+    Their carry runs over any number of words in one operation, and the few pairs of a long answer
+    would not fill numpy's.
+    """
+    tokens = _tokens_of(corpus, longer)
+    marks: dict[int, int] = {}
+    for place, token in enumerate(tokens):
+        marks[token] = marks.get(token, 0) | 1 << place
+    ones = (1 << len(tokens)) - 1
+    lengths = []
+    for other in shorter:
+        state = ones
+        for token in _tokens_of(corpus, other):
+            if mark := marks.get(token):
+                hit = state & mark
+                state = (state + hit | state ^ hit) & ones
+        lengths.append(len(tokens) - state.bit_count())
+    return lengths
+
+
+def _tokens_of(corpus: _Corpus, answer: int) -> list[int]:
+    start = int(corpus.start[answer])
+    return corpus.slots[start : start + int(corpus.length[answer])].tolist()  # type: ignore[no-any-return]
 
 
 def _positions(corpus: _Corpus, answers: Ints, width: int) -> tuple[Words, Ints]:

@@ -14,23 +14,41 @@ Tokenizer = Literal["unicode", "paper"]
 _NOT_PAPER = re.compile(r"[^a-z0-9]+")
 
 # Scripts without spaces go letter by letter; a sign belongs to its number unless it stands between
-# two; an operator counts when it stands alone. Other punctuation carries no content.
-_UNICODE = regex.compile(
-    r"""
-    (?<![\p{L}\p{M}\p{N}])[+\-]?\p{N}+(?:[.,:/]\p{N}+)*(?![\p{L}\p{M}\p{N}])
-    | [\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]\p{M}*
-    | [\p{L}\p{M}\p{N}_]+?(?=[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}])
-    | [\p{L}\p{M}\p{N}_]+(?:['’][\p{L}\p{M}]+)*
-    | \p{S}
+# two, and so does a leading point; a percentage is no plain number; an operator counts when it
+# stands alone or says «not equal». Other punctuation carries no content.
+_TOKENS = r"""
+    {plain}
+      (?<![{L}{N}])[+\-]?(?:(?<![{L}{N}.])\.)?[{N}]+(?:[.,:/][{N}]+)*(?![{L}{N}])
+    {unspaced}
+    | [{L}{N}_]+(?:['’][{L}]+)*
+    | (?<=[{N}])[%‰]
+    | !=+
+    | [{S}]
     | (?<![^\s])[\-*/%](?![^\s])
-    """,
+"""
+_UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
+_UNICODE = regex.compile(
+    _TOKENS.format(
+        L=r"\p{L}\p{M}",
+        N=r"\p{N}",
+        S=r"\p{S}",
+        plain="",
+        unspaced=rf"| {_UNSPACED}\p{{M}}* | [\p{{L}}\p{{M}}\p{{N}}_]+?(?={_UNSPACED})",
+    ),
     regex.VERBOSE | regex.VERSION1,
+)
+# The same on case-folded ASCII, several times as fast; `plain` takes most words at the first look.
+_ASCII = re.compile(
+    _TOKENS.format(L="a-z", N="0-9", S="$+<=>^`|~", plain=r"[a-z]+(?![a-z0-9_'])|", unspaced=""),
+    re.VERBOSE | re.ASCII,
 )
 _GROUPED = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 
 def normalize(text: str) -> str:
     """NFKC, case folded, white space collapsed: two answers that agree here are the same."""
+    if text.isascii():
+        return " ".join(text.lower().split())
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
@@ -44,7 +62,7 @@ def tokenize_unicode(text: str) -> list[str]:
     folded = normalize(text).replace("\u2212", "-")
     if "," in folded:
         folded = _GROUPED.sub("", folded)
-    return _UNICODE.findall(folded)
+    return (_ASCII if folded.isascii() else _UNICODE).findall(folded)
 
 
 TOKENIZERS: dict[Tokenizer, Callable[[str], list[str]]] = {

@@ -143,6 +143,8 @@ def test_an_input_file_gives_what_inline_items_give(tmp_path: Path) -> None:
     crlf = (tmp_path / name).read_bytes().replace(b"\n", b"\r\n").removesuffix(b"\r\n")
     (tmp_path / "crlf.jsonl").write_bytes(crlf)
     assert run(tmp_path, input="crlf.jsonl", scorers=ALL).model_dump() == inline.model_dump()
+    (tmp_path / "bom.jsonl").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "items.jsonl").read_bytes())
+    assert run(tmp_path, input="bom.jsonl", scorers=ALL).model_dump() == inline.model_dump()
 
 
 def test_many_items_are_scored_in_chunks_and_reported(
@@ -150,7 +152,7 @@ def test_many_items_are_scored_in_chunks_and_reported(
 ) -> None:
     items = labelled_items(25)
     whole = run(tmp_path, items=items, scorers=ALL)
-    monkeypatch.setattr(job, "_CHUNK", 4)
+    monkeypatch.setattr(reading, "_CHUNK_ITEMS", 4)
     spec = Spec.model_validate({"items": items, "scorers": ALL})
     seen: list[tuple[str, int, int, str]] = []
     context = LocalContext(tmp_path, spec, lambda *args: seen.append(args))
@@ -399,6 +401,20 @@ def test_labels_are_given_or_graded_by_references(tmp_path: Path) -> None:
     # Every item has the same score, so nothing is found and nothing is missed.
     assert evaluation.auroc.value == 0.5
     assert evaluation.prr.value == pytest.approx(0)
+
+
+@pytest.mark.parametrize(
+    ("said", "reference", "label"),
+    [
+        ("in 2014", "14", 1),
+        ("It is Lomé.", "Lome", 0),
+        ("el ano pasado", "año", 1),
+        ("東京です", "東京", 0),
+    ],
+)
+def test_references_are_whole_words(tmp_path: Path, said: str, reference: str, label: int) -> None:
+    result = run(tmp_path, items=[item("a", "b", answer=answer(said), references=[reference])])
+    assert scored(result)[0].label == label
 
 
 def test_blank_references_grade_nothing(tmp_path: Path) -> None:
@@ -685,6 +701,7 @@ def test_equal_answers_are_alike_in_every_script(tmp_path: Path, text: str) -> N
         ("a\u00a0b", "a  b"),
         ("Paris.", "Paris"),
         ("(Paris)", "Paris!"),
+        ("50 %", "50%"),
     ],
 )
 def test_the_same_in_other_clothes(left: str, right: str) -> None:
@@ -709,6 +726,11 @@ def test_the_same_in_other_clothes(left: str, right: str) -> None:
         ("😀", "😁"),
         ("Париж", "Лондон"),
         ("€5", "$5"),
+        ("x != y", "x = y"),
+        ("x!=y", "x=y"),
+        ("50%", "50"),
+        ("50‰", "50%"),
+        (".5", "5"),
     ],
 )
 def test_what_means_something_else_is_not_the_same(left: str, right: str) -> None:

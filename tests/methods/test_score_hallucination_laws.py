@@ -16,7 +16,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from scipy.sparse.csgraph import connected_components
 from sklearn.metrics import roc_auc_score
 
-from methods.score_hallucination import clustering, evaluation, scorers, similarity
+from methods.score_hallucination import clustering, evaluation, scorers, similarity, text
 from methods.score_hallucination.core import Answers, ItemScores, Options, score
 from methods.score_hallucination.text import Tokenizer
 
@@ -43,9 +43,15 @@ scales = st.sampled_from([0.1, 0.5, 1.0, 10.0])
 seeds = st.integers(0, 2**32 - 1)
 
 
-def matrix_of(texts: Sequence[str], tokenizer: Tokenizer = "paper") -> Floats:
+def matrix_of(texts: Sequence[str], tokenizer: Tokenizer = "paper", wide: int = 16) -> Floats:
+    """ROUGE-L, with answers of more than `wide` machine words in Python's integers."""
     distinct, positions = similarity.unique_answers([texts], tokenizer)
-    return similarity.rouge_l(distinct, positions, tokenizer)[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(similarity, "_WIDE", wide)
+        return similarity.rouge_l(distinct, positions, tokenizer)[0]
+
+
+wides = st.sampled_from([0, 1, 16])
 
 
 @st.composite
@@ -123,22 +129,23 @@ def test_rouge_l_of_short_answers_is_the_textbook_one(answers: list[list[str]]) 
         st.sampled_from([1, 5, 63, 64, 65, 100, 127, 128, 129, 150, 200]), min_size=2, max_size=4
     ),
     st.sampled_from([1, 2, 4, 30]),
+    wides,
 )
 @few
 def test_rouge_l_of_long_answers_carries_from_word_to_word(
-    seed: int, lengths: list[int], alphabet: int
+    seed: int, lengths: list[int], alphabet: int, wide: int
 ) -> None:
     rng = random.Random(seed)
     answers = [[f"t{rng.randrange(alphabet)}" for _ in range(length)] for length in lengths]
-    matrix = matrix_of([" ".join(tokens) for tokens in answers])
+    matrix = matrix_of([" ".join(tokens) for tokens in answers], wide=wide)
     for i, j in itertools.combinations(range(len(answers)), 2):
         assert matrix[i, j] == pytest.approx(plain_f_measure(answers[i], answers[j]), abs=1e-12)
 
 
-@given(seeds, st.integers(100, 300), st.integers(2, 8))
+@given(seeds, st.integers(100, 300), st.integers(2, 8), wides)
 @fast
 def test_rouge_l_of_far_matches_carries_over_words_without_any(
-    seed: int, length: int, shared: int
+    seed: int, length: int, shared: int, wide: int
 ) -> None:
     """Few matches, far apart and in another order: carries pass words that match nothing."""
     rng = random.Random(seed)
@@ -146,14 +153,15 @@ def test_rouge_l_of_far_matches_carries_over_words_without_any(
     for k, place in enumerate(rng.sample(range(length), shared)):
         long[place] = f"shared{k % 3}"
     short = rng.sample([token for token in long if token.startswith("shared")], shared)
-    matrix = matrix_of([" ".join(long), " ".join(short)])
+    matrix = matrix_of([" ".join(long), " ".join(short)], wide=wide)
     assert matrix[0, 1] == pytest.approx(plain_f_measure(long, short), abs=1e-12)
 
 
-def test_rouge_l_carries_a_run_of_ones_through_whole_words() -> None:
+@pytest.mark.parametrize("wide", [0, 1, 16])
+def test_rouge_l_carries_a_run_of_ones_through_whole_words(wide: int) -> None:
     """One token against a long run of it: the addition carries through every 64-bit word."""
     lengths = [1, 64, 128, 192, 193, 300]
-    matrix = matrix_of([" ".join(["a"] * length) for length in lengths])
+    matrix = matrix_of([" ".join(["a"] * length) for length in lengths], wide=wide)
     for (i, m), (j, n) in itertools.combinations(enumerate(lengths), 2):
         assert matrix[i, j] == pytest.approx(2 * min(m, n) / (m + n), abs=1e-12)
 
@@ -192,6 +200,24 @@ def test_rouge_l_in_many_small_parts_is_the_same(texts: list[str]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(similarity, "_TABLE_LIMIT", 4)
         np.testing.assert_array_equal(matrix_of(texts), whole)
+
+
+@given(st.text(st.characters(max_codepoint=127), max_size=40))
+@settings(max_examples=300)
+def test_ascii_has_the_tokens_of_any_script(content: str) -> None:
+    folded = text.normalize(content)
+    assert text._ASCII.findall(folded) == text._UNICODE.findall(folded)
+
+
+def test_long_work_can_be_ended_between_answers() -> None:
+    answers = [" ".join(["a"] * length) for length in (2000, 2001, 2002)]
+    distinct, positions = similarity.unique_answers([answers], "paper")
+
+    def check() -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        similarity.rouge_l(distinct, positions, "paper", check)
 
 
 # -- clusters --------------------------------------------------------------------------------
