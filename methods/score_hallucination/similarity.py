@@ -8,8 +8,11 @@ the positions of the current token; the zeros of V count the LCS.
 
 from __future__ import annotations
 
+import itertools
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +29,13 @@ _TABLE_LIMIT = 8_000_000
 #: Answers of more words than this (1,024 tokens) go one by one.
 _WIDE = 16
 _ONES = np.uint64(0xFFFFFFFFFFFFFFFF)
+
+
+@lru_cache(maxsize=128)
+def upper_triangle(n: int) -> tuple[Ints, Ints]:
+    """Rows and columns of the pairs i < j of n answers."""
+    rows, columns = np.triu_indices(n, 1)
+    return rows, columns
 
 
 def unique_answers(
@@ -87,7 +97,7 @@ def rouge_l(
         m = len(texts)
         pairs = m * (m - 1) // 2
         small = np.eye(m)
-        rows, columns = np.triu_indices(m, 1)
+        rows, columns = upper_triangle(m)
         small[rows, columns] = small[columns, rows] = scores[start : start + pairs]
         start += pairs
         full = small[where[:, None], where[None, :]]
@@ -117,7 +127,8 @@ class _Corpus:
 
 def _encode(distinct: Sequence[Sequence[str]], tokenizer: Tokenizer) -> _Corpus:
     tokenize = TOKENIZERS[tokenizer]
-    ids: dict[str, int] = {}
+    ids: defaultdict[str, int] = defaultdict(itertools.count().__next__)
+    number_of = ids.__getitem__
     cache: dict[str, list[int]] = {}
     flat: list[int] = []
     lengths: list[int] = []
@@ -125,8 +136,7 @@ def _encode(distinct: Sequence[Sequence[str]], tokenizer: Tokenizer) -> _Corpus:
         for text in texts:
             tokens = cache.get(text)
             if tokens is None:
-                tokens = [ids.setdefault(token, len(ids)) for token in tokenize(text)]
-                cache[text] = tokens
+                tokens = cache[text] = list(map(number_of, tokenize(text)))
             flat.extend(tokens)
             lengths.append(len(tokens))
     sizes = np.array([len(texts) for texts in distinct], dtype=np.int64)
@@ -178,7 +188,7 @@ def _all_pairs(corpus: _Corpus) -> tuple[Ints, Ints]:
     first, second = [], []
     for size in np.unique(corpus.sizes):
         items = np.flatnonzero(corpus.sizes == size)
-        rows, columns = np.triu_indices(int(size), 1)
+        rows, columns = upper_triangle(int(size))
         first.append((items, corpus.first[items][:, None] + rows))
         second.append(corpus.first[items][:, None] + columns)
     counts = corpus.sizes * (corpus.sizes - 1) // 2
@@ -242,7 +252,7 @@ def _lcs_of_wide(corpus: _Corpus, longer: int, shorter: list[int]) -> list[int]:
 
 def _tokens_of(corpus: _Corpus, answer: int) -> list[int]:
     start = int(corpus.start[answer])
-    return corpus.slots[start : start + int(corpus.length[answer])].tolist()  # type: ignore[no-any-return]
+    return corpus.slots[start : start + int(corpus.length[answer])].tolist()
 
 
 def _positions(corpus: _Corpus, answers: Ints, width: int) -> tuple[Words, Ints]:
@@ -276,8 +286,9 @@ def _advance(state: Words, marks: Words) -> None:
 
 def _forget_tokenless(full: Matrix, corpus: _Corpus, where: Ints, item: int) -> None:
     tokenless = corpus.length[corpus.first[item] + where] == 0
-    full[np.ix_(tokenless, tokenless)] = 0.0
-    np.fill_diagonal(full, 1.0)
+    if tokenless.any():
+        full[np.ix_(tokenless, tokenless)] = 0.0
+        np.fill_diagonal(full, 1.0)
 
 
 def symmetrize(matrices: Matrix, how: str) -> Matrix:

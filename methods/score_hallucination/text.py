@@ -11,7 +11,7 @@ import regex
 
 Tokenizer = Literal["unicode", "paper"]
 
-_NOT_PAPER = re.compile(r"[^a-z0-9]+")
+_PAPER = re.compile("[a-z0-9]+")
 
 # Scripts without spaces go letter by letter; a sign belongs to its number unless it stands between
 # two, and so does a leading point; a percentage is no plain number; an operator counts when it
@@ -54,7 +54,7 @@ def normalize(text: str) -> str:
 
 def tokenize_paper(text: str) -> list[str]:
     """The official code's tokens (rouge_score without stemmer): runs of [a-z0-9], lower-cased."""
-    return _NOT_PAPER.sub(" ", text.lower()).split()
+    return _PAPER.findall(text.lower())
 
 
 def tokenize_unicode(text: str) -> list[str]:
