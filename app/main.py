@@ -20,6 +20,7 @@ from app.services.bell import Bell
 from app.services.changes import JobChanges
 from app.services.files import FileService
 from app.services.jobs import JobService
+from methods.inference.declared import declarations
 from methods.registry import load_registry
 from models.database import async_engine, async_sessions
 from models.doorbell import Doorbell, create_celery
@@ -43,6 +44,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     configure_logging(settings)
     registry = load_registry(settings.extra_methods)
     secret = settings.require_secret()
+    models = declarations(settings.models).keys()
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -54,7 +56,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.state.sessions, app.state.doorbell = sessions, doorbell
         app.state.services = Services(
             settings=settings,
-            jobs=JobService(sessions, registry, bell, changes, storage),
+            jobs=JobService(sessions, registry, bell, changes, storage, models),
             files=FileService(sessions, storage),
             auth=Authenticator(sessions, secret),
         )

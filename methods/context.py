@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, runtime_checkable
 
 from methods.errors import JobError
+from methods.inference.declared import Models
 from methods.jobtype import InputRef
 
 if TYPE_CHECKING:
@@ -35,11 +36,13 @@ class RunContext(Protocol):
     Attributes:
         log: goes to the worker's log and, from level INFO on, to the job's events.
         workdir: an empty folder of this attempt; it is deleted afterwards.
+        models: what the spec's `ModelRef`s stand for.
         rng: a generator seeded from the spec's `seed`.
     """
 
     log: logging.Logger | logging.LoggerAdapter[logging.Logger]
     workdir: Path
+    models: Models
 
     @property
     def rng(self) -> np.random.Generator: ...
@@ -78,6 +81,7 @@ class LocalContext:
         spec: the spec, for its seed.
         on_progress: called with phase, current, total and unit.
         inputs: inputs are paths relative to this folder (default: `folder`) or absolute.
+        models: default: every name is a path or a hub id.
     """
 
     def __init__(
@@ -86,12 +90,14 @@ class LocalContext:
         spec: object = None,
         on_progress: Callable[[str, int, int, str], None] | None = None,
         inputs: Path | None = None,
+        models: Models | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.inputs = self.folder if inputs is None else Path(inputs)
         self.workdir = self.folder / "work"
         self.workdir.mkdir(parents=True, exist_ok=True)
         self.log = logging.getLogger("datassay.local")
+        self.models = Models(any_path=True) if models is None else models
         self._spec = spec
         self._rng: np.random.Generator | None = None
         self._on_progress = on_progress

@@ -12,6 +12,7 @@ ERROR_CODES: dict[str, tuple[Origin, bool]] = {
     "input_invalid": ("user", False),
     "input_changed": ("user", False),
     "too_large": ("user", False),
+    "model_unknown": ("user", False),
     "model_unavailable": ("system", True),
     "model_rejected_request": ("user", False),
     "out_of_memory": ("system", True),

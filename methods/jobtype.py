@@ -6,13 +6,14 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 Resource = Literal["cpu", "gpu", "llm"]
 Isolation = Literal["thread", "process"]
+R = TypeVar("R")
 
 
 class Model(BaseModel):
@@ -26,6 +27,25 @@ class InputRef(str):
 
     It has a type of its own so that the gateway finds every reference in a spec, checks that the
     tenant owns it and records its digest, without knowing the method.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: type[Any], handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(
+            cls,
+            core_schema.str_schema(min_length=1, max_length=4096),
+            serialization=core_schema.to_string_ser_schema(),
+        )
+
+
+class ModelRef(str):
+    """The name of a model: one that the service's operator declared, or a path in `LocalContext`.
+
+    Never a URL: specs come from strangers.
     """
 
     __slots__ = ()
@@ -84,10 +104,19 @@ class JobType:
 
 def input_refs(spec: BaseModel) -> list[tuple[str, InputRef]]:
     """Every `InputRef` of a spec with its JSON pointer, in document order."""
-    found: list[tuple[str, InputRef]] = []
+    return _references(spec, InputRef)
+
+
+def model_refs(spec: BaseModel) -> list[tuple[str, ModelRef]]:
+    """Every `ModelRef` of a spec with its JSON pointer, in document order."""
+    return _references(spec, ModelRef)
+
+
+def _references(spec: BaseModel, kind: type[R]) -> list[tuple[str, R]]:
+    found: list[tuple[str, R]] = []
 
     def walk(value: object, pointer: str) -> None:
-        if isinstance(value, InputRef):
+        if isinstance(value, kind):
             found.append((pointer, value))
         elif isinstance(value, BaseModel):
             for name in type(value).model_fields:

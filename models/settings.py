@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -38,6 +38,12 @@ class Settings(BaseSettings):
     extra_methods: list[Path] = Field(
         default_factory=list, description="Folders with further method folders."
     )
+    models: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="Models that jobs may name; see methods/inference/declared.py for the fields: "
+        '{"gemma": {"base_url": "http://localhost:8000/v1"}, "minilm": {"path": "/models/minilm"}}',
+    )
+    loaded_models: int = Field(2, ge=1, description="How many a worker keeps in memory.")
 
     # The lease outlives several heartbeats: a long C call may hold the GIL for a while.
     lease: timedelta = timedelta(seconds=90)

@@ -25,6 +25,8 @@ from server.processes import spawn, stop
 
 _READY_SECONDS = 60.0
 _START_ATTEMPTS = 3
+#: A process that lived this long did start; its next end is a new story.
+_STEADY_SECONDS = 10.0
 _RESTART_AFTER = (0.5, 1.0, 2.0, 5.0)
 
 
@@ -39,6 +41,7 @@ class Service:
     child: subprocess.Popen[bytes] | None = None
     failures: int = 0
     due: float = 0.0
+    started: float = field(default_factory=time.monotonic)
 
 
 @dataclass
@@ -210,6 +213,8 @@ class Embedded:
         for service in self.services:
             child = service.child
             if child is not None and child.poll() is not None:
+                if now - service.started > _STEADY_SECONDS:
+                    service.failures = 0
                 pause = _RESTART_AFTER[min(service.failures, len(_RESTART_AFTER) - 1)]
                 print(
                     f"datassay-server: {service.name} ended with {child.returncode}, "
@@ -219,7 +224,7 @@ class Embedded:
                 service.child, service.due = None, now + pause
                 service.failures += 1
             elif child is None and now >= service.due:
-                service.child = service.start()
+                service.child, service.started = service.start(), now
 
     def _stop(self) -> None:
         """Stop in the order gateway, workers, sweeper, broker, database; workers together."""

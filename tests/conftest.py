@@ -94,6 +94,7 @@ def service_settings(
         storage_url=str(tmp_path_factory.mktemp("service") / "storage"),
         secret=SECRET,
         extra_methods=[services.TOYS],
+        models={"tiny": {"path": "/models/tiny"}},
         lease=timedelta(seconds=3),
         heartbeat=timedelta(seconds=0.5),
         progress_interval=timedelta(milliseconds=50),

@@ -30,6 +30,7 @@ from methods.errors import (
     LeaseLost,
     ShuttingDown,
 )
+from methods.inference.declared import Models, declarations
 from methods.jobtype import JobType
 from models import transitions
 from models.settings import Settings
@@ -62,6 +63,7 @@ class Executor:
         self._settings, self._sessions, self._registry = settings, sessions, registry
         self._resources, self._name = list(resources), name
         self._storage = Storage(settings.storage_url)
+        self._models = Models(declarations(settings.models), keep=settings.loaded_models)
         self._shutdown = shutdown or Shutdown(settings.shutdown_grace)
 
     def run_until_empty(self) -> int:
@@ -147,6 +149,7 @@ class Executor:
                 storage_url=self._settings.storage_url,
                 workdir=workdir,
                 extra_methods=self._settings.extra_methods,
+                models=self._models.declared,
                 memory_bytes=self._settings.isolated_memory_bytes,
             )
         else:
@@ -161,7 +164,9 @@ class Executor:
         self, declared: JobType, job: Row[Any], lease: Lease, ledger: Ledger, workdir: Path
     ) -> dict[str, Any]:
         spec = declared.spec.model_validate(job.spec)
-        context = JobContext(job.id, job.attempt, spec, ledger, self._storage, workdir, lease.check)
+        context = JobContext(
+            job.id, job.attempt, spec, ledger, self._storage, workdir, lease.check, self._models
+        )
         result = declared.load_runner()(spec, context)
         return result.model_dump(mode="json", warnings=False)
 

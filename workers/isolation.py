@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from methods.errors import (
     LeaseLost,
     ShuttingDown,
 )
+from methods.inference.declared import ModelDeclaration, Models
 from methods.registry import load_registry
 from models.storage import Storage
 from workers.lease import Lease
@@ -78,6 +79,7 @@ def run_isolated(
     storage_url: str,
     workdir: Path,
     extra_methods: Sequence[Path],
+    models: Mapping[str, ModelDeclaration],
     memory_bytes: int | None,
 ) -> dict[str, Any]:
     """Run a job in a child process and return its result as JSON data.
@@ -92,7 +94,7 @@ def run_isolated(
     stop = spawn.RawValue("i", 0)
     arguments = (
         (job_type, spec, lease.job_id, lease.attempt),
-        (storage_url, str(workdir), [str(folder) for folder in extra_methods], memory_bytes),
+        (storage_url, str(workdir), list(extra_methods), dict(models), memory_bytes),
         theirs,
         stop,
     )
@@ -165,12 +167,12 @@ def _output_tail(workdir: Path) -> str:
 
 def _child(
     job: tuple[str, dict[str, Any], str, int],
-    place: tuple[str, str, list[str], int | None],
+    place: tuple[str, str, list[Path], dict[str, ModelDeclaration], int | None],
     pipe: Connection,
     stop: Any,
 ) -> None:
     job_type, data, job_id, attempt = job
-    storage_url, workdir, extra_methods, memory_bytes = place
+    storage_url, workdir, extra_methods, models, memory_bytes = place
     _settle(Path(workdir), memory_bytes)
 
     def check() -> None:
@@ -178,10 +180,12 @@ def _child(
             raise _INTERRUPTIONS[stop.value - 1]
 
     try:
-        declared = load_registry([Path(folder) for folder in extra_methods])[job_type]
+        declared = load_registry(extra_methods)[job_type]
         spec = declared.spec.model_validate(data)
+        storage = Storage(storage_url)
         context = JobContext(
-            job_id, attempt, spec, _PipeLedger(pipe), Storage(storage_url), Path(workdir), check
+            *(job_id, attempt, spec, _PipeLedger(pipe), storage, Path(workdir), check),
+            Models(models),
         )
         result: BaseModel = declared.load_runner()(spec, context)
         message: tuple[str, Any] = ("result", result.model_dump(mode="json", warnings=False))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from pydantic import BaseModel
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
@@ -27,7 +28,7 @@ from app.services import paging
 from app.services.auth import Caller
 from app.services.bell import Bell
 from app.services.changes import JobChanges
-from methods.jobtype import JobType, input_refs
+from methods.jobtype import JobType, input_refs, model_refs
 from models import repositories, transitions
 from models.ids import is_id, new_id
 from models.states import TERMINAL, JobState
@@ -57,7 +58,9 @@ class JobService:
         bell: Bell,
         changes: JobChanges,
         storage: Storage,
+        models: Collection[str] = (),
     ) -> None:
+        self._models = models
         self._sessions, self._registry, self._bell = sessions, registry, bell
         self._changes, self._storage = changes, storage
 
@@ -74,10 +77,11 @@ class JobService:
         With `dry_run` everything is checked and nothing is kept.
 
         Raises:
-            InvalidSpec: an input does not exist, or a time limit is beyond the job type's.
+            InvalidSpec: an input or a model does not exist; a time limit is beyond the job type's.
             IdempotencyMismatch: the key belongs to another request.
         """
         digest = _digest(job_type, request)
+        self._check_models(request.spec)
         row = {
             "id": new_id("job"),
             "tenant_id": caller.tenant_id,
@@ -112,6 +116,20 @@ class JobService:
             await session.commit()
         self._bell.ring(job.id, job.resource)
         return job
+
+    def _check_models(self, spec: BaseModel) -> None:
+        unknown = [(at, name) for at, name in model_refs(spec) if name not in self._models]
+        if unknown:
+            known = ", ".join(sorted(self._models)) or "none"
+            raise _invalid(
+                [
+                    FieldError(
+                        pointer=f"/spec{at}",
+                        message=f"there is no model {name[:64]}; known: {known}",
+                    )
+                    for at, name in unknown
+                ]
+            )
 
     async def _replay(
         self, session: AsyncSession, caller: Caller, key: str, digest: bytes
@@ -298,6 +316,10 @@ def _digest(job_type: JobType, request: JobCreate[Any]) -> bytes:
         raise InvalidSpec(message, errors=[FieldError(pointer="", message=message)]) from error
 
 
+def _invalid(faults: list[FieldError]) -> InvalidSpec:
+    return InvalidSpec(f"{faults[0].pointer}: {faults[0].message}", errors=faults)
+
+
 async def _resolve_inputs(session: AsyncSession, caller: Caller, spec: Any) -> list[dict[str, str]]:
     """Check that every input exists and belongs to the caller; note its digest."""
     refs = input_refs(spec)
@@ -312,7 +334,7 @@ async def _resolve_inputs(session: AsyncSession, caller: Caller, spec: Any) -> l
         if ref not in found
     ]
     if faults:
-        raise InvalidSpec(f"{faults[0].pointer}: {faults[0].message}", errors=faults)
+        raise _invalid(faults)
     return [
         {"pointer": f"/spec{pointer}", "id": str(ref), "sha256": found[ref]}
         for pointer, ref in refs

@@ -113,6 +113,7 @@ def test_dry_run_keeps_nothing(http: httpx2.Client, engine: Engine) -> None:
         ({"spec": {}, "timeout_seconds": 601}, "/timeout_seconds"),
         ({"spec": {}, "expires_after_seconds": 1}, "/expires_after_seconds"),
         ({"spec": {"input": "file_" + "0" * 32}}, "/spec/input"),
+        ({"spec": {"model": "large"}}, "/spec/model"),
         ({}, "/spec"),
         ([], ""),
     ],

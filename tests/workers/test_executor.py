@@ -75,6 +75,13 @@ def test_a_crash_is_tried_again_and_keeps_its_trace_from_clients(
     assert all("RuntimeError: unexpected" in trace for trace in traces)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_runner_finds_the_declared_models(api: Client, workplace: Workplace, kind: str) -> None:
+    job = submit(api, kind, action="find", model="tiny")
+    workplace.run()
+    assert job.refresh().result()["text"] == "/models/tiny"
+
+
 @pytest.mark.parametrize(("action", "word"), [("exit", "exit code 7"), ("segfault", "SIGSEGV")])
 def test_the_death_of_an_isolated_runner_is_an_answer(
     api: Client, workplace: Workplace, action: str, word: str

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from methods.context import Artifact, seeded_rng
 from methods.errors import JobError
+from methods.inference.declared import Models
 from methods.jobtype import InputRef
 from models.ids import new_id
 from models.storage import CHUNK, Storage, artifact_key
@@ -37,8 +38,9 @@ class JobContext:
         storage: Storage,
         workdir: Path,
         check: Callable[[], None],
+        models: Models,
     ) -> None:
-        self.workdir = workdir
+        self.workdir, self.models = workdir, models
         self.log = _JobLog(logging.getLogger("datassay.job"), job_id, ledger)
         self._owner, self._spec = (job_id, attempt), spec
         self._ledger, self._storage, self._check = ledger, storage, check

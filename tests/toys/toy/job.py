@@ -52,4 +52,7 @@ def _end(spec: Spec, ctx: RunContext, first: int) -> Any:
             assert spec.input is not None
             with ctx.open_input(spec.input) as reader:
                 return Result(steps=0, text=reader.read().decode())
+        case "find":
+            assert spec.model is not None
+            return Result(steps=0, text=ctx.models.find(spec.model).path or "")
     return Result(steps=spec.steps, text=f"from {first}")

@@ -7,17 +7,18 @@ from typing import Literal
 
 from pydantic import Field
 
-from methods.jobtype import InputRef, JobType, Model
+from methods.jobtype import InputRef, JobType, Model, ModelRef
 
 
 class Spec(Model):
     action: Literal[
         "succeed", "fail", "crash", "exit", "segfault", "stubborn", "bad_result", "huge_result",
-        "resume", "read",
+        "resume", "read", "find",
     ] = "succeed"  # fmt: skip
     steps: int = 1
     step_seconds: float = Field(0.0, ge=0)
     input: InputRef | None = None
+    model: ModelRef | None = None
     artifact: str | None = None
     journal: str | None = None
 

@@ -1,0 +1,118 @@
+"""Which models jobs may name, and the loaded ones of this process."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+
+from methods.errors import JobError
+
+T = TypeVar("T")
+
+
+class ModelDeclaration(BaseModel):
+    """A model that jobs may name: weights that a worker loads, or a server that it asks."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str | None = Field(None, description="A folder or a hub id; loaded by the worker.")
+    revision: str | None = Field(None, description="Of a hub id.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    base_url: str | None = Field(
+        None, pattern=r"^https?://", description="An OpenAI-compatible server, with its /v1."
+    )
+    served_as: str | None = Field(None, description="Its name there; default: the name here.")
+    api_key_env: str | None = Field(None, description="The environment variable with its key.")
+    max_in_flight: int = Field(32, ge=1, le=1024, description="Requests at a time to the server.")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.path is None) == (self.base_url is None):
+            raise ValueError("give exactly one of path and base_url")
+        return self
+
+    @property
+    def api_key(self) -> str | None:
+        """The key of the server, read when it is needed."""
+        return os.environ.get(self.api_key_env) if self.api_key_env else None
+
+
+def declarations(raw: Mapping[str, object]) -> dict[str, ModelDeclaration]:
+    """Declarations from settings. Raises ValueError that names the model."""
+    return _DECLARATIONS.validate_python(raw)
+
+
+_DECLARATIONS = TypeAdapter(dict[str, ModelDeclaration])
+
+
+class Models:
+    """The models of a process.
+
+    Args:
+        declared: by name.
+        any_path: a name that is not declared is a path or hub id. For notebooks; a service only
+            loads what its operator declared.
+        keep: how many loaded models stay in memory; the one used longest ago goes first.
+    """
+
+    def __init__(
+        self,
+        declared: Mapping[str, ModelDeclaration] | None = None,
+        any_path: bool = False,
+        keep: int = 2,
+    ) -> None:
+        self.declared = dict(declared or {})
+        self._any_path, self._keep = any_path, keep
+        self._loaded: OrderedDict[tuple[str, str], Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def find(self, name: str) -> ModelDeclaration:
+        """The declaration of a name. Raises `JobError('model_unknown')`."""
+        if name in self.declared:
+            return self.declared[name]
+        if self._any_path:
+            return ModelDeclaration(path=name)
+        known = ", ".join(sorted(self.declared)) or "none"
+        raise JobError("model_unknown", f"There is no model {name[:128]!r} here; known: {known}.")
+
+    def weights(self, name: str) -> ModelDeclaration:
+        """The declaration of a model that this process can load.
+
+        Raises:
+            JobError: `model_unknown`, or `model_rejected_request` when it is a server.
+        """
+        found = self.find(name)
+        if found.path is None:
+            raise JobError(
+                "model_rejected_request", f"{name!r} is a server; this needs a model's weights."
+            )
+        return found
+
+    def load(self, name: str, loader: Callable[[ModelDeclaration], T]) -> T:
+        """What `loader` makes of the weights, once per process.
+
+        Raises:
+            JobError: see `weights`; `model_unavailable` when they cannot be loaded.
+        """
+        source = self.weights(name)
+        key = (f"{loader.__module__}.{loader.__qualname__}", source.model_dump_json())
+        with self._lock:
+            if key not in self._loaded:
+                while len(self._loaded) >= self._keep:
+                    self._loaded.popitem(last=False)
+                self._loaded[key] = _load(name, source, loader)
+            self._loaded.move_to_end(key)
+            return self._loaded[key]
+
+
+def _load(name: str, source: ModelDeclaration, loader: Callable[[ModelDeclaration], T]) -> T:
+    try:
+        return loader(source)
+    except (OSError, ValueError, ImportError) as error:
+        text = f"The model {name!r} cannot be loaded: {error}"
+        raise JobError("model_unavailable", text[:2000], retryable=False) from error
