@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 DATA ?= .datassay
 PORT ?= 8765
+# Tests run side by side; linear algebra that takes every core for itself only makes them wait.
+PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q
 INPUTS := pyproject.toml client/pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
@@ -15,7 +17,7 @@ help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11.4 or newer is needed, this is " + sys.version.split()[0] + "; set PYTHON=...") if sys.version_info < (3, 11, 4) else None'
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; set PYTHON=...") if sys.version_info < (3, 11) else None'
 	@echo "Creating the virtual environment $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV)
 
@@ -37,12 +39,12 @@ up: $(VENV)/.demo ## run the service in the foreground until Ctrl-C
 
 test: $(VENV)/.dev ## all tests: first those of parts, then those that start real processes
 	@echo "Parts (real Postgres and Valkey, started by the tests) ..."
-	@$(BIN)/python -m pytest -q -n 2 -m 'not system'
+	@$(PYTEST) -n 2 -m 'not system'
 	@echo "The whole system (real processes) ..."
-	@$(BIN)/python -m pytest -q -m system
+	@$(PYTEST) -m system
 
 unit: $(VENV)/.dev ## tests of parts only
-	@$(BIN)/python -m pytest -q -n 2 -m 'not system'
+	@$(PYTEST) -n 2 -m 'not system'
 
 check: $(VENV)/.dev ## lint, types, import contracts
 	@$(BIN)/ruff check .
