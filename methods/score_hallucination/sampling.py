@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
 from methods.context import RunContext
+from methods.errors import Interrupted
 from methods.inference.llm import Completion, Sampling, Usage, language_model
 from methods.score_hallucination.reading import Items
 from methods.score_hallucination.spec import Answer, Item, Sampler, SamplingResult, StoredFile
