@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from methods.plan_test_time_compute.result import Curves, Figure, MixtureReport, TaskReport
+from methods.figures import SCHEMA, Figure
+from methods.plan_test_time_compute.result import Curves, MixtureReport, TaskReport
 
-SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
 #: Tasks drawn as bars, at most; those with the largest weight are kept.
 MAX_BARS = 60
 SIZE = {"width": 420, "height": 280}

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from methods.predict_weak_to_strong.spec import Figure, WeakModel
+from methods.figures import SCHEMA, Figure
+from methods.predict_weak_to_strong.spec import WeakModel
 
-SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
 #: Lines drawn in a figure, at most; the best-ranked models are kept.
 MAX_LINES = 40
 MAX_SPECTRA = 12

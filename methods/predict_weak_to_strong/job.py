@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 import numpy as np
 from numpy.typing import NDArray
 
+from methods.arrays.streams import Source
 from methods.context import RunContext
 from methods.errors import JobError
 from methods.predict_weak_to_strong import core, figures, ranking
@@ -27,7 +26,6 @@ from methods.predict_weak_to_strong.passes import (
     read_spectrum,
 )
 from methods.predict_weak_to_strong.resampling import half_samples, resampled_directions
-from methods.predict_weak_to_strong.row_streams import Source
 from methods.predict_weak_to_strong.spec import (
     JOB,
     GridPoint,
@@ -39,6 +37,7 @@ from methods.predict_weak_to_strong.spec import (
     WeakModel,
 )
 from methods.predict_weak_to_strong.spectrum import Spectrum
+from methods.provenance import provenance
 
 FloatArray = NDArray[np.float64]
 
@@ -137,17 +136,8 @@ def _result(
             figures.spectra(strong_result.spectrum_top20, lines),
             figures.angles(models),
         ],
-        provenance=_provenance(spec.seed),
+        provenance=provenance(JOB, spec.seed),
     )
-
-
-def _provenance(seed: int) -> dict[str, str | int]:
-    return {
-        "method": f"{JOB.name} {JOB.version}",
-        "numpy": np.__version__,
-        "scipy": version("scipy"),
-        "seed": seed,
-    }
 
 
 def _ranked_by(spec: Spec, saturated: bool) -> int:

@@ -11,18 +11,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.context import RunContext
-from methods.errors import JobError
-from methods.predict_weak_to_strong.labels import LabelBlocks, LabelCode
-from methods.predict_weak_to_strong.moments import CrossMoments, accumulate
-from methods.predict_weak_to_strong.resampling import BlockMoments
-from methods.predict_weak_to_strong.row_streams import (
+from methods.arrays.moments import CrossMoments, accumulate
+from methods.arrays.streams import (
     Source,
     chunk_rows,
     read_aligned,
     read_chunks,
     shape_of,
 )
+from methods.context import RunContext
+from methods.errors import JobError
+from methods.predict_weak_to_strong.labels import LabelBlocks, LabelCode
+from methods.predict_weak_to_strong.resampling import BlockMoments
 from methods.predict_weak_to_strong.spec import Preparation, Representations
 from methods.predict_weak_to_strong.spectrum import (
     Spectrum,

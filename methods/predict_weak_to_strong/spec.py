@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from methods.figures import Figure
 from methods.jobtype import InputRef, JobType, Model
 
 Count = Annotated[int, Field(ge=0)]
@@ -271,14 +272,6 @@ class RankStability(Model):
         description="Kendall's tau-b between the rankings at each pair of grid values."
     )
     lowest: float | None = Field(description="The smallest entry of the table.")
-
-
-class Figure(Model):
-    """A figure as a complete Vega-Lite specification with its data inside."""
-
-    title: str
-    caption: str
-    vega_lite: dict[str, Any]
 
 
 class Result(Model):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 import numpy as np
 
 from methods.context import RunContext
+from methods.figures import SCHEMA, Figure
 from methods.plan_test_time_compute import covariance as cov
 from methods.plan_test_time_compute.inputs import (
     Options,
@@ -14,7 +13,7 @@ from methods.plan_test_time_compute.inputs import (
     first_moments,
     shrinkage_amount,
 )
-from methods.plan_test_time_compute.result import Figure
+from methods.provenance import provenance
 from methods.score_task_hardness.spec import JOB, DataSet, Hardness, Result, Spec
 
 
@@ -35,12 +34,7 @@ def run(spec: Spec, ctx: RunContext) -> Result:
         datasets=found,
         hardest_first=[one.name for one in scored],
         figures=[_bars(scored), _spectra(found)],
-        provenance={
-            "method": f"{JOB.name} {JOB.version}",
-            "numpy": np.__version__,
-            "scipy": version("scipy"),
-            "seed": spec.seed,
-        },
+        provenance=provenance(JOB, spec.seed),
     )
 
 
@@ -91,7 +85,7 @@ def _bars(found: list[Hardness]) -> Figure:
         title="Task hardness",
         caption="tr / lambda_min over the number of directions; 1 is isotropic. Bars: 90%.",
         vega_lite={
-            "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+            "$schema": SCHEMA,
             "height": 280,
             "data": {"values": values},
             "layer": [
@@ -118,7 +112,7 @@ def _spectra(found: list[Hardness]) -> Figure:
         title="Spectra",
         caption="Eigenvalues over their mean; a long falling tail makes a data set hard.",
         vega_lite={
-            "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+            "$schema": SCHEMA,
             "height": 280,
             "data": {"values": values},
             "mark": {"type": "line", "point": True, "tooltip": True},

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from methods.arrays.streams import Source, chunk_rows, read_chunks
 from methods.context import RunContext
 from methods.errors import JobError
+from methods.figures import SCHEMA, Figure
 from methods.predict_weak_to_strong import core
 from methods.predict_weak_to_strong.assess import label_moments
 from methods.predict_weak_to_strong.labels import LabelCode, read_label_code
@@ -21,9 +22,8 @@ from methods.predict_weak_to_strong.passes import (
     read_self,
     read_spectrum,
 )
-from methods.predict_weak_to_strong.row_streams import Source, chunk_rows, read_chunks
-from methods.predict_weak_to_strong.spec import Figure
 from methods.predict_weak_to_strong.spectrum import Spectrum
+from methods.provenance import provenance
 from methods.score_weak_labels.spec import JOB, Result, Spec
 
 FloatArray = NDArray[np.float64]
@@ -69,12 +69,7 @@ def run(spec: Spec, ctx: RunContext) -> Result:
         mean_square=float(np.mean(scores**2)),
         warnings=warnings,
         figures=[_histogram(scores, float(scores[kept].min()))],
-        provenance={
-            "method": f"{JOB.name} {JOB.version}",
-            "numpy": np.__version__,
-            "scipy": version("scipy"),
-            "seed": spec.seed,
-        },
+        provenance=provenance(JOB, spec.seed),
     )
 
 
@@ -122,7 +117,7 @@ def _histogram(scores: FloatArray, threshold: float) -> Figure:
         title="Scores of the weak labels",
         caption="Rows to the right of the rule are kept.",
         vega_lite={
-            "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+            "$schema": SCHEMA,
             "width": 420,
             "height": 280,
             "layer": [

@@ -6,8 +6,9 @@ from datetime import timedelta
 
 from pydantic import Field
 
+from methods.figures import Figure
 from methods.jobtype import JobType, Model
-from methods.predict_weak_to_strong.spec import Figure, Labels, Preparation, Representations
+from methods.predict_weak_to_strong.spec import Labels, Preparation, Representations
 
 
 class Spec(Preparation):

@@ -15,11 +15,12 @@ from pydantic import ValidationError
 from scipy.stats import spearmanr
 from sklearn.datasets import load_digits
 
+from methods.arrays import streams
+from methods.arrays.files import open_array
 from methods.context import LocalContext
 from methods.errors import JobError
 from methods.jobtype import InputRef, input_refs
-from methods.predict_weak_to_strong import passes, row_streams
-from methods.predict_weak_to_strong.array_files import open_array
+from methods.predict_weak_to_strong import passes
 from methods.predict_weak_to_strong.job import run
 from methods.predict_weak_to_strong.spec import JOB, Result, Spec
 from methods.score_weak_labels.job import run as run_scores
@@ -252,7 +253,7 @@ def test_chunk_size_does_not_change_the_result(
 ) -> None:
     request = small(tmp_path)
     expected = solve(tmp_path, request)
-    monkeypatch.setattr(row_streams, "CHUNK_BYTES", 64 * 8)
+    monkeypatch.setattr(streams, "CHUNK_BYTES", 64 * 8)
     found = solve(tmp_path, request)
     assert [m.metric_fro for m in found.weak] == pytest.approx(
         [m.metric_fro for m in expected.weak], abs=1e-12

@@ -12,10 +12,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from methods.arrays.files import ArrayRows, open_array
 from methods.context import RunContext
 from methods.errors import JobError
 from methods.jobtype import InputRef
-from methods.predict_weak_to_strong.array_files import ArrayRows, open_array
 
 FloatArray = NDArray[np.float64]
 
