@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from methods.figures import SCHEMA, Figure
-from methods.predict_weak_to_strong.spec import WeakModel
+from methods.predict_weak_to_strong.result import WeakModel
 
 #: Lines drawn in a figure, at most; the best-ranked models are kept.
 MAX_LINES = 40

@@ -22,7 +22,8 @@ from methods.errors import JobError
 from methods.jobtype import InputRef, input_refs
 from methods.predict_weak_to_strong import passes
 from methods.predict_weak_to_strong.job import run
-from methods.predict_weak_to_strong.spec import JOB, Result, Spec
+from methods.predict_weak_to_strong.result import Result
+from methods.predict_weak_to_strong.spec import JOB, Spec
 from methods.score_weak_labels.job import run as run_scores
 from methods.score_weak_labels.spec import Spec as ScoreSpec
 
