@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from methods.arrays.streams import Source, chunk_rows, read_chunks
 from methods.context import RunContext
 from methods.errors import JobError
-from methods.figures import SCHEMA, Figure
+from methods.figures import Figure, axis, chart
 from methods.inference.texts import Texts
 from methods.predict_weak_to_strong import core
 from methods.predict_weak_to_strong.assess import label_moments
@@ -126,29 +126,24 @@ def _histogram(scores: FloatArray, threshold: float) -> Figure:
         {"from": float(low), "to": float(high), "rows": int(count)}
         for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True)
     ]
-    x = {"type": "quantitative", "title": "Score (unit of the labels)"}
+    x = axis("from", "Score (unit of the labels)")
+    layers: list[dict[str, Any]] = [
+        {
+            "mark": "bar",
+            "encoding": {
+                "x": {**x, "bin": {"binned": True}},
+                "x2": {"field": "to"},
+                "y": axis("rows", "Rows"),
+            },
+        },
+        {
+            "data": {"values": [{"threshold": threshold}]},
+            "mark": "rule",
+            "encoding": {"x": {**x, "field": "threshold"}},
+        },
+    ]
     return Figure(
         title="Scores of the weak labels",
         caption="Rows to the right of the rule are kept.",
-        vega_lite={
-            "$schema": SCHEMA,
-            "width": 420,
-            "height": 280,
-            "layer": [
-                {
-                    "data": {"values": values},
-                    "mark": "bar",
-                    "encoding": {
-                        "x": {**x, "field": "from", "bin": {"binned": True}},
-                        "x2": {"field": "to"},
-                        "y": {"field": "rows", "type": "quantitative", "title": "Rows"},
-                    },
-                },
-                {
-                    "data": {"values": [{"threshold": threshold}]},
-                    "mark": "rule",
-                    "encoding": {"x": {**x, "field": "threshold"}},
-                },
-            ],
-        },
+        vega_lite=chart(values, layer=layers),
     )

@@ -19,6 +19,7 @@ from methods.arrays import streams
 from methods.arrays.files import open_array
 from methods.context import LocalContext
 from methods.errors import JobError
+from methods.figures import SCHEMA
 from methods.jobtype import InputRef, input_refs
 from methods.predict_weak_to_strong import passes
 from methods.predict_weak_to_strong.job import run
@@ -120,7 +121,7 @@ def test_digits_result_says_what_it_is(digits: Result) -> None:
         "few_rows", "no_ids", "degenerate",
     }  # fmt: skip
     for figure in digits.figures:
-        assert figure.vega_lite["$schema"].endswith(".json")
+        assert figure.vega_lite["$schema"] == SCHEMA
         layers = figure.vega_lite.get("layer", [figure.vega_lite])
         assert 10 < sum(len(layer["data"]["values"]) for layer in layers) < 2000
     assert Result.model_validate_json(digits.model_dump_json()) == digits
