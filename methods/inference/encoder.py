@@ -44,7 +44,7 @@ class Encoder:
 
 
 def load_encoder(source: ModelDeclaration) -> Encoder:
-    """Load weights for inference: float32 on a CPU, the declared dtype on a GPU.
+    """Load weights (safetensors only): float32 on a CPU, the declared dtype on a GPU.
 
     Code that comes with a model is never run. Of an encoder-decoder the encoder is taken.
     """
@@ -52,11 +52,11 @@ def load_encoder(source: ModelDeclaration) -> Encoder:
     from transformers import AutoModel, AutoTokenizer
 
     assert source.path is not None, "`Models.weights` finds only models with a path"
-    where = {"revision": source.revision or "main", "trust_remote_code": False}
+    where = {"revision": source.revision, "trust_remote_code": False}
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = source.dtype if device == "cuda" else "float32"
     tokenizer = AutoTokenizer.from_pretrained(source.path, **where)
-    model = AutoModel.from_pretrained(source.path, dtype=dtype, **where)
+    model = AutoModel.from_pretrained(source.path, dtype=dtype, use_safetensors=True, **where)
     if model.config.is_encoder_decoder:
         model = model.get_encoder()
     model = model.to(device).eval().requires_grad_(False)
@@ -108,7 +108,7 @@ def _count_layers(source: ModelDeclaration) -> int:
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(
-        source.path, revision=source.revision or "main", trust_remote_code=False
+        source.path, revision=source.revision, trust_remote_code=False
     )
     return int(config.get_text_config().num_hidden_layers)
 

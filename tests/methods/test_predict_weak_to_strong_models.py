@@ -23,9 +23,9 @@ from methods.predict_weak_to_strong.result import Result
 from methods.predict_weak_to_strong.spec import Spec
 from methods.score_weak_labels.job import run as run_scores
 from methods.score_weak_labels.spec import Spec as ScoreSpec
-from tests.methods import tiny_models
+from tests.methods import tiny_encoders
 
-TEXTS = tiny_models.texts(120, longest=12)
+TEXTS = tiny_encoders.texts(120, longest=12)
 
 
 def solve(folder: Path, request: dict[str, Any]) -> Result:
@@ -37,8 +37,8 @@ def solve(folder: Path, request: dict[str, Any]) -> Result:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two tiny models and the texts."""
     place = tmp_path_factory.mktemp("models")
-    tiny_models.make("bert", place / "bert")
-    tiny_models.make("llama", place / "llama")
+    tiny_encoders.make("bert", place / "bert")
+    tiny_encoders.make("llama", place / "llama")
     lines = [json.dumps({"text": text, "id": i}) for i, text in enumerate(TEXTS)]
     (place / "texts.jsonl").write_text("\n".join(lines))
     return place
