@@ -28,3 +28,9 @@ def chart(rows: list[dict[str, Any]], **specification: Any) -> dict[str, Any]:
         "height": 260,
         **specification,
     }
+
+
+def axis(field: str, title: str, kind: str = "quantitative", **scale: Any) -> dict[str, Any]:
+    """An encoding channel with its title, and its scale where one is given."""
+    encoding: dict[str, Any] = {"field": field, "type": kind, "title": title}
+    return {**encoding, "scale": scale} if scale else encoding

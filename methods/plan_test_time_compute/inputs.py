@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.context import RunContext
-from methods.errors import JobError
-from methods.plan_test_time_compute import covariance as cov
-from methods.plan_test_time_compute.spec import Data
-from methods.predict_weak_to_strong.moments import accumulate
-from methods.predict_weak_to_strong.row_streams import (
+from methods.arrays.moments import accumulate
+from methods.arrays.streams import (
     Source,
     chunk_rows,
     read_chunks,
     shape_of,
 )
+from methods.context import RunContext
+from methods.errors import JobError
+from methods.plan_test_time_compute import covariance as cov
+from methods.plan_test_time_compute.spec import Data
 
 FloatArray = NDArray[np.float64]
 

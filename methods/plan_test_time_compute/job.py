@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +20,7 @@ from methods.plan_test_time_compute.inputs import (
 )
 from methods.plan_test_time_compute.result import Result
 from methods.plan_test_time_compute.spec import JOB, Spec
+from methods.provenance import provenance
 
 FloatArray = NDArray[np.float64]
 
@@ -60,12 +59,7 @@ def run(spec: Spec, ctx: RunContext) -> Result:
         calibration=report.calibration(spec, curves),
         caveats=report.caveats(spec, target, tasks, solved),
         figures=plots,
-        provenance={
-            "method": f"{JOB.name} {JOB.version}",
-            "numpy": np.__version__,
-            "scipy": version("scipy"),
-            "seed": spec.seed,
-        },
+        provenance=provenance(JOB, spec.seed),
     )
 
 

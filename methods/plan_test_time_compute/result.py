@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
+from methods.figures import Figure
 from methods.jobtype import Model
 
 
@@ -143,14 +144,6 @@ class Calibration(Model):
     r_squared: float = Field(description="1 is a perfect fit; below 0 worse than a constant.")
     predicted_accuracy: list[float]
     best_budget: float = Field(description="best_steps in units of the budget.")
-
-
-class Figure(Model):
-    """A figure as a complete Vega-Lite specification with its data inside."""
-
-    title: str
-    caption: str
-    vega_lite: dict[str, Any]
 
 
 class Result(Model):

@@ -7,20 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from methods.predict_weak_to_strong.spec import Figure, WeakModel
+from methods.figures import SCHEMA, Figure, axis, chart
+from methods.predict_weak_to_strong.result import WeakModel
 
-SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
 #: Lines drawn in a figure, at most; the best-ranked models are kept.
 MAX_LINES = 40
 MAX_SPECTRA = 12
-SIZE = {"width": 420, "height": 280}
-
-
-def _axis(field: str, title: str, kind: str = "quantitative", **scale: Any) -> dict[str, Any]:
-    encoding: dict[str, Any] = {"field": field, "type": kind, "title": title}
-    if scale:
-        encoding["scale"] = scale
-    return encoding
 
 
 def metric_against_baselines(models: Sequence[WeakModel]) -> Figure:
@@ -36,9 +28,9 @@ def metric_against_baselines(models: Sequence[WeakModel]) -> Figure:
         {
             "mark": {"type": "point", "filled": True, "tooltip": True},
             "encoding": {
-                "x": _axis(base, title, zero=False),
-                "y": _axis(metric, f"{metric} of P_s(I - P_w)", zero=False),
-                "color": _axis("rank", "Rank", scheme="viridis"),
+                "x": axis(base, title, zero=False),
+                "y": axis(metric, f"{metric} of P_s(I - P_w)", zero=False),
+                "color": axis("rank", "Rank", scheme="viridis"),
                 "tooltip": [{"field": f} for f in ("name", metric, base, "rank")],
             },
         }
@@ -71,10 +63,10 @@ def spectra(strong: Sequence[float], weak: Sequence[tuple[str, Sequence[float]]]
 
     best = [point for name, line in weak[:MAX_SPECTRA] for point in points(name, "weak", line)]
     encoding = {
-        "x": _axis("direction", "Direction, by variance"),
-        "y": _axis("eigenvalue", "Eigenvalue (share of the mean squared norm)", type="log"),
+        "x": axis("direction", "Direction, by variance"),
+        "y": axis("eigenvalue", "Eigenvalue (share of the mean squared norm)", type="log"),
         "detail": {"field": "model"},
-        "color": _axis("kind", "Model", "nominal"),
+        "color": axis("kind", "Model", "nominal"),
         "tooltip": [{"field": f} for f in ("model", "direction", "eigenvalue")],
     }
     layers = [
@@ -94,7 +86,7 @@ def spectra(strong: Sequence[float], weak: Sequence[tuple[str, Sequence[float]]]
             "Directions far above beta can be learned. A weak model whose curve ends early has "
             "few directions to teach in."
         ),
-        vega_lite={"$schema": SCHEMA, **SIZE, "layer": layers},
+        vega_lite=chart([], layer=layers),
     )
 
 
@@ -107,10 +99,10 @@ def angles(models: Sequence[WeakModel]) -> Figure:
         for i, angle in enumerate(m.principal_angles_top10)
     ]
     encoding = {
-        "x": _axis("index", "Principal angle, smallest first", "ordinal"),
-        "y": _axis("angle", "Degrees", domain=[0, 90]),
+        "x": axis("index", "Principal angle, smallest first", "ordinal"),
+        "y": axis("angle", "Degrees", domain=[0, 90]),
         "detail": {"field": "model"},
-        "color": _axis("rank", "Rank", scheme="viridis"),
+        "color": axis("rank", "Rank", scheme="viridis"),
         "tooltip": [{"field": f} for f in ("model", "index", "angle", "rank")],
     }
     return Figure(
@@ -119,8 +111,5 @@ def angles(models: Sequence[WeakModel]) -> Figure:
             "0 degrees: the weak model has this direction of the strong one; 90: it lacks it. "
             "Angles ignore how much variance a direction has, the metrics do not."
         ),
-        vega_lite={
-            "$schema": SCHEMA, **SIZE, "data": {"values": values},
-            "mark": {"type": "line", "point": True}, "encoding": encoding,
-        },
-    )  # fmt: skip
+        vega_lite=chart(values, mark={"type": "line", "point": True}, encoding=encoding),
+    )

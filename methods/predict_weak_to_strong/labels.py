@@ -8,11 +8,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from methods.arrays.moments import CrossMoments
+from methods.arrays.streams import Source, read_chunks, shape_of
 from methods.context import RunContext
 from methods.errors import JobError
-from methods.predict_weak_to_strong.moments import CrossMoments
 from methods.predict_weak_to_strong.resampling import BLOCKS
-from methods.predict_weak_to_strong.row_streams import Source, read_chunks, shape_of
 
 FloatArray = NDArray[np.float64]
 Kind = Literal["regression", "classification"]

@@ -11,19 +11,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.context import RunContext
-from methods.errors import JobError
-from methods.predict_weak_to_strong.labels import LabelBlocks, LabelCode
-from methods.predict_weak_to_strong.moments import CrossMoments, accumulate
-from methods.predict_weak_to_strong.resampling import BlockMoments
-from methods.predict_weak_to_strong.row_streams import (
-    Source,
+from methods.arrays.moments import CrossMoments, accumulate
+from methods.arrays.streams import (
     chunk_rows,
     read_aligned,
     read_chunks,
-    shape_of,
 )
-from methods.predict_weak_to_strong.spec import Preparation, Representations
+from methods.context import RunContext
+from methods.errors import JobError
+from methods.predict_weak_to_strong.labels import LabelBlocks, LabelCode
+from methods.predict_weak_to_strong.representations import Model
+from methods.predict_weak_to_strong.resampling import BlockMoments
+from methods.predict_weak_to_strong.spec import Preparation
 from methods.predict_weak_to_strong.spectrum import (
     Spectrum,
     randomized_spectrum,
@@ -32,43 +31,9 @@ from methods.predict_weak_to_strong.spectrum import (
 
 FloatArray = NDArray[np.float64]
 
-MIN_ROWS = 50
 RANDOMIZED_ABOVE = 2048
 RANDOMIZED_RANK = 512
 MAX_EXACT_COLUMNS = 8192
-
-
-@dataclass(frozen=True)
-class Model:
-    """A representation whose shape is known.
-
-    Attributes:
-        source: where its rows are.
-        rows, columns: its shape.
-    """
-
-    source: Source
-    rows: int
-    columns: int
-
-
-def open_model(ctx: RunContext, given: Representations, rows: int | None = None) -> Model:
-    """Check the shape of a representation from its headers.
-
-    Raises:
-        JobError: `input_invalid` for under 50 rows, or another number of rows than `rows`.
-    """
-    source = Source(given.name, given.files, given.array, given.ids)
-    found, columns = shape_of(ctx, source)
-    if rows is not None and found != rows:
-        raise JobError(
-            "input_invalid",
-            f"{source.label}: {found} rows, the strong model has {rows}",
-            details={"name": given.name, "rows": found, "expected": rows},
-        )
-    if found < MIN_ROWS:
-        raise JobError("input_invalid", f"{source.label}: {found} rows, {MIN_ROWS} are needed")
-    return Model(source, found, columns)
 
 
 def read_spectrum(

@@ -1,32 +1,34 @@
-"""The request and the answer of `predict-weak-to-strong`."""
+"""The request of `predict-weak-to-strong`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from methods.jobtype import InputRef, JobType, Model
-
-Count = Annotated[int, Field(ge=0)]
+from methods.inference.encoding import Pooling
+from methods.jobtype import InputRef, JobType, Model, ModelRef
+from methods.predict_weak_to_strong.result import Result
 
 
 class Representations(Model):
-    """Row-aligned representations of one model: a matrix [n, d] in one file or in shards."""
+    """Representations of one model: a stored matrix [n, d], or a model that embeds the texts."""
 
     name: str = Field(
         min_length=1, max_length=200, description="Name of the model; unique within the request."
     )
-    representations: InputRef | Annotated[list[InputRef], Field(min_length=1, max_length=1024)] = (
-        Field(
-            description=(
-                "File with one row an example: npy, npz, safetensors or parquet (recognised from "
-                "its bytes), float16, bfloat16, float32 or float64; or a list of such files, the "
-                "shards in row order."
-            ),
-            examples=["file_strong", ["file_part0", "file_part1"]],
-        )
+    representations: (
+        InputRef | Annotated[list[InputRef], Field(min_length=1, max_length=1024)] | None
+    ) = Field(
+        default=None,
+        description=(
+            "File with one row an example: npy, npz, safetensors or parquet (recognised from "
+            "its bytes), float16, bfloat16, float32 or float64; or a list of such files, the "
+            "shards in row order."
+        ),
+        examples=["file_strong", ["file_part0", "file_part1"]],
     )
     array: str | None = Field(
         default=None,
@@ -45,10 +47,46 @@ class Representations(Model):
         ),
     )
 
+    model: ModelRef | None = Field(
+        default=None,
+        description=(
+            "Instead of a file: a model that the service knows; it embeds `texts`. Take the "
+            "pretrained model, not a fine-tuned one."
+        ),
+    )
+    layer: int = Field(
+        default=-1,
+        ge=-1000,
+        le=1000,
+        description=(
+            "Layer of `model` whose hidden states are taken: 0 is the embeddings, 1 the first "
+            "layer, -1 the last one with its final normalisation."
+        ),
+    )
+    pooling: Pooling = Field(
+        default="last_token",
+        description=(
+            "Which token stands for a text: the last one, the mean over all, or the leading class "
+            "token. The tokenizer's special tokens count."
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Representations:
+        if (self.representations is None) == (self.model is None):
+            raise ValueError("give either representations or model")
+        if self.model is not None and (self.array is not None or self.ids is not None):
+            raise ValueError("array and ids go with representations")
+        if self.model is None and (self.layer, self.pooling) != (-1, "last_token"):
+            raise ValueError("layer and pooling go with model")
+        return self
+
     @property
     def files(self) -> tuple[InputRef, ...]:
-        """The shards in row order."""
+        """The shards in row order; none for a model."""
         given = self.representations
+        if given is None:
+            return ()
         return (given,) if isinstance(given, InputRef) else tuple(given)
 
 
@@ -73,8 +111,15 @@ class Labels(Model):
 
 
 class Preparation(Model):
-    """How representations are centred, scaled and reduced; shared by related job types."""
+    """How representations are made, centred, scaled and reduced; shared by related job types."""
 
+    texts: InputRef | None = Field(
+        default=None,
+        description=(
+            'JSONL file with one {"text": "…"} a line, needed where a `model` is given. Its i-th '
+            "text is row i of every representation; other fields are ignored."
+        ),
+    )
     center: bool = Field(
         default=True,
         description="Subtract each representation's mean; else the mean is the first direction.",
@@ -120,6 +165,15 @@ class Preparation(Model):
         ),
     )
     seed: int = Field(default=0, ge=0, le=2**63 - 1, description="Seeds every random choice.")
+
+
+def check_texts(texts: InputRef | None, given: Sequence[Representations]) -> None:
+    """Texts are there exactly where a model embeds them. Raises ValueError."""
+    named = [one.name for one in given if one.model is not None]
+    if named and texts is None:
+        raise ValueError(f"texts are needed: {named[0]} is given as a model")
+    if texts is not None and not named:
+        raise ValueError("texts are for models, and only files are given")
 
 
 class Spec(Preparation):
@@ -171,128 +225,8 @@ class Spec(Preparation):
             raise ValueError("rank_by label_projection needs labels")
         if len(set(self.grid)) != len(self.grid):
             raise ValueError("the values of grid must differ")
+        check_texts(self.texts, [self.strong, *self.weak])
         return self
-
-
-class GridPoint(Model):
-    """One weak model at one regularisation."""
-
-    beta: float = Field(description="Ridge of both sides.")
-    metric_op: float = Field(description="Operator norm at this beta.")
-    metric_fro: float = Field(description="Normalised Frobenius at this beta.")
-    rank: int = Field(ge=1, description="Rank at this beta.")
-
-
-class WeakModel(Model):
-    """One candidate supervisor."""
-
-    name: str
-    status: Literal["ok", "degenerate"] = Field(
-        description="`degenerate`: all rows are equal or no direction reaches alpha_w."
-    )
-    columns: int = Field(ge=1, description="Width d_w of the representation.")
-    rank_w: Count = Field(description="Principal directions kept.")
-    metric_op: float = Field(
-        ge=0, le=1, description="||P_s(I - P_w)||_op, the paper's metric; small is better."
-    )
-    metric_fro: float = Field(
-        ge=0,
-        le=1,
-        description="||P_s(I - P_w)||_F^2 / tr P_s; small is better, does not saturate.",
-    )
-    upper_bound_predgap: float = Field(
-        ge=0,
-        description=(
-            "metric_op^2 E||y||^2 (about the mean label when centred), which bounds the "
-            "prediction gap; squared label units."
-        ),
-    )
-    dof_w: float = Field(
-        ge=0, description="Effective dimension tr P_w; baseline, large tends to be better."
-    )
-    cka_linear: float | None = Field(
-        description="Linear CKA with the strong model, 0 to 1; baseline. Null when degenerate."
-    )
-    principal_angles_top10: list[float] = Field(
-        description="Smallest principal angles to the strong representation, in degrees."
-    )
-    saturated: bool = Field(
-        description="metric_op is at its ceiling for every candidate and ranks none of them."
-    )
-    label_projection: float | None = Field(
-        description="||P_s(I - P_w)y||^2 / n, the predicted prediction gap; squared label units."
-    )
-    predicted_err_w2s: float | None = Field(
-        description="label_projection plus the strong ceiling's error; squared label units."
-    )
-    rank: int = Field(ge=1, description="1 is the best; equal scores share a rank.")
-    rank_ci: tuple[int, int] | None = Field(
-        description="90% interval of the rank over half-samples of the rows."
-    )
-    over_grid: list[GridPoint] = Field(description="The same at each beta of the grid.")
-
-
-class StrongModel(Model):
-    """The strong representation."""
-
-    name: str
-    columns: int
-    rank_s: int = Field(description="Principal directions kept.")
-    dof_s: float = Field(description="Effective dimension tr P_s.")
-    participation_ratio: float = Field(description="(tr C)^2 / ||C||_F^2, 1 to d.")
-    kept_variance: float = Field(description="Share of the variance in the kept directions.")
-    spectrum_top20: list[float] = Field(
-        description="Largest eigenvalues, on the scale of alpha and beta."
-    )
-    ceiling_error: float | None = Field(
-        description="Cross-validated (GCV) squared error of the strong ceiling, with labels only."
-    )
-
-
-class Recommendation(Model):
-    """The best-ranked supervisor and those that the rows cannot tell from it."""
-
-    name: str
-    ranked_by: Literal["metric_op", "metric_fro", "label_projection"]
-    ties: list[str] = Field(description="Candidates whose rank interval overlaps the best one's.")
-    largest_dof_w: str = Field(description="What the baseline 'largest effective dimension' picks.")
-    highest_cka: str | None = Field(description="What the baseline 'highest CKA' picks.")
-    agreement_with_dof_w: float | None = Field(
-        description="Kendall's tau between this ranking and the one by effective dimension."
-    )
-    words: str = Field(description="What the ranking can and cannot say, in two sentences.")
-
-
-class RankStability(Model):
-    """Does the ranking survive another regularisation?"""
-
-    grid: list[float]
-    kendall_tau: list[list[float | None]] = Field(
-        description="Kendall's tau-b between the rankings at each pair of grid values."
-    )
-    lowest: float | None = Field(description="The smallest entry of the table.")
-
-
-class Figure(Model):
-    """A figure as a complete Vega-Lite specification with its data inside."""
-
-    title: str
-    caption: str
-    vega_lite: dict[str, Any]
-
-
-class Result(Model):
-    """Ranked supervisors."""
-
-    n_used: int = Field(description="Rows read from every representation.")
-    n_labelled: int = Field(description="Rows with a label.")
-    strong: StrongModel
-    weak: list[WeakModel] = Field(description="In the order of the request.")
-    recommended: Recommendation
-    rank_stability: RankStability | None
-    warnings: list[str]
-    figures: list[Figure]
-    provenance: dict[str, str | int]
 
 
 _NOTE = (

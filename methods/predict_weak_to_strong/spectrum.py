@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
 
-from methods.predict_weak_to_strong.moments import CrossMoments, accumulate
+from methods.arrays.moments import CrossMoments, accumulate
 
 FloatArray = NDArray[np.float64]
 Passes = Callable[[], Iterable[FloatArray]]

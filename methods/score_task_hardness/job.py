@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 
 from methods.context import RunContext
+from methods.figures import Figure, axis, chart
 from methods.plan_test_time_compute import covariance as cov
 from methods.plan_test_time_compute.inputs import (
     Options,
@@ -14,7 +15,7 @@ from methods.plan_test_time_compute.inputs import (
     first_moments,
     shrinkage_amount,
 )
-from methods.plan_test_time_compute.result import Figure
+from methods.provenance import provenance
 from methods.score_task_hardness.spec import JOB, DataSet, Hardness, Result, Spec
 
 
@@ -35,12 +36,7 @@ def run(spec: Spec, ctx: RunContext) -> Result:
         datasets=found,
         hardest_first=[one.name for one in scored],
         figures=[_bars(scored), _spectra(found)],
-        provenance={
-            "method": f"{JOB.name} {JOB.version}",
-            "numpy": np.__version__,
-            "scipy": version("scipy"),
-            "seed": spec.seed,
-        },
+        provenance=provenance(JOB, spec.seed),
     )
 
 
@@ -85,26 +81,19 @@ def _bars(found: list[Hardness]) -> Figure:
         }
         for one in found
     ]
-    x = {"field": "name", "type": "nominal", "title": "Data set", "sort": None}
-    y = {"type": "quantitative", "title": "Hardness per direction", "scale": {"type": "log"}}
+    x = {**axis("name", "Data set", "nominal"), "sort": None}
+    y = axis("hardness", "Hardness per direction", type="log")
+    layers: list[dict[str, Any]] = [
+        {"mark": "rule", "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}}},
+        {
+            "mark": {"type": "point", "filled": True, "tooltip": True},
+            "encoding": {"x": x, "y": y},
+        },
+    ]
     return Figure(
         title="Task hardness",
         caption="tr / lambda_min over the number of directions; 1 is isotropic. Bars: 90%.",
-        vega_lite={
-            "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
-            "height": 280,
-            "data": {"values": values},
-            "layer": [
-                {
-                    "mark": "rule",
-                    "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}},
-                },
-                {
-                    "mark": {"type": "point", "filled": True, "tooltip": True},
-                    "encoding": {"x": x, "y": {**y, "field": "hardness"}},
-                },
-            ],
-        },
+        vega_lite=chart(values, layer=layers),
     )
 
 
@@ -117,24 +106,13 @@ def _spectra(found: list[Hardness]) -> Figure:
     return Figure(
         title="Spectra",
         caption="Eigenvalues over their mean; a long falling tail makes a data set hard.",
-        vega_lite={
-            "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
-            "height": 280,
-            "data": {"values": values},
-            "mark": {"type": "line", "point": True, "tooltip": True},
-            "encoding": {
-                "x": {
-                    "field": "direction",
-                    "type": "quantitative",
-                    "title": "Direction, by variance",
-                },
-                "y": {
-                    "field": "eigenvalue",
-                    "type": "quantitative",
-                    "title": "Eigenvalue / mean eigenvalue",
-                    "scale": {"type": "log"},
-                },
-                "color": {"field": "name", "type": "nominal", "title": "Data set"},
+        vega_lite=chart(
+            values,
+            mark={"type": "line", "point": True, "tooltip": True},
+            encoding={
+                "x": axis("direction", "Direction, by variance"),
+                "y": axis("eigenvalue", "Eigenvalue / mean eigenvalue", type="log"),
+                "color": axis("name", "Data set", "nominal"),
             },
-        },
+        ),
     )

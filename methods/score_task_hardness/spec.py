@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from methods.figures import Figure
 from methods.jobtype import JobType, Model
-from methods.plan_test_time_compute.result import Figure
 from methods.plan_test_time_compute.spec import Data, Share
 
 

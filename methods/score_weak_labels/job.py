@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import io
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from methods.arrays.streams import Source, chunk_rows, read_chunks
 from methods.context import RunContext
 from methods.errors import JobError
+from methods.figures import Figure, axis, chart
+from methods.inference.texts import Texts
 from methods.predict_weak_to_strong import core
 from methods.predict_weak_to_strong.assess import label_moments
 from methods.predict_weak_to_strong.labels import LabelCode, read_label_code
-from methods.predict_weak_to_strong.passes import (
+from methods.predict_weak_to_strong.passes import read_joint, read_self, read_spectrum
+from methods.predict_weak_to_strong.representations import (
+    ENCODED_WITH,
     Model,
+    aligned,
+    check_models,
+    cut_texts,
     open_model,
-    read_joint,
-    read_self,
-    read_spectrum,
 )
-from methods.predict_weak_to_strong.row_streams import Source, chunk_rows, read_chunks
-from methods.predict_weak_to_strong.spec import Figure
 from methods.predict_weak_to_strong.spectrum import Spectrum
+from methods.provenance import provenance
 from methods.score_weak_labels.spec import JOB, Result, Spec
 
 FloatArray = NDArray[np.float64]
@@ -37,29 +40,25 @@ def run(spec: Spec, ctx: RunContext) -> Result:
     Raises:
         JobError: `input_unreadable`, `input_invalid` or `too_large`, naming file, row and field.
     """
-    strong = open_model(ctx, spec.strong)
-    weak = open_model(ctx, spec.weak, strong.rows)
+    texts = None if spec.texts is None else Texts(ctx, spec.texts)
+    rows = check_models(ctx, [spec.strong, spec.weak], texts)
     given = spec.weak_labels
     source = Source("weak_labels", (given.file,), given.array, given.ids, missing=True)
-    code = read_label_code(ctx, source, given.kind, strong.rows, center=spec.center)
+    code = read_label_code(ctx, source, given.kind, rows, center=spec.center)
     if not code.complete:
         raise JobError(
             "input_invalid",
-            f"{source.label}: {strong.rows - code.labelled} rows have no label; all are needed",
+            f"{source.label}: {rows - code.labelled} rows have no label; all are needed",
         )
-    spectrum, uncovered, warnings = _uncovered(spec, ctx, strong, weak, code)
-    scores = np.empty(strong.rows)
-    start = 0
-    for rows in read_chunks(ctx, strong.source, chunk_rows(strong.columns)):
-        ctx.progress("scores", start, strong.rows, "rows")
-        part = core.example_scores(spectrum, spectrum.project(rows), uncovered)
-        scores[start : start + len(part)] = part
-        start += len(part)
-    count = max(round(spec.keep_fraction * strong.rows), 1)
+    with open_model(ctx, spec.strong, texts) as strong:
+        with open_model(ctx, spec.weak, texts) as weak:
+            spectrum, uncovered, warnings = _uncovered(spec, ctx, strong, weak, code)
+        scores = _scores(ctx, strong, spectrum, uncovered)
+    count = max(round(spec.keep_fraction * rows), 1)
     kept = np.sort(np.argsort(-scores, kind="stable")[:count])
     return Result(
         experimental=True,
-        n_used=strong.rows,
+        n_used=rows,
         scores_artifact=_save(ctx, "scores.npy", scores),
         kept_artifact=_save(ctx, "kept.npy", kept.astype(np.int64)),
         n_kept=count,
@@ -69,13 +68,21 @@ def run(spec: Spec, ctx: RunContext) -> Result:
         mean_square=float(np.mean(scores**2)),
         warnings=warnings,
         figures=[_histogram(scores, float(scores[kept].min()))],
-        provenance={
-            "method": f"{JOB.name} {JOB.version}",
-            "numpy": np.__version__,
-            "scipy": version("scipy"),
-            "seed": spec.seed,
-        },
+        encodings=[one.encoding for one in (strong, weak) if one.encoding is not None],
+        provenance=provenance(JOB, spec.seed, *(() if texts is None else ENCODED_WITH)),
     )
+
+
+def _scores(
+    ctx: RunContext, strong: Model, spectrum: Spectrum, uncovered: FloatArray
+) -> FloatArray:
+    scores, start = np.empty(strong.rows), 0
+    for rows in read_chunks(ctx, strong.source, chunk_rows(strong.columns)):
+        ctx.progress("scores", start, strong.rows, "rows")
+        part = core.example_scores(spectrum, spectrum.project(rows), uncovered)
+        scores[start : start + len(part)] = part
+        start += len(part)
+    return scores
 
 
 def _uncovered(
@@ -100,8 +107,10 @@ def _uncovered(
         warnings.append(f"duplicate_rows: {own.repeated} rows repeat an earlier row")
     if other.rank == 0:
         warnings.append("degenerate: all rows of the weak model are equal")
-    if not (spec.strong.ids and spec.weak.ids):
+    if not aligned([spec.strong, spec.weak]):
         warnings.append("no_ids: row alignment was not checked")
+    for one in (strong, weak):
+        warnings += cut_texts(one.source.name, one.encoding)
     return spectrum, np.asarray(blocks.sum(axis=0) / strong.rows), warnings
 
 
@@ -117,29 +126,24 @@ def _histogram(scores: FloatArray, threshold: float) -> Figure:
         {"from": float(low), "to": float(high), "rows": int(count)}
         for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True)
     ]
-    x = {"type": "quantitative", "title": "Score (unit of the labels)"}
+    x = axis("from", "Score (unit of the labels)")
+    layers: list[dict[str, Any]] = [
+        {
+            "mark": "bar",
+            "encoding": {
+                "x": {**x, "bin": {"binned": True}},
+                "x2": {"field": "to"},
+                "y": axis("rows", "Rows"),
+            },
+        },
+        {
+            "data": {"values": [{"threshold": threshold}]},
+            "mark": "rule",
+            "encoding": {"x": {**x, "field": "threshold"}},
+        },
+    ]
     return Figure(
         title="Scores of the weak labels",
         caption="Rows to the right of the rule are kept.",
-        vega_lite={
-            "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
-            "width": 420,
-            "height": 280,
-            "layer": [
-                {
-                    "data": {"values": values},
-                    "mark": "bar",
-                    "encoding": {
-                        "x": {**x, "field": "from", "bin": {"binned": True}},
-                        "x2": {"field": "to"},
-                        "y": {"field": "rows", "type": "quantitative", "title": "Rows"},
-                    },
-                },
-                {
-                    "data": {"values": [{"threshold": threshold}]},
-                    "mark": "rule",
-                    "encoding": {"x": {**x, "field": "threshold"}},
-                },
-            ],
-        },
+        vega_lite=chart(values, layer=layers),
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from methods.figures import Figure
+from methods.inference.encoding import Encoding
 from methods.jobtype import JobType, Model
-from methods.predict_weak_to_strong.spec import Figure, Labels, Preparation, Representations
+from methods.predict_weak_to_strong.spec import Labels, Preparation, Representations, check_texts
 
 
 class Spec(Preparation):
@@ -19,6 +21,11 @@ class Spec(Preparation):
     keep_fraction: float = Field(
         default=0.5, gt=0, lt=1, description="Share of rows with the highest scores to keep."
     )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Spec:
+        check_texts(self.texts, [self.strong, self.weak])
+        return self
 
 
 class Result(Model):
@@ -34,6 +41,9 @@ class Result(Model):
     quantiles: dict[str, float] = Field(description="Of the scores, by level.")
     mean_square: float = Field(
         description="Mean squared score: ||P_s (I - P_w) y_w||^2 / n, squared label units."
+    )
+    encodings: list[Encoding] = Field(
+        description="How representations of named models were computed, strong first."
     )
     warnings: list[str]
     figures: list[Figure]

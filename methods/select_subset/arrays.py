@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from methods.arrays.headers import SafetensorsHeader, read_npy_header, widened
 from methods.errors import JobError
 from methods.select_subset.formats import arrow, clean
 from methods.select_subset.spec import Feature
@@ -19,11 +20,6 @@ Array = npt.NDArray[Any]
 
 #: An archive that unpacks to more is refused before anything is unpacked.
 MAX_UNPACKED_BYTES = 64 * 1024**3
-_MAX_HEADER_BYTES = 64 * 1024 * 1024
-_SAFETENSORS = {
-    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4",
-    "I16": "<i2", "I8": "i1", "U8": "u1", "BOOL": "?",
-}  # fmt: skip
 
 
 @dataclass
@@ -78,14 +74,7 @@ def _format(reader: BinaryIO, what: str) -> str:
 
 
 def _npy(reader: Any, what: str) -> Array:
-    version = np.lib.format.read_magic(reader)
-    read = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }.get(version)
-    if read is None:
-        raise ValueError(f"unknown npy version {version}")
-    shape, fortran, dtype = read(reader)
+    shape, fortran, dtype = read_npy_header(reader)
     if dtype.hasobject:
         raise JobError("input_invalid", f"{what} holds pickled objects, which are never loaded.")
     size = math.prod(shape) * dtype.itemsize
@@ -111,29 +100,18 @@ def _npz(reader: BinaryIO, feature: Feature, what: str) -> Table:
 
 
 def _safetensors(reader: BinaryIO, feature: Feature, what: str) -> Table:
-    length = int.from_bytes(reader.read(8), "little")
-    if length > _MAX_HEADER_BYTES:
-        raise ValueError("the header is too long")
-    header = json.loads(reader.read(length))
-    header.pop("__metadata__", None)
+    header = SafetensorsHeader(reader)
 
     def load(name: str) -> Array:
-        entry = header[name]
-        dtype = np.dtype(_SAFETENSORS[entry["dtype"]])
-        start, stop = entry["data_offsets"]
-        if stop - start != math.prod(entry["shape"]) * dtype.itemsize or start < 0:
-            raise ValueError(f"array {name} does not have the size of its shape")
-        reader.seek(8 + length + start)
-        data = reader.read(stop - start)
-        if len(data) != stop - start:
+        tensor = header.tensor(name)
+        reader.seek(tensor.start)
+        data = reader.read(tensor.size)
+        if len(data) != tensor.size:
             raise ValueError(f"array {name} is cut off")
-        array = np.frombuffer(data, dtype=dtype).reshape(entry["shape"])
-        if entry["dtype"] == "BF16":
-            # A bfloat16 is the upper half of a float32.
-            array = (array.astype(np.uint32) << 16).view(np.float32)
-        return array
+        array = np.frombuffer(data, dtype=tensor.dtype).reshape(tensor.shape)
+        return widened(array) if tensor.bfloat16 else array
 
-    return _from_names(list(header), load, feature, what)
+    return _from_names(header.names, load, feature, what)
 
 
 def _from_names(names: list[str], load: Any, feature: Feature, what: str) -> Table:

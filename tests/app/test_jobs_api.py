@@ -290,7 +290,7 @@ def test_files(http: httpx2.Client, engine: Engine, service_settings: Settings) 
     problem(http.get(f"/v1/files/{file['id']}"), 404, "not-found")
     body = problem(http.post(f"/v1/jobs/{job['id']}/retry"), 422, "invalid-spec")
     assert body["errors"][0]["pointer"] == "/spec/input"
-    large = http.post("/v1/files", files={"file": ("big", b"x" * 1_100_000)})
+    large = http.post("/v1/files", files={"file": ("big", b"x" * 3_100_000)})
     problem(large, 413, "payload-too-large")
     problem(http.post("/v1/files", files={"other": ("a", b"")}), 422, "invalid-spec")
     problem(http.post("/v1/files", json={}), 422, "invalid-spec")

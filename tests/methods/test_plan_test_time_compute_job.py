@@ -13,6 +13,7 @@ from sklearn.datasets import load_digits
 
 from methods.context import LocalContext
 from methods.errors import JobCancelled, JobError
+from methods.figures import SCHEMA
 from methods.plan_test_time_compute.job import run
 from methods.plan_test_time_compute.result import Result
 from methods.plan_test_time_compute.spec import JOB, Spec
@@ -135,6 +136,7 @@ def test_constraints_and_current_mixture(tmp_path: Path) -> None:
     assert result.curves.baseline_current is not None
     assert len({figure.title for figure in result.figures}) == 3
     for figure in result.figures:
+        assert figure.vega_lite["$schema"] == SCHEMA
         assert "layer" in figure.vega_lite or "mark" in figure.vega_lite
         assert figure.caption
 

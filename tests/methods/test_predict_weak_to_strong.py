@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from methods.arrays.moments import CrossMoments, accumulate
 from methods.predict_weak_to_strong import core, ranking
-from methods.predict_weak_to_strong.moments import CrossMoments, accumulate
 from methods.predict_weak_to_strong.resampling import (
     BlockMoments,
     Decomposition,
@@ -110,13 +110,14 @@ def test_golden_digits_rows() -> None:
     rows = json.loads((GOLDEN / "b2_digits_pairs.json").read_text())["rows"]
     rows = [row for row in rows if row["seed"] == 0]
     h_s = z["H_s_U"].astype(float)
+    s = exact(h_s)
     seen = set()
     for row in rows:
         if row["j"] in seen:
             continue
         seen.add(row["j"])
         h_w = z[f"H_w_U_{row['j']:02d}"].astype(float)
-        s, w = exact(h_s), exact(h_w)
+        w = exact(h_w)
         cross = joined(s, w, h_s, h_w)
         c = core.overlap(s, w, cross)
         for beta in (0.001, 0.01, 0.1, 0.3):

@@ -84,8 +84,10 @@ def add_method(root: Path, folder: str, name: str, job: bool = True) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """A folder for more methods; the package is as before afterwards."""
+    """A folder for more methods, beside the bundled ones only; the package is as before after."""
     paths, modules = list(methods.__path__), set(sys.modules)
+    # Tests of the service add their own toys to the package.
+    methods.__path__[:] = [str(ROOT / "methods")]
     yield tmp_path / "more"
     methods.__path__[:] = paths
     for name in set(sys.modules) - modules:

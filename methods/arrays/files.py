@@ -8,16 +8,15 @@ number of rows. Nothing is unpickled.
 from __future__ import annotations
 
 import importlib
-import json
 import math
 import zipfile
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
-from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
+from methods.arrays.headers import SafetensorsHeader, read_npy_header, widened
 from methods.errors import JobError
 
 #: Column-major arrays cannot be read row by row, so they are held whole up to this many bytes.
@@ -25,12 +24,6 @@ MAX_COLUMN_MAJOR_BYTES = 2 << 30
 #: One row has to fit into memory many times over.
 MAX_COLUMNS = 65536
 MAX_ITEM_BYTES = 4096
-MAX_SAFETENSORS_HEADER = 100 << 20
-
-_SAFETENSORS_DTYPES = {
-    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4",
-    "I16": "<i2", "I8": "|i1", "U8": "|u1", "BOOL": "|b1",
-}  # fmt: skip
 
 
 class ArrayRows(Protocol):
@@ -118,17 +111,11 @@ class _Bfloat16Rows:
         self._rows = rows
 
     def read(self, rows: int) -> NDArray[Any]:
-        return (self._rows.read(rows).astype(np.uint32) << 16).view(np.float32)
+        return widened(self._rows.read(rows))
 
 
 def _open_npy(stream: BinaryIO, label: str) -> ArrayRows:
-    version = npy_format.read_magic(stream)
-    if version == (1, 0):
-        shape, column_major, dtype = npy_format.read_array_header_1_0(stream)
-    elif version == (2, 0):
-        shape, column_major, dtype = npy_format.read_array_header_2_0(stream)
-    else:
-        raise _invalid(label, f"uses npy format version {version}, which holds structured arrays")
+    shape, column_major, dtype = read_npy_header(stream)
     if dtype.hasobject:
         raise _invalid(label, "holds Python objects, which are never read; save numbers instead")
     _check_shape(shape, dtype, label)
@@ -150,27 +137,18 @@ def _open_npz(stream: BinaryIO, array: str | None, label: str) -> ArrayRows:
 
 
 def _open_safetensors(stream: BinaryIO, array: str | None, label: str) -> ArrayRows:
-    size = int.from_bytes(stream.read(8), "little")
-    if not 2 <= size <= MAX_SAFETENSORS_HEADER:
-        raise _invalid(label, "is no npy, npz, safetensors or parquet file")
     try:
-        header = json.loads(stream.read(size))
-        tensors = {key: header[key] for key in header if key != "__metadata__"}
-        entry = tensors[_pick(list(tensors), array, label)]
-        begin, end = (int(offset) for offset in entry["data_offsets"])
-        shape = tuple(int(length) for length in entry["shape"])
-        kind = str(entry["dtype"])
-    except (TypeError, UnicodeDecodeError, json.JSONDecodeError, KeyError) as error:
+        header = SafetensorsHeader(stream)
+    except ValueError as error:
         raise _invalid(label, "is no npy, npz, safetensors or parquet file") from error
-    if kind not in _SAFETENSORS_DTYPES:
-        raise _invalid(label, f"has the dtype {kind}; F16, BF16, F32, F64 and integers are read")
-    dtype = np.dtype(_SAFETENSORS_DTYPES[kind])
-    _check_shape(shape, dtype, label)
-    if begin < 0 or end - begin != math.prod(shape) * dtype.itemsize:
-        raise _invalid(label, f"has a header whose offsets do not fit the shape {shape}")
-    stream.seek(8 + size + begin)
-    rows = _RawRows(stream, shape, dtype, label)
-    return _Bfloat16Rows(rows) if kind == "BF16" else rows
+    try:
+        tensor = header.tensor(_pick(header.names, array, label))
+    except (TypeError, KeyError) as error:
+        raise _invalid(label, "has a damaged safetensors header") from error
+    _check_shape(tensor.shape, tensor.dtype, label)
+    stream.seek(tensor.start)
+    rows = _RawRows(stream, tensor.shape, tensor.dtype, label)
+    return _Bfloat16Rows(rows) if tensor.bfloat16 else rows
 
 
 class _ParquetRows:

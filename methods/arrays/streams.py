@@ -7,15 +7,16 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from methods.arrays.files import ArrayRows, open_array
 from methods.context import RunContext
 from methods.errors import JobError
 from methods.jobtype import InputRef
-from methods.predict_weak_to_strong.array_files import ArrayRows, open_array
 
 FloatArray = NDArray[np.float64]
 
@@ -30,21 +31,25 @@ class Source:
 
     Attributes:
         name: how messages call it.
-        files: the shards in row order.
+        files: the shards in row order; a path is a file that the job made itself.
         array: the array inside each shard, None for the only one.
         ids: the array of row ids inside each shard, if any.
         missing: NaN is allowed and means "not known" (labels).
     """
 
     name: str
-    files: tuple[InputRef, ...]
+    files: tuple[InputRef | Path, ...]
     array: str | None = None
     ids: str | None = None
     missing: bool = False
 
     @property
     def label(self) -> str:
-        return f"{self.name} ({self.files[0]}{', …' if len(self.files) > 1 else ''})"
+        return f"{self.label_of(self.files[0])[:-1]}{', …' if len(self.files) > 1 else ''})"
+
+    def label_of(self, shard: InputRef | Path) -> str:
+        """How messages call a shard; paths of this machine are nobody's business."""
+        return f"{self.name} ({shard.name if isinstance(shard, Path) else shard})"
 
 
 class RowStream:
@@ -113,19 +118,23 @@ class RowStream:
         if reference is None:
             return 0
         self._stack.close()
-        stream = self._stack.enter_context(self._ctx.open_input(reference))
+        stream = self._stack.enter_context(_opened(self._ctx, reference))
         if not stream.seekable():
             stream = self._stack.enter_context(_spooled(self._ctx, stream))
-        self._rows = open_array(stream, self._array, f"{self._source.name} ({reference})")
+        self._rows = open_array(stream, self._array, self._source.label_of(reference))
         width = self._rows.shape[1] if len(self._rows.shape) == 2 else 1
         if self.width not in (0, width):
             raise JobError(
                 "input_invalid",
-                f"{self._source.name} ({reference}): {width} columns, the shards before "
+                f"{self._source.label_of(reference)}: {width} columns, the shards before "
                 f"have {self.width}",
             )
         self.width = width
         return int(self._rows.shape[0])
+
+
+def _opened(ctx: RunContext, shard: InputRef | Path) -> BinaryIO:
+    return shard.open("rb") if isinstance(shard, Path) else ctx.open_input(shard)
 
 
 @contextmanager

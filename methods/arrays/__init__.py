@@ -1,0 +1,1 @@
+"""Numeric inputs of jobs: stored arrays, rows of them in step, and their moments."""
