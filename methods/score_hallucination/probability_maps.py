@@ -1,4 +1,4 @@
-"""Maps from a confidence to the probability of being right, as JSON; importing takes no numerics."""
+"""Maps from a confidence to the probability of being right, as JSON; no numerics on import."""
 
 from __future__ import annotations
 
