@@ -113,8 +113,8 @@ def _draw(
     """(R, cells) AUROC of every scorer on every set of items it is compared on."""
     parts = []
     for counts in _resamples(len(right), rng, resamples):
-        rows = np.empty((len(counts), len(cells)))
-        kept = [counts[:, mask] for mask in masks]
+        rows = np.empty((counts.shape[1], len(cells)))
+        kept = [counts if mask.all() else counts[mask] for mask in masks]
         for k, (m, name) in enumerate(cells):
             check()
             mask = masks[m]
@@ -123,14 +123,15 @@ def _draw(
     return np.concatenate(parts)
 
 
-def _resamples(n: int, rng: np.random.Generator, resamples: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Blocks of (rows, n) counts of how often each item is drawn."""
+def _resamples(n: int, rng: np.random.Generator, resamples: int) -> Iterator[Floats]:
+    """Blocks of (n, rows) counts of how often each item is drawn."""
     resamples = int(np.clip(20_000_000 // max(n, 1), 200, resamples))
     block = max(1, _BLOCK // n)
     for start in range(0, resamples, block):
         rows = min(block, resamples - start)
         flat = rng.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
-        yield np.bincount(flat.ravel(), minlength=rows * n).reshape(rows, n)
+        counts = np.bincount(flat.ravel(), minlength=rows * n).reshape(rows, n)
+        yield np.ascontiguousarray(counts.T, dtype=np.float64)
 
 
 def _p_values(difference: Floats, spread: Floats) -> tuple[Floats, Floats]:

@@ -78,23 +78,32 @@ def bootstrap(
     return {name: _estimate(point[name], np.concatenate(drawn[name])) for name in METRICS}
 
 
-def resampled_auroc(uncertainty: Floats, quality: Floats, drawn: npt.NDArray[np.integer]) -> Floats:
+def resampled_auroc(uncertainty: Floats, quality: Floats, drawn: Floats) -> Floats:
     """AUROC of resampled items.
 
     Args:
         uncertainty: (N,). quality: (N,), 1 = right, 0 = wrong.
-        drawn: (R, N) how often each resample has each item; scores that are to be compared share
+        drawn: (N, R) how often each item is in each resample; scores that are to be compared share
             it.
 
     Returns:
         (R,); NaN where a resample has one class only.
     """
-    group, groups = _groups(uncertainty)
-    order = np.argsort(group, kind="stable")
-    starts = np.searchsorted(group[order], np.arange(groups))
-    ordered = drawn[:, order].astype(np.float64)
-    counts = np.add.reduceat(ordered, starts, axis=1)
-    return _auroc(counts, np.add.reduceat(ordered * quality[order], starts, axis=1))
+    group, _ = _groups(uncertainty)
+    right, wrong = quality == 1, quality == 0
+    ordered = np.argsort(group[right], kind="stable")
+    ranked = group[right][ordered]
+    # Row k: how many right items are among the k least suspicious ones.
+    below = np.zeros((len(ranked) + 1, drawn.shape[1]))
+    np.cumsum(drawn[right][ordered], axis=0, out=below[1:])
+    first = np.searchsorted(ranked, group[wrong], side="left")
+    last = np.searchsorted(ranked, group[wrong], side="right")
+    flagged = drawn[wrong]
+    hits = np.einsum("qr,qr->r", flagged, below[first])
+    if (first != last).any():
+        hits = (hits + np.einsum("qr,qr->r", flagged, below[last])) / 2
+    with np.errstate(invalid="ignore"):
+        return hits / (flagged.sum(axis=0) * below[-1])
 
 
 def accuracy_rejection_curve(uncertainty: Floats, quality: Floats) -> Floats:

@@ -71,8 +71,8 @@ def simulated(seed: int, n: int = 120, scorers: int = 3) -> tuple[dict[str, Any]
 def test_the_auroc_of_a_resample_is_that_of_its_items(rows: list[Any], seed: int) -> None:
     score, right = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
     chosen = np.random.default_rng(seed).integers(len(rows), size=(4, len(rows)))
-    drawn = np.stack([np.bincount(c, minlength=len(rows)) for c in chosen])
-    for c, found in zip(chosen, evaluation.resampled_auroc(score, right, drawn), strict=True):
+    drawn = np.stack([np.bincount(c, minlength=len(rows)) for c in chosen], axis=1)
+    for c, found in zip(chosen, evaluation.resampled_auroc(score, right, drawn * 1.0), strict=True):
         if len(np.unique(right[c])) < 2:
             assert np.isnan(found)
         else:
