@@ -114,11 +114,14 @@ def _draw(
     parts = []
     for counts in _resamples(len(right), rng, resamples):
         rows = np.empty((counts.shape[1], len(cells)))
-        kept = [counts if mask.all() else counts[mask] for mask in masks]
+        at, kept = -1, counts
         for k, (m, name) in enumerate(cells):
             check()
             mask = masks[m]
-            rows[:, k] = resampled_auroc(uncertainty[name][mask], right[mask], kept[m])
+            if m != at:
+                # One copy at a time: there may be as many sets of common items as pairs.
+                at, kept = m, counts if mask.all() else counts[mask]
+            rows[:, k] = resampled_auroc(uncertainty[name][mask], right[mask], kept)
         parts.append(rows)
     return np.concatenate(parts)
 

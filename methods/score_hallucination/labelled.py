@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,16 +51,7 @@ def read(spec: LabelledSpec, scorers: Sequence[ScorerName], ctx: RunContext) -> 
     Raises:
         JobError: `input_invalid` for bad rows, or when no item has a label.
     """
-    scoring = Spec(
-        items=spec.items,
-        input=spec.input,
-        scorers=list(scorers),
-        similarity=spec.similarity,
-        clustering=spec.clustering,
-        tau=spec.tau,
-        include_self=spec.include_self,
-        seed=spec.seed,
-    )
+    scoring = spec.scoring(scorers)
     items, options = Items(scoring, ctx), options_of(scoring)
     columns, sources, done = _Columns(scorers), Counter[str](), 0
     for chunk in chunks(items):
@@ -132,8 +124,8 @@ class _Columns:
     """Grows item by item."""
 
     def __init__(self, scorers: Sequence[str]) -> None:
-        self._values: dict[str, list[float]] = {name: [] for name in scorers}
-        self._confidences: dict[str, list[float]] = {name: [] for name in scorers}
+        self._values = {name: array("d") for name in scorers}
+        self._confidences = {name: array("d") for name in scorers}
         self._reasons: dict[str, Counter[str]] = {name: Counter() for name in scorers}
         self.right: list[float] = []
         self.sizes: list[int] = []

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from methods.jobtype import InputRef, Model
-from methods.score_hallucination.spec import Clustering, Item, Similarity
+from methods.score_hallucination.spec import Clustering, Item, ScorerName, Similarity, Spec
 
 GRADED = ("token_f1", "rouge_l")
 
@@ -66,10 +67,26 @@ class LabelledSpec(Model):
     seed: int = Field(0, ge=0, le=2**63 - 1, description="Of resamples, folds and splits.")
 
     @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if (self.items is None) == (self.input is None):
-            raise ValueError("give exactly one of items and input")
+    def _can_be_scored(self) -> Self:
+        try:
+            self.scoring(["snne"])
+        except ValidationError as error:
+            messages = [fault["msg"].removeprefix("Value error, ") for fault in error.errors()]
+            raise ValueError("; ".join(messages)) from error
         return self
+
+    def scoring(self, scorers: Sequence[ScorerName]) -> Spec:
+        """The spec of `score-hallucination` that gives the same scores."""
+        return Spec(
+            items=self.items,
+            input=self.input,
+            scorers=list(scorers),
+            similarity=self.similarity,
+            clustering=self.clustering,
+            tau=self.tau,
+            include_self=self.include_self,
+            seed=self.seed,
+        )
 
 
 class LabelCounts(Model):

@@ -364,6 +364,11 @@ def test_a_bad_line_is_named(tmp_path: Path) -> None:
     ("fields", "message"),
     [
         ({}, "exactly one of items and input"),
+        ({"items": items(1), "input": "file_1"}, "exactly one of items and input"),
+        (
+            {"items": items(1), "similarity": {"kind": "precomputed"}},
+            "items/0: similarity is missing",
+        ),
         ({"items": items(1), "scorers": ["snne", "snne"]}, "named twice"),
         ({"items": items(1), "scorers": []}, "at least 1 item"),
         ({"items": items(1), "scorers": ["nonsense"]}, "Input should be"),
