@@ -12,7 +12,6 @@ import scipy
 from methods.calibrate_scorer import core, figures
 from methods.calibrate_scorer.spec import (
     JOB,
-    CalibratorArtifact,
     EnsembleWeights,
     Method,
     Result,
@@ -32,6 +31,7 @@ from methods.score_hallucination.calibrator import (
 )
 from methods.score_hallucination.drift import Distribution
 from methods.score_hallucination.labelled import Labelled, read
+from methods.score_hallucination.spec import StoredFile
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -96,7 +96,7 @@ def run(spec: Spec, ctx: RunContext) -> Result:
     return Result(
         id=calibrator.id,
         calibrator=calibrator,
-        artifact=CalibratorArtifact(**asdict(artifact)),
+        artifact=StoredFile(**asdict(artifact)),
         methods=methods,
         ensemble=data.ensemble,
         n_undefined=data.n_undefined,

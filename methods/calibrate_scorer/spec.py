@@ -12,7 +12,7 @@ from methods.jobtype import JobType, Model
 from methods.score_hallucination.calibrator import Calibrator, Errors, Objective
 from methods.score_hallucination.labelled_spec import LabelledSpec
 from methods.score_hallucination.probability_maps import MARGIN, Unit
-from methods.score_hallucination.spec import ScorerName
+from methods.score_hallucination.spec import ScorerName, StoredFile
 
 Method = Literal["platt", "isotonic"]
 
@@ -86,16 +86,6 @@ class Spec(LabelledSpec):
         return self
 
 
-class CalibratorArtifact(Model):
-    """Where the calibrator is as a file, to be handed to `score-hallucination`."""
-
-    id: str
-    name: str
-    media_type: str
-    size: int
-    sha256: str
-
-
 class EnsembleWeights(Model):
     """How the weights of an ensemble were found."""
 
@@ -114,7 +104,9 @@ class Result(Model):
 
     id: str = Field(description="Of the calibrator's content.")
     calibrator: Calibrator
-    artifact: CalibratorArtifact
+    artifact: StoredFile = Field(
+        description="The calibrator as a file, to be handed to `score-hallucination`."
+    )
     methods: dict[Method, Errors] = Field(
         description="Cross-validated errors of every method that has labels enough."
     )

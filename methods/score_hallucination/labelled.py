@@ -107,7 +107,8 @@ def options_of(spec: Spec) -> Options:
 
 
 def answers_of(item: Item) -> Answers:
-    """An item as the numerics take it."""
+    """An item as the numerics take it; it has responses."""
+    assert item.responses is not None, "the spec was checked against the item"
     return Answers(
         texts=[response.text for response in item.responses],
         logprobs=[response.token_logprobs for response in item.responses],

@@ -369,6 +369,7 @@ def test_a_bad_line_is_named(tmp_path: Path) -> None:
             {"items": items(1), "similarity": {"kind": "precomputed"}},
             "items/0: similarity is missing",
         ),
+        ({"items": [{"prompt": "a?", "label": 0}]}, "items/0: responses is missing"),
         ({"items": items(1), "scorers": ["snne", "snne"]}, "named twice"),
         ({"items": items(1), "scorers": []}, "at least 1 item"),
         ({"items": items(1), "scorers": ["nonsense"]}, "Input should be"),
