@@ -17,6 +17,7 @@ from methods.jobtype import Model
 from methods.score_hallucination.drift import Distribution, Drift
 from methods.score_hallucination.labelled_spec import LabelCounts
 from methods.score_hallucination.probability_maps import (
+    Calibrated,
     Envelope,
     IsotonicMap,
     PlattMap,
@@ -217,11 +218,34 @@ class Calibrator(Model):
             fault = _difference(name, getattr(bound, name), getattr(options, name))
             if fault is not None:
                 return fault
-        fewest, most = bound.n_answers
-        if n is not None and not fewest <= n <= most:
-            span = str(fewest) if fewest == most else f"{fewest} to {most}"
-            return f"it was fitted on items with {span} answers, this one has {n}"
-        return None
+        return None if n is None else self._unlike(n)
+
+    def _unlike(self, n: int) -> str | None:
+        fewest, most = self.binding.n_answers
+        if fewest <= n <= most:
+            return None
+        span = str(fewest) if fewest == most else f"{fewest} to {most}"
+        return f"it was fitted on items with {span} answers, this one has {n}"
+
+    def calibrated(self, confidences: Mapping[str, float], n: int) -> Calibrated:
+        """What it says of an item that was scored with options it holds for, see `check`.
+
+        Args:
+            confidences: of the item's scorers, defined ones only.
+            n: its number of answers.
+        """
+        reason = self._unlike(n)
+        confidence = None if reason else self.confidence(confidences)
+        if confidence is None:
+            reason = reason or "its score has no confidence"
+            return Calibrated(probability=None, low=None, high=None, answers=None, reason=reason)
+        low, high = self.interval(confidence)
+        return Calibrated(
+            probability=self.apply(confidence),
+            low=low,
+            high=high,
+            answers={f"{one.risk:g}": one.answers(confidence) for one in self.abstention},
+        )
 
     def drift(self, confidences: Sequence[float]) -> Drift:
         """How far confidences are from those it was fitted on.

@@ -56,6 +56,18 @@ class IsotonicMap(Model):
         return _interpolate(self.confidence, self.probability, confidence)
 
 
+class Calibrated(Model):
+    """What a calibrator says of an item; all null, with a reason, where it does not hold."""
+
+    probability: float | None = Field(description="That the answer is right.")
+    low: float | None = Field(description="95 % bootstrap interval of the calibration.")
+    high: float | None
+    answers: dict[str, bool] | None = Field(
+        description="For each risk of the calibrator, whether to give the answer."
+    )
+    reason: str | None = None
+
+
 class Envelope(Model):
     """95 % bootstrap intervals of the probability at some confidences, linear between them."""
 

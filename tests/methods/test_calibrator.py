@@ -150,6 +150,22 @@ def test_the_confidence_of_an_ensemble_leaves_out_what_is_undefined() -> None:
     assert calibrator().confidence({"snne": 0.4}) == 0.4
 
 
+def test_what_it_says_of_an_item() -> None:
+    found = calibrator()
+    said = found.calibrated({"snne": 0.97, "luq": 0.1}, 8)
+    low, high = found.interval(0.97)
+    assert (said.probability, said.low, said.high) == (found.apply(0.97), low, high)
+    assert said.reason is None
+    assert said.answers == {"0.001": False, "0.1": found.abstention[1].answers(0.97)}
+    for item, n, reason in (
+        ({"luq": 0.1}, 8, "its score has no confidence"),
+        ({"snne": 0.97}, 3, "it was fitted on items with 5 to 10 answers, this one has 3"),
+    ):
+        said = found.calibrated(item, n)
+        assert (said.probability, said.low, said.high, said.answers) == (None, None, None, None)
+        assert said.reason == reason
+
+
 # -- what it is bound to -----------------------------------------------------------------------
 
 
