@@ -47,7 +47,7 @@ def _ranking(ranking: list[ScorerReport], rank_by: RankBy) -> Figure:
         if found is not None and found.value is not None:
             rows.append({"scorer": report.scorer, **found.model_dump()})
     scorer = {"field": "scorer", "type": "nominal", "sort": None, "title": None}
-    title = rank_by.replace("_", " ")
+    title = rank_by.replace("_", " ") if "_" in rank_by or rank_by == "brier" else rank_by.upper()
     value = {"type": "quantitative", "title": title, "scale": {"zero": False}}
     return Figure(
         title="Ranking",
@@ -55,7 +55,7 @@ def _ranking(ranking: list[ScorerReport], rank_by: RankBy) -> Figure:
         "about a pair of scorers on the same items: see the paired tests.",
         vega_lite=chart(
             rows,
-            height={"step": 18},
+            height=20 * max(len(rows), 3),
             layer=[
                 {
                     "mark": {"type": "rule"},
