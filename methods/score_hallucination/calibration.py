@@ -190,6 +190,33 @@ def bootstrap_errors(
     return {name: Estimate(point[name], *map(float, bounds[name])) for name in METRICS}
 
 
+@dataclass(frozen=True)
+class Bin:
+    """The items of one bin of confidence: how many, what they claim, what they are."""
+
+    n: int
+    confidence: float
+    accuracy: float
+
+
+def reliability(confidence: Floats, right: Floats, bins: int = 10) -> list[Bin]:
+    """The bins behind the ECE that are not empty: mean confidence against share of right answers.
+
+    Raises:
+        ValueError: a confidence outside [0, 1].
+    """
+    confidence = np.asarray(confidence, dtype=np.float64)
+    group = _bins(confidence, bins)
+    n, claimed, actual = (
+        np.bincount(group, weights, bins)
+        for weights in (np.ones(len(group)), confidence, np.asarray(right, dtype=np.float64))
+    )
+    return [
+        Bin(int(n[k]), float(claimed[k] / n[k]), float(actual[k] / n[k]))
+        for k in np.flatnonzero(n).tolist()
+    ]
+
+
 def _bins(confidence: Floats, bins: int) -> npt.NDArray[np.int64]:
     if not ((confidence >= 0) & (confidence <= 1)).all():
         raise ValueError("confidences must be in [0, 1]")

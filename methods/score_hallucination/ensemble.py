@@ -78,7 +78,7 @@ def fit_weights(
     )  # fmt: skip
     # Where only one scorer is defined, a candidate without it must still say something.
     simplex = (simplex + 1e-6) / (1 + 1e-6 * scorers)
-    fold = _stratified(right, folds, rng)
+    fold = stratified(right, folds, rng)
     chosen, held_out = [], []
     for index in range(folds):
         inside = fold != index
@@ -89,7 +89,8 @@ def fit_weights(
     return Weights(np.mean(chosen, axis=0), float(np.mean(held_out)))
 
 
-def _stratified(right: Floats, folds: int, rng: np.random.Generator) -> Ints:
+def stratified(right: Floats, folds: int, rng: np.random.Generator) -> Ints:
+    """(N,) random folds 0 to folds - 1 with the same share of right answers, up to one item."""
     fold = np.empty(len(right), dtype=np.int64)
     for label in (0, 1):
         members = rng.permutation(np.flatnonzero(right == label))

@@ -78,6 +78,34 @@ def bootstrap(
     return {name: _estimate(point[name], np.concatenate(drawn[name])) for name in METRICS}
 
 
+def resampled_auroc(uncertainty: Floats, quality: Floats, drawn: Floats) -> Floats:
+    """AUROC of resampled items.
+
+    Args:
+        uncertainty: (N,). quality: (N,), 1 = right, 0 = wrong.
+        drawn: (N, R) how often each item is in each resample; scores that are to be compared share
+            it.
+
+    Returns:
+        (R,); NaN where a resample has one class only.
+    """
+    group, _ = _groups(uncertainty)
+    right, wrong = quality == 1, quality == 0
+    ordered = np.argsort(group[right], kind="stable")
+    ranked = group[right][ordered]
+    # Row k: how many right items are among the k least suspicious ones.
+    below = np.zeros((len(ranked) + 1, drawn.shape[1]))
+    np.cumsum(drawn[right][ordered], axis=0, out=below[1:])
+    first = np.searchsorted(ranked, group[wrong], side="left")
+    last = np.searchsorted(ranked, group[wrong], side="right")
+    flagged = drawn[wrong]
+    hits = np.einsum("qr,qr->r", flagged, below[first])
+    if (first != last).any():
+        hits = (hits + np.einsum("qr,qr->r", flagged, below[last])) / 2
+    with np.errstate(invalid="ignore"):
+        return hits / (flagged.sum(axis=0) * below[-1])
+
+
 def accuracy_rejection_curve(uncertainty: Floats, quality: Floats) -> Floats:
     """(N,) mean quality of the k least suspicious items, k = 1..N, averaged over tied orders."""
     order = np.argsort(uncertainty, kind="stable")
@@ -125,16 +153,20 @@ def _tally(group: npt.NDArray[np.int64], quality: Floats, groups: int) -> tuple[
 
 
 def _metrics(counts: Floats, sums: Floats, binary: bool) -> dict[str, Floats]:
+    auroc = _auroc(counts, sums) if binary else np.full(len(counts), np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
-        auroc = np.full(len(counts), np.nan)
-        if binary:
-            wrong = counts - sums
-            below = np.cumsum(sums, axis=1) - sums / 2
-            auroc = (wrong * below).sum(axis=1) / (wrong.sum(axis=1) * sums.sum(axis=1))
         mean_of_curve, first, last = _curve(counts, sums)
         n = counts.sum(axis=1)
         auarc = (n * mean_of_curve - (first + last) / 2) / (n - 1)
     return {"auroc": auroc, "auarc": np.where(n > 1, auarc, np.nan)}
+
+
+def _auroc(counts: Floats, sums: Floats) -> Floats:
+    """(R,) for (R, G) groups in order; ties count half, NaN where a class is missing."""
+    wrong = counts - sums
+    below = np.cumsum(sums, axis=1) - sums / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return (wrong * below).sum(axis=1) / (wrong.sum(axis=1) * sums.sum(axis=1))
 
 
 def _curve(counts: Floats, sums: Floats) -> tuple[Floats, Floats, Floats]:

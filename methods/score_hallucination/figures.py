@@ -13,7 +13,8 @@ from methods.score_hallucination import evaluation
 
 Floats = npt.NDArray[np.float64]
 
-_POINTS = 120
+#: Points of a curve.
+POINTS = 120
 _BINS = 24
 
 
@@ -31,7 +32,7 @@ def draw(
         sizes: number of items by their number of clusters.
         confidences: the scores of which a lower value is more suspicious.
     """
-    figures = [_histograms(scores, quality), _clusters(sizes)]
+    figures = [histograms(scores, quality), _clusters(sizes)]
     labelled = {
         name: (-value[known] if name in confidences else value[known], quality[known])
         for name, value in scores.items()
@@ -39,11 +40,12 @@ def draw(
         and len(np.unique(quality[known])) > 1
     }
     if labelled:
-        figures += [_rejection(labelled), _roc(labelled)]
+        figures += [_rejection(labelled), roc(labelled)]
     return figures
 
 
-def _histograms(scores: dict[str, Floats], quality: Floats) -> Figure:
+def histograms(scores: dict[str, Floats], quality: Floats) -> Figure:
+    """How often each score was given, by label; arguments as in `draw`."""
     names = {1.0: "right", 0.0: "hallucinated"}
     rows: list[dict[str, Any]] = []
     for scorer, value in scores.items():
@@ -118,7 +120,7 @@ def _rejection(labelled: dict[str, tuple[Floats, Floats]]) -> Figure:
     rows = []
     for scorer, (value, quality) in labelled.items():
         curve = evaluation.accuracy_rejection_curve(value, quality)
-        for k in np.unique(np.linspace(0, len(curve) - 1, _POINTS).astype(int)):
+        for k in np.unique(np.linspace(0, len(curve) - 1, POINTS).astype(int)):
             rows.append(
                 {
                     "scorer": scorer,
@@ -129,16 +131,17 @@ def _rejection(labelled: dict[str, tuple[Floats, Floats]]) -> Figure:
     return Figure(
         title="Accuracy when suspicious answers are withheld",
         caption="Keeping only the least suspicious share of the answers.",
-        vega_lite=chart(rows, mark={"type": "line", "tooltip": True}, encoding=_lines(
+        vega_lite=chart(rows, mark={"type": "line", "tooltip": True}, encoding=lines(
             "kept", "share of answers kept", "accuracy", "accuracy of those kept")),
     )  # fmt: skip
 
 
-def _roc(labelled: dict[str, tuple[Floats, Floats]]) -> Figure:
+def roc(labelled: dict[str, tuple[Floats, Floats]]) -> Figure:
+    """ROC curves of uncertainties (N,) and qualities (N,), both classes among them."""
     rows = []
     for scorer, (value, quality) in labelled.items():
         false, true = evaluation.roc_curve(value, quality < 0.5)
-        for k in np.unique(np.linspace(0, len(false) - 1, _POINTS).astype(int)):
+        for k in np.unique(np.linspace(0, len(false) - 1, POINTS).astype(int)):
             rows.append(
                 {
                     "scorer": scorer,
@@ -147,7 +150,7 @@ def _roc(labelled: dict[str, tuple[Floats, Floats]]) -> Figure:
                     "order": int(k),
                 }
             )
-    encoding = _lines("false", "right answers flagged", "true", "hallucinations flagged")
+    encoding = lines("false", "right answers flagged", "true", "hallucinations flagged")
     encoding["order"] = {"field": "order", "type": "quantitative"}
     return Figure(
         title="Hallucinations found against false alarms",
@@ -156,7 +159,8 @@ def _roc(labelled: dict[str, tuple[Floats, Floats]]) -> Figure:
     )
 
 
-def _lines(x: str, x_title: str, y: str, y_title: str) -> dict[str, Any]:
+def lines(x: str, x_title: str, y: str, y_title: str) -> dict[str, Any]:
+    """The encoding of curves in the unit square, one a scorer."""
     unit = {"type": "quantitative", "scale": {"domain": [0, 1]}}
     return {
         "x": {"field": x, "title": x_title, **unit},

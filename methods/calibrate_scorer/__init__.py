@@ -1,0 +1,1 @@
+"""Fits what turns a score into a probability and a decision, on labelled items."""

@@ -1,0 +1,202 @@
+"""Fits the parts of a calibrator.
+
+Shapes: `confidence` (N,) in [0, 1]; `right` (N,) 1 = right, 0 = wrong; `fold` (N,) of integers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from methods.score_hallucination import abstention, calibration, two_stage
+from methods.score_hallucination.calibrator import (
+    Abstention,
+    DecisionQuality,
+    Errors,
+    Objective,
+    TwoStage,
+)
+from methods.score_hallucination.evaluation import Estimate
+from methods.score_hallucination.probability_maps import MARGIN, Envelope, IsotonicMap, PlattMap
+from methods.score_hallucination.spec import Interval
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+Method = Literal["platt", "isotonic"]
+Map = PlattMap | IsotonicMap
+
+MIN_LABELS = 20
+MIN_OF_CLASS = 5
+_GRID = np.linspace(0, 1, 101)
+
+
+def refusal(right: Floats, method: Method, folds: int) -> str | None:
+    """Why these labels cannot be calibrated on, or None."""
+    if not np.isin(right, (0.0, 1.0)).all():
+        return "a label is neither 1 (right) nor 0 (hallucinated)"
+    n_right, n_wrong = int((right == 1).sum()), int((right == 0).sum())
+    if n_right == 0 or n_wrong == 0:
+        lacking = "right" if n_right == 0 else "hallucinated"
+        return f"none of the {len(right)} labelled items is {lacking}; both classes are needed"
+    least = max(folds, MIN_OF_CLASS)
+    if len(right) < MIN_LABELS or min(n_right, n_wrong) < least:
+        return (
+            f"{n_right} right and {n_wrong} hallucinated items are too few; at least {MIN_LABELS} "
+            f"in all and {least} of each are needed"
+        )
+    if method == "isotonic" and len(right) < calibration.MIN_ISOTONIC:
+        needed = calibration.MIN_ISOTONIC
+        return f"isotonic calibration needs {needed} labelled items, got {len(right)}; use platt"
+    return None
+
+
+def fit_map(method: Method, confidence: Floats, right: Floats, margin: float = MARGIN) -> Map:
+    """The map from confidence to P(right).
+
+    Args:
+        margin: how far Platt's logit keeps away from 0 and 1.
+
+    Raises:
+        ValueError: a confidence is not finite, or one class is missing.
+    """
+    if method == "platt":
+        fit = calibration.fit_platt(calibration.logit(confidence, margin), right)
+        return PlattMap(slope=fit.slope, intercept=fit.intercept, margin=margin)
+    # Held-out folds leave fewer labels than a calibrator as a whole must have.
+    steps = calibration.fit_isotonic(confidence, right, at_least=1)
+    inner = (steps.probability[1:-1] == steps.probability[:-2]) & (
+        steps.probability[1:-1] == steps.probability[2:]
+    )
+    kept = np.concatenate([[True], ~inner, [True]])[: len(steps.score)]
+    return IsotonicMap(
+        confidence=steps.score[kept].tolist(),
+        probability=np.clip(steps.probability[kept], 0, 1).tolist(),
+    )
+
+
+def apply(mapping: Map, confidence: Floats) -> Floats:
+    """(N,) probabilities; `Calibrator.apply` for arrays."""
+    if isinstance(mapping, PlattMap):
+        curve = calibration.Platt(mapping.slope, mapping.intercept)
+        return curve.predict(calibration.logit(confidence, mapping.margin))
+    knots, levels = np.array(mapping.confidence), np.array(mapping.probability)
+    return calibration.Isotonic(knots, levels).predict(confidence)
+
+
+def held_out(
+    method: Method, confidence: Floats, right: Floats, fold: Ints, margin: float = MARGIN
+) -> Floats:
+    """(N,) probability of each item by the map fitted on the other folds."""
+    found = np.empty(len(right))
+    for index in np.unique(fold):
+        inside = fold == index
+        fitted = fit_map(method, confidence[~inside], right[~inside], margin)
+        found[inside] = apply(fitted, confidence[inside])
+    return found
+
+
+def envelope(
+    method: Method,
+    confidence: Floats,
+    right: Floats,
+    rng: np.random.Generator,
+    margin: float = MARGIN,
+    check: Callable[[], None] = lambda: None,
+) -> Envelope:
+    """95 % percentile intervals of the map over 200 resamples; fewer for very many items."""
+    drawn: list[Floats] = []
+    resamples = int(np.clip(4_000_000 // len(right), 50, 200))
+    while len(drawn) < resamples:
+        check()
+        chosen = rng.integers(len(right), size=len(right))
+        if len(np.unique(right[chosen])) == 2:
+            fitted = fit_map(method, confidence[chosen], right[chosen], margin)
+            drawn.append(apply(fitted, _GRID))
+    low, high = np.clip(np.percentile(drawn, (2.5, 97.5), axis=0), 0, 1)
+    return Envelope(confidence=_GRID.tolist(), low=low.tolist(), high=high.tolist())
+
+
+def errors(
+    probability: Floats, right: Floats, rng: np.random.Generator, bins: int, resamples: int
+) -> Errors:
+    """ECE and Brier score with bootstrap intervals."""
+    found = calibration.bootstrap_errors(probability, right, rng, bins, resamples)
+    return Errors(ece=interval(found["ece"]), brier=interval(found["brier"]))
+
+
+def interval(estimate: Estimate) -> Interval:
+    """An estimate as results have it."""
+    return Interval(value=estimate.value, low=estimate.low, high=estimate.high)
+
+
+def abstain(confidence: Floats, right: Floats, risk: float) -> Abstention:
+    """The conformal threshold of a risk, and what answering above it means for these items."""
+    wrong = confidence[right == 0]
+    threshold = abstention.conformal_threshold(wrong, risk)
+    answered = confidence > threshold
+    return Abstention(
+        risk=risk,
+        threshold=None if math.isinf(threshold) else threshold,
+        n_hallucinated=len(wrong),
+        answered=float(answered.mean()),
+        right_answered=float(answered[right == 1].mean()),
+        accuracy=float(right[answered].mean()) if answered.any() else None,
+    )
+
+
+def fit_two_stage(
+    confidence: Floats,
+    second: Floats,
+    right: Floats,
+    fold: Ints,
+    *,
+    budget: float,
+    objective: Objective,
+    name: str,
+) -> TwoStage:
+    """The band in which a verifier is asked, and the quality of its decisions in and out of sample.
+
+    Args:
+        second: (N,) uncertainties in [0, 1] of stage two, for every item.
+        name: what stage two is called in the calibrator.
+    """
+    doubt, wrong = 1 - confidence, 1 - right
+    band = two_stage.fit_band(doubt, second, wrong, budget, objective)
+    flagged, asked = np.empty(len(right), dtype=bool), np.empty(len(right), dtype=bool)
+    for index in np.unique(fold):
+        inside = fold == index
+        fitted = two_stage.fit_band(
+            doubt[~inside], second[~inside], wrong[~inside], budget, objective
+        )
+        flagged[inside] = two_stage.decide(doubt[inside], second[inside], fitted)
+        asked[inside] = two_stage.asked(doubt[inside], fitted)
+    return TwoStage(
+        budget=budget,
+        objective=objective,
+        second=name,
+        lower=band.lower,
+        upper=None if math.isinf(band.upper) else band.upper,
+        verdict=band.verdict,
+        in_sample=decision_quality(
+            two_stage.decide(doubt, second, band), right, two_stage.asked(doubt, band)
+        ),
+        cross_validated=decision_quality(flagged, right, asked),
+    )
+
+
+def decision_quality(flagged: Flags, right: Floats, asked: Flags) -> DecisionQuality:
+    """What (N,) verdicts are worth, where some of them were left to the verifier."""
+    wrong = right == 0
+    hits, alarms = float(flagged[wrong].sum()), float(flagged[~wrong].sum())
+    n_wrong, n_right = float(wrong.sum()), float((~wrong).sum())
+    return DecisionQuality(
+        youden=hits / n_wrong - alarms / n_right,
+        f1=2 * hits / (hits + alarms + n_wrong),
+        accuracy=float((flagged == wrong).mean()),
+        asked=float(asked.mean()),
+    )

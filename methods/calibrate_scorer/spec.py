@@ -1,0 +1,144 @@
+"""The job type `calibrate-scorer`: its request, its result."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from methods.figures import Figure
+from methods.jobtype import JobType, Model
+from methods.score_hallucination.calibrator import Calibrator, Errors, Objective
+from methods.score_hallucination.labelled_spec import LabelledSpec
+from methods.score_hallucination.probability_maps import MARGIN, Unit
+from methods.score_hallucination.spec import ScorerName, StoredFile
+
+Method = Literal["platt", "isotonic"]
+
+
+class TwoStageOptions(Model):
+    """The band of doubt in which a verifier is to be asked."""
+
+    budget: Unit = Field(description="Share of items to ask the verifier for.")
+    objective: Objective = Field(
+        "youden", description="What the thresholds are to maximise on the labelled items."
+    )
+    scorer: ScorerName | None = Field(
+        None, description="The scorer of stage two; its score is 1 - confidence."
+    )
+    scores: list[Unit] | None = Field(
+        None,
+        min_length=1,
+        description="Or the scores of stage two themselves, one for every item in order: "
+        "uncertainties, e.g. the mean pairwise distance between target and verifier.",
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.scorer is None) == (self.scores is None):
+            raise ValueError("give exactly one of scorer and scores")
+        return self
+
+
+class Spec(LabelledSpec):
+    """What to calibrate, and how."""
+
+    scorers: list[ScorerName] = Field(
+        default=["snne"],
+        min_length=1,
+        max_length=20,
+        description="One scorer; or several for an ensemble, whose weights are fitted by "
+        "cross-validation on a random half of the labels, all else on the other half.",
+    )
+    method: Method = Field(
+        "platt",
+        description="`platt`: a logistic curve over the logit of the confidence; `isotonic`: any "
+        "non-decreasing curve, for 200 labels or more.",
+    )
+    margin: float = Field(
+        MARGIN,
+        ge=1e-6,
+        le=0.2,
+        description="How far `platt` keeps confidences away from 0 and 1, where the logit is "
+        "infinite and many scorers put many items.",
+    )
+    folds: int = Field(5, ge=2, le=20, description="Of the cross-validation, stratified.")
+    risks: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
+        default=[0.05, 0.1, 0.2],
+        max_length=20,
+        description="For each, a threshold above which a wrong answer comes through with at most "
+        "this probability.",
+    )
+    two_stage: TwoStageOptions | None = None
+    bins: int = Field(10, ge=2, le=100, description="Equal bins of probability for the ECE.")
+    resamples: int = Field(1000, ge=200, le=10_000, description="Bootstrap resamples.")
+
+    @model_validator(mode="after")
+    def _different(self) -> Self:
+        if len(set(self.scorers)) != len(self.scorers):
+            raise ValueError("a scorer is named twice")
+        if len(set(self.risks)) != len(self.risks):
+            raise ValueError("a risk is named twice")
+        given = self.two_stage.scores if self.two_stage is not None else None
+        if given is not None and self.items is not None and len(given) != len(self.items):
+            raise ValueError(f"two_stage/scores: {len(given)} for {len(self.items)} items")
+        return self
+
+
+class EnsembleWeights(Model):
+    """How the weights of an ensemble were found."""
+
+    n: int = Field(description="Labelled items for the weights; the others fit the rest.")
+    auroc: float = Field(description="Mean over held-out folds.")
+    single: dict[str, float | None] = Field(
+        description="AUROC of each scorer's confidence on the items that fit the rest; null where "
+        "it is undefined for some of them."
+    )
+    equal: float = Field(description="AUROC of the plain mean on the same items.")
+    fitted: float = Field(description="AUROC of the ensemble on the same items.")
+
+
+class Result(Model):
+    """A calibrator and how far it can be trusted."""
+
+    id: str = Field(description="Of the calibrator's content.")
+    calibrator: Calibrator
+    artifact: StoredFile = Field(
+        description="The calibrator as a file, to be handed to `score-hallucination`."
+    )
+    methods: dict[Method, Errors] = Field(
+        description="Cross-validated errors of every method that has labels enough."
+    )
+    ensemble: EnsembleWeights | None
+    n_undefined: int = Field(description="Labelled items without a confidence, left out.")
+    warnings: list[str]
+    figures: list[Figure]
+    provenance: dict[str, Any]
+
+
+def _example() -> dict[str, Any]:
+    """Twelve right and twelve wrong answers, five samples each."""
+    items = []
+    for k in range(24):
+        distinct = 1 + k % 3 if k < 12 else 2 + k % 4
+        texts = [f"answer {j % distinct}" for j in range(5)]
+        items.append({"responses": [{"text": text} for text in texts], "label": int(k >= 12)})
+    return {"items": items, "scorers": ["snne"], "risks": [0.1]}
+
+
+JOB = JobType(
+    name="calibrate-scorer",
+    version="1",
+    title="Calibrate a hallucination scorer",
+    summary="Fits, on labelled items, what turns a scorer's confidence into the probability that "
+    "an answer is right, thresholds with a guaranteed risk, the band of two-stage verification.",
+    spec=Spec,
+    result=Result,
+    runner="methods.calibrate_scorer.job:run",
+    resource="cpu",
+    timeout=timedelta(hours=1),
+    isolation="thread",
+    paper="Platt 1999; Zadrozny and Elkan 2002; Vovk et al. 2005; arXiv:2502.15845",
+    example=_example(),
+)

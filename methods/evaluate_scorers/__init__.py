@@ -1,0 +1,1 @@
+"""Which scorer finds the hallucinations of labelled items best, with intervals and tests."""

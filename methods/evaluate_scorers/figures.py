@@ -1,0 +1,82 @@
+"""The figures of an evaluate-scorers result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from methods.evaluate_scorers.spec import RankBy, ScorerReport
+from methods.figures import Figure, chart
+from methods.score_hallucination import evaluation_figures
+from methods.score_hallucination.figures import histograms, roc
+from methods.score_hallucination.labelled import Labelled
+from methods.score_hallucination.spec import Interval
+
+#: Scorers in figures with a curve each; more are not told apart.
+SHOWN = 8
+
+
+def draw(ranking: list[ScorerReport], table: Labelled, rank_by: RankBy) -> list[Figure]:
+    """The ranking, and curves of its first scorers."""
+    figures = [_ranking(ranking, rank_by)]
+    best: list[str] = [report.scorer for report in ranking[:SHOWN]]
+    curves = {}
+    for name in best:
+        known = np.isfinite(table.values[name])
+        if len(np.unique(table.right[known])) > 1:
+            curves[name] = (table.uncertainty(name)[known], table.right[known])
+    if curves:
+        figures += [roc(curves), evaluation_figures.risk_coverage(curves)]
+    confidences = {}
+    for name in best:
+        known = np.isfinite(table.confidences[name])
+        if known.any():
+            confidences[name] = (table.confidences[name][known], table.right[known])
+    if confidences:
+        caption = "Of the uncalibrated confidences; on the dashed line they are frequencies."
+        figures.append(evaluation_figures.reliability(confidences, caption))
+    figures.append(histograms({name: table.values[name] for name in best}, table.right))
+    return figures
+
+
+def _ranking(ranking: list[ScorerReport], rank_by: RankBy) -> Figure:
+    rows: list[dict[str, Any]] = []
+    for report in ranking:
+        found = metric(report, rank_by)
+        if found is not None and found.value is not None:
+            rows.append({"scorer": report.scorer, **found.model_dump()})
+    scorer = {"field": "scorer", "type": "nominal", "sort": None, "title": None}
+    title = rank_by.replace("_", " ") if "_" in rank_by or rank_by == "brier" else rank_by.upper()
+    value = {"type": "quantitative", "title": title, "scale": {"zero": False}}
+    return Figure(
+        title="Ranking",
+        caption="Best at the top, with 95 % bootstrap intervals. Overlapping intervals say little "
+        "about a pair of scorers on the same items: see the paired tests.",
+        vega_lite=chart(
+            rows,
+            height=20 * max(len(rows), 3),
+            layer=[
+                {
+                    "mark": {"type": "rule"},
+                    "encoding": {
+                        "y": scorer,
+                        "x": {"field": "low", **value},
+                        "x2": {"field": "high"},
+                    },
+                },
+                {
+                    "mark": {"type": "point", "filled": True, "size": 60, "tooltip": True},
+                    "encoding": {"y": scorer, "x": {"field": "value", **value}},
+                },
+            ],
+        ),
+    )
+
+
+def metric(report: ScorerReport, name: RankBy) -> Interval | None:
+    """A metric of a report by its name; None for the confidence of a scorer that has none."""
+    if name in ("ece", "brier"):
+        return None if report.confidence is None else getattr(report.confidence, name)
+    found: Interval = getattr(report, name)
+    return found

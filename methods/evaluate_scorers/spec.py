@@ -1,0 +1,152 @@
+"""The job type `evaluate-scorers`: its request, its result."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from methods.figures import Figure
+from methods.jobtype import JobType, Model
+from methods.score_hallucination.labelled_spec import LabelCounts, LabelledSpec
+from methods.score_hallucination.spec import Interval, ScorerName
+
+RankBy = Literal["auroc", "auarc", "prr", "risk_coverage_area", "ece", "brier"]
+
+
+class Spec(LabelledSpec):
+    """Which scorers to compare, on what."""
+
+    scorers: list[ScorerName] | None = Field(
+        None, min_length=1, description="Default: every scorer that the items can serve."
+    )
+    rank_by: RankBy = Field("auroc", description="What the ranking is made of.")
+    resamples: int = Field(
+        2000,
+        ge=200,
+        le=10_000,
+        description="Bootstrap resamples; fewer for very many items, 200 at least.",
+    )
+    bins: int = Field(10, ge=2, le=100, description="Equal bins of confidence for the ECE.")
+
+    @model_validator(mode="after")
+    def _different(self) -> Self:
+        if self.scorers is not None and len(set(self.scorers)) != len(self.scorers):
+            raise ValueError("a scorer is named twice")
+        return self
+
+
+class ConfidenceErrors(Model):
+    """How far the scorer's uncalibrated confidence is from frequencies; 0 is best."""
+
+    n: int = Field(description="Labelled items with a confidence.")
+    ece: Interval = Field(
+        description="Expected calibration error. Resampling biases it upwards: the interval may "
+        "lie above the value."
+    )
+    brier: Interval = Field(description="Mean squared error.")
+
+
+class ScorerReport(Model):
+    """A scorer on the labelled items for which it is defined; ties are averaged or count half."""
+
+    rank: int | None = Field(description="1 is the best; null where `rank_by` is undefined.")
+    scorer: ScorerName
+    direction: Literal["uncertainty", "confidence"]
+    n: int = Field(description="Labelled items with a valid score.")
+    n_hallucinated: int
+    n_undefined: int = Field(description="Labelled items without one.")
+    undefined: dict[str, int] = Field(description="Why, and how often (the first ten reasons).")
+    auroc: Interval = Field(description="0.5 = chance, 1 = perfect.")
+    auarc: Interval = Field(description="Area under the accuracy-rejection curve.")
+    prr: Interval = Field(description="(area - random) / (oracle - random); 0 = chance.")
+    prr_area: Interval = Field(description="The raw area, called PRR by the SNNE paper.")
+    risk_coverage_area: Interval = Field(
+        description="Mean over coverage of the selective risk (AURC); lower is better."
+    )
+    confidence: ConfidenceErrors | None = Field(
+        description="Null for scorers that only rank and have no confidence."
+    )
+    like_best: bool | None = Field(
+        description="Whether its AUROC cannot be told from that of the scorer in the first row: "
+        "adjusted p of at least 0.05. Null where there is no test."
+    )
+
+
+class Comparison(Model):
+    """AUROC of `first` minus AUROC of `second`, on the items for which both are defined."""
+
+    first: ScorerName
+    second: ScorerName
+    n: int
+    n_hallucinated: int
+    difference: float
+    low: float = Field(description="95 % percentile interval of the paired bootstrap.")
+    high: float
+    p_value: float = Field(description="Two-sided, of this pair alone.")
+    p_adjusted: float = Field(
+        description="Corrected for all pairs of the job (Romano and Wolf's step-down)."
+    )
+
+
+class Summary(Model):
+    """The job in numbers."""
+
+    labels: LabelCounts
+    n_answers: tuple[int, int] = Field(description="Fewest and most answers of an item.")
+    best: ScorerName | None = Field(description="The first of the ranking.")
+    rank_by: RankBy
+    same_items: bool = Field(description="Whether every scorer is defined for the same items.")
+
+
+class Result(Model):
+    """The ranking, and how sure it is."""
+
+    summary: Summary
+    ranking: list[ScorerReport] = Field(description="Best first.")
+    comparisons: list[Comparison] = Field(
+        description="Every pair of scorers with at least 10 right and 10 hallucinated items, in "
+        "the order of the ranking."
+    )
+    left_out: dict[str, dict[str, int]] = Field(
+        description="Scorers that no labelled item can serve, with the reasons."
+    )
+    warnings: list[str]
+    figures: list[Figure]
+    provenance: dict[str, Any]
+
+
+_EXAMPLE = {
+    "items": [
+        {
+            "id": "capital-au",
+            "responses": [{"text": "Canberra"}, {"text": "Canberra"}, {"text": "Canberra"}],
+            "label": 0,
+        },
+        {
+            "id": "capital-kz",
+            "responses": [{"text": "Almaty"}, {"text": "Astana"}, {"text": "Bishkek"}],
+            "answer": {"text": "Almaty"},
+            "references": ["Astana"],
+        },
+    ],
+    "scorers": ["snne", "discrete_semantic_entropy"],
+    "grader": {"name": "token_f1", "threshold": 0.5},
+}
+
+JOB = JobType(
+    name="evaluate-scorers",
+    version="1",
+    title="Evaluate hallucination scorers",
+    summary="Compares hallucination scorers on labelled items: AUROC, rejection areas, calibration "
+    "errors, bootstrap intervals, and paired tests corrected for the number of comparisons.",
+    spec=Spec,
+    result=Result,
+    runner="methods.evaluate_scorers.job:run",
+    resource="cpu",
+    timeout=timedelta(hours=1),
+    isolation="thread",
+    paper="arXiv:2506.00245; Romano and Wolf 2005",
+    example=_EXAMPLE,
+)
