@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ class Spool:
         self._file = path.open("w+b")
         self._archive = archive
         self._starts: list[int] = [0]
+        self._digest = sha256()
         #: Rows that cannot be used, by number: field and problem.
         self.faults: dict[int, tuple[str, str]] = {}
 
@@ -39,6 +41,7 @@ class Spool:
         except UnusableRowError as error:
             self.faults[len(self)] = (error.field, str(error))
         self._file.write(record)
+        self._digest.update(len(record).to_bytes(8, "little") + record)
         self._starts.append(self._starts[-1] + len(record))
 
     def _record(self, row: dict[str, Any], images: list[Any], field: str) -> bytes:
@@ -63,6 +66,8 @@ class Spool:
     def seal(self) -> None:
         """End the writing; reading may begin."""
         self._file.flush()
+        #: Of all records.
+        self.digest = self._digest.hexdigest()
         self.starts = np.array(self._starts, dtype=np.int64)
 
     def size(self, row: int) -> int:

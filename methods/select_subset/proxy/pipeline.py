@@ -1,0 +1,269 @@
+"""Level B: from rows of conversations and a proxy model to the features that a method needs."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from methods.context import RunContext
+from methods.errors import JobError
+from methods.select_subset.arrays import Table
+from methods.select_subset.dataset import Rows, report
+from methods.select_subset.params import CoincideParams, XmasParams
+from methods.select_subset.proxy.conversations import UnusableRowError
+from methods.select_subset.proxy.encoding import Batch, packed
+from methods.select_subset.proxy.examples import Examples
+from methods.select_subset.proxy.extract import activation_layers, read_batch
+from methods.select_subset.proxy.kept import Kept
+from methods.select_subset.proxy.spool import Spool
+from methods.select_subset.proxy.training import Plan, fine_tune, load_weights
+from methods.select_subset.proxy.vlm import Proxy, load_proxy
+from methods.select_subset.result import BadRow
+from methods.select_subset.spec import Spec
+
+Array = npt.NDArray[Any]
+_MOST_ROWS = 256
+
+
+@dataclass
+class Extracted:
+    """What the proxy gave.
+
+    Attributes:
+        tables: features by kind with the ids of the rows that have them.
+        report: steps and losses, for the result.
+        blocks: layers of a COINCIDE embedding.
+    """
+
+    tables: dict[str, Table]
+    report: dict[str, Any]
+    blocks: int | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+def extract_features(spec: Spec, rows: Rows, spool: Spool, ctx: RunContext) -> Extracted:
+    """Check every row, fine-tune the proxy, read it at its checkpoints.
+
+    Bad rows are added to `rows.bad`.
+
+    Raises:
+        JobError: `input_invalid` for bad rows where the spec wants that, or when too little is
+            left; those of `load_proxy` and `fine_tune`; `out_of_memory`.
+    """
+    assert spec.model is not None, "called with a model"
+    torch.manual_seed(spec.seed)
+    proxy = load_proxy(spec.model.name, ctx.models, spec.model.max_tokens)
+    try:
+        with Examples(spool, proxy.encoder) as examples:
+            lengths = _check_rows(spec, rows, spool, examples, ctx)
+            return _Work(spec, rows, spool, proxy, examples, lengths, ctx).run()
+    except torch.OutOfMemoryError as error:
+        text = "The accelerator is out of memory; lower model.batch_tokens."
+        raise JobError("out_of_memory", text, retryable=False) from error
+
+
+def _check_rows(
+    spec: Spec, rows: Rows, spool: Spool, examples: Examples, ctx: RunContext
+) -> npt.NDArray[np.int64]:
+    """Tokens of each row, 0 for bad ones; every image is decoded once."""
+    bad = {fault.row for fault in rows.bad}
+
+    def note(row: int, where: str, problem: str) -> None:
+        rows.bad.append(BadRow(row=row, id=rows.ids[row], field=where, problem=problem))
+        bad.add(row)
+
+    for row, (where, problem) in sorted(spool.faults.items()):
+        if row not in bad:
+            note(row, where, problem)
+    lengths = np.zeros(len(spool), dtype=np.int64)
+    good = [row for row in range(len(spool)) if row not in bad]
+    for done, (row, found) in enumerate(examples.lengths(good)):
+        if done % 64 == 0:
+            ctx.progress("checking images and conversations", done, len(good), "rows")
+        if isinstance(found, UnusableRowError):
+            note(row, found.field, str(found))
+        else:
+            lengths[row] = found
+    rows.bad.sort(key=lambda fault: fault.row)
+    if rows.bad and spec.on_bad_rows == "error":
+        raise report(rows.bad, len(spool))
+    if not lengths.any():
+        raise JobError("input_invalid", "No row is left to train the proxy on.")
+    if spec.method in {"xmas", "coincide"} and not rows.images.any():
+        raise JobError("input_invalid", f"Method {spec.method} needs images; no row has one.")
+    return lengths
+
+
+class _Work:
+    def __init__(
+        self,
+        spec: Spec,
+        rows: Rows,
+        spool: Spool,
+        proxy: Proxy,
+        examples: Examples,
+        lengths: npt.NDArray[np.int64],
+        ctx: RunContext,
+    ) -> None:
+        assert spec.model is not None, "checked above"
+        self._spec, self._model, self._rows, self._ctx = spec, spec.model, rows, ctx
+        self._proxy, self._examples, self._lengths = proxy, examples, lengths
+        self._usable = np.flatnonzero(lengths)
+        self._kept = Kept(ctx, self._identity(spool))
+        self._report: dict[str, Any] = {}
+
+    def _identity(self, spool: Spool) -> str:
+        """Everything that the readings depend on."""
+        assert self._spec.model is not None, "checked above"
+        text = "\n".join(
+            [
+                self._spec.model.model_dump_json(),
+                self._spec.method,
+                str(getattr(self._spec.params, "top_k", None)),
+                str(self._spec.seed),
+                spool.digest,
+                sha256(self._lengths.tobytes()).hexdigest(),
+            ]
+        )
+        return sha256(text.encode()).hexdigest()
+
+    def run(self) -> Extracted:
+        marks = self._train()
+        wanted = self._spec.params.from_model
+        assert wanted is not None, "the spec was checked"
+        last = len(marks) - 1
+        asked = {
+            kind: (
+                name,
+                list(range(len(marks))) if when == "all" else [0 if when == "first" else last],
+            )
+            for kind, (name, when) in wanted.items()
+        }
+        rows = self._to_read({name for name, _ in asked.values()})
+        started = time.perf_counter()
+        found = self._read_all(asked, rows)
+        self._ctx.log.info("The proxy was read in %.1f s.", time.perf_counter() - started)
+        ids = [self._rows.ids[row] for row in rows.tolist()]
+        tables = {}
+        for kind, (name, places) in asked.items():
+            parts = [found[place][name] for place in places]
+            every = wanted[kind][1] == "all"
+            values = np.stack(parts, axis=1) if every else parts[0]
+            if self._spec.method in {"perplexity", "middle_perplexity"}:
+                values = np.exp(values)
+            tables[kind] = Table(values, ids)
+        blocks = None
+        if isinstance(self._spec.params, CoincideParams):
+            blocks = len(activation_layers(self._proxy.decoder))
+        self._report |= {"checkpoint_steps": marks, "rows_read": len(rows)}
+        return Extracted(tables, self._report, blocks)
+
+    def _train(self) -> list[int]:
+        settings = self._model.fine_tune
+        if settings is None:
+            return [0]
+        plan = Plan(
+            epochs=settings.epochs,
+            checkpoints=settings.checkpoints,
+            rows=settings.batch_rows,
+            tokens=self._model.batch_tokens,
+            learning_rate=settings.learning_rate,
+            warmup=settings.warmup,
+            weight_decay=settings.weight_decay,
+            vision=settings.train_vision,
+            seed=self._spec.seed,
+        )
+        started = time.perf_counter()
+        trained = fine_tune(
+            self._proxy,
+            lambda places: self._examples.get(self._usable[list(places)].tolist()),
+            len(self._usable),
+            plan,
+            self._kept,
+            lambda done, steps: self._ctx.progress("fine-tuning the proxy", done, steps, "steps"),
+        )
+        self._ctx.log.info("The proxy was trained in %.1f s.", time.perf_counter() - started)
+        self._report["proxy_losses"] = [round(loss, 6) for loss in trained.losses]
+        return trained.marks
+
+    def _to_read(self, names: set[str]) -> npt.NDArray[np.int64]:
+        """Rows with these readings, the longest first."""
+        rows = self._usable
+        if names & {"singular_values", "activations"}:
+            rows = rows[self._rows.images[rows]]
+        return rows[np.argsort(-self._lengths[rows], kind="stable")]
+
+    def _read_all(
+        self, asked: dict[str, tuple[str, list[int]]], rows: npt.NDArray[np.int64]
+    ) -> dict[int, dict[str, Array]]:
+        found: dict[int, dict[str, Array]] = {}
+        for place in sorted({p for _, places in asked.values() for p in places}):
+            names = frozenset(name for name, places in asked.values() if place in places)
+            parts = list(self._read_checkpoint(place, names, rows))
+            found[place] = {name: np.concatenate([p[name] for p in parts]) for name in names}
+        return found
+
+    def _read_checkpoint(
+        self, place: int, names: frozenset[Any], rows: npt.NDArray[np.int64]
+    ) -> Iterator[dict[str, Array]]:
+        """Shard after shard; those of an earlier attempt are not read again."""
+        loaded = self._model.fine_tune is None
+        for number, start in enumerate(range(0, len(rows), self._model.shard_rows)):
+            shard = rows[start : start + self._model.shard_rows]
+            name = f"shard-{place}-{number}"
+            data = self._kept.find(name)
+            if data is None:
+                if not loaded:
+                    load_weights(self._proxy, self._kept, place)
+                    loaded = True
+                phase = f"reading checkpoint {place}"
+
+                def tell(done: int, start: int = start, phase: str = phase) -> None:
+                    self._ctx.progress(phase, start + done, len(rows), "rows")
+
+                data = _npz(self._read_shard(shard, names, tell))
+                self._kept.keep(name, data)
+            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+                yield {key: archive[key] for key in archive.files}
+
+    def _read_shard(
+        self, shard: npt.NDArray[np.int64], names: frozenset[Any], tell: Callable[[int], None]
+    ) -> dict[str, Array]:
+        """The readings of the rows of a shard at the weights that the model has now."""
+        found: dict[str, Array] = {}
+        done = 0
+        for places, batch in self._batches(shard):
+            tell(done)
+            for name, values in self._read(batch, names).items():
+                if name not in found:
+                    found[name] = np.zeros((len(shard), *values.shape[1:]), dtype=values.dtype)
+                found[name][places] = values
+            done += len(places)
+        return found
+
+    def _batches(self, shard: npt.NDArray[np.int64]) -> Iterator[tuple[Array, Batch]]:
+        """Places in a shard with their batch, the next one encoded while this one is used."""
+        groups = packed(self._lengths[shard], self._model.batch_tokens, _MOST_ROWS)
+        encoded = self._examples.ahead(shard[places].tolist() for places in groups)
+        for places, found in zip(groups, encoded, strict=True):
+            yield places, Batch.of(found, self._proxy.encoder.pad, self._proxy.device)
+
+    def _read(self, batch: Batch, names: frozenset[Any]) -> dict[str, Array]:
+        params = self._spec.params
+        top_k = params.top_k if isinstance(params, XmasParams) else None
+        official = self._model.attention == "official"
+        return read_batch(self._proxy, batch, names, top_k or 1, official)
+
+
+def _npz(arrays: dict[str, Array]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
