@@ -117,23 +117,19 @@ class _Work:
         self._spec, self._model, self._rows, self._ctx = spec, spec.model, rows, ctx
         self._proxy, self._examples, self._lengths = proxy, examples, lengths
         self._usable = np.flatnonzero(lengths)
-        self._kept = Kept(ctx, self._identity(spool))
         self._report: dict[str, Any] = {}
+        # Training does not depend on what is read afterwards, and reading not on the shards.
+        settings = self._model.model_dump_json(include={"name", "fine_tune", "max_tokens"})
+        parts = [settings, str(self._model.batch_tokens), str(spec.seed), spool.digest]
+        parts.append(sha256(lengths.tobytes()).hexdigest())
+        self._identity = sha256("\n".join(parts).encode()).hexdigest()
+        self._weights = Kept(ctx, self._identity)
 
-    def _identity(self, spool: Spool) -> str:
-        """Everything that the readings depend on."""
-        assert self._spec.model is not None, "checked above"
-        text = "\n".join(
-            [
-                self._spec.model.model_dump_json(),
-                self._spec.method,
-                str(getattr(self._spec.params, "top_k", None)),
-                str(self._spec.seed),
-                spool.digest,
-                sha256(self._lengths.tobytes()).hexdigest(),
-            ]
-        )
-        return sha256(text.encode()).hexdigest()
+    def _readings(self, names: frozenset[Any]) -> Kept:
+        """Where readings of these names are kept."""
+        top_k = getattr(self._spec.params, "top_k", None)
+        parts = [*sorted(names), self._model.attention, str(top_k), str(self._model.shard_rows)]
+        return Kept(self._ctx, f"{self._identity} {' '.join(parts)}")
 
     def run(self) -> Extracted:
         marks = self._train()
@@ -187,7 +183,7 @@ class _Work:
             lambda places: self._examples.get(self._usable[list(places)].tolist()),
             len(self._usable),
             plan,
-            self._kept,
+            self._weights,
             lambda done, steps: self._ctx.progress("fine-tuning the proxy", done, steps, "steps"),
         )
         self._ctx.log.info("The proxy was trained in %.1f s.", time.perf_counter() - started)
@@ -216,13 +212,14 @@ class _Work:
     ) -> Iterator[dict[str, Array]]:
         """Shard after shard; those of an earlier attempt are not read again."""
         loaded = self._model.fine_tune is None
+        kept = self._readings(names)
         for number, start in enumerate(range(0, len(rows), self._model.shard_rows)):
             shard = rows[start : start + self._model.shard_rows]
             name = f"shard-{place}-{number}"
-            data = self._kept.find(name)
+            data = kept.find(name)
             if data is None:
                 if not loaded:
-                    load_weights(self._proxy, self._kept, place)
+                    load_weights(self._proxy, self._weights, place)
                     loaded = True
                 phase = f"reading checkpoint {place}"
 
@@ -230,7 +227,7 @@ class _Work:
                     self._ctx.progress(phase, start + done, len(rows), "rows")
 
                 data = _npz(self._read_shard(shard, names, tell))
-                self._kept.keep(name, data)
+                kept.keep(name, data)
             with np.load(io.BytesIO(data), allow_pickle=False) as archive:
                 yield {key: archive[key] for key in archive.files}
 
