@@ -1,4 +1,4 @@
-"""The small real experiment: a tiny LLaVA learns more from a tenth chosen by XMAS than at random."""
+"""The small real experiment: a tiny LLaVA learns more from a tenth by XMAS than at random."""
 
 import pytest
 import torch

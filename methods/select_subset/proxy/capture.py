@@ -75,27 +75,28 @@ class CrossBlocks:
             part = slice(start, start + step)
             scores = (q[:, part] @ key[:, part].transpose(2, 3)).float() * scale
             scores = scores.view(batch, -1, self.rows.shape[1], length)
-            if seen is not None and seen.dtype == torch.bool:
-                scores.masked_fill_(~seen, torch.finfo(torch.float32).min)
-            elif seen is not None:
+            if seen is not None:
                 of_heads = slice(start * groups, (start + step) * groups)
                 scores += seen if seen.shape[1] == 1 else seen[:, of_heads]
             self._add(scores, 1 / heads)
 
     def _mask_rows(self, mask: torch.Tensor | None) -> torch.Tensor | None:
+        """What is added to the scores: (B, 1 or H, R, L)."""
         if mask is None:
             return None
         mask = mask.expand(len(self.rows), -1, -1, -1)
         asked = self.rows[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3])
-        return mask.gather(2, asked)
+        seen = mask.gather(2, asked)
+        if seen.dtype != torch.bool:
+            return seen.float()
+        added = torch.zeros(seen.shape, dtype=torch.float32, device=seen.device)
+        return added.masked_fill_(~seen, torch.finfo(torch.float32).min)
 
     def _add(self, scores: torch.Tensor, weight: float) -> None:
-        """scores (B, H, R, L), overwritten: softmax over L, then the image columns."""
-        scores -= scores.amax(dim=3, keepdim=True)
-        scores.exp_()
-        total = scores.sum(dim=3, keepdim=True)
-        asked = self.columns[:, None, None, :].expand(-1, scores.shape[1], scores.shape[2], -1)
-        block = (scores.gather(3, asked) / total).sum(dim=1)
+        """Softmax of scores (B, H, R, L) over L, summed over heads; then the image columns."""
+        # Heads go before the columns are picked: a sum reads in order, a pick does not.
+        whole = torch.softmax(scores, dim=3).sum(dim=1)
+        block = whole.gather(2, self.columns[:, None, :].expand(-1, whole.shape[1], -1))
         block *= self._row_ok[:, :, None] & self._column_ok[:, None, :]
         self.blocks.add_(block, alpha=weight)
 
