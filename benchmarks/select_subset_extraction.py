@@ -3,10 +3,10 @@
     python benchmarks/select_subset_extraction.py --official FOLDER
 
 FOLDER holds the official code (get_trajectory.py somewhere in it); without it only ours is timed.
-The tensors are random, of the widths of the paper's proxy (2048 wide, 32 heads, 576
-image tokens after 35 others), of half its layers; text lengths are log-normal with median 80. The official code takes
-batches of 16 in data order, ours batches of 16 of like length, as each does in a job. Forward
-passes of the model are in neither time.
+The tensors are random, of the widths of the paper's proxy (2048 wide, 32 heads, 576 image tokens
+after 35 others), of half its layers; text lengths are log-normal with median 80. The official code
+takes batches of 16 in data order, ours batches of 16 of like length, as each does in a job.
+Forward passes of the model are in neither time.
 """
 
 from __future__ import annotations

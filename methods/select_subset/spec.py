@@ -301,8 +301,9 @@ JOB = JobType(
     name="select-subset",
     version="1",
     title="Select the part of a training set worth training on",
-    summary="Chooses an exact budget of rows by XMAS or one of its peers from features that you "
-    "bring, with a score and a weight for each row and the same-size random choice beside it.",
+    summary="Chooses an exact budget of rows by XMAS or one of its peers, from features that you "
+    "bring or from a proxy model that the job fine-tunes, with a score and a weight for each row "
+    "and the same-size random choice beside it.",
     spec=Spec,
     result=Result,
     runner="methods.select_subset.job:run",

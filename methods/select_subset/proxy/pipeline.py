@@ -222,6 +222,7 @@ class _Work:
                     load_weights(self._proxy, self._weights, place)
                     loaded = True
                 phase = f"reading checkpoint {place}"
+                self._ctx.log.info("Reading shard %d of checkpoint %d.", number, place)
 
                 def tell(done: int, start: int = start, phase: str = phase) -> None:
                     self._ctx.progress(phase, start + done, len(rows), "rows")
