@@ -126,7 +126,7 @@ class AsyncArtifact:
     async def download(
         self, path: str | os.PathLike[str], on_progress: Callable[[int], None] | None = None
     ) -> Path:
-        """Write the content to `path`; arguments and exceptions are those of `Artifact.download`."""
+        """Write the content to `path`; see `Artifact.download`."""
         done = 0
         with PartialFile(path) as file:
             async for block in self.iter_bytes():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -115,12 +116,12 @@ def budget(text: str) -> dict[str, Any]:
     """
     try:
         if text.endswith("%"):
-            share = float(text[:-1]) / 100
+            share = float(Decimal(text[:-1]) / 100)
             if 0 < share <= 1:
                 return {"fraction": share}
         elif int(text) > 0:
             return {"count": int(text)}
-    except ValueError:
+    except (ValueError, InvalidOperation):
         pass
     raise UsageError(f"--budget {text}: a number of rows or a share such as 20% is expected")
 

@@ -289,6 +289,7 @@ def test_select_subset_uploads_waits_and_downloads(
     [
         (["a.jsonl", "--budget", "0%"], "a number of rows or a share"),
         (["a.jsonl", "--budget", "1.5"], "a number of rows or a share"),
+        (["a.jsonl", "--budget", "x%"], "a number of rows or a share"),
         (["a.txt", "--budget", "5"], "the ending says nothing"),
         (["a.jsonl", "--budget", "5", "--model", "m", "--feature", "score=x"], "not both"),
         (["a.jsonl", "--budget", "5", "--feature", "score"], "KEY=VALUE is expected"),

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from jinja2 import TemplateError
 
 from methods.select_subset.proxy.conversations import Turn, UnusableRowError
 from methods.select_subset.proxy.images import BadImageError, decode
 
 IGNORED = -100
+_OF_TEXT = {"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"}
 _PLAIN = {"user": "USER: ", "assistant": "ASSISTANT: ", "system": ""}
 
 
@@ -98,17 +100,21 @@ class Encoder:
             picture = decode(data)
         except BadImageError as error:
             raise UnusableRowError("image", f"{number} {error}") from error
-        found = self._processor(
-            text=self._image_token,
-            images=[picture],
-            add_special_tokens=False,
-            return_tensors="pt",
-        )
+        try:
+            found = self._processor(
+                text=self._image_token,
+                images=[picture],
+                add_special_tokens=False,
+                return_tensors="pt",
+            )
+        except (ValueError, TypeError, RuntimeError) as error:
+            # Some processors refuse pictures, e.g. very long ones.
+            raise UnusableRowError("image", f"{number} is refused: {error}"[:300]) from error
         tokens = found["input_ids"][0].tolist()
         tensors = {
             name: value
             for name, value in found.items()
-            if isinstance(value, torch.Tensor) and value.shape[:2] != found["input_ids"].shape
+            if isinstance(value, torch.Tensor) and name not in _OF_TEXT
         }
         return tokens, tensors
 
@@ -117,23 +123,19 @@ class Encoder:
         if self._template is None:
             return self._plain(turns)
         messages = [turn.message() for turn in turns]
-
-        def render(count: int, begun: bool) -> str:
-            return str(
-                self._processor.apply_chat_template(
-                    messages[:count], tokenize=False, add_generation_prompt=begun
-                )
-            )
-
-        whole = render(len(turns), False)
+        whole = self._rendered(messages, False)
+        if whole is None:
+            raise UnusableRowError("conversations", "is refused by the model's chat template")
         spans, at = [], 0
         for number, turn in enumerate(turns):
             if turn.role != "assistant":
                 continue
-            start, stop = len(render(number, True)), len(render(number + 1, False))
-            exact = whole.startswith(render(number, True))
-            if not exact or not whole.startswith(render(number + 1, False)):
-                # A template that looks ahead: the answer is found by its text.
+            begun = self._rendered(messages[:number], True)
+            ended = self._rendered(messages[: number + 1], False)
+            if begun and ended and whole.startswith(begun) and whole.startswith(ended):
+                start, stop = len(begun), len(ended)
+            else:
+                # A template that looks ahead, or at whole conversations only.
                 start = whole.find(turn.text.strip(), at)
                 stop = start + len(turn.text.strip())
             if start < at:
@@ -141,6 +143,16 @@ class Encoder:
             spans += [(whole[at:start], False), (whole[start:stop], True)]
             at = stop
         return [*spans, (whole[at:], False)]
+
+    def _rendered(self, messages: list[dict[str, Any]], begun: bool) -> str | None:
+        """The text of a conversation; None where the template refuses it."""
+        try:
+            text = self._processor.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=begun
+            )
+        except (ValueError, TypeError, KeyError, IndexError, TemplateError):
+            return None
+        return str(text)
 
     def _plain(self, turns: list[Turn]) -> list[tuple[str, bool]]:
         """The layout of LLaVA 1.5, for models that say nothing of their own."""

@@ -23,13 +23,14 @@ class Kept:
 
     Args:
         identity: what the pieces depend on; pieces of something else are not found.
+        beside: others of the same job, which share its limit.
     """
 
-    def __init__(self, ctx: RunContext, identity: str) -> None:
+    def __init__(self, ctx: RunContext, identity: str, beside: Kept | None = None) -> None:
         self._ctx, self._identity = ctx, identity
+        self._spent: list[int] = beside._spent if beside is not None else []
         self._folder = ctx.workdir / f"proxy-{sha256(identity.encode()).hexdigest()[:16]}"
         self._folder.mkdir(exist_ok=True)
-        self._total = 0
 
     def path(self, name: str) -> Path:
         """Where a piece is, or would be."""
@@ -41,8 +42,8 @@ class Kept:
         part = path.with_suffix(".part")
         part.write_bytes(data)
         os.replace(part, path)
-        if len(data) <= MAX_PIECE and self._total + len(data) <= MAX_TOTAL:
-            self._total += len(data)
+        if len(data) <= MAX_PIECE and sum(self._spent) + len(data) <= MAX_TOTAL:
+            self._spent.append(len(data))
             text = base64.b64encode(data).decode()
             self._ctx.checkpoint(self._key(name), {"of": self._identity, "data": text})
 
@@ -55,7 +56,7 @@ class Kept:
         if found is None or found["of"] != self._identity:
             return None
         data = base64.b64decode(found["data"])
-        self._total += len(data)
+        self._spent.append(len(data))
         path.write_bytes(data)
         return data
 

@@ -129,7 +129,7 @@ class _Work:
         """Where readings of these names are kept."""
         top_k = getattr(self._spec.params, "top_k", None)
         parts = [*sorted(names), self._model.attention, str(top_k), str(self._model.shard_rows)]
-        return Kept(self._ctx, f"{self._identity} {' '.join(parts)}")
+        return Kept(self._ctx, f"{self._identity} {' '.join(parts)}", self._weights)
 
     def run(self) -> Extracted:
         marks = self._train()
