@@ -5,11 +5,13 @@ Pitfalls of extraction: 1 pads, 2 images anywhere, 3 grouped queries, positions 
 """
 
 import copy
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from methods.errors import JobError
@@ -172,6 +174,59 @@ def test_sliding_windows_are_respected():
     np.testing.assert_allclose(found, np.linalg.svd(block, compute_uv=False)[:5], atol=1e-6)
 
 
+def picture(width, height, seed):
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_another_family_with_images_of_any_size():
+    from transformers import LlavaNextConfig, LlavaNextForConditionalGeneration, LlavaNextProcessor
+    from transformers.models.llava_next import image_processing_pil_llava_next as pil
+
+    base = tiny.processor(WORDS)
+    grid = [[24, 48], [48, 24], [48, 48]]
+    images = pil.LlavaNextImageProcessorPil(
+        size={"shortest_edge": 24}, crop_size={"height": 24, "width": 24}, image_grid_pinpoints=grid
+    )
+    parts = LlavaNextProcessor(
+        images, base.tokenizer, patch_size=tiny.PATCH, vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+    )  # fmt: skip
+    sizes = tiny.model(len(base.tokenizer)).config
+    config = LlavaNextConfig(
+        vision_config=sizes.vision_config, text_config=sizes.text_config, image_token_index=3,
+        vision_feature_layer=-1, image_grid_pinpoints=grid,
+    )  # fmt: skip
+    make = LlavaNextForConditionalGeneration._from_config
+    torch.manual_seed(0)
+    model = make(copy.deepcopy(config), attn_implementation=capture.IMPLEMENTATION).eval()
+    eager = make(copy.deepcopy(config), attn_implementation="eager").eval()
+    eager.load_state_dict(model.state_dict())
+    proxy = make_proxy(model, parts, 512)
+
+    def encoded(answer, *pictures):
+        turns = [{"from": "human", "value": "what"}, {"from": "gpt", "value": answer}]
+        return proxy.encoder(turns_of({"conversations": turns}, len(pictures)), list(pictures))
+
+    given = [
+        encoded("a b", picture(60, 30, 0)),
+        encoded("a b c c", picture(24, 24, 1), picture(20, 70, 2)),
+    ]
+    together = read_batch(proxy, batch_of(given), frozenset({"singular_values"}))
+    for place, single in enumerate(given):
+        batch = batch_of([single])
+        with torch.no_grad():
+            layers = eager(**batch.arguments(), output_attentions=True).attentions
+        image = batch.ids[0] == 3
+        text = ~image & (torch.cumsum(image, 0) > 0)
+        block = sum(layer[0].double().mean(0) for layer in layers)[text][:, image]
+        expected = np.linalg.svd(block, compute_uv=False)[:5]
+        found = together["singular_values"][place]
+        np.testing.assert_allclose(found[: len(expected)], expected, atol=1e-6)
+
+
 @pytest.mark.parametrize("pairs", [1, 1 << 25])
 def test_heads_in_turns_give_the_same(proxy, monkeypatch, pairs):
     batch = batch_of(rows(proxy.encoder))
@@ -314,6 +369,19 @@ def test_the_chat_template_of_the_model_is_used():
     assert learnt == ["a", "b", "</s>", "c", "</s>"]
 
 
+def test_a_template_that_only_takes_whole_conversations():
+    strict = "{% if messages[-1].role != 'assistant' %}{{ raise_exception('no') }}{% endif %}"
+    proxy = tiny.proxy([*WORDS, "user", "assistant", ":"], template=strict + _TEMPLATE)
+    turns = [{"from": "human", "value": "what"}, {"from": "gpt", "value": "a b"}]
+    encoded = proxy.encoder(turns_of({"conversations": turns}, 0), [])
+    tokens = proxy.encoder._tokenizer.convert_ids_to_tokens(encoded.ids.tolist())
+    learnt = [t for t, label in zip(tokens, encoded.labels, strict=True) if label != IGNORED]
+    assert learnt == ["a", "b"]
+    more = [*turns, {"from": "human", "value": "is it"}]
+    with pytest.raises(UnusableRowError, match="refused by the model's chat template"):
+        proxy.encoder(turns_of({"conversations": more}, 0), [])
+
+
 @pytest.mark.parametrize(
     ("turns", "images", "limit", "message"),
     [
@@ -351,6 +419,11 @@ def test_models_that_cannot_be_read_say_so(proxy):
         capture.capturing(torch.nn.Linear(2, 2), blocks, official=True),
     ):
         pass
+    rope = proxy.model.config.text_config.rope_parameters
+    rope["mrope_section"] = [1, 1, 2]
+    with pytest.raises(JobError, match="multimodal rotary positions"):
+        make_proxy(proxy.model, tiny.processor(WORDS), 512)
+    del rope["mrope_section"]
     # A model that computes its attention in its own way must not read as zeros.
     eager = tiny.model(len(tiny.processor(WORDS).tokenizer), attention="eager").eval()
     other = make_proxy(eager, tiny.processor(WORDS), 512)

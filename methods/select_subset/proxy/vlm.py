@@ -87,5 +87,9 @@ def make_proxy(model: Any, processor: Any, max_tokens: int, name: str = "the mod
         raise JobError(
             "model_rejected_request", f"{name!r} has no token for images, or no tokenizer."
         )
+    rope = getattr(config.get_text_config(), "rope_parameters", None) or {}
+    if "mrope_section" in rope:
+        # Their positions depend on more than the tokens; read as plain ones they would be wrong.
+        raise JobError("model_rejected_request", f"{name!r} has multimodal rotary positions.")
     encoder = Encoder(processor, int(token), max_tokens)
     return Proxy(model, encoder, int(token), model.device)
