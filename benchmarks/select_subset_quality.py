@@ -154,6 +154,8 @@ class Experiment:
         self.facts, self.test = make_facts(size.rows, 0.75, seed), make_test(seed)
         tiny.save(folder / "proxy", WORDS, hidden=32, heads=4, kv_heads=4, seed=seed)
         write_tar(folder / "rows.tar", self.facts)
+        # Two images of each fact that are neither trained on nor tested.
+        write_tar(folder / "target.tar", make_facts(2 * FACTS, 0.0, seed + 2_000_000))
         self._encoder = tiny.proxy(WORDS, hidden=16).encoder
         self._train = self._encoded(self.facts)
         self._tested = self._encoded(self.test)
@@ -179,6 +181,10 @@ class Experiment:
         if method not in {"random", "stratified"}:
             name = str(self._folder / "proxy")
             spec["model"] = {"name": name, "fine_tune": PROXY, "attention": attention}
+        if method in {"less", "icons"}:
+            spec["target"] = {
+                "input": "target.tar", "format": "webdataset", "task_field": "task"
+            }  # fmt: skip
         if method in {"stratified", "presel"}:
             balance = "equal" if method == "stratified" else "none"
             spec["groups"] = {"field": "task", "balance": balance}
@@ -241,6 +247,8 @@ def methods(size: Size) -> dict[str, tuple[str, dict[str, Any]]]:
         "semdedup": ("semdedup", k),
         "prototypes": ("prototypes", k),
         "presel": ("presel", relevance),
+        "less": ("less", {}),
+        "icons": ("icons", {}),
     }
 
 
@@ -273,7 +281,7 @@ def main() -> None:
                 found[name].append(measured)
                 seconds = time.process_time() - start
                 print(f"seed {seed} {name:<24}{measured}  {seconds:.1f} CPU-s", flush=True)
-        _write(found, size, args.small)
+        _write(found, size, "-small" if args.small else "-some" if args.methods else "")
     for name, runs in sorted(found.items(), key=lambda item: -interval(_of(item[1]))[0]):
         mean, half = interval(_of(runs))
         copies = np.mean([r["redundant"] for r in runs])
@@ -285,9 +293,9 @@ def _of(runs: list[dict[str, float]]) -> list[float]:
     return [run["accuracy"] for run in runs]
 
 
-def _write(found: dict[str, Any], size: Size, small: bool) -> None:
+def _write(found: dict[str, Any], size: Size, ending: str) -> None:
     RESULTS.mkdir(exist_ok=True)
-    name = "select_subset_quality-small.json" if small else "select_subset_quality.json"
+    name = f"select_subset_quality{ending}.json"
     content = {
         "size": vars(size),
         "torch": torch.__version__,

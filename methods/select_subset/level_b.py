@@ -16,7 +16,7 @@ from methods.select_subset.dataset import Rows, read_rows
 from methods.select_subset.params import CoincideParams
 from methods.select_subset.plan import Outcome
 from methods.select_subset.result import ArtifactRef
-from methods.select_subset.spec import Spec
+from methods.select_subset.spec import Dataset, Spec
 
 if TYPE_CHECKING:
     from methods.select_subset.proxy.spool import Spool
@@ -73,12 +73,21 @@ def given(
             retryable=False,
         ) from error
     assert spec.dataset is not None, "the spec was checked"
-    archive = Archive(spec.dataset.images, ctx) if spec.dataset.images else None
-    spool = Spool(ctx.workdir / "rows.spool", archive)
-    stack.callback(spool.close)
-    rows = read_rows(spec.dataset, group_field, group_needed, ctx, spool.add)
-    spool.seal()
-    found = extract_features(spec, rows, spool, ctx)
+
+    def spooled(dataset: Dataset, name: str, field: str | None, needed: bool) -> tuple[Rows, Spool]:
+        archive = Archive(dataset.images, ctx) if dataset.images else None
+        spool = Spool(ctx.workdir / name, archive)
+        stack.callback(spool.close)
+        rows = read_rows(dataset, field, needed, ctx, spool.add)
+        spool.seal()
+        return rows, spool
+
+    rows, spool = spooled(spec.dataset, "rows.spool", group_field, group_needed)
+    target = None
+    if spec.target is not None:
+        task = spec.target.task_field
+        target = spooled(spec.target, "target.spool", task, task is not None)
+    found = extract_features(spec, rows, spool, ctx, target)
     if isinstance(spec.params, CoincideParams) and found.blocks is not None:
         params = spec.params.model_copy(update={"blocks": found.blocks})
         spec = spec.model_copy(update={"params": params})

@@ -222,8 +222,11 @@ class CoincideParams(KMeansParams):
     sigma: float = Field(1.0, gt=0, description="Of the Gaussian kernel.")
 
 
-class _InfluenceParams(Params):
+class InfluenceParams(Params):
+    """Of `less` and `icons`."""
+
     needs = (frozenset({"gradient", "target_gradient"}), frozenset({"task_score"}))
+    from_model: ClassVar[FromModel | None] = {"task_score": ("influence", "all")}
     checkpoint_weights: list[float] | None = Field(
         None,
         min_length=1,
@@ -231,11 +234,11 @@ class _InfluenceParams(Params):
     )
 
 
-class LessParams(_InfluenceParams):
+class LessParams(InfluenceParams):
     """Of `less` (arXiv:2402.04333): needs a target task."""
 
 
-class IconsParams(_InfluenceParams):
+class IconsParams(InfluenceParams):
     """Of `icons` (arXiv:2501.00654)."""
 
     percent: float | None = Field(

@@ -13,6 +13,7 @@ from methods.select_subset.params import (
     PARAMS,
     AnyParams,
     FeatureKind,
+    InfluenceParams,
     MethodName,
     PreselParams,
     RandomParams,
@@ -78,6 +79,14 @@ class Dataset(Model):
         if self.rows is not None and self.format in {"parquet", "webdataset"}:
             raise ValueError(f"rows given inline are not {self.format}")
         return self
+
+
+class Target(Dataset):
+    """Rows of the target tasks of less and icons; the more like them, the better a row."""
+
+    task_field: str | None = Field(
+        None, min_length=1, description="Their field with the task; null: all are one task."
+    )
 
 
 class Feature(Model):
@@ -203,6 +212,9 @@ class Spec(Model):
         description="A proxy that is fine-tuned on the data and gives the features, in their "
         "place. It needs a dataset of conversations.",
     )
+    target: Target | None = Field(
+        None, description="What less and icons aim at, with a model; it is not trained on."
+    )
     budget: Budget
     method: MethodName = "xmas"
     params: AnyParams = Field(default_factory=RandomParams, validate_default=True)
@@ -237,6 +249,8 @@ class Spec(Model):
         if self.model is not None:
             self._consistent_model()
             return self._consistent_rows()
+        if self.target is not None:
+            raise ValueError("a target needs a model; as a feature it is a target_gradient")
         given = [feature.kind for feature in self.features or []]
         if len(set(given)) != len(given):
             raise ValueError("a kind of feature is given twice")
@@ -258,6 +272,8 @@ class Spec(Model):
             raise ValueError(f"method {self.method} {why}, leave out model")
         if self.dataset is None:
             raise ValueError("a model needs a dataset")
+        if isinstance(self.params, InfluenceParams) != (self.target is not None):
+            raise ValueError(f"a target belongs to less and icons, and method is {self.method}")
         if isinstance(self.params, XmasParams) and self.params.top_k is None:
             raise ValueError("params.top_k must be a number with a model")
 

@@ -20,6 +20,7 @@ from methods.select_subset.proxy import capture
 from methods.select_subset.proxy.conversations import UnusableRowError, turns_of
 from methods.select_subset.proxy.encoding import IGNORED, Batch, packed
 from methods.select_subset.proxy.extract import activation_layers, read_batch
+from methods.select_subset.proxy.influence import TargetGradients
 from methods.select_subset.proxy.vlm import make_proxy
 from methods.select_subset.scores import token_scores
 
@@ -312,6 +313,31 @@ def test_the_gradient_norm_is_that_of_autograd(proxy):
         loss = torch.nn.functional.cross_entropy(logits, batch.labels[0, 1:], ignore_index=IGNORED)
         (gradient,) = torch.autograd.grad(loss, weight)
         assert found[place] == pytest.approx(float(gradient.norm()), rel=1e-4)
+
+
+@pytest.mark.parametrize("step", [1, 1 << 26])
+def test_influences_are_mean_cosines_of_gradients(proxy, monkeypatch, step):
+    monkeypatch.setattr("methods.select_subset.proxy.influence.PROBABILITIES", step)
+    given = rows(proxy.encoder)
+    weight = proxy.model.get_output_embeddings().weight
+
+    def unit(single):
+        batch = batch_of([single])
+        logits = proxy.model(**batch.arguments()).logits[0, :-1]
+        loss = torch.nn.functional.cross_entropy(logits, batch.labels[0, 1:], ignore_index=IGNORED)
+        (gradient,) = torch.autograd.grad(loss, weight)
+        return gradient.flatten().double() / gradient.double().norm()
+
+    units = torch.stack([unit(single) for single in given])
+    tasks = np.array([0, 1, 1])
+    target = TargetGradients(proxy, tasks)
+    target.add(batch_of(given[:2]), tasks[:2])
+    target.add(batch_of(given[2:3]), tasks[2:])
+    expected = torch.stack([units[0], units[1:3].mean(dim=0)])
+    np.testing.assert_allclose(target.means.flatten(1), expected, atol=1e-6)
+    found = target.influences(batch_of(given))
+    np.testing.assert_allclose(found, units @ expected.T, atol=1e-5)
+    assert found[0, 0] == pytest.approx(1, abs=1e-5)
 
 
 def test_embeddings_are_means_of_real_tokens(proxy):

@@ -195,6 +195,8 @@ def test_every_method_that_a_proxy_can_feed(model, tmp_path, method):
         rows = [row | {"task": f"t{n % 2}"} for n, row in enumerate(inline())]
         more |= {"groups": {"field": "task"}, "dataset": {"rows": rows}}
         more["params"] = {"irs": {"t0": 0.5, "t1": 0.6}}
+    if method in {"less", "icons"}:
+        more["target"] = {"rows": [conversation(n, False) for n in range(3)]}
     result = select(tmp_path, **request(model, **more))
     assert result.selected == 8
     assert len(set(result.indices)) == 8
@@ -202,14 +204,38 @@ def test_every_method_that_a_proxy_can_feed(model, tmp_path, method):
     assert kinds <= set(array(tmp_path, result, "features").files)
 
 
+def test_rows_like_the_target_are_chosen(model, tmp_path):
+    target = [conversation(n, False) | {"task": f"t{n % 2}"} for n in range(6)]
+    spec = request(model, method="less", params={"checkpoint_weights": [3, 2, 1]})
+    spec["target"] = {"rows": target, "task_field": "task"}
+    result = select(tmp_path, **spec)
+    assert result.details["proxy"]["tasks"] == ["t0", "t1"]
+    scores = array(tmp_path, result, "features")["task_score"]
+    assert scores.shape == (IMAGES + 4, 2)
+    assert np.abs(scores).max() <= 6
+    unweighted = select(tmp_path, **spec | {"params": {}})
+    assert unweighted.input_digest != result.input_digest
+    with pytest.raises(JobError, match="has 2 values, there are 3 checkpoints"):
+        select(tmp_path, **spec | {"params": {"checkpoint_weights": [1, 2]}})
+    target[4]["conversations"] = []
+    with pytest.raises(JobError, match="Target: 1 of 6 rows are not valid; the first is row 4"):
+        select(tmp_path, **spec)
+
+
 def test_methods_without_a_way_from_a_proxy_are_refused(model):
     for method, match in (
         ("random", "needs no features, leave out model"),
         ("clip_score", "needs features that a proxy does not give"),
-        ("less", "needs features that a proxy does not give"),
+        ("less", "a target belongs to less and icons"),
+        ("icons", "a target belongs to less and icons"),
     ):
         with pytest.raises(ValidationError, match=match):
             Spec.model_validate(request(model, method=method, params={}))
+    with pytest.raises(ValidationError, match="a target belongs to less and icons"):
+        Spec.model_validate(request(model, target={"rows": [{}]}))
+    values = {"features": {"kind": "trajectory", "values": [[1.0]]}, "model": None}
+    with pytest.raises(ValidationError, match="a target needs a model"):
+        Spec.model_validate(request(model, target={"rows": [{}]}) | values)
     both = request(model) | {"features": {"kind": "trajectory", "values": [[1.0]]}}
     with pytest.raises(ValidationError, match="exactly one of features and model"):
         Spec.model_validate(both)

@@ -22,7 +22,7 @@ Reading = Literal[
 ]
 _OF_TOKENS = ("loss", "el2n", "aum", "correct")
 #: Probabilities in memory at a time.
-_PROBABILITIES = 1 << 26
+PROBABILITIES = 1 << 26
 #: COINCIDE reads the layers 3, 7, 11, 15, 19 of 24.
 _ACTIVATION_LAYERS = 5
 
@@ -81,6 +81,22 @@ def _forward(proxy: Proxy, batch: Batch, answers: bool) -> tuple[torch.Tensor, t
     return output.logits, places
 
 
+def forward_answers(proxy: Proxy, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What predicts the answer tokens of a batch.
+
+    Returns:
+        Logits (B, P, V), hidden states before the output layer (B, P, D), target tokens (B, P).
+    """
+    nothing = torch.zeros_like(batch.valid)
+    with ExitStack() as stack:
+        inner = stack.enter_context(_hidden(proxy, batch, nothing, frozenset({"gradient_norm"})))
+        stack.enter_context(torch.inference_mode())
+        stack.enter_context(proxy.autocast())
+        logits, places = _forward(proxy, batch, True)
+        assert places is not None, "answers were asked for"
+        return logits, inner["head"], batch.labels[:, places + 1]
+
+
 def _token_readings(
     logits: torch.Tensor,
     target: torch.Tensor,
@@ -90,7 +106,7 @@ def _token_readings(
     """Means over the answer tokens of each row; logits (B, P, V), target (B, P)."""
     names: list[str] = [n for n in (*_OF_TOKENS, "gradient_norm") if n in wanted]
     found = {name: np.full(len(target), np.nan) for name in names}
-    step = max(1, _PROBABILITIES // max(1, logits.shape[1] * logits.shape[2]))
+    step = max(1, PROBABILITIES // max(1, logits.shape[1] * logits.shape[2]))
     for start in range(0, len(target), step):
         part = slice(start, start + step)
         values = _of_tokens(logits[part], target[part], None if head is None else head[part])
