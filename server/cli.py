@@ -46,6 +46,11 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--port", type=int, default=8765)
     up.add_argument("--workers", type=int, default=1)
     up.add_argument("--run-db-as", metavar="USER", help="as root: whom Postgres runs as")
+    up.add_argument("--vllm", metavar="MODEL", help="also serve this folder or hub id by vLLM")
+    up.add_argument(
+        "--vllm-python", type=Path, help="of the environment that has vLLM (default: `make vllm`)"
+    )
+    up.add_argument("--vllm-args", default="", help="further arguments of the vLLM server")
     up.set_defaults(run=_up)
 
     gateway = commands.add_parser("gateway", help="serve the API")
@@ -90,7 +95,14 @@ def _add_keys(parser: argparse.ArgumentParser) -> None:
 
 def _up(args: argparse.Namespace) -> int:
     return Embedded(
-        args.data_dir, args.host, args.port, workers=args.workers, run_as=args.run_db_as
+        args.data_dir,
+        args.host,
+        args.port,
+        workers=args.workers,
+        run_as=args.run_db_as,
+        vllm=args.vllm,
+        vllm_python=args.vllm_python,
+        vllm_arguments=args.vllm_args,
     ).run()
 
 

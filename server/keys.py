@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+
+from sqlalchemy.orm import Session
 
 from models import repositories
 from models.api_keys import SCOPES, hint, new_token, token_digest
 from models.database import sync_engine, sync_sessions
 from models.ids import new_id
 from models.settings import Settings
+
+
+@contextmanager
+def _session(settings: Settings) -> Iterator[Session]:
+    engine = sync_engine(settings, "datassay-keys")
+    try:
+        with sync_sessions(engine).begin() as session:
+            yield session
+    finally:
+        engine.dispose()
 
 
 @dataclass(frozen=True)
@@ -50,21 +63,17 @@ def create(
         "scopes": list(scopes),
         "expires_at": None if expires_in is None else datetime.now(UTC) + expires_in,
     }
-    engine = sync_engine(settings, "datassay-keys")
-    with sync_sessions(engine).begin() as session:
+    with _session(settings) as session:
         session.execute(repositories.ensure_tenant(new_id("ten"), tenant))
         tenant_id = session.execute(repositories.tenant_named(tenant)).scalar_one()
         session.execute(repositories.add_key({**row, "tenant_id": tenant_id}))
-    engine.dispose()
     return token
 
 
 def list_all(settings: Settings) -> list[KeyInfo]:
     """Every key of every tenant, oldest first."""
-    engine = sync_engine(settings, "datassay-keys")
-    with sync_sessions(engine).begin() as session:
+    with _session(settings) as session:
         rows = session.execute(repositories.keys()).all()
-    engine.dispose()
     now = datetime.now(UTC)
     return [
         KeyInfo(
@@ -87,8 +96,6 @@ def list_all(settings: Settings) -> list[KeyInfo]:
 
 def revoke(settings: Settings, key_id: str) -> bool:
     """Revoke a key at once; False when there is no such live key."""
-    engine = sync_engine(settings, "datassay-keys")
-    with sync_sessions(engine).begin() as session:
+    with _session(settings) as session:
         row = session.execute(repositories.revoke_key(key_id)).first()
-    engine.dispose()
     return row is not None

@@ -22,6 +22,7 @@ from models.settings import Settings
 from server import keys
 from server.embedded import EmbeddedError, Postgres, Valkey
 from server.processes import spawn, stop
+from server.vllm import VLLM
 
 _READY_SECONDS = 60.0
 _START_ATTEMPTS = 3
@@ -53,6 +54,7 @@ class Embedded:
         host, port: of the gateway.
         workers: number of worker processes.
         run_as: whom Postgres runs as when we are root.
+        vllm: a model to serve by vLLM, with `vllm_python` and `vllm_arguments`.
     """
 
     data_dir: Path
@@ -60,9 +62,13 @@ class Embedded:
     port: int = 8765
     workers: int = 1
     run_as: str | None = None
+    vllm: str | None = None
+    vllm_python: Path | None = None
+    vllm_arguments: str = ""
     postgres: Postgres | None = None
     valkey: Valkey | None = None
     services: list[Service] = field(default_factory=list)
+    _vllm: VLLM | None = None
     _lock: IO[str] | None = None
     _stopping: bool = False
 
@@ -83,6 +89,7 @@ class Embedded:
                 self._greet()
             while not self._stopping:
                 self._watch()
+                self._announce_model()
                 time.sleep(0.1)
         except EmbeddedError as error:
             print(f"datassay-server: {error}", file=sys.stderr)
@@ -127,6 +134,12 @@ class Embedded:
             environment["DATASSAY_BROKER_URL"] = self.valkey.url
         environment.setdefault("DATASSAY_STORAGE_URL", str(self.data_dir / "storage"))
         environment.setdefault("DATASSAY_SECRET", self._secret())
+        if self.vllm is not None:
+            log = self.data_dir / "log" / "vllm.log"
+            self._vllm = VLLM.prepare(self.vllm, log, self.vllm_python, self.vllm_arguments)
+            environment["DATASSAY_MODELS"] = self._vllm.environment(
+                environment.get("DATASSAY_MODELS")
+            )
         os.environ.update(environment)
         settings = Settings()
         schema.upgrade(settings)
@@ -164,6 +177,8 @@ class Embedded:
             ),
             Service("sweeper", python("sweeper", "server", "sweeper")),
         ]
+        if self._vllm is not None:
+            self.services.append(Service("vllm", self._vllm.start, stop_seconds=20))
         if self.valkey is not None:
             self.services.append(_server("valkey", self.valkey))
         if self.postgres is not None:
@@ -204,9 +219,15 @@ class Embedded:
             f"  API      {self.url}/v1    (documentation: {self.url}/docs)\n"
             f"  API key  in {self.data_dir / 'admin-key'}\n"
             f"  logs     in {self.data_dir / 'log'}\n"
-            f"Embedded Postgres and Valkey: for one machine. Stop with Ctrl-C.",
+            + (f"  model    {self._vllm.name} is loading\n" if self._vllm else "")
+            + "Embedded Postgres and Valkey: for one machine. Stop with Ctrl-C.",
             flush=True,
         )
+
+    def _announce_model(self) -> None:
+        if self._vllm is not None and not self._vllm.announced and self._vllm.healthy():
+            self._vllm.announced = True
+            print(f"Model {self._vllm.name} is served at {self._vllm.url}/v1", flush=True)
 
     def _watch(self) -> None:
         now = time.monotonic()

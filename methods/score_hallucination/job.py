@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +11,7 @@ import numpy as np
 import scipy
 
 from methods.context import RunContext
-from methods.score_hallucination import evaluation, figures
+from methods.score_hallucination import evaluation, figures, sampling
 from methods.score_hallucination.core import (
     SCORERS,
     Answers,
@@ -29,11 +30,11 @@ from methods.score_hallucination.spec import (
     Interval,
     Item,
     ItemResult,
-    ItemsArtifact,
     Result,
     Score,
     ScorerSummary,
     Spec,
+    StoredFile,
     Summary,
 )
 
@@ -46,6 +47,10 @@ Label = Literal[0, 1] | None
 def run(spec: Spec, ctx: RunContext) -> Result:
     """Score every item; see `Spec` and `Result`."""
     items = Items(spec, ctx)
+    complete: Iterable[Item] = items
+    sampled = None
+    if items.unanswered and spec.sampler is not None:
+        complete, sampled = sampling.complete(items, spec.sampler, ctx)
     options = Options(
         scorers=tuple(spec.scorers),
         kind=spec.similarity.kind,
@@ -60,7 +65,7 @@ def run(spec: Spec, ctx: RunContext) -> Result:
     path, inline = ctx.workdir / "items.jsonl", bytearray()
     size = done = 0
     with path.open("wb") as writer:
-        for chunk in chunks(items):
+        for chunk in chunks(complete):
             scores = score([_answers(i) for i in chunk], options, ctx.check)
             for item, scored in zip(chunk, scores, strict=True):
                 label = tally.add(item, scored)
@@ -76,6 +81,7 @@ def run(spec: Spec, ctx: RunContext) -> Result:
         items=None if size > _INLINE_BYTES else _parse(inline),
         items_artifact=_save(path, ctx) if size > _INLINE_BYTES else None,
         summary=tally.summary(ctx),
+        sampling=sampled,
         figures=figures.draw(
             tally.columns(),
             np.array(tally.quality),
@@ -87,6 +93,7 @@ def run(spec: Spec, ctx: RunContext) -> Result:
 
 
 def _answers(item: Item) -> Answers:
+    assert item.responses is not None, "the sampler gave what was missing"
     return Answers(
         texts=[response.text for response in item.responses],
         logprobs=[response.token_logprobs for response in item.responses],
@@ -221,9 +228,9 @@ def _parse(lines: bytearray) -> list[ItemResult]:
     return [ItemResult.model_validate_json(line) for line in bytes(lines).splitlines()]
 
 
-def _save(path: Path, ctx: RunContext) -> ItemsArtifact:
+def _save(path: Path, ctx: RunContext) -> StoredFile:
     artifact = ctx.save_artifact("items.jsonl", path, "application/x-ndjson")
-    return ItemsArtifact(**asdict(artifact))
+    return StoredFile(**asdict(artifact))
 
 
 def _provenance(spec: Spec) -> dict[str, Any]:

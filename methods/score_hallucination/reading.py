@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 from pydantic import ValidationError
@@ -22,12 +22,16 @@ _BOM = b"\xef\xbb\xbf"
 class Items:
     """The items of a job, readable as often as needed.
 
+    Attributes:
+        count: how many there are. unanswered: how many of them have no responses.
+
     Raises:
         JobError: `input_invalid` with every bad row by its line number, `input_unreadable`.
     """
 
     def __init__(self, spec: Spec, ctx: RunContext) -> None:
         self._spec, self._ctx = spec, ctx
+        self.unanswered = sum(item.responses is None for item in spec.items or [])
         self.count = len(spec.items) if spec.items is not None else self._validate()
 
     def __iter__(self) -> Iterator[Item]:
@@ -43,14 +47,13 @@ class Items:
         return self._ctx.open_input(self._spec.input)
 
     def _validate(self) -> int:
-        precomputed = self._spec.similarity.kind == "precomputed"
         bad: list[dict[str, Any]] = []
         faults = count = 0
         with self._open() as reader:
             size = reader.seek(0, 2)
             reader.seek(0)
             for number, line in _lines(reader):
-                found = _faults(line, precomputed)
+                found = self._faults(line)
                 faults += bool(found)
                 if len(bad) < _REPORTED:
                     bad += [{"line": number, **fault} for fault in found]
@@ -69,6 +72,18 @@ class Items:
             raise JobError("input_invalid", "The file has no items.")
         return count
 
+    def _faults(self, line: bytes) -> list[dict[str, str]]:
+        try:
+            item = Item.model_validate_json(line)
+        except ValidationError as error:
+            return [
+                {"pointer": "".join(f"/{part}" for part in fault["loc"]), "message": fault["msg"]}
+                for fault in error.errors(include_url=False, include_input=False)[:5]
+            ]
+        self.unanswered += item.responses is None
+        fault = self._spec.fault(item)
+        return [{"pointer": f"/{fault[0]}", "message": fault[1]}] if fault else []
+
 
 def _lines(reader: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """Lines that are not blank, with their numbers from 1; a longer one ends the job."""
@@ -83,26 +98,13 @@ def _lines(reader: BinaryIO) -> Iterator[tuple[int, bytes]]:
             yield number, stripped
 
 
-def _faults(line: bytes, precomputed: bool) -> list[dict[str, str]]:
-    try:
-        item = Item.model_validate_json(line)
-    except ValidationError as error:
-        return [
-            {"pointer": "".join(f"/{part}" for part in fault["loc"]), "message": fault["msg"]}
-            for fault in error.errors(include_url=False, include_input=False)[:5]
-        ]
-    if precomputed and item.similarity is None:
-        return [{"pointer": "/similarity", "message": "is missing (kind precomputed)"}]
-    return []
-
-
-def chunks(items: Items) -> Iterator[list[Item]]:
+def chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
     """Lists of items that are worth a vectorised step and fit the memory."""
     batch: list[Item] = []
     size = 0
     for item in items:
         batch.append(item)
-        size += sum(len(response.text) for response in item.responses)
+        size += sum(len(response.text) for response in item.responses or [])
         if len(batch) == _CHUNK_ITEMS or size >= _CHUNK_CHARACTERS:
             yield batch
             batch, size = [], 0

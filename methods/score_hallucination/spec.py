@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from methods.figures import Figure
-from methods.jobtype import InputRef, JobType, Model
+from methods.jobtype import InputRef, JobType, Model, ModelRef
 
 MAX_ANSWERS = 100
 MAX_CHARACTERS = 32_768
@@ -75,10 +75,12 @@ class Item(Model):
 
     id: str | None = Field(None, max_length=256, description="Default: the row number, from 0.")
     prompt: Text | None = None
-    responses: list[Answer] = Field(
+    responses: list[Answer] | None = Field(
+        None,
         min_length=1,
         max_length=MAX_ANSWERS,
-        description="Independent samples for the same prompt, usually 10 at temperature 1.",
+        description="Independent samples for the same prompt, usually 10 at temperature 1; without "
+        "them the spec's `sampler` draws some.",
     )
     answer: Answer | None = Field(
         None,
@@ -97,12 +99,31 @@ class Item(Model):
 
     @model_validator(mode="after")
     def _square(self) -> Self:
-        n = len(self.responses)
+        n = len(self.responses or [])
         if self.similarity is not None and (
             len(self.similarity) != n or any(len(row) != n for row in self.similarity)
         ):
             raise ValueError(f"similarity must be {n} x {n}, as there are {n} responses")
         return self
+
+
+class Sampler(Model):
+    """How answers are drawn for items that bring none."""
+
+    model: ModelRef = Field(description="A model that the operator declared.")
+    n: int = Field(10, ge=1, le=MAX_ANSWERS, description="Answers a prompt.")
+    temperature: float = Field(1.0, gt=0, le=2)
+    top_p: float = Field(1.0, gt=0, le=1)
+    max_tokens: int = Field(128, ge=1, le=8192)
+    stop: list[Annotated[str, StringConstraints(min_length=1, max_length=128)]] = Field(
+        default=[], max_length=4, description="Strings that end an answer."
+    )
+    seed: int | None = Field(None, ge=0, le=2**63 - 1, description="Sent with every request.")
+    logprobs: bool = Field(True, description="Ask for token log-probabilities.")
+    chat: bool = Field(False, description="Send the prompt as a user's turn of a chat.")
+    greedy_answer: bool = Field(
+        True, description="Where an item has no `answer`, draw one at temperature 0 to be judged."
+    )
 
 
 class Similarity(Model):
@@ -148,6 +169,7 @@ class Spec(Model):
     input: InputRef | None = Field(
         None, description="An uploaded JSONL file with one item a line, in place of `items`."
     )
+    sampler: Sampler | None = Field(None, description="For items without `responses`.")
     scorers: list[ScorerName] = Field(default=["snne"], min_length=1)
     similarity: Similarity = Similarity()
     clustering: Clustering = Clustering()
@@ -167,11 +189,21 @@ class Spec(Model):
             raise ValueError("give exactly one of items and input")
         if len(set(self.scorers)) != len(self.scorers):
             raise ValueError("a scorer is named twice")
-        if self.similarity.kind == "precomputed":
-            for index, item in enumerate(self.items or []):
-                if item.similarity is None:
-                    raise ValueError(f"items/{index}: similarity is missing (kind precomputed)")
+        for index, item in enumerate(self.items or []):
+            if fault := self.fault(item):
+                raise ValueError(f"items/{index}: {fault[0]} {fault[1]}")
         return self
+
+    def fault(self, item: Item) -> tuple[str, str] | None:
+        """What this spec needs of an item and the item lacks: the field, and in words."""
+        if item.responses is None:
+            if self.sampler is None:
+                return "responses", "is missing, and there is no sampler"
+            if not item.prompt:
+                return "prompt", "is missing: without responses it is what the sampler is asked"
+        if item.similarity is None and self.similarity.kind == "precomputed":
+            return "similarity", "is missing (kind precomputed)"
+        return None
 
 
 class Score(Model):
@@ -252,8 +284,8 @@ class Summary(Model):
     scorers: dict[str, ScorerSummary]
 
 
-class ItemsArtifact(Model):
-    """Where the items are when they are too many for the result."""
+class StoredFile(Model):
+    """An artifact of the job."""
 
     id: str
     name: str
@@ -262,12 +294,24 @@ class ItemsArtifact(Model):
     sha256: str
 
 
+class SamplingResult(Model):
+    """What was drawn; the artifact is a valid `input` with everything filled in."""
+
+    model: str
+    n_items: int
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    artifact: StoredFile
+
+
 class Result(Model):
     """Scores of all items; above 256 KiB they are in the artifact `items.jsonl`."""
 
     items: list[ItemResult] | None
-    items_artifact: ItemsArtifact | None = None
+    items_artifact: StoredFile | None = None
     summary: Summary
+    sampling: SamplingResult | None = None
     figures: list[Figure]
     provenance: dict[str, Any]
 

@@ -7,10 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
@@ -18,90 +15,9 @@ import psutil
 import pytest
 from datassay import Client
 
-from tests.services import TOYS
+from tests.system.running import Up, start, stop
 
 pytestmark = pytest.mark.system
-
-
-@dataclass
-class Up:
-    """A running `datassay-server up`."""
-
-    folder: Path
-    port: int
-    process: subprocess.Popen[bytes]
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def client(self) -> Client:
-        return Client(self.url, (self.folder / "admin-key").read_text())
-
-    def children(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children(recursive=True)
-
-    def named(self, *words: str) -> list[psutil.Process]:
-        """Our processes whose command line has all the words, most recent last."""
-        found = []
-        for child in psutil.Process(self.process.pid).children():
-            line = " ".join(child.cmdline())
-            if all(word in line for word in words):
-                found.append(child)
-        return found
-
-
-def start(folder: Path, port: int | None = None) -> Up:
-    if port is None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-    environment = {
-        **os.environ,
-        "DATASSAY_EXTRA_METHODS": f'["{TOYS}"]',
-        "DATASSAY_LEASE": "PT3S",
-        "DATASSAY_HEARTBEAT": "PT0.5S",
-        "DATASSAY_SWEEP_INTERVAL": "PT0.3S",
-        "DATASSAY_RETRY_BACKOFF": "PT0.1S",
-        "DATASSAY_RING_AGAIN_AFTER": "PT3S",
-        "DATASSAY_SHUTDOWN_GRACE": "PT5S",
-    }
-    command = [sys.executable, "-m", "server", "up", "--data-dir", str(folder), "--port", str(port)]
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    up = Up(folder, port, process)
-    deadline = time.monotonic() + 60
-    while True:
-        assert process.poll() is None, process.stdout and process.stdout.read().decode()
-        assert time.monotonic() < deadline, "not ready"
-        try:
-            if httpx2.get(f"{up.url}/readyz", timeout=2).status_code == 200:
-                return up
-        except httpx2.TransportError:
-            time.sleep(0.1)
-
-
-def stop(up: Up, how: signal.Signals = signal.SIGTERM) -> str:
-    up.process.send_signal(how)
-    output, _ = up.process.communicate(timeout=60)
-    return output.decode()
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    parent = Path(tempfile.mkdtemp(prefix="datassay-up-"))
-    parent.chmod(0o711)
-    yield parent / "data"
-    subprocess.run(["rm", "-rf", str(parent)], check=True)
-
-
-@pytest.fixture
-def up(folder: Path) -> Iterator[Up]:
-    running = start(folder)
-    yield running
-    if running.process.poll() is None:
-        stop(running)
 
 
 def test_a_fresh_start_a_job_a_stop_and_a_restart(folder: Path) -> None:

@@ -1,0 +1,189 @@
+"""A language model in this process, by transformers: for machines without a vLLM server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
+
+from methods.errors import JobError
+from methods.inference.declared import ModelDeclaration
+from methods.inference.llm import Completion, Sampling, Usage
+
+_SEQUENCES = 64
+#: Prompts that are sorted by length together: less padding.
+_WINDOW = 512
+
+
+def load_generator(source: ModelDeclaration) -> Generator:
+    """Load weights (safetensors only) and tokenizer; on a GPU when there is one."""
+    assert source.path is not None, "weights have a path"
+    cuda = torch.cuda.is_available()
+    # bfloat16 is many times slower than float32 on most CPUs.
+    dtype = source.dtype if source.dtype != "auto" or cuda else "float32"
+    shared = {"revision": source.revision, "trust_remote_code": False}
+    tokenizer = AutoTokenizer.from_pretrained(source.path, **shared)
+    model = AutoModelForCausalLM.from_pretrained(
+        source.path, dtype=dtype, use_safetensors=True, **shared
+    )
+    return Generator(model.eval().to("cuda" if cuda else "cpu"), tokenizer)
+
+
+class Generator:
+    """Draws answers in batches of padded prompts; see `LanguageModel`."""
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self._model, self._tokenizer = model, tokenizer
+        tokenizer.padding_side = "left"
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        limits = (getattr(model.config, "max_position_embeddings", None), 1 << 20)
+        self._positions = min(limit for limit in limits if limit)
+
+    def sample(
+        self,
+        prompts: Iterable[tuple[int, str]],
+        sampling: Sampling,
+        usage: Usage,
+        check: Callable[[], None],
+    ) -> Iterator[tuple[int, list[Completion]]]:
+        """See `LanguageModel`."""
+        source = iter(prompts)
+        draws = sampling.n if sampling.temperature > 0 else 1
+        size = max(1, _SEQUENCES // draws)
+        while window := list(islice(source, _WINDOW)):
+            window.sort(key=lambda entry: len(entry[1]))
+            for start in range(0, len(window), size):
+                check()
+                part = window[start : start + size]
+                found = self._batch([text for _, text in part], sampling, draws, usage, check)
+                for (number, _), answers in zip(part, found, strict=True):
+                    yield number, answers
+
+    def _batch(
+        self,
+        prompts: list[str],
+        sampling: Sampling,
+        draws: int,
+        usage: Usage,
+        check: Callable[[], None],
+    ) -> list[list[Completion]]:
+        encoded = self._encode(prompts, sampling)
+        length = encoded["input_ids"].shape[1]
+        logprobs = _DrawnLogprobs()
+        with torch.inference_mode(), torch.random.fork_rng(enabled=sampling.seed is not None):
+            if sampling.seed is not None:
+                torch.manual_seed(sampling.seed)
+            drawn = self._model.generate(
+                **encoded,
+                **self._strategy(sampling),
+                num_return_sequences=draws,
+                max_new_tokens=sampling.max_tokens,
+                logits_processor=LogitsProcessorList([logprobs]),
+                stopping_criteria=StoppingCriteriaList([_Checked(check)]),
+                pad_token_id=self._tokenizer.pad_token_id,
+            )[:, length:]
+        values = logprobs.finish(drawn)
+        answers = [self._completion(*row, sampling) for row in zip(drawn, values, strict=True)]
+        usage.requests += len(prompts)
+        usage.prompt_tokens += int(encoded["attention_mask"].sum())
+        usage.completion_tokens += sum(answer.tokens for answer in answers)
+        return [
+            answers[k * draws : (k + 1) * draws] * (sampling.n // draws)
+            for k in range(len(prompts))
+        ]
+
+    def _encode(self, prompts: list[str], sampling: Sampling) -> Any:
+        if sampling.chat:
+            if self._tokenizer.chat_template is None:
+                raise JobError("model_rejected_request", "The model has no chat template.")
+            prompts = [
+                self._tokenizer.apply_chat_template(
+                    [{"role": "user", "content": prompt}],
+                    tokenize=False,
+                    add_generation_prompt=True,
+                )
+                for prompt in prompts
+            ]
+        encoded = self._tokenizer(
+            prompts, return_tensors="pt", padding=True, add_special_tokens=not sampling.chat
+        )
+        longest = encoded["input_ids"].shape[1] + sampling.max_tokens
+        if longest > self._positions:
+            raise JobError(
+                "model_rejected_request",
+                f"A prompt with max_tokens needs {longest} positions; the model has "
+                f"{self._positions}.",
+            )
+        kept = {name: encoded[name] for name in ("input_ids", "attention_mask")}
+        return {name: value.to(self._model.device) for name, value in kept.items()}
+
+    def _strategy(self, sampling: Sampling) -> dict[str, Any]:
+        stop: dict[str, Any] = {}
+        if sampling.stop:
+            stop = {"stop_strings": list(sampling.stop), "tokenizer": self._tokenizer}
+        if sampling.temperature == 0:
+            return stop | {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+        return stop | {
+            "do_sample": True,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": 0,
+        }
+
+    def _completion(self, tokens: Any, logprobs: Any, sampling: Sampling) -> Completion:
+        """Cut at the end token (which counts) and at the first stop string (which does not)."""
+        end = self._model.generation_config.eos_token_id
+        ends = torch.tensor([end] if isinstance(end, int) else end or [], device=tokens.device)
+        places = torch.isin(tokens, ends).nonzero()
+        count = int(places[0]) + 1 if len(places) else len(tokens)
+        text = self._tokenizer.decode(tokens[:count], skip_special_tokens=True)
+        found = [at for stop in sampling.stop if (at := text.find(stop)) >= 0]
+        if found:
+            text = text[: min(found)]
+        values = [min(value, 0.0) for value in logprobs[:count].tolist()]
+        text = text.replace("\x00", "\ufffd")
+        return Completion(text, values if sampling.logprobs else None, count)
+
+
+class _DrawnLogprobs(LogitsProcessor):  # type: ignore[misc]
+    """Notes the log-probability of every drawn token before temperature and nucleus change it."""
+
+    def __init__(self) -> None:
+        self._before: Any = None
+        self._taken: list[Any] = []
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        self._take(input_ids[:, -1:])
+        self._before = torch.log_softmax(scores.float(), dim=-1)
+        return scores
+
+    def _take(self, last: Any) -> None:
+        if self._before is not None:
+            self._taken.append(self._before.gather(1, last))
+
+    def finish(self, drawn: Any) -> Any:
+        """(sequences, steps) log-probabilities."""
+        self._take(drawn[:, -1:])
+        return torch.cat(self._taken, dim=1)
+
+
+class _Checked(StoppingCriteria):  # type: ignore[misc]
+    """Lets a cancelled job leave between two tokens."""
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        self._check = check
+
+    def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
+        self._check()
+        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)

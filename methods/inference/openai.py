@@ -1,0 +1,179 @@
+"""A language model behind an OpenAI-compatible server, vLLM first."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import httpx2
+
+from methods.errors import JobError
+from methods.inference.declared import ModelDeclaration
+from methods.inference.llm import Completion, Sampling, Usage
+
+#: A server that restarts loads its weights for a minute.
+_PATIENCE_SECONDS = 90.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
+_ANSWER_SECONDS = 600.0
+_CHECK_SECONDS = 0.2
+_TOO_LARGE = 64 * 1024 * 1024
+
+
+class OpenAIServer:
+    """Keeps a bounded number of requests in flight; the server batches them, ours and others'.
+
+    One request draws all n answers of a prompt, so that the server computes the prompt once.
+    """
+
+    def __init__(self, name: str, source: ModelDeclaration) -> None:
+        assert source.base_url is not None, "a server has a URL"
+        self._name, self._model = name, source.served_as or name
+        self._url, self._key = source.base_url.rstrip("/"), source.api_key
+        self._in_flight = source.max_in_flight
+
+    def sample(
+        self,
+        prompts: Iterable[tuple[int, str]],
+        sampling: Sampling,
+        usage: Usage,
+        check: Callable[[], None],
+    ) -> Iterator[tuple[int, list[Completion]]]:
+        """See `LanguageModel`."""
+        with asyncio.Runner() as runner:
+            client = self._client()
+            source = iter(prompts)
+            pending: dict[asyncio.Task[Any], int] = {}
+            try:
+                while True:
+                    self._fill(runner, pending, source, client, sampling)
+                    if not pending:
+                        return
+                    done = runner.run(_some(set(pending)))
+                    check()
+                    for task in done:
+                        number = pending.pop(task)
+                        yield number, _completions(task.result(), sampling, usage, self._name)
+            finally:
+                # A closed connection tells the server to stop generating.
+                runner.run(_abandon(set(pending), client))
+
+    def _client(self) -> httpx2.AsyncClient:
+        return httpx2.AsyncClient(
+            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
+            timeout=httpx2.Timeout(_ANSWER_SECONDS, connect=5.0),
+            limits=httpx2.Limits(max_connections=self._in_flight),
+            follow_redirects=False,
+        )
+
+    def _fill(
+        self,
+        runner: asyncio.Runner,
+        pending: dict[asyncio.Task[Any], int],
+        source: Iterator[tuple[int, str]],
+        client: httpx2.AsyncClient,
+        sampling: Sampling,
+    ) -> None:
+        while len(pending) < self._in_flight and (entry := next(source, None)) is not None:
+            number, prompt = entry
+            path, body = self._request(prompt, sampling)
+            task = runner.get_loop().create_task(self._ask(client, path, body))
+            pending[task] = number
+
+    def _request(self, prompt: str, sampling: Sampling) -> tuple[str, dict[str, Any]]:
+        body: dict[str, Any] = {
+            "model": self._model,
+            "n": sampling.n,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_tokens,
+        }
+        if sampling.stop:
+            body["stop"] = list(sampling.stop)
+        if sampling.seed is not None:
+            body["seed"] = sampling.seed
+        if sampling.chat:
+            body["messages"] = [{"role": "user", "content": prompt}]
+            return "/chat/completions", body | ({"logprobs": True} if sampling.logprobs else {})
+        body["prompt"] = prompt
+        return "/completions", body | ({"logprobs": 0} if sampling.logprobs else {})
+
+    async def _ask(
+        self, client: httpx2.AsyncClient, path: str, body: dict[str, Any]
+    ) -> httpx2.Response:
+        """The server's answer; a busy or absent server is asked again for a while."""
+        loop = asyncio.get_running_loop()
+        give_up, pause = loop.time() + _PATIENCE_SECONDS, _FIRST_PAUSE
+        while True:
+            wait = pause * random.uniform(0.5, 1.0)
+            try:
+                answer = await client.post(self._url + path, json=body)
+            except httpx2.TransportError as error:
+                what = f"does not answer ({type(error).__name__})"
+            else:
+                if answer.status_code == 200 and len(answer.content) <= _TOO_LARGE:
+                    return answer
+                what = f"answers {answer.status_code}: {answer.text[:500]}"
+                if answer.status_code < 500 and answer.status_code not in (408, 429):
+                    raise self._rejected(what)
+                wait = max(wait, _retry_after(answer))
+            if loop.time() + wait > give_up:
+                raise JobError("model_unavailable", f"The server of {self._name!r} {what}.")
+            await asyncio.sleep(wait)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _rejected(self, what: str) -> JobError:
+        return JobError("model_rejected_request", f"The server of {self._name!r} {what}.")
+
+
+async def _some(tasks: set[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
+    done, _ = await asyncio.wait(tasks, timeout=_CHECK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    return done
+
+
+async def _abandon(tasks: set[asyncio.Task[Any]], client: httpx2.AsyncClient) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await client.aclose()
+
+
+def _retry_after(answer: httpx2.Response) -> float:
+    try:
+        return min(float(answer.headers.get("Retry-After", 0)), _PATIENCE_SECONDS)
+    except ValueError:
+        return 0.0
+
+
+def _completions(
+    response: httpx2.Response, sampling: Sampling, usage: Usage, name: str
+) -> list[Completion]:
+    try:
+        answer = response.json()
+        spent = answer.get("usage") or {}
+        usage.requests += 1
+        usage.prompt_tokens += int(spent.get("prompt_tokens", 0))
+        usage.completion_tokens += int(spent.get("completion_tokens", 0))
+        choices = sorted(answer["choices"], key=lambda choice: choice["index"])
+        found = [_completion(choice, sampling) for choice in choices]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        text = f"The server of {name!r} does not speak the OpenAI protocol: {error!r}"
+        raise JobError("model_rejected_request", text[:500]) from error
+    if len(found) != sampling.n:
+        text = f"The server of {name!r} gave {len(found)} answers where {sampling.n} were asked."
+        raise JobError("model_rejected_request", text)
+    return found
+
+
+def _completion(choice: dict[str, Any], sampling: Sampling) -> Completion:
+    given = choice.get("logprobs") or {}
+    if sampling.chat:
+        text = choice["message"]["content"] or ""
+        logprobs = [entry["logprob"] for entry in given.get("content") or []]
+    else:
+        text = choice["text"]
+        logprobs = [value for value in given.get("token_logprobs") or [] if value is not None]
+    # Rounding may lift a certain token a little above 0; Postgres keeps no NUL.
+    bounded = [max(min(float(value), 0.0), -1e6) for value in logprobs]
+    return Completion(text.replace("\x00", "\ufffd"), bounded or None, len(bounded))

@@ -1,0 +1,99 @@
+"""A vLLM server of this machine: from an environment of its own, which pins other versions."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from server.embedded import EmbeddedError
+from server.processes import spawn
+
+#: Where `make vllm` puts the environment, below the working directory.
+ENVIRONMENT = Path(".venv-vllm")
+
+# Half precision is many times slower than single on most CPUs, and compiling pays off never.
+_ON_CPU = ["--dtype", "float32", "--enforce-eager"]
+_ENV_ON_CPU = {"VLLM_CPU_KVCACHE_SPACE": "1"}
+
+
+@dataclass
+class VLLM:
+    """`vllm serve MODEL`.
+
+    Args:
+        model: a folder or a hub id.
+        python: of the environment that has vLLM.
+        arguments: further ones for the server, in shell syntax.
+    """
+
+    model: str
+    python: Path
+    log: Path
+    arguments: str = ""
+    port: int = 0
+    announced: bool = False
+
+    @classmethod
+    def prepare(cls, model: str, log: Path, python: Path | None, arguments: str) -> VLLM:
+        """Find the environment and a free port.
+
+        Raises:
+            EmbeddedError: there is no such environment.
+        """
+        python = python or ENVIRONMENT / "bin" / "python"
+        if not python.exists():
+            raise EmbeddedError(f"{python} is not there: build it with `make vllm`")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        # Not resolved: the link is what makes it that environment's Python.
+        return cls(model, python.absolute(), log, arguments, port)
+
+    @property
+    def name(self) -> str:
+        """How jobs call the model: the last part of its path."""
+        return self.model.rstrip("/").rpartition("/")[2]
+
+    @property
+    def url(self) -> str:
+        """Of the server, without a path."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def environment(self, before: str | None) -> str:
+        """`DATASSAY_MODELS` with this model added."""
+        declared = json.loads(before) if before else {}
+        return json.dumps({self.name: {"base_url": f"{self.url}/v1"}} | declared)
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start it; its own children end with it."""
+        on_cpu = not Path("/dev/nvidia0").exists()
+        # The module, not the script `vllm`: that asks for a distribution of this very name, which
+        # the builds for other hardware do not have.
+        return spawn(
+            [
+                *(self.python, "-m", "vllm.entrypoints.openai.api_server"),
+                *("--model", self.model, "--served-model-name", self.name),
+                *("--host", "127.0.0.1", "--port", str(self.port), "--max-model-len", "auto"),
+                *(_ON_CPU if on_cpu else []),
+                *shlex.split(self.arguments),
+            ],
+            log=self.log,
+            death_signal=signal.SIGTERM,
+            env={**(_ENV_ON_CPU if on_cpu else {}), "VLLM_NO_USAGE_STATS": "1", **os.environ},
+        )
+
+    def healthy(self) -> bool:
+        """Whether it answers: loading takes from half a minute to several."""
+        try:
+            with urllib.request.urlopen(f"{self.url}/health", timeout=1) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False

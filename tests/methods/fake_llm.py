@@ -1,0 +1,96 @@
+"""An OpenAI-compatible server that misbehaves on command: the port to the outside is faked."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+class FakeLLM:
+    """Answers `n` texts a prompt after the scripted failures, and notes every request.
+
+    Attributes:
+        failures: (status, headers) to answer first, one a request.
+        dead_after: from this many answers on, every request is a 503.
+    """
+
+    def __init__(self) -> None:
+        self.requests: list[dict[str, Any]] = []
+        self.failures: list[tuple[int, dict[str, str]]] = []
+        self.body: bytes | None = None
+        self.dead_after: int | None = None
+        self.answered = self.in_flight = self.most_in_flight = 0
+        self.gate = threading.Event()
+        self.gate.set()
+        self._lock = threading.Lock()
+
+    def respond(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
+        with self._lock:
+            self.requests.append(body | {"path": path})
+            if self.failures:
+                return *self.failures.pop(0), b"try again"
+            if self.dead_after is not None and self.answered >= self.dead_after:
+                return 503, {}, b"down"
+            self.answered += 1
+            self.in_flight += 1
+            self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        self.gate.wait(10)
+        with self._lock:
+            self.in_flight -= 1
+        if self.body is not None:
+            return 200, {}, self.body
+        return 200, {}, json.dumps(self._answer(path, body)).encode()
+
+    def _answer(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        prompt = body.get("prompt") or body["messages"][0]["content"]
+        greedy = body["temperature"] == 0
+        texts = [f"{prompt} {'sure' if greedy else k % 3}" for k in range(body["n"])]
+        choices: list[dict[str, Any]] = []
+        for k, text in enumerate(texts):
+            values = [-0.5, -0.25]
+            if "messages" in body:
+                content = [{"token": "x", "logprob": value} for value in values]
+                choice = {"message": {"content": text}, "logprobs": {"content": content}}
+            else:
+                choice = {"text": text, "logprobs": {"token_logprobs": values}}
+            choices.append(choice | {"index": k})
+        usage = {"prompt_tokens": 3, "completion_tokens": 2 * body["n"]}
+        return {"choices": choices[::-1], "usage": usage}
+
+
+@contextmanager
+def serving(llm: FakeLLM) -> Iterator[str]:
+    """Serve it on a port of its own; yields the base URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            body["key"] = self.headers.get("Authorization")
+            status, headers, content = llm.respond(self.path, body)
+            try:
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+            except OSError:
+                pass  # the client went away, as it may
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+    finally:
+        llm.gate.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,236 @@
+"""Sampling over HTTP and in this process: the same interface, the same fields."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from methods.errors import JobCancelled, JobError
+from methods.inference import openai
+from methods.inference.declared import Models, declarations
+from methods.inference.generate import Generator
+from methods.inference.llm import Completion, Sampling, Usage, language_model
+from tests.methods.fake_llm import FakeLLM, serving
+from tests.methods.tiny_models import tiny_llama
+
+
+@pytest.fixture
+def llm() -> FakeLLM:
+    return FakeLLM()
+
+
+@pytest.fixture
+def models(llm: FakeLLM, monkeypatch: pytest.MonkeyPatch) -> Iterator[Models]:
+    monkeypatch.setenv("KEY_OF_THE_FAKE", "sk-test")
+    monkeypatch.setattr(openai, "_FIRST_PAUSE", 0.01)
+    with serving(llm) as url:
+        declared = {"base_url": url, "max_in_flight": 4, "served_as": "it",
+                    "api_key_env": "KEY_OF_THE_FAKE"}  # fmt: skip
+        yield Models(declarations({"fake": declared}))
+
+
+def draw(
+    models: Models, prompts: list[str], usage: Usage | None = None, **sampling: Any
+) -> dict[int, list[Completion]]:
+    model = language_model(models, "fake")
+    wanted = Sampling(**{"n": 3, **sampling})
+    return dict(model.sample(enumerate(prompts), wanted, usage or Usage(), lambda: None))
+
+
+def test_one_request_draws_all_answers_of_a_prompt(models: Models, llm: FakeLLM) -> None:
+    usage = Usage()
+    found = draw(models, ["a", "b"], usage, stop=("\n",), seed=7)
+    assert [c.text for c in found[0]] == ["a 0", "a 1", "a 2"]
+    assert found[1][0] == Completion("b 0", [-0.5, -0.25], 2)
+    assert usage == Usage(requests=2, prompt_tokens=6, completion_tokens=12)
+    request = next(r for r in llm.requests if r["prompt"] == "a")
+    assert request | {"key": ""} == {
+        "model": "it", "prompt": "a", "n": 3, "temperature": 1.0, "top_p": 1.0, "max_tokens": 128,
+        "stop": ["\n"], "seed": 7, "logprobs": 0, "path": "/v1/completions", "key": "",
+    }  # fmt: skip
+    assert request["key"] == "Bearer sk-test"
+
+
+def test_chat_sends_a_turn(models: Models, llm: FakeLLM) -> None:
+    found = draw(models, ["hi"], chat=True)
+    assert found[0][0] == Completion("hi 0", [-0.5, -0.25], 2)
+    assert llm.requests[0]["messages"] == [{"role": "user", "content": "hi"}]
+    assert llm.requests[0]["path"] == "/v1/chat/completions"
+
+
+def test_the_number_of_open_requests_is_bounded(models: Models, llm: FakeLLM) -> None:
+    llm.gate.clear()  # nobody is answered until four are waiting
+    opener = threading.Thread(target=open_when_full, args=(llm, 4))
+    opener.start()
+    assert len(draw(models, [f"p{k}" for k in range(40)])) == 40
+    opener.join()
+    assert llm.most_in_flight == 4
+
+
+def open_when_full(llm: FakeLLM, places: int) -> None:
+    deadline = time.monotonic() + 10
+    while llm.in_flight < places and time.monotonic() < deadline:
+        time.sleep(0.01)
+    llm.gate.set()
+
+
+def test_a_busy_server_is_asked_again(models: Models, llm: FakeLLM) -> None:
+    llm.failures = [(429, {"Retry-After": "0"}), (500, {}), (503, {"Retry-After": "soon"})]
+    usage = Usage()
+    assert len(draw(models, ["a", "b"], usage)) == 2
+    assert (len(llm.requests), usage.requests) == (5, 2)
+
+
+def test_a_server_that_stays_away_is_unavailable(
+    models: Models, llm: FakeLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openai, "_PATIENCE_SECONDS", 0.1)
+    llm.dead_after = 1
+    with pytest.raises(JobError, match="'fake' answers 503: down") as caught:
+        draw(models, ["a", "b"])
+    assert (caught.value.code, caught.value.retryable) == ("model_unavailable", True)
+    nobody = Models(declarations({"fake": {"base_url": "http://127.0.0.1:9/v1"}}))
+    with pytest.raises(JobError, match="does not answer") as caught:
+        draw(nobody, ["a"])
+    assert caught.value.code == "model_unavailable"
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 302])
+def test_a_refusal_is_not_repeated(models: Models, llm: FakeLLM, status: int) -> None:
+    llm.failures = [(status, {"Location": "http://127.0.0.1:9/"})]
+    with pytest.raises(JobError, match=f"answers {status}") as caught:
+        draw(models, ["a"])
+    assert caught.value.code == "model_rejected_request"
+    assert len(llm.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{}",
+        b"[]",
+        b'{"choices": [{"index": 0}]}',
+        b'{"choices": []}',
+        b"<html>",
+        b'{"choices": 1}',
+    ],
+)
+def test_a_server_that_speaks_otherwise_is_named(models: Models, llm: FakeLLM, body: bytes) -> None:
+    llm.body = body
+    with pytest.raises(JobError, match="'fake'") as caught:
+        draw(models, ["a"])
+    assert caught.value.code == "model_rejected_request"
+
+
+def test_a_cancelled_job_leaves_its_requests(models: Models, llm: FakeLLM) -> None:
+    llm.gate.clear()
+
+    def check() -> None:
+        raise JobCancelled
+
+    model = language_model(models, "fake")
+    with pytest.raises(JobCancelled):
+        list(model.sample(enumerate("abc"), Sampling(n=1), Usage(), check))
+
+
+# -- in this process -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Models:
+    folder = tiny_llama(tmp_path_factory.mktemp("tiny"))
+    return Models(declarations({"tiny": {"path": str(folder)}}))
+
+
+def generator(local: Models) -> Generator:
+    model = language_model(local, "tiny")
+    assert isinstance(model, Generator)
+    return model
+
+
+PROMPTS = ["Question: What is the capital of France? Answer:", "one two", "three"]
+
+
+def test_log_probabilities_are_those_of_the_untempered_model(local: Models) -> None:
+    """Drawn hot and cut to a nucleus; checked against a plain forward pass of every answer."""
+    model = generator(local)
+    wanted = Sampling(n=4, temperature=1.7, top_p=0.8, max_tokens=12, seed=3)
+    usage = Usage()
+    found = dict(model.sample(enumerate(PROMPTS), wanted, usage, lambda: None))
+    tokenizer, weights = model._tokenizer, model._model
+    assert usage.requests == 3
+    assert usage.completion_tokens == sum(c.tokens for answers in found.values() for c in answers)
+    for number, answers in found.items():
+        prompt = tokenizer(PROMPTS[number])["input_ids"]
+        for answer in answers:
+            assert answer.logprobs is not None
+            assert len(answer.logprobs) == answer.tokens <= 12
+        longest = max(answers, key=lambda a: a.tokens)
+        tokens = tokenizer(longest.text, add_special_tokens=False)["input_ids"]
+        if tokenizer.decode(tokens) != longest.text or len(tokens) != longest.tokens:
+            continue  # the text was tokenised in another way than it was drawn
+        with torch.inference_mode():
+            logits = weights(torch.tensor([prompt + tokens])).logits[0]
+        rows = torch.log_softmax(logits[len(prompt) - 1 : -1], -1)
+        expected = [float(rows[k, token]) for k, token in enumerate(tokens)]
+        assert longest.logprobs == pytest.approx(expected, abs=1e-4)
+
+
+def test_greedy_log_probabilities_do_not_depend_on_the_batch(local: Models) -> None:
+    model, wanted = generator(local), Sampling(n=1, temperature=0, max_tokens=8)
+    together = dict(model.sample(enumerate(PROMPTS), wanted, Usage(), lambda: None))
+    for number, prompt in enumerate(PROMPTS):
+        ((_, (alone,)),) = model.sample([(0, prompt)], wanted, Usage(), lambda: None)
+        assert together[number][0].text == alone.text
+        assert together[number][0].logprobs == pytest.approx(alone.logprobs, abs=1e-4)
+
+
+def test_a_seed_decides_the_draw(local: Models) -> None:
+    def texts(seed: int | None) -> list[str]:
+        wanted = Sampling(n=3, max_tokens=6, seed=seed)
+        ((_, answers),) = generator(local).sample([(0, "one")], wanted, Usage(), lambda: None)
+        return [answer.text for answer in answers]
+
+    assert texts(1) == texts(1) != texts(2)
+    assert texts(None) != texts(None)
+
+
+def test_stop_strings_and_limits(local: Models) -> None:
+    model = generator(local)
+    wanted = Sampling(n=8, max_tokens=24, stop=("a", "e", " "), seed=0)
+    ((_, answers),) = model.sample([(0, PROMPTS[0])], wanted, Usage(), lambda: None)
+    assert not any(set(answer.text) & {"a", "e", " "} for answer in answers)
+    with pytest.raises(JobError, match="the model has 512") as caught:
+        list(model.sample([(0, "one " * 600)], Sampling(), Usage(), lambda: None))
+    assert caught.value.code == "model_rejected_request"
+
+
+def test_chat_uses_the_template_of_the_model(local: Models) -> None:
+    model = generator(local)
+    encoded = model._encode(["hi"], Sampling(chat=True))
+    assert model._tokenizer.decode(encoded["input_ids"][0]) == "user: hi\nassistant:"
+
+
+def test_generation_can_be_cancelled_between_tokens(local: Models) -> None:
+    calls = []
+
+    def check() -> None:
+        calls.append(1)
+        if len(calls) > 3:
+            raise JobCancelled
+
+    with pytest.raises(JobCancelled):
+        list(generator(local).sample([(0, "one")], Sampling(max_tokens=300), Usage(), check))
+
+
+def test_a_folder_without_a_model_is_unavailable(tmp_path: Path) -> None:
+    models = Models(declarations({"empty": {"path": str(tmp_path)}}))
+    with pytest.raises(JobError, match="'empty' cannot be loaded") as caught:
+        language_model(models, "empty")
+    assert (caught.value.code, caught.value.retryable) == ("model_unavailable", False)

@@ -1,0 +1,84 @@
+"""`datassay-server up` as a child of a test."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import psutil
+from datassay import Client
+
+from tests.services import TOYS
+
+
+@dataclass
+class Up:
+    """A running `datassay-server up`."""
+
+    folder: Path
+    port: int
+    process: subprocess.Popen[bytes]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def client(self) -> Client:
+        return Client(self.url, (self.folder / "admin-key").read_text())
+
+    def children(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def named(self, *words: str) -> list[psutil.Process]:
+        """Our processes whose command line has all the words, most recent last."""
+        found = []
+        for child in psutil.Process(self.process.pid).children():
+            line = " ".join(child.cmdline())
+            if all(word in line for word in words):
+                found.append(child)
+        return found
+
+
+def start(folder: Path, port: int | None = None, arguments: Sequence[str] = ()) -> Up:
+    if port is None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+    environment = {
+        **os.environ,
+        "DATASSAY_EXTRA_METHODS": f'["{TOYS}"]',
+        "DATASSAY_LEASE": "PT3S",
+        "DATASSAY_HEARTBEAT": "PT0.5S",
+        "DATASSAY_SWEEP_INTERVAL": "PT0.3S",
+        "DATASSAY_RETRY_BACKOFF": "PT0.1S",
+        "DATASSAY_RING_AGAIN_AFTER": "PT3S",
+        "DATASSAY_SHUTDOWN_GRACE": "PT5S",
+    }
+    command = [sys.executable, "-m", "server", "up", "--data-dir", str(folder), "--port", str(port)]
+    process = subprocess.Popen(
+        [*command, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    up = Up(folder, port, process)
+    deadline = time.monotonic() + 60
+    while True:
+        assert process.poll() is None, process.stdout and process.stdout.read().decode()
+        assert time.monotonic() < deadline, "not ready"
+        try:
+            if httpx2.get(f"{up.url}/readyz", timeout=2).status_code == 200:
+                return up
+        except httpx2.TransportError:
+            time.sleep(0.1)
+
+
+def stop(up: Up, how: signal.Signals = signal.SIGTERM) -> str:
+    up.process.send_signal(how)
+    output, _ = up.process.communicate(timeout=60)
+    return output.decode()
