@@ -16,7 +16,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from methods.context import LocalContext
-from methods.errors import JobError
+from methods.errors import JobCancelled, JobError
 from methods.inference.declared import Models
 from methods.select_subset.job import run
 from methods.select_subset.params import PARAMS
@@ -365,6 +365,21 @@ def test_a_killed_attempt_redoes_only_the_lost_shard(
     assert len(steps) == 4
     assert result.indices == reference.indices
     assert result.input_digest == reference.input_digest
+
+
+# Pitfall 14: cancelled between shards, what was read stays.
+def test_a_cancelled_job_keeps_its_finished_shards(model, tmp_path, monkeypatch, reference):
+    def cancel(phase, current, total, unit):
+        if phase == "reading checkpoint 1" and current == 10:
+            raise JobCancelled
+
+    spec = Spec.model_validate(request(model))
+    with pytest.raises(JobCancelled):
+        run(spec, LocalContext(tmp_path, spec, on_progress=cancel))
+    calls = readings(monkeypatch)
+    assert run(spec, LocalContext(tmp_path, spec)).indices == reference.indices
+    # Checkpoint 0 has 3 shards, checkpoint 1 the first of 3.
+    assert len(calls) == 9 - 4
 
 
 def test_other_data_finds_nothing_of_an_earlier_job(model, tmp_path, monkeypatch):
