@@ -201,7 +201,7 @@ class Experiment:
         with tempfile.TemporaryDirectory() as scratch:
             fine_tune(
                 proxy,
-                lambda places: [self._train[chosen[p]] for p in places],
+                lambda batches: ([self._train[chosen[p]] for p in batch] for batch in batches),
                 len(chosen),
                 plan,
                 Kept(LocalContext(Path(scratch)), "target"),

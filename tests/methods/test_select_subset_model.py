@@ -433,7 +433,14 @@ def trained(folder, model, plan, tell=lambda done, steps: None, identity="x"):
     proxy = load_proxy(model, Models(any_path=True), 512)
     rows = [proxy.encoder(turns_of(conversation(n, True), 1), [tiny.png(n)]) for n in range(IMAGES)]
     kept = Kept(LocalContext(folder), identity)
-    found = fine_tune(proxy, lambda places: [rows[p] for p in places], IMAGES, plan, kept, tell)
+    found = fine_tune(
+        proxy,
+        lambda batches: ([rows[p] for p in places] for places in batches),
+        IMAGES,
+        plan,
+        kept,
+        tell,
+    )
     return found, proxy
 
 

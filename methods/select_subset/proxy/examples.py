@@ -34,12 +34,12 @@ class Examples:
     def __exit__(self, *error: object) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def get(self, rows: Sequence[int]) -> list[Encoded]:
-        """Some rows, encoded. Raises `UnusableRowError` for a row that `faults` found."""
-        return [found.result() for found in self._ask(rows)]
-
     def ahead(self, batches: Iterable[Sequence[int]]) -> Iterator[list[Encoded]]:
-        """Batch after batch; while one is used, the next is encoded."""
+        """Batch after batch; while one is used, the next is encoded.
+
+        Raises:
+            UnusableRowError: for a row that `lengths` found.
+        """
         waiting: list[Future[Encoded]] | None = None
         for batch in batches:
             asked = self._ask(batch)

@@ -185,7 +185,7 @@ class _Work:
         started = time.perf_counter()
         trained = fine_tune(
             self._proxy,
-            lambda places: self._examples.get(self._usable[list(places)].tolist()),
+            lambda batches: self._examples.ahead(self._usable[list(b)].tolist() for b in batches),
             len(self._usable),
             plan,
             self._weights,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +85,7 @@ class Trained:
 
 def fine_tune(
     proxy: Proxy,
-    rows: Callable[[Sequence[int]], list[Encoded]],
+    rows: Callable[[Iterable[Sequence[int]]], Iterator[list[Encoded]]],
     count: int,
     plan: Plan,
     kept: Kept,
@@ -97,7 +98,7 @@ def fine_tune(
     `training`.
 
     Args:
-        rows: encodes rows 0 .. count - 1.
+        rows: encodes batch after batch of rows 0 .. count - 1, if it can ahead of their use.
         tell: called with steps done and steps in all.
 
     Raises:
@@ -114,13 +115,12 @@ def fine_tune(
     done = marks[len(losses) - 1] if losses else 0
     proxy.model.train()
     total, seen = 0.0, 0
-    for step, places in enumerate(row_order(plan, count)):
-        if step < done:
-            continue
+    order = itertools.islice(row_order(plan, count), done, None)
+    for step, batch in enumerate(rows(places.tolist() for places in order), start=done):
         tell(step, steps)
         for group in optimizer.param_groups:
             group["lr"] = plan.rate(step, steps)
-        total += _step(proxy, rows([int(p) for p in places]), plan, weights, optimizer, step)
+        total += _step(proxy, batch, plan, weights, optimizer, step)
         seen += 1
         if step + 1 == marks[len(losses)]:
             losses.append(total / seen)
