@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -12,10 +13,9 @@ from datassay import cli
 
 from tests.methods import tiny_llava as tiny
 from tests.methods.test_select_subset_model import FINE_TUNE, WORDS, inline
-from tests.system.test_up import Up, folder, start, stop, wait_for
+from tests.system.running import Up, start, stop
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
-__all__ = ["folder"]
 
 
 def main(up: Up, *argv: str) -> int:
@@ -81,7 +81,10 @@ def test_a_killed_worker_costs_one_shard(
                     if event.kind == "log" and "shard" in event.data.get("message", "")
                 ]
 
-            wait_for(lambda: len(begun()) == 2, 120)
+            deadline = time.monotonic() + 120
+            while len(begun()) < 2:
+                assert time.monotonic() < deadline, job.refresh()
+                time.sleep(0.05)
             for worker in up.named("workers", "--queues"):
                 worker.kill()
             job.wait(timeout=180)
