@@ -209,14 +209,22 @@ def main() -> None:
             print("\n".join(_line(row) for row in rows))
         else:
             rows = part_c(folder, args.rows or ROWS, args.methods)
+    write_results(f"{args.part}-{args.rows or 'default'}", rows)
+
+
+def write_results(
+    name: str, rows: list[dict[str, Any]], more: dict[str, Any] | None = None
+) -> None:
+    """Keep measurements as JSON, with the machine."""
     RESULTS.mkdir(exist_ok=True)
-    target = RESULTS / f"select_subset-{args.part}-{args.rows or 'default'}.json"
     machine = {
         "python": platform.python_version(),
         "numpy": np.__version__,
         "cores": os.cpu_count(),
         "threads": os.environ.get("OMP_NUM_THREADS", "all"),
+        **(more or {}),
     }
+    target = RESULTS / f"select_subset-{name}.json"
     target.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
 
 

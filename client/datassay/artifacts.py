@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,15 +87,24 @@ class Artifact:
         """
         return iter_content(self._transport, self.record)
 
-    def download(self, path: str | os.PathLike[str]) -> Path:
+    def download(
+        self, path: str | os.PathLike[str], on_progress: Callable[[int], None] | None = None
+    ) -> Path:
         """Write the content to `path`, which appears only when it is complete and verified.
+
+        Args:
+            on_progress: Called with the bytes written so far.
 
         Raises:
             ChecksumMismatch: The bytes are damaged; nothing is written.
         """
+        done = 0
         with PartialFile(path) as file:
             for block in self.iter_bytes():
                 file.write(block)
+                done += len(block)
+                if on_progress is not None:
+                    on_progress(done)
         return Path(path)
 
 
@@ -114,13 +123,15 @@ class AsyncArtifact:
         """
         return iter_content_async(self._transport, self.record)
 
-    async def download(self, path: str | os.PathLike[str]) -> Path:
-        """Write the content to `path`, which appears only when it is complete and verified.
-
-        Raises:
-            ChecksumMismatch: The bytes are damaged; nothing is written.
-        """
+    async def download(
+        self, path: str | os.PathLike[str], on_progress: Callable[[int], None] | None = None
+    ) -> Path:
+        """Write the content to `path`; see `Artifact.download`."""
+        done = 0
         with PartialFile(path) as file:
             async for block in self.iter_bytes():
                 file.write(block)
+                done += len(block)
+                if on_progress is not None:
+                    on_progress(done)
         return Path(path)

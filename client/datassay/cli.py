@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from datassay import commands
+from datassay import commands, selecting
 from datassay._version import __version__
 from datassay.client import Client
 from datassay.commands import Session
@@ -95,6 +95,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"datassay {__version__}")
     add = _Adder(parser.add_subparsers(metavar="COMMAND", required=True))
     _add_submit(add)
+    selecting.add_arguments(
+        add("select-subset", selecting.select_subset, "choose the rows of a file worth training on")
+    )
     _add_job_commands(add)
     _add_files(add)
     types = add("types", commands.types, "list the job types, or show one with its schemas")

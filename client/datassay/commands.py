@@ -37,34 +37,34 @@ def submit(session: Session, args: Namespace) -> None:
     spec = _spec(args)
     if args.input is not None:
         spec["input"] = session.client.files.upload(args.input).id
-    options = JobOptions(labels=_pairs(args.label, "--label"))
+    options = JobOptions(labels=pairs(args.label, "--label"))
     if args.priority is not None:
         options["priority"] = args.priority
     if args.timeout is not None:
         options["timeout"] = args.timeout
     job = session.client.jobs.create(args.type, spec, dry_run=args.dry_run, **options)
     if args.dry_run:
-        _tell(session, job, "the spec is valid")
+        tell(session, job, "the spec is valid")
     elif args.wait:
-        _note(job.id)
-        _wait(job)
+        note(job.id)
+        wait_for(job)
         _print_result(session, job.result())
     else:
-        _tell(session, job, job.id)
+        tell(session, job, job.id)
 
 
 def wait(session: Session, args: Namespace) -> None:
     """Wait for a job under a progress bar."""
     job = session.client.jobs.get(args.id)
-    _wait(job)
-    _tell(session, job, f"{job.id} {job.raw_state}")
+    wait_for(job)
+    tell(session, job, f"{job.id} {job.raw_state}")
 
 
 def show(session: Session, args: Namespace) -> None:
     """Show a job."""
     job = session.client.jobs.get(args.id)
     if session.as_json:
-        _write_json(job)
+        write_json(job)
         return
     from datassay.display import print_job
 
@@ -77,9 +77,9 @@ def result(session: Session, args: Namespace) -> None:
     if args.out is not None:
         text = json.dumps(found.data, indent=2, ensure_ascii=False)
         Path(args.out).write_text(text + "\n", encoding="utf-8")
-        _note(f"wrote {args.out}")
+        note(f"wrote {args.out}")
     if args.html is not None:
-        _note(f"wrote {found.to_html(args.html)}")
+        note(f"wrote {found.to_html(args.html)}")
     if session.as_json or (args.out is None and args.html is None):
         _print_result(session, found)
 
@@ -87,25 +87,25 @@ def result(session: Session, args: Namespace) -> None:
 def cancel(session: Session, args: Namespace) -> None:
     """Ask that a job stop."""
     job = session.client.jobs.cancel(args.id)
-    _tell(session, job, f"{job.id} {job.raw_state}")
+    tell(session, job, f"{job.id} {job.raw_state}")
 
 
 def retry(session: Session, args: Namespace) -> None:
     """Submit the spec of an ended job again."""
     job = session.client.jobs.retry(args.id)
-    _tell(session, job, job.id)
+    tell(session, job, job.id)
 
 
 def list_jobs(session: Session, args: Namespace) -> None:
     """List jobs."""
-    condition = JobFilter(labels=_pairs(args.label, "--label"))
+    condition = JobFilter(labels=pairs(args.label, "--label"))
     if args.type:
         condition["type"] = args.type
     if args.state:
         condition["state"] = args.state
     jobs = list(session.client.jobs.list(limit=args.limit, **condition))
     if session.as_json:
-        _write_json(jobs)
+        write_json(jobs)
         return
     from datassay.display import print_jobs
 
@@ -125,7 +125,7 @@ def upload(session: Session, args: Namespace) -> None:
     """Upload files."""
     sent = [session.client.files.upload(path) for path in args.paths]
     if session.as_json:
-        _write_json(sent)
+        write_json(sent)
     else:
         _write("\n".join(file.id for file in sent))
 
@@ -134,7 +134,7 @@ def list_files(session: Session, args: Namespace) -> None:
     """List uploaded files."""
     files = list(session.client.files.list(limit=args.limit))
     if session.as_json:
-        _write_json(files)
+        write_json(files)
         return
     from datassay.display import print_files
 
@@ -145,7 +145,7 @@ def delete_files(session: Session, args: Namespace) -> None:
     """Delete uploaded files."""
     for file_id in args.ids:
         session.client.files.delete(file_id)
-        _note(f"deleted {file_id}")
+        note(f"deleted {file_id}")
 
 
 def types(session: Session, args: Namespace) -> None:
@@ -154,10 +154,10 @@ def types(session: Session, args: Namespace) -> None:
 
     if args.name is not None:
         found = session.client.job_types.get(args.name)
-        _write_json(found) if session.as_json else print_job_type(found)
+        write_json(found) if session.as_json else print_job_type(found)
     else:
         every = session.client.job_types.list()
-        _write_json(every) if session.as_json else print_job_types(every)
+        write_json(every) if session.as_json else print_job_types(every)
 
 
 def printable(text: str) -> str:
@@ -175,7 +175,7 @@ def _spec(args: Namespace) -> dict[str, Any]:
             raise UsageError(f"--spec {args.spec}: no JSON ({error})") from error
     if not isinstance(spec, dict):
         raise UsageError(f"--spec {args.spec}: a JSON object is expected")
-    for key, value in _pairs(args.set, "--set").items():
+    for key, value in pairs(args.set, "--set").items():
         _assign(spec, key, value)
     return spec
 
@@ -193,7 +193,7 @@ def _assign(spec: dict[str, Any], key: str, text: str) -> None:
         target[last] = text
 
 
-def _pairs(texts: Iterable[str], option: str) -> dict[str, str]:
+def pairs(texts: Iterable[str], option: str) -> dict[str, str]:
     pairs = {}
     for text in texts:
         key, sign, value = text.partition("=")
@@ -203,7 +203,7 @@ def _pairs(texts: Iterable[str], option: str) -> dict[str, str]:
     return pairs
 
 
-def _wait(job: Job) -> None:
+def wait_for(job: Job) -> None:
     from datassay.display import progress_display
 
     with progress_display() as update:
@@ -216,19 +216,19 @@ def _print_result(session: Session, found: Result) -> None:
     from datassay.report.tables import print_score_summary
 
     if session.as_json or not scorer_summaries(found.summary):
-        _write_json(found.data)
+        write_json(found.data)
     else:
         print_score_summary(found)
 
 
-def _tell(session: Session, job: Job, text: str) -> None:
+def tell(session: Session, job: Job, text: str) -> None:
     if session.as_json:
-        _write_json(job)
+        write_json(job)
     else:
         _write(text)
 
 
-def _write_json(value: Any) -> None:
+def write_json(value: Any) -> None:
     def plain(part: Any) -> Any:
         return part.model_dump(mode="json", by_alias=True) if isinstance(part, BaseModel) else part
 
@@ -240,6 +240,6 @@ def _write(text: str) -> None:
     sys.stdout.flush()
 
 
-def _note(text: str) -> None:
+def note(text: str) -> None:
     """Say something beside the answer, which alone goes to standard output."""
     sys.stderr.write(printable(text) + "\n")

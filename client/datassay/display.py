@@ -9,7 +9,15 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -38,6 +46,34 @@ def progress_display() -> Iterator[Callable[[JobRecord], None]]:
             yield bar
     else:
         yield _Lines(console)
+
+
+@contextmanager
+def transfer_display() -> Iterator[Callable[[str], Callable[[int, int | None], None]]]:
+    """Live bars of uploads and downloads on standard error; where that is no terminal, a line each.
+
+    Yields:
+        A function that takes what is done and gives the function to call with the bytes so far
+        and all bytes (None if unknown).
+    """
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+    )
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+
+        def begin(text: str) -> Callable[[int, int | None], None]:
+            if not console.is_terminal:
+                console.print(Text(plain(text)), soft_wrap=True)
+            task = progress.add_task(plain(text), total=None)
+            return lambda done, total: progress.update(task, completed=done, total=total)
+
+        yield begin
 
 
 def print_job(job: JobRecord) -> None:

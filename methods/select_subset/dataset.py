@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from methods.select_subset.formats import (
 )
 from methods.select_subset.result import BadRow
 from methods.select_subset.spec import Dataset
+from methods.select_subset.webdataset import WebDataset
 
 _REPORTED = 100
 _EVERY = 4096
@@ -38,7 +39,8 @@ class Rows:
     Attributes:
         file: where they are.
         ids: one for each row; of a bad row perhaps a stand-in.
-        text_only: (N,) rows without an image.
+        text_only: (N,) rows without an image where others have one.
+        images: (N,) rows with an image.
         groups: the group of each row, or None.
         bad: the rows that cannot be used.
     """
@@ -46,6 +48,7 @@ class Rows:
     file: RowFile
     ids: list[str]
     text_only: npt.NDArray[np.bool_]
+    images: npt.NDArray[np.bool_]
     groups: list[str] | None
     bad: list[BadRow]
 
@@ -57,17 +60,27 @@ def open_rows(dataset: Dataset, ctx: RunContext) -> RowFile:
     assert dataset.input is not None, "the spec has rows or an input"
     if dataset.format == "parquet":
         return Parquet(dataset.input, ctx)
-    return (JsonArray if dataset.format == "llava_json" else JsonLines)(dataset.input, ctx)
+    kinds: dict[str, type[JsonArray | JsonLines | WebDataset]] = {
+        "llava_json": JsonArray,
+        "jsonl": JsonLines,
+        "webdataset": WebDataset,
+    }
+    return kinds[dataset.format](dataset.input, ctx)
 
 
 def read_rows(
-    dataset: Dataset, group_field: str | None, group_needed: bool, ctx: RunContext
+    dataset: Dataset,
+    group_field: str | None,
+    group_needed: bool,
+    ctx: RunContext,
+    seen: Callable[[Any, list[Any], str], None] | None = None,
 ) -> Rows:
     """Look at every row once.
 
     Args:
         group_field: field with the group, `@source`, or None.
         group_needed: a row without a group is bad, and not just in the group `(none)`.
+        seen: called with every row, its images and the field that they are in.
 
     Raises:
         JobError: `input_invalid` when the file as a whole cannot be read or is empty. Bad rows are
@@ -77,16 +90,20 @@ def read_rows(
     reading = _Reading(dataset, group_field, group_needed)
     for number, row in enumerate(file.read()):
         reading.add(number, row)
+        if seen is not None:
+            seen(row, *(reading.images(row) if isinstance(row, dict) else ([], "image")))
         if number % _EVERY == 0:
             ctx.progress("checking rows", *file.position())
     if not reading.ids:
         raise JobError("input_invalid", "The data set has no rows.")
     reading.settle_ids()
+    without = np.array(reading.text_only, dtype=np.bool_)
     return Rows(
         file,
         [str(number) if i is None else i for number, i in enumerate(reading.ids)],
         # Where no row has an image, having none means nothing.
-        np.array(reading.text_only, dtype=np.bool_) & (not all(reading.text_only)),
+        without & (not without.all()),
+        ~without,
         reading.groups if group_field else None,
         sorted(reading.bad, key=lambda bad: bad.row),
     )
@@ -110,7 +127,7 @@ class _Reading:
             return
         field = self._dataset.id_field or "id"
         value = row.get(field)
-        images, image_field = self._images(row)
+        images, image_field = self.images(row)
         base = None if value is None else clean(str(value))
         if base is not None and self._dataset.ids == "llava" and images:
             base += clean(f"::{_path(images[0])}")
@@ -130,7 +147,7 @@ class _Reading:
         self.text_only.append(text_only)
         self.groups.append(group)
 
-    def _images(self, row: dict[str, Any]) -> tuple[list[Any], str]:
+    def images(self, row: dict[str, Any]) -> tuple[list[Any], str]:
         named = self._dataset.image_field
         for field in (named,) if named else ("image", "images"):
             value = row.get(field)
@@ -197,7 +214,8 @@ def source_of(task_name: Any, path: str | None) -> str:
 def _path(image: Any) -> str:
     if isinstance(image, dict):
         return str(image.get("path") or "")
-    return str(image)
+    text = str(image)
+    return "" if text.startswith("data:") else text
 
 
 def _id_faults(field: str, value: Any) -> Iterator[tuple[str, str]]:

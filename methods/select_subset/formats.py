@@ -73,7 +73,7 @@ class InlineRows:
                 writer.write(json.dumps(self._rows[row], ensure_ascii=False) + "\n")
 
 
-class _Spans:
+class Spans:
     """A file whose rows are runs of bytes, remembered while reading."""
 
     def __init__(self, ref: InputRef, ctx: RunContext) -> None:
@@ -101,7 +101,7 @@ class _Spans:
                 yield reader.read(self._sizes[row])
 
 
-class JsonLines(_Spans):
+class JsonLines(Spans):
     """One JSON object a line; blank lines are no rows."""
 
     media_type, suffix = "application/x-ndjson", "jsonl"
@@ -136,7 +136,7 @@ def _parse(text: bytes) -> Any:
         return Broken(f"is not JSON: {error}")
 
 
-class JsonArray(_Spans):
+class JsonArray(Spans):
     """One JSON array of objects, never as a whole in memory."""
 
     media_type, suffix = "application/json", "json"

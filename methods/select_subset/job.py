@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import ExitStack
 from hashlib import sha256
 
 import numpy as np
 import scipy
 
 from methods.context import RunContext
-from methods.select_subset import figures, writing
+from methods.select_subset import figures, level_b, writing
 from methods.select_subset.arrays import Table
 from methods.select_subset.dataset import Rows, read_rows, report
 from methods.select_subset.features import Features, load_feature, match
@@ -32,11 +33,31 @@ _QUANTILES = (0, 0.25, 0.5, 0.75, 1)
 
 def run(spec: Spec, ctx: RunContext) -> Result:
     """Choose the rows that a spec asks for; see `Spec` and `Result`."""
+    with ExitStack() as stack:
+        rows, tables, spec, extra = _given(spec, ctx, stack)
+        return _chosen(spec, rows, tables, extra, ctx)
+
+
+def _given(
+    spec: Spec, ctx: RunContext, stack: ExitStack
+) -> tuple[Rows | None, dict[str, Table], Spec, level_b.Extra | None]:
+    """The rows and the features, brought along or from the proxy model."""
+    field = spec.groups.field if spec.groups else None
+    if spec.model is not None:
+        return level_b.given(spec, field, _needs_groups(spec), ctx, stack)
     rows = None
     if spec.dataset is not None:
-        field = spec.groups.field if spec.groups else None
         rows = read_rows(spec.dataset, field, _needs_groups(spec), ctx)
-    tables: dict[str, Table] = {f.kind: load_feature(f, ctx) for f in spec.features or []}
+    return rows, {f.kind: load_feature(f, ctx) for f in spec.features or []}, spec, None
+
+
+def _chosen(
+    spec: Spec,
+    rows: Rows | None,
+    tables: dict[str, Table],
+    extra: level_b.Extra | None,
+    ctx: RunContext,
+) -> Result:
     ids, count = _identities(rows, tables)
     features = match(spec, tables, ids, count)
     text_only = rows.text_only if rows is not None else np.zeros(count, dtype=np.bool_)
@@ -63,6 +84,9 @@ def run(spec: Spec, ctx: RunContext) -> Result:
         artifacts["bad_rows"] = writing.write_bad_rows(bad, ctx)
         outcome.warnings.append(f"{len(bad)} bad rows were left out.")
     ctx.progress("drawing", 0, 1, "steps")
+    if extra is not None:
+        artifacts |= extra.artifacts(outcome, ctx)
+        outcome.details["proxy"] = extra.report
     mapped = np.flatnonzero(usable & features.present)
     result = _result(spec, outcome, given, artifacts)
     result.validation = _validation(bad, count, text_only)

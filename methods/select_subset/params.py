@@ -24,15 +24,20 @@ FeatureKind = Literal[
 #: The kinds of one way to feed a method; a method may have several ways.
 Kinds = frozenset[str]
 
+#: For each kind of feature: which reading of a proxy model it is, and at which checkpoints.
+FromModel = dict[str, tuple[str, Literal["all", "first", "last"]]]
+
 
 class Params(Model):
     """Parameters of a method.
 
     Attributes:
         needs: the sets of feature kinds that it takes; exactly one of them has to be given.
+        from_model: what a proxy model gives in their place; None where it cannot.
     """
 
     needs: ClassVar[tuple[Kinds, ...]] = (frozenset(),)
+    from_model: ClassVar[FromModel | None] = None
 
 
 class RandomParams(Params):
@@ -46,6 +51,7 @@ class HardScoreParams(Params):
     """Of `loss` and `perplexity`: one score a row."""
 
     needs = (frozenset({"score"}),)
+    from_model: ClassVar[FromModel | None] = {"score": ("loss", "last")}
     keep: Keep = Field("highest", description="Which scores are kept; `highest` are the hard rows.")
 
 
@@ -53,6 +59,7 @@ class MiddleParams(Params):
     """Of `middle_perplexity`: the middle of the ranking is kept (arXiv:2309.04564)."""
 
     needs = (frozenset({"score"}),)
+    from_model: ClassVar[FromModel | None] = {"score": ("loss", "last")}
 
 
 class ClipParams(Params):
@@ -66,6 +73,7 @@ class DynamicsParams(Params):
     """Of `el2n`: a score, or one a run or checkpoint, which are averaged."""
 
     needs = (frozenset({"score"}), frozenset({"trajectory"}))
+    from_model: ClassVar[FromModel | None] = {"score": ("el2n", "last")}
     keep: Keep = Field("highest", description="`highest` are the hard rows.")
 
 
@@ -73,6 +81,7 @@ class AumParams(Params):
     """Of `aum`: margins of the true token; high = easy. Per checkpoint, they are averaged."""
 
     needs = (frozenset({"score"}), frozenset({"trajectory"}))
+    from_model: ClassVar[FromModel | None] = {"trajectory": ("aum", "all")}
     keep: Keep = Field("lowest", description="`lowest` are the hard rows, or the mislabelled.")
 
 
@@ -80,6 +89,7 @@ class ForgettingParams(Params):
     """Of `forgetting`: counts (never learned = infinite), or the right answers over time."""
 
     needs = (frozenset({"score"}), frozenset({"correctness"}))
+    from_model: ClassVar[FromModel | None] = {"correctness": ("correct", "all")}
     keep: Keep = Field("highest", description="`highest` are the often forgotten.")
 
 
@@ -87,6 +97,7 @@ class GrandParams(Params):
     """Of `grand`: norms of gradients, or the gradients."""
 
     needs = (frozenset({"score"}), frozenset({"gradient"}))
+    from_model: ClassVar[FromModel | None] = {"score": ("gradient_norm", "first")}
     keep: Keep = Field("highest", description="`highest` are the hard rows.")
 
 
@@ -112,6 +123,7 @@ class XmasParams(KMeansParams):
     """Of `xmas` (arXiv:2510.01454). `clusters` null: min(1000, max(8, rows / 5))."""
 
     needs = (frozenset({"trajectory"}), frozenset({"singular_values"}))
+    from_model: ClassVar[FromModel | None] = {"singular_values": ("singular_values", "all")}
     top_k: int | None = Field(
         5, ge=1, description="Largest singular values used at each checkpoint; null: all."
     )
@@ -139,6 +151,7 @@ class S2LParams(KMeansParams):
     `groups.balance` = `equal`. `clusters` null: min(100, rows / 5)."""
 
     needs = (frozenset({"trajectory"}),)
+    from_model: ClassVar[FromModel | None] = {"trajectory": ("loss", "all")}
     kmeans_niter: int = Field(20, ge=1, le=10_000)
     every: int = Field(1, ge=1, description="Keep every so many-th checkpoint, from the first.")
     min_cluster: int = Field(3, ge=1, description="Rows of smaller clusters only fill up.")
@@ -149,6 +162,7 @@ class SemDedupParams(KMeansParams):
     `clusters` null: rows / 64, from 1 to 50,000."""
 
     needs = (frozenset({"embedding"}),)
+    from_model: ClassVar[FromModel | None] = {"embedding": ("embedding", "last")}
     keep_hard: bool = Field(True, description="Of duplicates, keep the far from the centroid.")
 
 
@@ -157,6 +171,7 @@ class PrototypesParams(KMeansParams):
     `clusters` null: rows / 64, from 1 to 1000."""
 
     needs = (frozenset({"embedding"}),)
+    from_model: ClassVar[FromModel | None] = {"embedding": ("embedding", "last")}
     keep: Literal["hard", "easy"] = Field(
         "hard", description="`hard`: farthest from the nearest prototype."
     )
@@ -166,6 +181,10 @@ class D2Params(Params):
     """Of `d2` (D2 pruning, arXiv:2310.07931): a score, e.g. AUM or CLIP score, and embeddings."""
 
     needs = (frozenset({"score", "embedding"}),)
+    from_model: ClassVar[FromModel | None] = {
+        "score": ("el2n", "last"),
+        "embedding": ("embedding", "last"),
+    }
     neighbours: int = Field(5, ge=1, le=1000)
     gamma: float = Field(0.4, ge=0)
     search: Literal["auto", "exact", "cells"] = Field(
@@ -180,6 +199,7 @@ class CcsParams(Params):
     """Of `ccs` (arXiv:2210.15809)."""
 
     needs = (frozenset({"score"}),)
+    from_model: ClassVar[FromModel | None] = {"score": ("el2n", "last")}
     cut: float = Field(
         0.0, ge=0, lt=1, description="Share of the hardest rows (highest scores) to drop first."
     )
@@ -193,6 +213,7 @@ class CoincideParams(KMeansParams):
     """Of `coincide` (arXiv:2406.10995). `clusters` null: rows / 64, from 1 to 10,000."""
 
     needs = (frozenset({"embedding"}),)
+    from_model: ClassVar[FromModel | None] = {"embedding": ("activations", "last")}
     kmeans_niter: int = Field(50, ge=1, le=10_000)
     blocks: int = Field(
         1, ge=1, description="The embedding is so many times [image half | text half]; officially 5"
@@ -201,8 +222,11 @@ class CoincideParams(KMeansParams):
     sigma: float = Field(1.0, gt=0, description="Of the Gaussian kernel.")
 
 
-class _InfluenceParams(Params):
+class InfluenceParams(Params):
+    """Of `less` and `icons`."""
+
     needs = (frozenset({"gradient", "target_gradient"}), frozenset({"task_score"}))
+    from_model: ClassVar[FromModel | None] = {"task_score": ("influence", "all")}
     checkpoint_weights: list[float] | None = Field(
         None,
         min_length=1,
@@ -210,11 +234,11 @@ class _InfluenceParams(Params):
     )
 
 
-class LessParams(_InfluenceParams):
+class LessParams(InfluenceParams):
     """Of `less` (arXiv:2402.04333): needs a target task."""
 
 
-class IconsParams(_InfluenceParams):
+class IconsParams(InfluenceParams):
     """Of `icons` (arXiv:2501.00654)."""
 
     percent: float | None = Field(
@@ -226,6 +250,7 @@ class PreselParams(Params):
     """Of `presel` (arXiv:2503.07591): tasks are the groups."""
 
     needs = (frozenset({"embedding"}),)
+    from_model: ClassVar[FromModel | None] = {"embedding": ("embedding", "last")}
     irs: dict[str, float] = Field(
         default_factory=dict,
         description="Instruction relevance of each task: mean over reference rows of "

@@ -76,7 +76,9 @@ class Result(Model):
     artifacts: dict[str, ArtifactRef] = Field(
         description="`indices` (npy, int64), `ids` (JSON lines), `rows` (the input's format), "
         "`scores` (a row for every candidate), `weights` (npy, float64, beside `indices`), "
-        "`random_indices` (npy: the same number of rows at random), `bad_rows` (JSON lines)."
+        "`random_indices` (npy: the same number of rows at random), `bad_rows` (JSON lines); "
+        "with a model also `features` (npz, what the proxy gave, as a feature of further jobs) and "
+        "`contact_sheet` (PNG, images of some clusters, chosen ones framed)."
     )
     clusters: Clusters | None
     per_group: dict[str, GroupCount] | None

@@ -8,13 +8,16 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from methods.jobtype import InputRef, JobType, Model
+from methods.select_subset.model_spec import ProxyModel
 from methods.select_subset.params import (
     PARAMS,
     AnyParams,
     FeatureKind,
+    InfluenceParams,
     MethodName,
     PreselParams,
     RandomParams,
+    XmasParams,
 )
 from methods.select_subset.result import Result
 
@@ -47,9 +50,10 @@ class Dataset(Model):
     rows: list[dict[str, Any]] | None = Field(
         None, min_length=1, max_length=MAX_INLINE, description="Rows in place of a file."
     )
-    format: Literal["llava_json", "jsonl", "parquet"] = Field(
+    format: Literal["llava_json", "jsonl", "parquet", "webdataset"] = Field(
         "jsonl",
-        description="`llava_json`: one JSON array of rows; `jsonl`: one row a line. A row is a "
+        description="`llava_json`: one JSON array of rows; `jsonl`: one row a line; `webdataset`: "
+        "an uncompressed tar whose neighbouring files of one name are a row. A row is a "
         "conversation under `conversations` (LLaVA, ShareGPT) or `messages`, with `image` or "
         "`images`; without any of these it is taken as it is.",
     )
@@ -62,14 +66,27 @@ class Dataset(Model):
         "and where that repeats `id::image#0`, `id::image#1`, ...",
     )
     image_field: str | None = Field(None, description="Null: `image`, then `images`.")
+    images: InputRef | None = Field(
+        None,
+        description="A zip archive or uncompressed tar with the image files that rows name by "
+        "path. Only a model looks into images.",
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.input is None) == (self.rows is None):
             raise ValueError("give exactly one of input and rows")
-        if self.rows is not None and self.format == "parquet":
-            raise ValueError("rows given inline are not parquet")
+        if self.rows is not None and self.format in {"parquet", "webdataset"}:
+            raise ValueError(f"rows given inline are not {self.format}")
         return self
+
+
+class Target(Dataset):
+    """Rows of the target tasks of less and icons; the more like them, the better a row."""
+
+    task_field: str | None = Field(
+        None, min_length=1, description="Their field with the task; null: all are one task."
+    )
 
 
 class Feature(Model):
@@ -190,6 +207,14 @@ class Spec(Model):
     features: Features | None = Field(
         None, description="One feature or a list; each method says what it needs."
     )
+    model: ProxyModel | None = Field(
+        None,
+        description="A proxy that is fine-tuned on the data and gives the features, in their "
+        "place. It needs a dataset of conversations.",
+    )
+    target: Target | None = Field(
+        None, description="What less and icons aim at, with a model; it is not trained on."
+    )
     budget: Budget
     method: MethodName = "xmas"
     params: AnyParams = Field(default_factory=RandomParams, validate_default=True)
@@ -221,6 +246,11 @@ class Spec(Model):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.model is not None:
+            self._consistent_model()
+            return self._consistent_rows()
+        if self.target is not None:
+            raise ValueError("a target needs a model; as a feature it is a target_gradient")
         given = [feature.kind for feature in self.features or []]
         if len(set(given)) != len(given):
             raise ValueError("a kind of feature is given twice")
@@ -231,6 +261,23 @@ class Spec(Model):
             raise ValueError(f"method {self.method} needs {needed}, not {got}")
         if self.dataset is None and not self._own_rows():
             raise ValueError("give a dataset, or features with rows of their own")
+        return self._consistent_rows()
+
+    def _consistent_model(self) -> None:
+        if self.features is not None:
+            raise ValueError("give exactly one of features and model")
+        if self.params.from_model is None:
+            without = frozenset() in self.params.needs
+            why = "needs no features" if without else "needs features that a proxy does not give"
+            raise ValueError(f"method {self.method} {why}, leave out model")
+        if self.dataset is None:
+            raise ValueError("a model needs a dataset")
+        if isinstance(self.params, InfluenceParams) != (self.target is not None):
+            raise ValueError(f"a target belongs to less and icons, and method is {self.method}")
+        if isinstance(self.params, XmasParams) and self.params.top_k is None:
+            raise ValueError("params.top_k must be a number with a model")
+
+    def _consistent_rows(self) -> Self:
         if self.groups is not None and self.dataset is None:
             raise ValueError("groups need a dataset")
         if self.method == "stratified" and (self.groups is None or self.groups.balance == "none"):
@@ -270,8 +317,9 @@ JOB = JobType(
     name="select-subset",
     version="1",
     title="Select the part of a training set worth training on",
-    summary="Chooses an exact budget of rows by XMAS or one of its peers from features that you "
-    "bring, with a score and a weight for each row and the same-size random choice beside it.",
+    summary="Chooses an exact budget of rows by XMAS or one of its peers, from features that you "
+    "bring or from a proxy model that the job fine-tunes, with a score and a weight for each row "
+    "and the same-size random choice beside it.",
     spec=Spec,
     result=Result,
     runner="methods.select_subset.job:run",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Callable
@@ -241,3 +242,63 @@ def test_types(run: Run, service: Service, capsys: Capture) -> None:
     shown = capsys.readouterr().out
     assert "A demo" in shown
     assert "Temperature." in shown
+
+
+def test_select_subset_uploads_waits_and_downloads(
+    run: Run, service: Service, capsys: Capture, tmp_path: Path
+) -> None:
+    for name in ("a.jsonl", "one.npy", "two.npy", "images.zip"):
+        (tmp_path / name).write_bytes(b"data")
+    for number in range(4):
+        service.on("POST", "/v1/files", httpx2.Response(201, json=FILE | {"id": f"file_{number}"}))
+    service.on("POST", "/v1/jobs/select-subset", job_reply(status=202))
+    service.on("GET", JOB, job_reply("SUCCEEDED", version=2))
+    result = {"selected": 2, "candidates": 9, "indices": [4, 1], "warnings": ["mind"]}
+    service.on("GET", f"{JOB}/result", httpx2.Response(200, json=result))
+    content = b"rows\n"
+    digest = hashlib.sha256(content).hexdigest()
+    artifact = {"id": "artifact_1", "name": "../../selected.jsonl", "size": 5, "sha256": digest}
+    page = {"items": [artifact], "next_cursor": None}
+    service.on("GET", f"{JOB}/artifacts", httpx2.Response(200, json=page))
+    service.on("GET", "/v1/artifacts/artifact_1/content", httpx2.Response(200, content=content))
+    features = f"trajectory={tmp_path / 'one.npy'},{tmp_path / 'two.npy'}"
+    options = ["--budget", "2", "--feature", features, "--images", str(tmp_path / "images.zip")]
+    more = ["--param", "within=random", "--group-field", "@source", "--skip-bad-rows"]
+    out = tmp_path / "out"
+    assert run("select-subset", str(tmp_path / "a.jsonl"), *options, *more, "--out", str(out)) == 0
+    create = next(r for r in service.requests if r.url.path == "/v1/jobs/select-subset")
+    assert json.loads(create.content)["spec"] == {
+        "dataset": {"input": "file_0", "format": "jsonl", "images": "file_1"},
+        "features": [{"kind": "trajectory", "inputs": ["file_2", "file_3"]}],
+        "budget": {"count": 2},
+        "method": "xmas",
+        "params": {"within": "random"},
+        "groups": {"field": "@source", "balance": "none"},
+        "on_bad_rows": "skip",
+        "seed": 0,
+    }
+    shown = capsys.readouterr()
+    assert shown.out == f"2 of 9 rows, 1 files in {out}\n"
+    assert "warning: mind" in shown.err
+    assert (out / "selected.jsonl").read_bytes() == content
+    assert json.loads((out / "result.json").read_text()) == result
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["a.jsonl", "--budget", "0%"], "a number of rows or a share"),
+        (["a.jsonl", "--budget", "1.5"], "a number of rows or a share"),
+        (["a.jsonl", "--budget", "x%"], "a number of rows or a share"),
+        (["a.txt", "--budget", "5"], "the ending says nothing"),
+        (["a.jsonl", "--budget", "5", "--model", "m", "--feature", "score=x"], "not both"),
+        (["a.jsonl", "--budget", "5", "--feature", "score"], "KEY=VALUE is expected"),
+        (["gone.jsonl", "--budget", "5"], "no such file"),
+    ],
+)
+def test_select_subset_refuses_before_anything_is_sent(
+    run: Run, service: Service, capsys: Capture, options: list[str], message: str
+) -> None:
+    assert run("select-subset", *options) == 2
+    assert message in capsys.readouterr().err
+    assert not service.requests

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 from pydantic import ValidationError
 
-from methods.jobtype import input_refs
+from methods.jobtype import input_refs, model_refs
 from methods.select_subset.params import PARAMS
 from methods.select_subset.spec import JOB, Spec
 
@@ -74,6 +74,7 @@ def test_params_belong_to_the_method_and_faults_have_their_place():
         ({"groups": {"field": "task"}}, "groups need a dataset"),
         ({"dataset": {}}, "exactly one of input and rows"),
         ({"dataset": {"rows": [{}], "format": "parquet"}}, "not parquet"),
+        ({"dataset": {"rows": [{}], "format": "webdataset"}}, "not webdataset"),
         ({"features": {"kind": "trajectory"}}, "exactly one of input, inputs and values"),
         (
             {"features": {"kind": "trajectory", "values": [[1.0]], "ids": ["a", "b"]}},
@@ -110,6 +111,15 @@ def test_every_file_of_a_spec_is_found():
         }
     )
     assert [ref for _, ref in input_refs(parsed)] == ["rows", "one", "two"]
+    with_model = Spec.model_validate(
+        {
+            "dataset": {"input": "rows", "format": "webdataset", "images": "pictures"},
+            "model": {"name": "proxy"},
+            "budget": {"fraction": 0.1},
+        }
+    )
+    assert [ref for _, ref in input_refs(with_model)] == ["rows", "pictures"]
+    assert model_refs(with_model) == [("/model/name", "proxy")]
 
 
 def test_the_declaration_is_light_and_its_example_is_valid():

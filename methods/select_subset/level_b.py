@@ -1,0 +1,102 @@
+"""What a job with a model does before and after the choice; torch is imported only here."""
+
+from __future__ import annotations
+
+import io
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from methods.context import RunContext
+from methods.errors import JobError
+from methods.select_subset.arrays import Table
+from methods.select_subset.dataset import Rows, read_rows
+from methods.select_subset.params import CoincideParams
+from methods.select_subset.plan import Outcome
+from methods.select_subset.result import ArtifactRef
+from methods.select_subset.spec import Dataset, Spec
+
+if TYPE_CHECKING:
+    from methods.select_subset.proxy.spool import Spool
+
+
+@dataclass
+class Extra:
+    """What such a job adds to its result.
+
+    Attributes:
+        report: goes to the details.
+    """
+
+    report: dict[str, Any]
+    tables: dict[str, Table]
+    spool: Spool
+
+    def artifacts(self, outcome: Outcome, ctx: RunContext) -> dict[str, ArtifactRef]:
+        """`features`, for further jobs with other budgets, and the contact sheet."""
+        from methods.select_subset.proxy.sheet import contact_sheet
+
+        found = {"features": ("features.npz", _npz(self.tables), "application/x-npz")}
+        sheet = contact_sheet(outcome, self.spool)
+        if sheet is not None:
+            found["contact_sheet"] = ("contact_sheet.png", sheet, "image/png")
+        return {
+            key: ArtifactRef(**asdict(ctx.save_artifact(name, data, kind)))
+            for key, (name, data, kind) in found.items()
+        }
+
+
+def given(
+    spec: Spec, group_field: str | None, group_needed: bool, ctx: RunContext, stack: ExitStack
+) -> tuple[Rows, dict[str, Table], Spec, Extra]:
+    """Rows and features of a job with a model.
+
+    Args:
+        stack: closes the files after the job.
+
+    Returns:
+        Rows, features by kind, the spec with what only the model knows, and the extra results.
+
+    Raises:
+        JobError: `model_unavailable` where the worker has no torch; those of `extract_features`.
+    """
+    try:
+        from methods.select_subset.proxy.images import Archive
+        from methods.select_subset.proxy.pipeline import extract_features
+        from methods.select_subset.proxy.spool import Spool
+    except ImportError as error:
+        raise JobError(
+            "model_unavailable",
+            f"A model needs the packages torch, transformers and pillow: {error}.",
+            retryable=False,
+        ) from error
+    assert spec.dataset is not None, "the spec was checked"
+
+    def spooled(dataset: Dataset, name: str, field: str | None, needed: bool) -> tuple[Rows, Spool]:
+        archive = Archive(dataset.images, ctx) if dataset.images else None
+        spool = Spool(ctx.workdir / name, archive)
+        stack.callback(spool.close)
+        rows = read_rows(dataset, field, needed, ctx, spool.add)
+        spool.seal()
+        return rows, spool
+
+    rows, spool = spooled(spec.dataset, "rows.spool", group_field, group_needed)
+    target = None
+    if spec.target is not None:
+        task = spec.target.task_field
+        target = spooled(spec.target, "target.spool", task, task is not None)
+    found = extract_features(spec, rows, spool, ctx, target)
+    if isinstance(spec.params, CoincideParams) and found.blocks is not None:
+        params = spec.params.model_copy(update={"blocks": found.blocks})
+        spec = spec.model_copy(update={"params": params})
+    return rows, found.tables, spec, Extra(found.report, found.tables, spool)
+
+
+def _npz(tables: dict[str, Table]) -> bytes:
+    buffer = io.BytesIO()
+    arrays: dict[str, Any] = {kind: table.values for kind, table in tables.items()}
+    ids = next(iter(tables.values())).ids
+    np.savez(buffer, allow_pickle=False, id=np.array(ids, dtype=np.str_), **arrays)
+    return buffer.getvalue()

@@ -1,0 +1,47 @@
+"""The part of a select-subset request that names a proxy model instead of features."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from methods.jobtype import Model, ModelRef
+
+
+class FineTune(Model):
+    """How the proxy is fine-tuned on the data before it is read; the defaults are the paper's."""
+
+    epochs: float = Field(1.0, gt=0, le=100)
+    checkpoints: int = Field(
+        7, ge=1, le=1000, description="Evenly spaced over the steps, the last one at the end."
+    )
+    batch_rows: int = Field(32, ge=1, le=65_536, description="Rows of a step.")
+    learning_rate: float = Field(2e-5, gt=0, le=1)
+    warmup: float = Field(0.03, ge=0, lt=1, description="Share of the steps; then a cosine to 0.")
+    weight_decay: float = Field(0.0, ge=0, le=1)
+    train_vision: bool = Field(False, description="Train the image encoder too.")
+
+
+class ProxyModel(Model):
+    """A LLaVA-style image-text model of transformers; its processor encodes rows."""
+
+    name: ModelRef
+    fine_tune: FineTune | None = Field(
+        default_factory=FineTune, description="Null: the model is read once, as it is."
+    )
+    attention: Literal["model", "official"] = Field(
+        "model",
+        description="`model`: the model's own attention, with its masks and positions. `official`: "
+        "the matrix of the official XMAS code (no causal mask, no positions, no heads), with pads "
+        "masked.",
+    )
+    max_tokens: int = Field(
+        2048, ge=16, le=131_072, description="Of a row with its images; the end is cut off."
+    )
+    batch_tokens: int = Field(
+        16_384, ge=16, le=4_194_304, description="Of a batch, pads included; rows of like length."
+    )
+    shard_rows: int = Field(
+        1024, ge=1, le=1_000_000, description="Rows that are done again when an attempt is lost."
+    )

@@ -1,0 +1,110 @@
+"""Rows of any known layout as turns of text and images."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+_ROLES = {
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "model": "assistant",
+    "system": "system",
+}
+_PLACE = re.compile(r"<image>\n?|\n?<image>")
+
+#: Text, or None where an image stands.
+Part = str | None
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Who speaks (`user`, `assistant`, `system`), and what: texts and images in order."""
+
+    role: str
+    parts: tuple[Part, ...]
+
+    @property
+    def text(self) -> str:
+        return "".join(part for part in self.parts if part is not None)
+
+    def message(self) -> dict[str, Any]:
+        """The turn as chat templates of transformers expect it."""
+        content = [
+            {"type": "image"} if part is None else {"type": "text", "text": part}
+            for part in self.parts
+        ]
+        return {"role": self.role, "content": content}
+
+
+class UnusableRowError(ValueError):
+    """A row that cannot be trained on; `field` says where."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(problem)
+        self.field = field
+
+
+def turns_of(row: dict[str, Any], images: int) -> list[Turn]:
+    """The turns of a LLaVA, ShareGPT or messages row.
+
+    `<image>` in a text, or a part of type `image`, is where an image stands; images that no text
+    mentions come before the first turn of the user.
+
+    Args:
+        images: how many the row has.
+
+    Raises:
+        UnusableRowError: no turns, unknown speakers, or no answer to learn from.
+    """
+    field = next((f for f in ("conversations", "messages") if f in row), None)
+    if field is None:
+        raise UnusableRowError("conversations", "is missing")
+    turns = [_turn(turn, f"{field}/{n}") for n, turn in enumerate(row[field])]
+    if not any(turn.role == "assistant" and turn.text.strip() for turn in turns):
+        raise UnusableRowError(field, "has no answer to learn from")
+    placed = sum(part is None for turn in turns for part in turn.parts)
+    if placed > images:
+        raise UnusableRowError(field, f"has {placed} places for images but {images} images")
+    if placed < images:
+        first = next((n for n, turn in enumerate(turns) if turn.role == "user"), None)
+        if first is None:
+            raise UnusableRowError(field, "has no turn of a user for its images")
+        more = (None,) * (images - placed)
+        turns[first] = Turn("user", more + turns[first].parts)
+    return turns
+
+
+def _turn(turn: Any, field: str) -> Turn:
+    if not isinstance(turn, dict):
+        raise UnusableRowError(field, "is not an object")
+    speaker = turn.get("from", turn.get("role"))
+    role = _ROLES.get(speaker) if isinstance(speaker, str) else None
+    if role is None:
+        raise UnusableRowError(field, f"has the unknown speaker {str(speaker)[:40]!r}")
+    content = turn.get("value", turn.get("content"))
+    pieces = content if isinstance(content, list) else [content]
+    parts: list[Part] = []
+    for piece in pieces:
+        parts += _parts(piece, field)
+    return Turn(role, tuple(parts))
+
+
+def _parts(piece: Any, field: str) -> list[Part]:
+    if isinstance(piece, dict):
+        if piece.get("type") in ("image", "image_url"):
+            return [None]
+        piece = piece.get("text")
+    if not isinstance(piece, str):
+        raise UnusableRowError(field, "has a part that is neither text nor an image")
+    texts = _PLACE.split(piece)
+    found: list[Part] = []
+    for number, text in enumerate(texts):
+        if number:
+            found.append(None)
+        if text:
+            found.append(text)
+    return found
