@@ -43,6 +43,7 @@ class Recipe:
         evaluate: epochs (1-based) after which accuracies are measured; the last one is always.
         give_up: accuracy on the first evaluated set below which the training stops at its first
             evaluation; None: never.
+        late: evaluated sets that are measured after the last epoch only (and where it may give up).
     """
 
     epochs: int
@@ -59,6 +60,7 @@ class Recipe:
     loss_options: dict[str, float | bool] = field(default_factory=dict)
     evaluate: tuple[int, ...] = ()
     give_up: float | None = None
+    late: tuple[str, ...] = ()
 
 
 @dataclass
@@ -86,7 +88,7 @@ class Curve:
 
     Attributes:
         epochs: when it was evaluated, 1-based.
-        accuracy: fractions, for each evaluated set.
+        accuracy: fractions, for each evaluated set; those of `late` sets have fewer entries.
         loss: mean training loss of the epochs up to each evaluation, from the one before.
         stopped: it gave up after its first evaluation.
         seconds: processor time of this process.
@@ -154,8 +156,10 @@ def train(
         curve.epochs.append(epoch + 1)
         curve.loss.append(float(total) / steps)
         total, steps = torch.zeros_like(total), 0
+        may_give_up = recipe.give_up is not None and len(curve.epochs) == 1
         for name, examples in evaluated.items():
-            curve.accuracy[name].append(accuracy(network, examples))
+            if name not in recipe.late or may_give_up or epoch + 1 == recipe.epochs:
+                curve.accuracy[name].append(accuracy(network, examples))
         if _gives_up(recipe, curve):
             curve.stopped = True
             break
