@@ -113,12 +113,14 @@ class Augment:
         strengths: of DSA; those not given are the field's.
         mode: `S` applies one of the six operations of DSA to a batch, `M` all of them.
         beta: both parameters of the Beta distribution of the share (mixup, cutmix).
+        siamese: DSA with the same parameters for all images of a batch.
     """
 
     name: AugmentName = "none"
     strengths: dict[str, float] = field(default_factory=dict)
     mode: Literal["S", "M"] = "S"
     beta: float = 1.0
+    siamese: bool = False
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Augment a batch with parameters drawn from a CPU generator."""
@@ -151,12 +153,13 @@ class Augment:
         """One operation of DSA, with parameters of its own for each image."""
         strength = {**DSA_STRENGTHS, **self.strengths}
         count, (height, width) = len(x), x.shape[2:]
+        drawn = 1 if self.siamese else count
 
         def uniform() -> Tensor:
-            return torch.rand(count, generator=generator)
+            return torch.rand(drawn, generator=generator).expand(count)
 
         def integer(low: int, high: int) -> Tensor:
-            return torch.randint(low, high, (count,), generator=generator)
+            return torch.randint(low, high, (drawn,), generator=generator).expand(count)
 
         if operation == "scale":
             most = strength["scale"]

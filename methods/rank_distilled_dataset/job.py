@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 
 import numpy as np
@@ -29,6 +28,7 @@ from methods.rank_distilled_dataset.result import (
 )
 from methods.rank_distilled_dataset.runs import ENGINE, Runner, Teachers, device_class
 from methods.rank_distilled_dataset.spec import JOB, Spec
+from methods.rank_distilled_dataset.training import one_thread
 
 #: Images of a candidate shown in its grid, at most.
 MAX_SHOWN = 200
@@ -36,7 +36,7 @@ MAX_SHOWN = 200
 
 def run(spec: Spec, ctx: RunContext) -> Result:
     """Rank the candidates of a spec; see `Spec` and `Result`."""
-    with _one_thread():
+    with one_thread():
         return _run(spec, ctx)
 
 
@@ -90,17 +90,6 @@ def _check_sizes(spec: Spec, real: RealData) -> None:
         if problem:
             height, width = real.shape[1:]
             raise JobError("input_invalid", f"{name}: {problem}, these are {height}x{width}.")
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """One thread a run: more of them wait for each other on maps this small."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _teachers(

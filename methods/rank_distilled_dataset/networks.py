@@ -82,8 +82,12 @@ class ConvNet(nn.Module):  # type: ignore[misc]
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Linear(_width_of(self.features, shape), classes)
 
+    def embed(self, x: Tensor) -> Tensor:
+        """What the last layer sees, [B, D]."""
+        return self.features(x).flatten(1)
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.features(x).flatten(1))
+        return self.classifier(self.embed(x))
 
 
 class MLP(nn.Module):  # type: ignore[misc]
@@ -95,8 +99,12 @@ class MLP(nn.Module):  # type: ignore[misc]
         self.fc_2 = nn.Linear(128, 128)
         self.fc_3 = nn.Linear(128, classes)
 
+    def embed(self, x: Tensor) -> Tensor:
+        """What the last layer sees, [B, 128]."""
+        return functional.relu(self.fc_2(functional.relu(self.fc_1(x.flatten(1)))))
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc_3(functional.relu(self.fc_2(functional.relu(self.fc_1(x.flatten(1))))))
+        return self.fc_3(self.embed(x))
 
 
 class LeNet(nn.Module):  # type: ignore[misc]
@@ -117,9 +125,13 @@ class LeNet(nn.Module):  # type: ignore[misc]
         self.fc_2 = nn.Linear(120, 84)
         self.fc_3 = nn.Linear(84, classes)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def embed(self, x: Tensor) -> Tensor:
+        """What the last layer sees, [B, 84]."""
         x = self.features(x).flatten(1)
-        return self.fc_3(functional.relu(self.fc_2(functional.relu(self.fc_1(x)))))
+        return functional.relu(self.fc_2(functional.relu(self.fc_1(x))))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc_3(self.embed(x))
 
 
 class AlexNet(nn.Module):  # type: ignore[misc]
@@ -144,8 +156,12 @@ class AlexNet(nn.Module):  # type: ignore[misc]
         self.features = nn.Sequential(*layers)
         self.fc = nn.Linear(_width_of(self.features, shape), classes)
 
+    def embed(self, x: Tensor) -> Tensor:
+        """What the last layer sees, [B, D]."""
+        return self.features(x).flatten(1)
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.features(x).flatten(1))
+        return self.fc(self.embed(x))
 
 
 class VGG(nn.Module):  # type: ignore[misc]
@@ -170,8 +186,12 @@ class VGG(nn.Module):  # type: ignore[misc]
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Linear(_width_of(self.features, shape), classes)
 
+    def embed(self, x: Tensor) -> Tensor:
+        """What the last layer sees, [B, D]."""
+        return self.features(x).flatten(1)
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.features(x).flatten(1))
+        return self.classifier(self.embed(x))
 
 
 class _Block(nn.Module):  # type: ignore[misc]
@@ -234,11 +254,15 @@ class ResNet(nn.Module):  # type: ignore[misc]
             self.add_module(f"layer{stage + 1}", nn.Sequential(*layers))
         self.add_module(self.head, nn.Linear(inputs, classes))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def embed(self, x: Tensor) -> Tensor:
+        """What the last layer sees, [B, 512] or [B, 2048]."""
         x = functional.relu(self.bn1(self.conv1(x)))
         for stage in range(1, 5):
             x = getattr(self, f"layer{stage}")(x)
-        return getattr(self, self.head)(x.mean(dim=(2, 3)))
+        return x.mean(dim=(2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return getattr(self, self.head)(self.embed(x))
 
 
 def parameters(network: nn.Module) -> int:

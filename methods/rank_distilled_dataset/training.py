@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -99,6 +100,17 @@ class Curve:
     loss: list[float] = field(default_factory=list)
     stopped: bool = False
     seconds: float = 0.0
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread a run: more of them wait for each other on maps this small."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def train(

@@ -103,6 +103,35 @@ def test_dsa_operations() -> None:
     np.testing.assert_allclose(found, golden["dsa_nosiamese_seed123/color"], atol=2e-6)
 
 
+def test_siamese_dsa_has_one_draw_for_a_batch() -> None:
+    """The official code seeds each draw anew (7, then 8, ...) and uses its first value for all."""
+    golden = arrays("augment.npz")
+    x = torch.from_numpy(golden["x"])
+
+    def uniform(seed: int) -> torch.Tensor:
+        return torch.rand(5, generator=torch.Generator().manual_seed(seed))[:1].expand(5)
+
+    def whole(low: int, high: int, seed: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randint(low, high, (5, 1, 1), generator=generator)[0, 0].expand(5)
+
+    found = {
+        "scale": augment.scale(x, *(uniform(s) * (1.2 - 1 / 1.2) + 1 / 1.2 for s in (7, 8))),
+        "rotate": augment.rotate(x, (uniform(7) - 0.5) * 2 * 15 / 180 * np.pi),
+        "crop": augment.crop(x, whole(-2, 3, 7), whole(-2, 3, 8)),
+        "cutout": augment.cutout(x, whole(0, 17, 7), whole(0, 17, 8), (8, 8)),
+        "color": augment.color(x, uniform(7) - 0.5, uniform(8) * 2, uniform(9) + 0.5),
+    }
+    for name, images in found.items():
+        expected = golden[f"dsa_siamese_latestseed7/{name}"]
+        np.testing.assert_allclose(images, expected, atol=1e-5, err_msg=name)
+    twins = x[:1].expand(4, -1, -1, -1)
+    for operation in DSA_OPERATIONS:
+        generator = torch.Generator().manual_seed(3)
+        images = Augment("dsa", siamese=True).apply(operation, twins, generator)
+        assert torch.equal(images[0], images[3])
+
+
 def test_dsa_modes() -> None:
     golden = arrays("augment.npz")
     x = torch.from_numpy(golden["x"])
