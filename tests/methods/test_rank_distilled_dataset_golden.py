@@ -14,7 +14,7 @@ from methods.rank_distilled_dataset import augment, losses, scores, whiten
 from methods.rank_distilled_dataset.augment import DSA_OPERATIONS, Augment
 from methods.rank_distilled_dataset.networks import build
 from methods.rank_distilled_dataset.optimisers import rate
-from methods.rank_distilled_dataset.training import Examples, Recipe, logits, train
+from methods.rank_distilled_dataset.training import Curve, Examples, Recipe, logits, train
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "ranking"
 LOSSES = json.loads((GOLDEN / "losses.json").read_text())
@@ -223,25 +223,24 @@ def test_full_batch_curves(candidate: str) -> None:
     test, golden = digits()
     images = torch.from_numpy(arrays("candidates_digits_ipc1_e60_n5_none.npz")[candidate])
     data = Examples(images, torch.arange(10))
-    for text, expected in CURVES["runs"][candidate].items():
+
+    def trained(lr: str, recipe: Recipe, evaluated: dict[str, Examples]) -> Curve:
         network = build("ConvNet-3", (3, 8, 8), 10)
         network.load_state_dict(
             {k: torch.from_numpy(golden[f"init/{k}"]) for k in network.state_dict()}
         )
-        whole = text in ("0.005", "0.01")
-        epochs = 60 if whole else 10
-        places = (*range(1, 10), *range(10, epochs + 1, 10))
-        recipe = Recipe(epochs, float(text), step_size=30, evaluate=places)
-        curve = train(network, data, recipe, seed=0, evaluated={"test": test} if whole else {})
+        return train(network, data, recipe, seed=0, evaluated=evaluated)
+
+    for lr, expected in CURVES["runs"][candidate].items():
+        short = Recipe(10, float(lr), step_size=30, evaluate=tuple(range(1, 11)))
         losses_then = expected["loss_before_each_epoch"][:10]
-        np.testing.assert_allclose(curve.loss[:10], losses_then, rtol=2e-3)
-        if whole:
-            best = max(curve.accuracy["test"][9:])
-            assert abs(best * 400 - expected["best"] * 4) <= 8.001
-        if text == "0.01":
-            summary = CURVES["aggregate"][candidate]
-            found = scores.label_robust(0.98, [best], [best], summary["random_best_of_5_lrs"] / 100)
-            assert found.lrs[0] == pytest.approx(summary["lrs_fraction"], abs=0.009)
+        np.testing.assert_allclose(trained(lr, short, {}).loss, losses_then, rtol=2e-3)
+    recipe = Recipe(60, 0.01, step_size=30, evaluate=tuple(range(10, 61, 10)))
+    best = max(trained("0.01", recipe, {"test": test}).accuracy["test"])
+    assert abs(best * 400 - CURVES["runs"][candidate]["0.01"]["best"] * 4) <= 8.001
+    summary = CURVES["aggregate"][candidate]
+    found = scores.label_robust(0.98, [best], [best], summary["random_best_of_5_lrs"] / 100)
+    assert found.lrs[0] == pytest.approx(summary["lrs_fraction"], abs=0.009)
 
 
 def _aggregate(case: dict[str, Any]) -> list[np.ndarray]:

@@ -21,6 +21,14 @@ GOLDEN = json.loads(
 )
 
 
+@pytest.fixture(autouse=True)
+def _one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def fill(network: nn.Module) -> None:
     """The weights of the golden file, see its `how`."""
     tensors = {}
@@ -64,11 +72,12 @@ def test_logits_and_gradients(case: str) -> None:
     noisy = deep and "BN" not in name
     scale = np.abs(golden["logits_eval"]).max()
     np.testing.assert_allclose(found, golden["logits_eval"], atol=(6e-2 if noisy else 2e-5) * scale)
-    loss = functional.cross_entropy(network.train()(x), torch.arange(1, count + 1))
-    loss.backward()
+    with torch.set_grad_enabled(not deep):
+        loss = functional.cross_entropy(network.train()(x), torch.arange(1, count + 1))
     assert loss.item() == pytest.approx(golden["ce_train"], rel=2e-2 if deep else 1e-5)
     if deep:
         return
+    loss.backward()
     squares = [float(p.grad.square().sum()) for p in network.parameters() if p.grad is not None]
     assert math.sqrt(sum(squares)) == pytest.approx(golden["grad_l2_total"], rel=1e-4)
 
@@ -105,7 +114,6 @@ def test_other_names_are_refused(name: str) -> None:
         ("LeNet", (3, 64, 64)),
         ("AlexNet", (1, 28, 28)),
         ("MLP", (2, 5, 7)),
-        ("VGG-11-BN", (1, 32, 32)),
         ("ResNet-18", (1, 28, 28)),
     ],
 )
