@@ -89,11 +89,15 @@ def read_cifar_archive(
     """Train, test and class names of the published `cifar-*-binary.tar.gz`."""
     parts: dict[str, list[Labelled]] = {"train": [], "test": []}
     names: list[str] = []
+    left = MAX_BYTES
     try:
         with tarfile.open(fileobj=stream, mode="r:*") as archive:
             for member in sorted(archive.getmembers(), key=lambda m: m.name):
                 name = PurePosixPath(member.name).name
-                if not member.isfile() or member.size > MAX_BYTES:
+                left -= member.size
+                if left < 0:
+                    raise JobError("too_large", f"{label} unpacks to more than {MAX_BYTES} bytes.")
+                if not member.isfile():
                     continue
                 reader = archive.extractfile(member)
                 if reader is None:

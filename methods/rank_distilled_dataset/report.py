@@ -13,6 +13,7 @@ from methods.rank_distilled_dataset import plan, scores
 from methods.rank_distilled_dataset.candidates import Loaded
 from methods.rank_distilled_dataset.compare import Compared, Scored
 from methods.rank_distilled_dataset.datasets import RealData
+from methods.rank_distilled_dataset.presets import PRESETS
 from methods.rank_distilled_dataset.result import Estimate, Leaderboard, Row
 from methods.rank_distilled_dataset.spec import Spec
 
@@ -55,6 +56,7 @@ def leaderboard(spec: Spec, real: RealData, found: Compared, loaded: list[Loaded
     for at, i in enumerate(order):
         row = _row(spec, real, found, found.scored[i], loaded[i])
         row.rank = 1 + int((means > means[i]).sum())
+        row.behind = estimate(table[order[0]] - table[i]) if at else None
         row.p_first = None if first is None else float(first[at])
         rows_found.append(row)
     return Leaderboard(
@@ -96,6 +98,7 @@ def _row(spec: Spec, real: RealData, found: Compared, scored: Scored, loaded: Lo
         accuracy=accuracy,
         accuracy_hard=estimate(hard.accuracy) if hard else None,
         accuracy_random=estimate(random.accuracy) if random else None,
+        behind=None,
         p_first=None,
         lr=Counter(own.rates).most_common(1)[0][0],
         lr_random=Counter(random.rates).most_common(1)[0][0] if random else None,
@@ -149,6 +152,12 @@ def _about(spec: Spec, scored: Scored, chance: float) -> list[str]:
             f"{name}: its accuracy of {own.accuracy.mean():.3f} is about chance ({chance:.3f}); "
             "value space, class order or augmentation may be wrong."
         )
+    preset = PRESETS.get(scored.candidate.preset or "")
+    kind = scored.candidate.labels.kind
+    if preset and preset.labels != kind:
+        texts.append(f"{name}: its preset was published with {preset.labels} labels, not {kind}.")
+    if "ars" in spec.metrics and scored.train.augmentation.name == "none":
+        texts.append(f"{name}: it is trained without augmentation, so both halves of ARS agree.")
     if given is not None and len(tried) == 1 and ("own", "random") in scored.sides:
         texts.append(
             f"{name}: it was trained at its given learning rate while random subsets took their "

@@ -50,6 +50,10 @@ class Row(Model):
     accuracy: Estimate = Field(description="In the candidate's own setting.")
     accuracy_hard: Estimate | None = Field(description="With hard labels; null where that is own.")
     accuracy_random: Estimate | None
+    behind: Estimate | None = Field(
+        description="The score of rank 1 minus this one, run by run; its interval covers 0 when "
+        "the two cannot be told apart. Null for the first row."
+    )
     p_first: float | None = Field(description="Bootstrap probability of rank 1; null: one run.")
     lr: float = Field(description="The learning rate of `accuracy`; of most runs if they differ.")
     lr_random: float | None

@@ -120,6 +120,9 @@ class Runner:
 
     def __init__(self, ctx: RunContext, store: Curves | None = None) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if self.device.type == "cuda":
+            # The same seed has to give the same curve.
+            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
         self._class = device_class()
         self._ctx, self._store = ctx, store or ctx
         self._curves: dict[str, Curve] = {}

@@ -7,6 +7,7 @@ optimiser kernel. On a GPU the same code runs, whole batches at a time and chann
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -90,14 +91,15 @@ class Curve:
     Attributes:
         epochs: when it was evaluated, 1-based.
         accuracy: fractions, for each evaluated set; those of `late` sets have fewer entries.
-        loss: mean training loss of the epochs up to each evaluation, from the one before.
+        loss: mean training loss of the epochs up to each evaluation, from the one before; None
+            where it is not finite.
         stopped: it gave up after its first evaluation.
         seconds: processor time of this process.
     """
 
     epochs: list[int] = field(default_factory=list)
     accuracy: dict[str, list[float]] = field(default_factory=dict)
-    loss: list[float] = field(default_factory=list)
+    loss: list[float | None] = field(default_factory=list)
     stopped: bool = False
     seconds: float = 0.0
 
@@ -166,7 +168,8 @@ def train(
         if epoch + 1 not in evaluations:
             continue
         curve.epochs.append(epoch + 1)
-        curve.loss.append(float(total) / steps)
+        mean = float(total) / steps
+        curve.loss.append(mean if math.isfinite(mean) else None)
         total, steps = torch.zeros_like(total), 0
         may_give_up = recipe.give_up is not None and len(curve.epochs) == 1
         for name, examples in evaluated.items():

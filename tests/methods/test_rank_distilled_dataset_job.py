@@ -58,8 +58,9 @@ def rank(spec: Spec, folder: Path, inputs: Path) -> Result:
 
 
 def scored(result: Result) -> dict[str, Any]:
-    """The rows without what depends on the clock."""
-    return {row.name: row.model_dump(exclude={"p_first"}) for row in result.leaderboards[0].rows}
+    """The rows without what depends on the other candidates."""
+    others = {"p_first", "rank", "behind"}
+    return {row.name: row.model_dump(exclude=others) for row in result.leaderboards[0].rows}
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +90,12 @@ def test_the_leaderboard(ranked: tuple[Result, Path]) -> None:
         assert row.accuracy.mean == pytest.approx(row.accuracy_by_lr[f"{row.lr:g}"])
     assert board.rows[0].accuracy_random == board.rows[2].accuracy_random, "shared baselines"
     assert board.rows[0].p_first == pytest.approx(1)
+    assert board.rows[0].behind is None
+    behind = board.rows[2].behind
+    assert behind is not None
+    np.testing.assert_allclose(
+        behind.runs, np.array(board.rows[0].lrs.runs) - np.array(board.rows[2].lrs.runs)
+    )
     assert board.win is not None
     np.testing.assert_allclose(np.array(board.win) + np.array(board.win).T, 1)
     assert any("came with the request" in text for text in result.warnings)
@@ -119,8 +126,10 @@ def test_order_of_candidates_and_copies_change_nothing(
     result = run(spec, context)
     rows = scored(result)
     for name, row in scored(ranked[0]).items():
-        assert {**rows[name], "rank": 0} == {**row, "rank": 0}
-    assert rows["twin"]["rank"] == rows["means"]["rank"] == 1
+        assert rows[name] == row
+    assert [row.rank for row in result.leaderboards[0].rows] == [1, 1, 3, 4]
+    twins = {row.name for row in result.leaderboards[0].rows[:2]}
+    assert twins == {"means", "twin"}
     assert result.work.trained == 0, "its curves were kept by the first job"
     assert result.work.restored == 4 * 3 * 2
     assert result.leaderboards[0].win is not None
@@ -284,6 +293,17 @@ def test_fast_drops_hopeless_rates_and_several_models_have_an_overall_order(
     assert stopped
     assert all(curve["epochs"] == [4] and curve["lr"] == 1e-5 for curve in stopped)
     assert result.leaderboards[0].rows[0].lr == 0.1
+
+
+def test_a_training_that_diverges_is_a_result_too(inputs: Path, tmp_path: Path) -> None:
+    spec = spec_of(["noise"], models=["MLP"], lr_grid=[10.0], runs=2, train={"epochs": 40})
+    context = LocalContext(tmp_path, spec, inputs=inputs)
+    result = run(spec, context)
+    lines = (tmp_path / result.artifacts["curves"].id).read_text().splitlines()
+    assert any(None in json.loads(line)["loss"] for line in lines)
+    for file in context.workdir.glob("checkpoint-*.json"):
+        json.loads(file.read_text(), parse_constant=pytest.fail)
+    assert rank(spec, tmp_path, inputs).work.trained == 0
 
 
 def test_curves_are_named_by_all_that_determines_them() -> None:
