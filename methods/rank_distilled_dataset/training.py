@@ -135,51 +135,81 @@ def train(
         check: called every epoch; may raise.
     """
     started = time.process_time()
-    orders, draws = (torch.Generator().manual_seed(seed + place) for place in (0, 1))
     evaluated, evaluations = evaluated or {}, {*recipe.evaluate, recipe.epochs}
     for teacher in teachers:
         teacher.eval()
-    loss_of = _loss(recipe)
-    chunk = _chunk(data.images, network)
     if data.images.device.type == "cuda":
         network.to(memory_format=torch.channels_last)
-    optimiser = make_optimiser(
-        recipe.optimiser, network.parameters(), recipe.lr, recipe.weight_decay, recipe.momentum
-    )
+    session = _Session(network, data, recipe, teachers, seed)
     curve = Curve(accuracy={name: [] for name in evaluated})
-    total, steps = torch.zeros((), device=data.images.device), 0
     for epoch in range(recipe.epochs):
         check()
-        factor = rate(recipe.schedule, epoch, recipe.epochs, recipe.step_size, recipe.gamma)
-        for group in optimiser.param_groups:
-            group["lr"] = recipe.lr * factor
-        network.train()
-        for batch in _batches(data, recipe.batch_size, orders):
-            optimiser.zero_grad(set_to_none=True)
-            batch.images = recipe.augment(batch.images, draws)
-            for part in _split(batch, chunk):
-                targets = mean_logits(teachers, part.images) if teachers else part.targets
-                loss = loss_of(network(part.images), targets, part.labels)
-                loss = loss * (len(part.labels) / len(batch.labels))
-                loss.backward()
-                total += loss.detach()
-            optimiser.step()
-            steps += 1
-        if epoch + 1 not in evaluations:
-            continue
-        curve.epochs.append(epoch + 1)
-        mean = float(total) / steps
-        curve.loss.append(mean if math.isfinite(mean) else None)
-        total, steps = torch.zeros_like(total), 0
-        may_give_up = recipe.give_up is not None and len(curve.epochs) == 1
-        for name, examples in evaluated.items():
-            if name not in recipe.late or may_give_up or epoch + 1 == recipe.epochs:
-                curve.accuracy[name].append(accuracy(network, examples))
+        session.epoch(epoch)
+        if epoch + 1 in evaluations:
+            curve.epochs.append(epoch + 1)
+            curve.loss.append(session.mean_loss())
+            _measure(network, recipe, evaluated, curve)
         if _gives_up(recipe, curve):
             curve.stopped = True
             break
     curve.seconds = time.process_time() - started
     return curve
+
+
+class _Session:
+    """The state of a training between its epochs."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        data: Examples,
+        recipe: Recipe,
+        teachers: Sequence[nn.Module],
+        seed: int,
+    ) -> None:
+        self._network, self._data, self._recipe, self._teachers = network, data, recipe, teachers
+        self._orders, self._draws = (torch.Generator().manual_seed(seed + i) for i in (0, 1))
+        self._loss, self._chunk = _loss(recipe), _chunk(data.images, network)
+        self._optimiser = make_optimiser(
+            recipe.optimiser, network.parameters(), recipe.lr, recipe.weight_decay, recipe.momentum
+        )
+        self._total, self._steps = torch.zeros((), device=data.images.device), 0
+
+    def epoch(self, epoch: int) -> None:
+        """One pass over the data."""
+        recipe = self._recipe
+        factor = rate(recipe.schedule, epoch, recipe.epochs, recipe.step_size, recipe.gamma)
+        for group in self._optimiser.param_groups:
+            group["lr"] = recipe.lr * factor
+        self._network.train()
+        for batch in _batches(self._data, recipe.batch_size, self._orders):
+            self._optimiser.zero_grad(set_to_none=True)
+            batch.images = recipe.augment(batch.images, self._draws)
+            for part in _split(batch, self._chunk):
+                targets = part.targets
+                if self._teachers:
+                    targets = mean_logits(self._teachers, part.images)
+                loss = self._loss(self._network(part.images), targets, part.labels)
+                loss = loss * (len(part.labels) / len(batch.labels))
+                loss.backward()
+                self._total += loss.detach()
+            self._optimiser.step()
+            self._steps += 1
+
+    def mean_loss(self) -> float | None:
+        """Mean loss of the steps since the last call, None where it is not finite."""
+        mean = float(self._total) / self._steps
+        self._total, self._steps = torch.zeros_like(self._total), 0
+        return mean if math.isfinite(mean) else None
+
+
+def _measure(
+    network: nn.Module, recipe: Recipe, evaluated: Mapping[str, Examples], curve: Curve
+) -> None:
+    may_give_up = recipe.give_up is not None and len(curve.epochs) == 1
+    for name, examples in evaluated.items():
+        if name not in recipe.late or may_give_up or curve.epochs[-1] == recipe.epochs:
+            curve.accuracy[name].append(accuracy(network, examples))
 
 
 def accuracy(network: nn.Module, examples: Examples) -> float:
@@ -221,7 +251,7 @@ def _split(batch: Examples, size: int) -> Iterator[Examples]:
 
 
 def _gives_up(recipe: Recipe, curve: Curve) -> bool:
-    if recipe.give_up is None or len(curve.epochs) > 1 or curve.epochs[0] == recipe.epochs:
+    if recipe.give_up is None or len(curve.epochs) != 1 or curve.epochs[0] == recipe.epochs:
         return False
     return bool(curve.accuracy) and next(iter(curve.accuracy.values()))[0] < recipe.give_up
 
