@@ -23,9 +23,16 @@ from methods.rank_distilled_dataset.job import run as rank
 from methods.rank_distilled_dataset.pictures import read_picture
 from methods.rank_distilled_dataset.spec import Dataset
 from methods.rank_distilled_dataset.spec import Spec as RankSpec
+from methods.rank_distilled_dataset.training import one_thread
 
 REAL = datasets.load(Dataset(name="digits"), None)  # type: ignore[arg-type]
 IMAGES, LABELS = REAL.train.images.numpy(), REAL.train.labels.numpy()
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Any:
+    with one_thread():
+        yield
 
 
 def distil(folder: Path, **fields: Any) -> tuple[Result, np.ndarray]:
