@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ from methods.rank_distilled_dataset.spec import Candidate, Spec
 from methods.rank_distilled_dataset.training import Curve, Examples
 
 FloatArray = NDArray[np.float64]
+#: Test images that learning curves are measured on, where only the last epoch counts.
+MAX_CURVE = 1000
 
 
 @dataclass
@@ -46,8 +48,8 @@ class Parts:
 
     @property
     def tested(self) -> dict[str, Labelled]:
-        """The test set alone."""
-        return {"test": self.evaluated["test"]}
+        """All but the held-out part."""
+        return {name: found for name, found in self.evaluated.items() if name != "held_out"}
 
 
 @dataclass
@@ -95,12 +97,18 @@ def split(spec: Spec, real: RealData) -> Parts:
     rest = Examples(real.train.images[~held], real.train.labels[~held])
     kept = digested(Examples(real.train.images[held], real.train.labels[held]))
     evaluated = {"held_out": kept, "test": test}
+    if len(real.test.labels) > MAX_CURVE:
+        # Only the last epoch counts; the way there is drawn from a part of the test set.
+        share = MAX_CURVE / len(real.test.labels)
+        some = torch.from_numpy(hold_out(real.test.labels.numpy(), share))
+        shown = Examples(real.test.images[some], real.test.labels[some])
+        evaluated["curve"] = digested(shown)
     return Parts(rest, digested(rest), evaluated, int(held.sum()))
 
 
 def full_tasks(spec: Spec, parts: Parts, model: str, classes: int) -> list[Task]:
     """The full-data trainings of a model, one a run."""
-    recipe = plan.full_recipe(spec)
+    recipe = replace(plan.full_recipe(spec), late=plan.late(parts.tested))
     return [
         Task(model, classes, parts.full, recipe, parts.tested, plan.run_seed(spec, run), "full")
         for run in range(spec.runs)

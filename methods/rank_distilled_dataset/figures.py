@@ -91,7 +91,8 @@ def _curves(best: list[Scored], found: Compared, model: str) -> Figure:
 def _mean_curve(curves: list[Any], name: str) -> list[dict[str, Any]]:
     whole = [curve for curve in curves if not curve.stopped] or curves
     length = min(len(curve.epochs) for curve in whole)
-    table = np.array([curve.accuracy["test"][:length] for curve in whole]).mean(axis=0)
+    shown = "curve" if "curve" in whole[0].accuracy else "test"
+    table = np.array([curve.accuracy[shown][:length] for curve in whole]).mean(axis=0)
     return [
         {"set": name, "epoch": epoch, "accuracy": round(float(value), 6)}
         for epoch, value in zip(whole[0].epochs, table, strict=False)

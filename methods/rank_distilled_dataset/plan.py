@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -114,7 +114,6 @@ def recipe(spec: Spec, train: Train, variant: Variant, soft: bool, classes: int)
         loss_options=options,
         evaluate=evaluations(spec, train.epochs),
         give_up=CHANCE_FACTOR / classes if spec.protocol == "fast" else None,
-        late=("held_out",),
     )
 
 
@@ -159,7 +158,9 @@ def make_side(
     kept = rates[len(rates) // 2]
     side = Side(rates)
     for rate in rates:
-        chosen = replace(base, lr=rate, give_up=None if rate == kept else base.give_up)
+        chosen = replace(
+            base, lr=rate, give_up=None if rate == kept else base.give_up, late=late(evaluated)
+        )
         side.tasks.append(
             [
                 Task(model, classes, data(run), chosen, evaluated, run_seed(spec, run), role,
@@ -173,6 +174,11 @@ def make_side(
 def run_seed(spec: Spec, run: int) -> int:
     """The same for all candidates and baselines: paired by initial weights and orders."""
     return derived_seed("run", spec.seed, run)
+
+
+def late(evaluated: Iterable[str]) -> tuple[str, ...]:
+    """The sets to measure at the end only: the test set too, where a part of it draws the curve."""
+    return ("held_out", "test") if "curve" in evaluated else ("held_out",)
 
 
 def without_targets(data: Examples) -> Examples:

@@ -45,7 +45,7 @@ class Recipe:
         evaluate: epochs (1-based) after which accuracies are measured; the last one is always.
         give_up: accuracy on the first evaluated set below which the training stops at its first
             evaluation; None: never.
-        late: evaluated sets that are measured after the last epoch only (and where it may give up).
+        late: evaluated sets that are measured at the end only.
     """
 
     epochs: int
@@ -151,6 +151,8 @@ def train(
             _measure(network, recipe, evaluated, curve)
         if _gives_up(recipe, curve):
             curve.stopped = True
+            for name in [name for name, found in curve.accuracy.items() if not found]:
+                curve.accuracy[name].append(accuracy(network, evaluated[name]))
             break
     curve.seconds = time.process_time() - started
     return curve
@@ -206,9 +208,10 @@ class _Session:
 def _measure(
     network: nn.Module, recipe: Recipe, evaluated: Mapping[str, Examples], curve: Curve
 ) -> None:
-    may_give_up = recipe.give_up is not None and len(curve.epochs) == 1
-    for name, examples in evaluated.items():
-        if name not in recipe.late or may_give_up or curve.epochs[-1] == recipe.epochs:
+    last = curve.epochs[-1] == recipe.epochs
+    for place, (name, examples) in enumerate(evaluated.items()):
+        decides = place == 0 and recipe.give_up is not None and len(curve.epochs) == 1
+        if name not in recipe.late or decides or last:
             curve.accuracy[name].append(accuracy(network, examples))
 
 

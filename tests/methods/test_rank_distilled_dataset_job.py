@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from methods.context import LocalContext
 from methods.errors import JobCancelled, JobError
-from methods.rank_distilled_dataset import datasets, plan, runs, scores
+from methods.rank_distilled_dataset import compare, datasets, plan, runs, scores
 from methods.rank_distilled_dataset.job import run
 from methods.rank_distilled_dataset.networks import build
 from methods.rank_distilled_dataset.pictures import read_picture
@@ -293,6 +293,25 @@ def test_fast_drops_hopeless_rates_and_several_models_have_an_overall_order(
     assert stopped
     assert all(curve["epochs"] == [4] and curve["lr"] == 1e-5 for curve in stopped)
     assert result.leaderboards[0].rows[0].lr == 0.1
+
+
+def test_large_test_sets_draw_the_curve_from_a_part(
+    ranked: tuple[Result, Path], inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare, "MAX_CURVE", 100)
+    result = rank(spec_of(["means", "real", "noise"]), tmp_path, inputs)
+    assert scored(result) == scored(ranked[0])
+    lines = (tmp_path / result.artifacts["curves"].id).read_text().splitlines()
+    for line in lines:
+        accuracy = json.loads(line)["accuracy"]
+        assert {name: len(found) for name, found in accuracy.items()} == {
+            "held_out": 1, "test": 1, "curve": 4,
+        }  # fmt: skip
+    fast = spec_of(["means"], protocol="fast", lr_grid=[1e-5, 0.1])
+    result = rank(fast, tmp_path, inputs)
+    lines = (tmp_path / result.artifacts["curves"].id).read_text().splitlines()
+    assert any(json.loads(line)["stopped"] for line in lines)
+    assert all(len(json.loads(line)["accuracy"]["test"]) == 1 for line in lines)
 
 
 def test_a_training_that_diverges_is_a_result_too(inputs: Path, tmp_path: Path) -> None:
