@@ -1,0 +1,1 @@
+"""Distilled data sets made by the service, as candidates and baselines."""

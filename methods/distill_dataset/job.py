@@ -1,0 +1,208 @@
+"""Runs a distill-dataset job: reads, distils, writes the npz."""
+
+from __future__ import annotations
+
+import base64
+import time
+import zlib
+from dataclasses import asdict
+from io import BytesIO
+
+import numpy as np
+import torch
+
+from methods.context import RunContext
+from methods.distill_dataset import picking
+from methods.distill_dataset.matching import (
+    Matching,
+    State,
+    distribution_step,
+    gradient_step,
+    loops,
+)
+from methods.distill_dataset.spec import JOB, Result, Spec
+from methods.errors import JobError
+from methods.figures import Figure, chart
+from methods.rank_distilled_dataset import datasets
+from methods.rank_distilled_dataset.augment import Augment
+from methods.rank_distilled_dataset.datasets import RealData
+from methods.rank_distilled_dataset.names import parse_name, too_small
+from methods.rank_distilled_dataset.networks import build
+from methods.rank_distilled_dataset.pictures import grid, write_png
+from methods.rank_distilled_dataset.result import ArtifactRef
+from methods.rank_distilled_dataset.runs import derived_seed, device_class
+from methods.rank_distilled_dataset.training import one_thread
+
+#: How often, in seconds, the state of a distillation is kept, and how large it may be.
+KEEP_EVERY, MAX_KEPT_BYTES = 30.0, 16 << 20
+MAX_SHOWN, MAX_POINTS = 200, 200
+
+
+def run(spec: Spec, ctx: RunContext) -> Result:
+    """Distil a data set; see `Spec` and `Result`."""
+    with one_thread():
+        return _run(spec, ctx)
+
+
+def _run(spec: Spec, ctx: RunContext) -> Result:
+    started = time.process_time()
+    ctx.progress("reading", 0, 1, "data sets")
+    real = datasets.load(spec.dataset, ctx)
+    labels = real.train.labels.numpy()
+    if spec.ipc > int(np.bincount(labels).min()):
+        kind = int(np.bincount(labels).argmin())
+        count = int(np.bincount(labels).min())
+        raise JobError(
+            "input_invalid", f"Class {kind} has {count} training images, ipc is {spec.ipc}."
+        )
+    images, rows, losses = _images(spec, real, ctx)
+    targets = np.repeat(np.arange(len(real.classes)), spec.ipc)
+    buffer = BytesIO()
+    np.savez(buffer, images=images, labels=targets)
+    saved = ctx.save_artifact("distilled.npz", buffer.getvalue(), "application/x-npz")
+    columns = spec.ipc if 4 <= spec.ipc <= 20 else 10
+    shown = grid(real.shown(images[:MAX_SHOWN]), columns, max(1, 48 // images.shape[2]))
+    picture = ctx.save_artifact("distilled.png", write_png(shown), "image/png")
+    return Result(
+        images=ArtifactRef(**asdict(saved)),
+        grid=ArtifactRef(**asdict(picture)),
+        value_space="zca" if spec.dataset.zca else "normalized",
+        method=spec.method,
+        ipc=spec.ipc,
+        classes=real.classes,
+        shape=real.shape,
+        rows=rows,
+        loss=[value for _, value in _thinned(losses)],
+        seconds=time.process_time() - started,
+        dataset_digest=real.digest,
+        figures=[_figure(losses)] if losses else [],
+        versions={
+            "method": f"{JOB.name}/{JOB.version}",
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "device": device_class(),
+        },
+        seed=spec.seed,
+    )
+
+
+def _images(
+    spec: Spec, real: RealData, ctx: RunContext
+) -> tuple[np.ndarray, list[int] | None, list[float]]:
+    images, labels = real.train.images.numpy(), real.train.labels.numpy()
+    if spec.method == "class-means":
+        return picking.part_means(images, labels, spec.ipc, spec.seed), None, []
+    if spec.method == "k-means":
+        return picking.centroids(images, labels, spec.ipc, spec.seed, ctx.check), None, []
+    if spec.method in ("random", "herding"):
+        if spec.method == "random":
+            rows = datasets.draw_subset(labels, spec.ipc, derived_seed("random", spec.seed))
+        else:
+            rows = picking.herd_classes(_features(spec, real), labels, spec.ipc)
+        return images[rows], rows.tolist(), []
+    state = _match(spec, real, ctx)
+    return state.images.cpu().numpy(), None, state.loss
+
+
+def _features(spec: Spec, real: RealData) -> np.ndarray:
+    images = real.train.images
+    if spec.space == "pixels":
+        return images.flatten(1).numpy()
+    _check_size(spec, real)
+    network = build(spec.model, real.shape, len(real.classes), derived_seed("space", spec.seed))
+    network.eval()
+    with torch.inference_mode():
+        return torch.cat([network.embed(part) for part in images.split(64)]).numpy()
+
+
+def _check_size(spec: Spec, real: RealData) -> None:
+    problem = too_small(parse_name(spec.model), *real.shape[1:])
+    if problem:
+        height, width = real.shape[1:]
+        raise JobError("input_invalid", f"{spec.model}: {problem}, these are {height}x{width}.")
+
+
+def _match(spec: Spec, real: RealData, ctx: RunContext) -> State:
+    _check_size(spec, real)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    given = Matching(
+        real=real.train.to(device),
+        ipc=spec.ipc,
+        classes=len(real.classes),
+        model=spec.model,
+        lr=spec.lr_images or (1.0 if spec.method == "dm" else 0.1),
+        batch=spec.batch_real,
+        augment=Augment(spec.augmentation, siamese=True),
+        seed=spec.seed,
+    )
+    usual = loops(spec.ipc)
+    outer = spec.outer or usual[0]
+    inner = usual[1] if spec.inner is None else spec.inner
+    state = _restored(ctx, device) or _start(spec, given)
+    kept = time.monotonic()
+    while state.done < spec.iterations:
+        ctx.progress("distilling", state.done, spec.iterations, "iterations")
+        if spec.method == "dm":
+            loss = distribution_step(given, state)
+        else:
+            loss = gradient_step(given, state, outer, inner, ctx.check)
+        if not np.isfinite(loss):
+            raise JobError(
+                "numerical_failure", f"The loss of iteration {state.done} is {loss}; lower "
+                "lr_images."
+            )  # fmt: skip
+        if time.monotonic() - kept > KEEP_EVERY:
+            _keep(ctx, state)
+            kept = time.monotonic()
+    ctx.progress("distilling", state.done, spec.iterations, "iterations")
+    return state
+
+
+def _start(spec: Spec, given: Matching) -> State:
+    if spec.start == "real":
+        labels = given.real.labels.cpu().numpy()
+        rows = datasets.draw_subset(labels, spec.ipc, derived_seed("start", spec.seed))
+        images = given.real.images[torch.from_numpy(rows).to(given.real.images.device)]
+    else:
+        shape = (given.classes * spec.ipc, *given.real.images.shape[1:])
+        generator = torch.Generator().manual_seed(derived_seed("start", spec.seed))
+        images = torch.randn(shape, generator=generator).to(given.real.images.device)
+    return State(images.clone(), torch.zeros_like(images))
+
+
+def _keep(ctx: RunContext, state: State) -> None:
+    both = torch.stack([state.images, state.velocity]).cpu().numpy()
+    if both.nbytes <= MAX_KEPT_BYTES:
+        packed = base64.b64encode(zlib.compress(both.tobytes(), 1)).decode()
+        shape = list(both.shape)
+        ctx.checkpoint("state", {"shape": shape, "data": packed, "loss": state.loss})
+
+
+def _restored(ctx: RunContext, device: torch.device) -> State | None:
+    kept = ctx.restore("state")
+    if kept is None:
+        return None
+    raw = np.frombuffer(zlib.decompress(base64.b64decode(kept["data"])), dtype=np.float32)
+    both = torch.from_numpy(raw.reshape(kept["shape"]).copy()).to(device)
+    return State(both[0], both[1], len(kept["loss"]), list(kept["loss"]))
+
+
+def _thinned(losses: list[float]) -> list[tuple[int, float]]:
+    step = -(-len(losses) // MAX_POINTS) if losses else 1
+    return [(place + 1, losses[place]) for place in range(0, len(losses), step)]
+
+
+def _figure(losses: list[float]) -> Figure:
+    rows = [{"iteration": i, "loss": value} for i, value in _thinned(losses)]
+    return Figure(
+        title="Matching loss",
+        caption="Each iteration has another random network, hence the noise.",
+        vega_lite=chart(
+            rows,
+            mark={"type": "line", "tooltip": True},
+            encoding={
+                "x": {"field": "iteration", "type": "quantitative", "title": "Iteration"},
+                "y": {"field": "loss", "type": "quantitative", "title": "Loss"},
+            },
+        ),
+    )

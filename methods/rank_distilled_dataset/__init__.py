@@ -1,0 +1,1 @@
+"""Rank distilled data sets with shared baselines and honest intervals."""

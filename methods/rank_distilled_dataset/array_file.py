@@ -1,0 +1,210 @@
+"""Named arrays of an uploaded file: npz, npy, safetensors, and .pt without its pickles.
+
+Sizes are read from headers and compared with a limit before anything is unpacked. Only `.pt` files
+touch a pickle at all, through torch's restricted reader, which builds tensors and containers and
+nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.lib import format as npy_format
+from numpy.typing import NDArray
+
+from methods.errors import JobError
+
+Array = NDArray[Any]
+MAX_BYTES = 4 << 30
+_MAX_HEADER = 16 << 20
+_SAFETENSORS = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4",
+    "I16": "<i2", "I8": "|i1", "U8": "|u1", "BOOL": "|b1",
+}  # fmt: skip
+
+
+@dataclass
+class ArrayFile:
+    """Arrays by name, each read when it is asked for.
+
+    Attributes:
+        label: how messages call the file.
+        names: in file order.
+    """
+
+    label: str
+    names: list[str]
+    _load: Callable[[str], Array]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.names
+
+    def read(self, name: str) -> Array:
+        """One array. Raises `JobError('input_invalid')` when it is damaged."""
+        try:
+            return self._load(name)
+        except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
+            raise invalid(self.label, f"array {name!r} cannot be read: {error}") from error
+
+    def pick(self, wanted: str | None, usual: Iterable[str], what: str) -> str:
+        """The name to read: the wanted one, else the first usual one, else the only one."""
+        if wanted is not None:
+            if wanted not in self.names:
+                raise invalid(self.label, f"has no array {wanted!r}, only {self.shown}")
+            return wanted
+        for name in usual:
+            if name in self.names:
+                return name
+        if len(self.names) == 1:
+            return self.names[0]
+        raise invalid(self.label, f"holds {self.shown}; say which array has the {what}")
+
+    @property
+    def shown(self) -> str:
+        """The names for a message."""
+        return ", ".join(self.names[:12]) + (", …" if len(self.names) > 12 else "") or "nothing"
+
+
+def invalid(label: str, problem: str) -> JobError:
+    """The error of a wrong file."""
+    return JobError("input_invalid", f"{label} {problem}.", details={"file": label})
+
+
+def open_arrays(stream: BinaryIO, label: str) -> ArrayFile:
+    """Open a file by its first bytes.
+
+    Args:
+        stream: seekable, at its start; it has to stay open while arrays are read.
+
+    Raises:
+        JobError: `input_invalid` for an unknown or damaged file or one with Python objects,
+            `too_large` when its headers promise more than `MAX_BYTES`.
+    """
+    magic = stream.read(9)
+    stream.seek(0)
+    try:
+        if magic.startswith(b"\x93NUMPY"):
+            return ArrayFile(label, ["array"], lambda _: _npy(stream, label))
+        if magic.startswith(b"PK"):
+            return _zip(stream, label)
+        if magic[8:9] == b"{":
+            return _safetensors(stream, label)
+    except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise invalid(label, f"is not readable: {error}") from error
+    if magic.startswith(b"\x80"):
+        raise invalid(label, "is a bare pickle, which is never loaded; save npz or safetensors")
+    raise invalid(label, "is no npz, npy, safetensors or zip-based .pt file")
+
+
+def _npy(stream: Any, label: str) -> Array:
+    version = npy_format.read_magic(stream)
+    readers = {
+        (1, 0): npy_format.read_array_header_1_0,
+        (2, 0): npy_format.read_array_header_2_0,
+    }
+    if version not in readers:
+        raise ValueError(f"npy version {version} is not read")
+    shape, fortran, dtype = readers[version](stream)
+    if dtype.hasobject or dtype.kind not in "fiub":
+        raise invalid(label, f"holds values of type {dtype}, only numbers are read")
+    size = math.prod(shape) * dtype.itemsize
+    _limit(size, label)
+    data = stream.read(size)
+    if len(data) != size:
+        raise ValueError(f"it ends after {len(data)} of {size} bytes")
+    flat: Array = np.frombuffer(data, dtype=dtype)
+    return flat.reshape(shape, order="F" if fortran else "C")
+
+
+def _limit(size: int, label: str) -> None:
+    if size > MAX_BYTES:
+        raise JobError("too_large", f"{label} unpacks to {size} bytes; the limit is {MAX_BYTES}.")
+
+
+def _zip(stream: BinaryIO, label: str) -> ArrayFile:
+    archive = zipfile.ZipFile(stream)
+    members = archive.infolist()
+    _limit(sum(member.file_size for member in members), label)
+    if any(m.filename.endswith(("/data.pkl", "data.pkl")) for m in members):
+        stream.seek(0)
+        return _pt(stream, label)
+    names = [m.filename[:-4] for m in members if m.filename.endswith(".npy")]
+    if not names:
+        raise invalid(label, "is a zip file without arrays in it")
+
+    def load(name: str) -> Array:
+        with archive.open(f"{name}.npy") as member:
+            return _npy(member, f"{label}[{name}]")
+
+    return ArrayFile(label, names, load)
+
+
+def _safetensors(stream: BinaryIO, label: str) -> ArrayFile:
+    length = int.from_bytes(stream.read(8), "little")
+    if length > _MAX_HEADER:
+        raise invalid(label, "has a safetensors header that is too long")
+    header = json.loads(stream.read(length))
+    header.pop("__metadata__", None)
+
+    def load(name: str) -> Array:
+        entry = header[name]
+        if entry["dtype"] not in _SAFETENSORS:
+            raise ValueError(f"dtype {entry['dtype']} is not read")
+        dtype = np.dtype(_SAFETENSORS[entry["dtype"]])
+        start, stop = (int(offset) for offset in entry["data_offsets"])
+        shape = tuple(int(n) for n in entry["shape"])
+        if start < 0 or stop - start != math.prod(shape) * dtype.itemsize:
+            raise ValueError("its offsets do not fit its shape")
+        _limit(stop - start, label)
+        stream.seek(8 + length + start)
+        data = stream.read(stop - start)
+        if len(data) != stop - start:
+            raise ValueError("it is cut off")
+        array: Array = np.frombuffer(data, dtype=dtype).reshape(shape)
+        if entry["dtype"] == "BF16":
+            # A bfloat16 is the upper half of a float32.
+            return (array.astype(np.uint32) << 16).view(np.float32)
+        return array
+
+    return ArrayFile(label, list(header), load)
+
+
+def _pt(stream: BinaryIO, label: str) -> ArrayFile:
+    import torch
+
+    try:
+        # map_location and weights_only: tensors on the CPU, and no code of the file's choosing.
+        content = torch.load(stream, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise invalid(
+            label, f"is a .pt file with more than tensors in it ({reason[:200]}); save npz instead"
+        ) from error
+    found: dict[str, Array] = {}
+    _flatten(content, "", found)
+    return ArrayFile(label, list(found), found.__getitem__)
+
+
+def _flatten(value: Any, name: str, found: dict[str, Array]) -> None:
+    """Tensors of nested containers under dotted names, e.g. `data.0.1`."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        tensor = value.detach()
+        tensor = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+        found[name or "tensor"] = tensor.numpy()
+        return
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, Mapping):
+        items = value.items()
+    elif isinstance(value, (list, tuple)):
+        items = enumerate(value)
+    for key, item in items:
+        _flatten(item, f"{name}.{key}" if name else str(key), found)

@@ -1,0 +1,125 @@
+"""The answer of `rank-distilled-dataset`."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from methods.figures import Figure
+from methods.jobtype import Model
+
+
+class ArtifactRef(Model):
+    """A file of the result."""
+
+    id: str
+    name: str
+    media_type: str
+    size: int = Field(description="Bytes.")
+    sha256: str
+
+
+class Estimate(Model):
+    """A score over the runs."""
+
+    mean: float = Field(description="Over the runs; of LRS and ARS the mean of the runs' scores.")
+    sd: float = Field(description="Standard deviation with R in the denominator, as published.")
+    sd_sample: float | None = Field(description="With R - 1; null with one run.")
+    ci95: tuple[float, float] | None = Field(
+        description="Student's 95% interval of the mean over the paired runs; null with one run."
+    )
+    runs: list[float]
+
+
+class Row(Model):
+    """A candidate in the leaderboard of one model. Accuracies are fractions."""
+
+    rank: int = Field(description="1 is best; equal scores share a rank.")
+    name: str
+    score: float = Field(description="The mean that ranks.")
+    lrs: Estimate | None = Field(description="Label-robust score, 0 to 1; high is good.")
+    lrs_of_means: float | None = Field(description="The score of the mean accuracies.")
+    hlr: Estimate | None = Field(description="Full data minus hard-label accuracy; low is good.")
+    ior: Estimate | None = Field(description="Own minus random accuracy; high is good.")
+    ior_draw95: tuple[float, float] | None = Field(
+        description="95% interval of IOR that counts the candidate as one draw: it covers 0 when "
+        "the candidate could be one more random subset."
+    )
+    ars: Estimate | None = Field(description="Augmentation-robust score, 0 to 1; high is good.")
+    gain_augmented: Estimate | None
+    gain_bare: Estimate | None
+    accuracy: Estimate = Field(description="In the candidate's own setting.")
+    accuracy_hard: Estimate | None = Field(description="With hard labels; null where that is own.")
+    accuracy_random: Estimate | None
+    behind: Estimate | None = Field(
+        description="The score of rank 1 minus this one, run by run; its interval covers 0 when "
+        "the two cannot be told apart. Null for the first row."
+    )
+    p_first: float | None = Field(description="Bootstrap probability of rank 1; null: one run.")
+    lr: float = Field(description="The learning rate of `accuracy`; of most runs if they differ.")
+    lr_random: float | None
+    accuracy_by_lr: dict[str, float] = Field(description="Mean over the runs, by learning rate.")
+    labels: str
+    image_bytes: int
+    label_bytes: int = Field(description="Stored soft labels; 0 for hard ones and teachers.")
+    comparable: str = Field(
+        description="Scores may be compared where this is equal: same data, model, protocol and "
+        "full-data baseline."
+    )
+
+
+class Leaderboard(Model):
+    """The candidates of one model, best first."""
+
+    model: str
+    rows: list[Row]
+    full: Estimate | None = Field(description="Accuracy of the real training set.")
+    full_given: bool = Field(description="It came with the request and was not measured.")
+    win: list[list[float]] | None = Field(
+        description="Probability that a row's score is above a column's, in the order of `rows`; "
+        "paired bootstrap over the runs. Null with one run."
+    )
+
+
+class DatasetSummary(Model):
+    """What the candidates were compared with."""
+
+    name: str
+    digest: str
+    classes: list[str] = Field(description="In the order of the labels, 0 first.")
+    shape: tuple[int, int, int] = Field(description="Channels, height, width.")
+    train: int
+    held_out: int = Field(description="Training images kept for choosing learning rates.")
+    test: int
+    mean: list[float]
+    std: list[float]
+
+
+class Work(Model):
+    """Where the trainings came from."""
+
+    trained: int
+    restored: int = Field(description="From an earlier attempt or job.")
+    shared: int = Field(description="Used more than once in this job and trained once.")
+    seconds: float = Field(description="Processor seconds of all trainings, whoever ran them.")
+    seconds_saved: float = Field(description="Of those that were restored or shared.")
+    baseline_seconds: float = Field(description="Of full-data, teacher and random-subset runs.")
+    candidate_seconds: dict[str, float]
+
+
+class Result(Model):
+    """Leaderboards with intervals, and everything they rest on."""
+
+    leaderboards: list[Leaderboard] = Field(description="One a model.")
+    overall: list[str] | None = Field(
+        description="Candidates by mean score over the models; null with one model."
+    )
+    ranked_by: str
+    protocol: str
+    dataset: DatasetSummary
+    teachers: dict[str, float] = Field(description="Test accuracy by model.")
+    work: Work
+    warnings: list[str]
+    artifacts: dict[str, ArtifactRef]
+    figures: list[Figure]
+    versions: dict[str, str]
+    seed: int

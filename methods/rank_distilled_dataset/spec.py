@@ -1,0 +1,242 @@
+"""The job type `rank-distilled-dataset`: its request."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from methods.jobtype import InputRef, JobType, Model
+from methods.rank_distilled_dataset.names import parse_name
+from methods.rank_distilled_dataset.presets import PRESETS, PresetName
+from methods.rank_distilled_dataset.result import Result
+from methods.rank_distilled_dataset.settings import Train, TrainChange
+
+DatasetName = Literal[
+    "digits", "photo-patches-10", "mnist", "fashion-mnist", "cifar10", "cifar100",
+    "tiny-imagenet", "custom",
+]  # fmt: skip
+BUNDLED = {"digits", "photo-patches-10"}
+OFFICIAL_GRID = [0.001, 0.005, 0.01, 0.05, 0.1]
+MAX_CANDIDATES = 64
+Rate = Annotated[float, Field(gt=0, le=10)]
+
+
+class Dataset(Model):
+    """The real data set that the candidates distil."""
+
+    name: DatasetName = Field(
+        "digits",
+        description="`digits` (8x8, scikit-learn) and `photo-patches-10` (32x32 colour crops of "
+        "ten photos) come with the service; the others need `files`.",
+    )
+    files: list[InputRef] = Field(
+        default_factory=list,
+        max_length=16,
+        description="In their published formats. mnist and fashion-mnist: the four idx files, "
+        "gzipped or not. cifar10 and cifar100: the binary version's tar.gz, or its .bin files. "
+        "tiny-imagenet: its zip. custom: one npz with x_train, y_train, x_test and y_test (images "
+        "[N, C, H, W] or [N, H, W, C], uint8 or from 0 to 1), or one zip of images in "
+        "train/CLASS/ and test/CLASS/.",
+    )
+    channels: Literal[1, 3] | None = Field(
+        None, description="3 repeats a gray image three times. Null: as stored."
+    )
+    normalise: Literal["usual", "train", "none"] = Field(
+        "usual",
+        description="Mean and standard deviation of each channel: `train` measures them on the "
+        "training images, `usual` takes the constants that published CIFAR and Tiny-ImageNet sets "
+        "were distilled with, and measures elsewhere.",
+    )
+    zca: bool = Field(
+        False,
+        description="ZCA-whiten (epsilon 0.1, fitted on all training images, from 0 to 1) in "
+        "place of normalising. Candidates then have to be whitened too: value_space `zca`.",
+    )
+
+    @model_validator(mode="after")
+    def _files_where_needed(self) -> Self:
+        if (self.name in BUNDLED) == bool(self.files):
+            needs = "comes with the service; leave out files" if self.files else "needs files"
+            raise ValueError(f"the data set {self.name} {needs}")
+        return self
+
+
+class Labels(Model):
+    """The labels of a candidate."""
+
+    kind: Literal["hard", "soft_S", "soft_M"] = Field(
+        "hard",
+        description="`soft_S`: one stored vector an image. `soft_M`: the mean logits of the "
+        "teachers on each augmented batch.",
+    )
+    input: InputRef | None = Field(
+        None, description="The file of the labels; null: the file of the images, if it has any."
+    )
+    array: str | None = Field(None, description="Its array; null: `labels`, else `soft_labels`.")
+    soft_space: Literal["logits", "probs"] = Field("logits", description="Of soft_S.")
+
+
+class Candidate(Model):
+    """A distilled data set: ipc images a class, class by class unless labels are given."""
+
+    name: str = Field(min_length=1, max_length=100)
+    images: InputRef = Field(
+        description="npz, npy, safetensors, .pt with nothing but tensors, or a zip of images in "
+        "class folders."
+    )
+    array: str | None = Field(
+        None, description="Which array has the images; null: `images`, or the only one."
+    )
+    value_space: Literal["normalized", "unit", "uint8", "zca"] = Field(
+        "normalized",
+        description="What the pixel values are: normalised as the data set is, from 0 to 1, from "
+        "0 to 255, or ZCA-whitened.",
+    )
+    labels: Labels = Field(default_factory=Labels)
+    syn_lr: Rate | None = Field(
+        None, description="Learning rate that belongs to the candidate; see `protocol`."
+    )
+    preset: PresetName | None = Field(
+        None, description="Published evaluation settings of a method; `train` here goes over it."
+    )
+    train: TrainChange = Field(default_factory=TrainChange)
+
+
+class Teacher(Model):
+    """Teachers of soft labels; also the source of soft labels for random subsets."""
+
+    models: list[str] = Field(["ConvNet-3"], min_length=1, max_length=8)
+    weights: list[InputRef] = Field(
+        default_factory=list,
+        max_length=8,
+        description="State dicts (safetensors, npz or .pt), one a model; none: trained here.",
+    )
+
+    @model_validator(mode="after")
+    def _checked(self) -> Self:
+        for name in self.models:
+            parse_name(name)
+        if self.weights and len(self.weights) != len(self.models):
+            raise ValueError("give weights for all teachers or for none")
+        return self
+
+
+class FullData(Model):
+    """Training on the whole real training set, for HLR and for teachers."""
+
+    accuracy: float | None = Field(
+        None, ge=0, le=1, description="A known accuracy; nothing is trained then."
+    )
+    optimiser: Literal["sgd", "adam", "adamw"] = "sgd"
+    schedule: Literal["step", "cosineannealing", "cosine"] = "step"
+    step_size: int | None = Field(None, ge=1, description="Null: half of epochs.")
+    lr: Rate = 0.01
+    epochs: int | None = Field(None, ge=1, le=100_000, description="Null: those of `train`.")
+    batch_size: int = Field(256, ge=2, le=65_536)
+    weight_decay: float = Field(5e-4, ge=0, le=1)
+    momentum: float = Field(0.9, ge=0, lt=1)
+
+
+class Spec(Model):
+    """Rank distilled data sets by what a network learns from them."""
+
+    dataset: Dataset = Field(default_factory=Dataset)
+    ipc: int = Field(ge=1, le=1000, description="Images per class, the same for all candidates.")
+    candidates: list[Candidate] = Field(min_length=1, max_length=MAX_CANDIDATES)
+    metrics: list[Literal["lrs", "ars", "accuracy"]] = Field(
+        ["lrs"], min_length=1, description="The first one ranks."
+    )
+    models: list[str] = Field(
+        ["ConvNet-3"],
+        min_length=1,
+        max_length=8,
+        description="FAMILY-DEPTH[-BN]: ConvNet-3, ResNet-18-BN, VGG-11, AlexNet, LeNet, MLP; "
+        "ConvNet-3-W32 has 32 channels, ResNet-18-BN-TV is torchvision's for small images.",
+    )
+    runs: int = Field(5, ge=1, le=100, description="Trainings (and random subsets) a score.")
+    lrs_lambda: float = Field(0.5, ge=0, le=1, description="Weight of IOR against HLR in LRS.")
+    ars_lambda: float = Field(0.5, ge=0, le=1, description="Weight of the augmented gain in ARS.")
+    protocol: Literal["fixed", "official", "fast"] = Field(
+        "fixed",
+        description="`fixed`: candidates and random subsets choose their learning rate from "
+        "lr_grid alike, by accuracy on a held-out part of the training set, and the accuracy is "
+        "that of the last epoch. `official`: the released package's rule, best epoch on the test "
+        "set, a given syn_lr as it is, random subsets at their best of the grid. `fast`: as "
+        "`fixed`, with fewer evaluations, and learning rates at chance are dropped early.",
+    )
+    lr_grid: list[Rate] = Field(OFFICIAL_GRID, min_length=1, max_length=16)
+    held_out: float = Field(
+        0.2, gt=0, lt=1, description="`fixed`: share of the training set, at most 2,000 images."
+    )
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    train: Train = Field(default_factory=Train)
+    teacher: Teacher | None = None
+    full_data: FullData = Field(default_factory=FullData)
+
+    @field_validator("models")
+    @classmethod
+    def _known_models(cls, names: list[str]) -> list[str]:
+        for name in names:
+            parse_name(name)
+        return names
+
+    @field_validator("lr_grid")
+    @classmethod
+    def _ascending(cls, rates: list[float]) -> list[float]:
+        if sorted(set(rates)) != rates:
+            raise ValueError("learning rates have to ascend")
+        return rates
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [candidate.name for candidate in self.candidates]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"the candidate {name!r} is there twice")
+            if not re.search(r"\w", name):
+                raise ValueError(f"the name {name!r} has no letter")
+        for values in (self.metrics, self.models):
+            if len(set(values)) != len(values):
+                raise ValueError("metrics and models are listed once each")
+        soft = [c.name for c in self.candidates if c.labels.kind != "hard"]
+        if soft and self.teacher is None:
+            raise ValueError(f"{soft[0]!r} has soft labels; its random subsets need `teacher`")
+        for candidate in self.candidates:
+            if (candidate.value_space == "zca") != self.dataset.zca:
+                raise ValueError(
+                    f"{candidate.name!r}: value_space `zca` and the data set's zca go together"
+                )
+            preset = PRESETS.get(candidate.preset or "")
+            if preset and preset.zca and not self.dataset.zca:
+                raise ValueError(f"{candidate.name!r}: the preset needs a whitened data set")
+        return self
+
+
+JOB = JobType(
+    name="rank-distilled-dataset",
+    version="1",
+    title="Rank distilled data sets",
+    summary=(
+        "Trains networks on distilled image sets and ranks the sets by DD-Ranking's label-robust "
+        "and augmentation-robust scores, with shared baselines and paired intervals."
+    ),
+    spec=Spec,
+    result=Result,
+    runner="methods.rank_distilled_dataset.job:run",
+    timeout=timedelta(hours=12),
+    max_timeout=timedelta(days=7),
+    isolation="process",
+    paper="https://arxiv.org/abs/2505.13300",
+    example={
+        "dataset": {"name": "digits", "channels": 3},
+        "ipc": 1,
+        "candidates": [
+            {"name": "class means", "images": "file_means", "array": "images"},
+            {"name": "mine", "images": "file_mine", "array": "images"},
+        ],
+        "train": {"epochs": 60},
+    },
+)

@@ -1,0 +1,397 @@
+"""The job: leaderboards, protocols, sharing, resuming and what a request may not ask for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from methods.context import LocalContext
+from methods.errors import JobCancelled, JobError
+from methods.rank_distilled_dataset import compare, datasets, plan, runs, scores
+from methods.rank_distilled_dataset.job import run
+from methods.rank_distilled_dataset.networks import build
+from methods.rank_distilled_dataset.pictures import read_picture
+from methods.rank_distilled_dataset.result import Result
+from methods.rank_distilled_dataset.spec import JOB, Dataset, Spec
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Candidates on digits with one image a class."""
+    folder = tmp_path_factory.mktemp("inputs")
+    real = datasets.load(Dataset(name="digits"), None)  # type: ignore[arg-type]
+    images, labels = real.train.images.numpy(), real.train.labels.numpy()
+    means = np.stack([images[labels == c].mean(axis=0) for c in range(10)])
+    rows = datasets.draw_subset(labels, 1, seed=77)
+    noise = RNG.normal(size=means.shape).astype(np.float32)
+    soft = np.full((10, 10), -2.0, dtype=np.float32) + 6 * np.eye(10, dtype=np.float32)
+    np.savez(folder / "c.npz", means=means, real=images[rows], noise=noise, soft=soft,
+             flat=np.zeros_like(means))  # fmt: skip
+    return folder
+
+
+def spec_of(names: list[str], **fields: Any) -> Spec:
+    given = {
+        "ipc": 1,
+        "candidates": [{"name": n, "images": "c.npz", "array": n} for n in names],
+        "models": ["ConvNet-2-W16"],
+        "runs": 3,
+        "lr_grid": [0.01, 0.1],
+        "train": {"epochs": 12},
+        "full_data": {"accuracy": 0.9},
+    }
+    return Spec.model_validate({**given, **fields})
+
+
+def rank(spec: Spec, folder: Path, inputs: Path) -> Result:
+    result = run(spec, LocalContext(folder, spec, inputs=inputs))
+    return Result.model_validate_json(result.model_dump_json())
+
+
+def scored(result: Result) -> dict[str, Any]:
+    """The rows without what depends on the other candidates."""
+    others = {"p_first", "rank", "behind"}
+    return {row.name: row.model_dump(exclude=others) for row in result.leaderboards[0].rows}
+
+
+@pytest.fixture(scope="module")
+def ranked(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Path]:
+    folder = tmp_path_factory.mktemp("ranked")
+    return rank(spec_of(["noise", "means", "real"]), folder, inputs), folder
+
+
+def test_the_leaderboard(ranked: tuple[Result, Path]) -> None:
+    result, folder = ranked
+    board = result.leaderboards[0]
+    assert [row.name for row in board.rows] == ["means", "real", "noise"]
+    assert [row.rank for row in board.rows] == [1, 2, 3]
+    for row in board.rows:
+        assert row.lrs is not None
+        assert row.ior is not None
+        assert row.accuracy_random is not None
+        assert row.lrs.ci95 is not None
+        own, random = np.array(row.accuracy.runs), np.array(row.accuracy_random.runs)
+        found = scores.label_robust(0.9, own, own, random)
+        np.testing.assert_allclose(row.lrs.runs, found.lrs)
+        np.testing.assert_allclose(row.ior.runs, own - random)
+        assert row.lrs.mean == pytest.approx(float(np.mean(row.lrs.runs)))
+        assert row.lrs.ci95[0] < row.lrs.mean < row.lrs.ci95[1]
+        assert 0 <= row.accuracy.mean <= 1
+        assert row.lr in (0.01, 0.1)
+        assert row.accuracy.mean == pytest.approx(row.accuracy_by_lr[f"{row.lr:g}"])
+    assert board.rows[0].accuracy_random == board.rows[2].accuracy_random, "shared baselines"
+    assert board.rows[0].p_first == pytest.approx(1)
+    assert board.rows[0].behind is None
+    behind = board.rows[2].behind
+    assert behind is not None
+    np.testing.assert_allclose(
+        behind.runs, np.array(board.rows[0].lrs.runs) - np.array(board.rows[2].lrs.runs)
+    )
+    assert board.win is not None
+    np.testing.assert_allclose(np.array(board.win) + np.array(board.win).T, 1)
+    assert any("came with the request" in text for text in result.warnings)
+    assert result.dataset.classes == [str(d) for d in range(10)]
+    assert result.dataset.held_out + result.dataset.train == 1397
+    assert result.work.trained == 4 * 3 * 2
+    titles = [figure.title for figure in result.figures]
+    assert [title.split(" (")[0] for title in titles] == [
+        "Leaderboard", "Learning curves", "Learning-rate sensitivity",
+    ]  # fmt: skip
+    picture = (folder / result.artifacts["grid/means"].id).read_bytes()
+    assert read_picture(picture, "grid").shape[2] == 1
+    table = (folder / result.artifacts["leaderboard"].id).read_text().splitlines()
+    assert len(table) == 1 + 3 * 3
+    assert table[1].startswith('ConvNet-2-W16,"means",0,')
+    lines = (folder / result.artifacts["curves"].id).read_text().splitlines()
+    assert len(lines) == 2 * 3 * 3 * 2
+    assert json.loads(lines[0])["epochs"] == [3, 6, 9, 12]
+
+
+def test_order_of_candidates_and_copies_change_nothing(
+    ranked: tuple[Result, Path], inputs: Path, tmp_path: Path
+) -> None:
+    spec = spec_of(["real", "means", "noise"])
+    twin = spec.candidates[1].model_copy(update={"name": "twin"})
+    spec = spec.model_copy(update={"candidates": [*spec.candidates, twin]})
+    context = LocalContext(ranked[1], spec, inputs=inputs)
+    result = run(spec, context)
+    rows = scored(result)
+    for name, row in scored(ranked[0]).items():
+        assert rows[name] == row
+    assert [row.rank for row in result.leaderboards[0].rows] == [1, 1, 3, 4]
+    twins = {row.name for row in result.leaderboards[0].rows[:2]}
+    assert twins == {"means", "twin"}
+    assert result.work.trained == 0, "its curves were kept by the first job"
+    assert result.work.restored == 4 * 3 * 2
+    assert result.leaderboards[0].win is not None
+    assert result.leaderboards[0].win[0][1] == 0.5
+
+
+class KilledError(Exception):
+    """The worker is gone."""
+
+
+class Mortal(LocalContext):
+    """Dies when it has kept so many curves, like a worker between two trainings."""
+
+    def __init__(self, lives: int, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.kept: list[str] = []
+        self._lives = lives
+
+    def checkpoint(self, key: str, value: Any) -> None:
+        super().checkpoint(key, value)
+        self.kept.append(key)
+        if len(self.kept) == self._lives:
+            raise KilledError
+
+
+def test_a_killed_job_goes_on_without_training_anything_twice(
+    ranked: tuple[Result, Path], inputs: Path, tmp_path: Path
+) -> None:
+    spec = spec_of(["noise", "means", "real"])
+    kept: list[str] = []
+    for lives in (5, 9):
+        context = Mortal(lives, tmp_path, spec, inputs=inputs)
+        with pytest.raises(KilledError):
+            run(spec, context)
+        kept += context.kept
+    last = Mortal(0, tmp_path, spec, inputs=inputs)
+    result = run(spec, last)
+    kept += last.kept
+    assert len(kept) == len(set(kept)) == 24
+    assert result.work.restored == 14
+    assert result.work.trained == 10
+    assert scored(result) == scored(ranked[0])
+
+
+def test_one_more_candidate_trains_only_that_one(inputs: Path, tmp_path: Path) -> None:
+    first, second = spec_of(["means"]), spec_of(["means", "real"])
+    rank(first, tmp_path, inputs)
+    result = rank(second, tmp_path, inputs)
+    assert result.work.trained == 3 * 2
+    assert result.work.candidate_seconds["real"] > 0
+
+
+def test_a_job_stops_when_it_is_told(inputs: Path, tmp_path: Path) -> None:
+    class Cancelled(LocalContext):
+        def check(self) -> None:
+            raise JobCancelled
+
+    spec = spec_of(["means"])
+    with pytest.raises(JobCancelled):
+        run(spec, Cancelled(tmp_path, spec, inputs=inputs))
+
+
+def test_the_official_protocol(inputs: Path, tmp_path: Path) -> None:
+    spec = spec_of(["means"], protocol="official", train={"epochs": 20}, runs=2)
+    given = spec.candidates[0].model_copy(update={"syn_lr": 0.01})
+    spec = spec.model_copy(update={"candidates": [given]})
+    result = rank(spec, tmp_path, inputs)
+    row = result.leaderboards[0].rows[0]
+    assert list(row.accuracy_by_lr) == ["0.01"]
+    assert result.dataset.held_out == 0
+    lines = [
+        json.loads(line)
+        for line in (tmp_path / result.artifacts["curves"].id).read_text().splitlines()
+    ]
+    assert all(line["epochs"] == [10, 20] for line in lines)
+    own = [max(x["accuracy"]["test"]) for x in lines if x["set"] == "candidate"]
+    assert row.accuracy.runs == own
+    random = [
+        max(max(x["accuracy"]["test"]) for x in lines if x["set"] == "random" and x["run"] == i)
+        for i in range(2)
+    ]
+    assert row.accuracy_random is not None
+    assert row.accuracy_random.runs == random
+    assert any("favours random" in text for text in result.warnings)
+
+
+def test_full_data_is_trained_and_shared(inputs: Path, tmp_path: Path) -> None:
+    spec = spec_of(
+        ["means", "real"],
+        full_data={"epochs": 5, "lr": 0.1, "batch_size": 64},
+        runs=2,
+        lr_grid=[0.1],
+    )
+    result = rank(spec, tmp_path, inputs)
+    board = result.leaderboards[0]
+    assert board.full is not None
+    assert not board.full_given
+    assert board.full.mean > 0.5
+    assert result.work.trained == 2 + 2 * 3
+    rows = {row.name: row for row in board.rows}
+    assert rows["means"].comparable == rows["real"].comparable
+    hlr = np.array(board.full.runs) - np.array(rows["real"].accuracy.runs)
+    assert rows["real"].hlr is not None
+    np.testing.assert_allclose(rows["real"].hlr.runs, hlr)
+
+
+def test_soft_labels_and_both_scores(inputs: Path, tmp_path: Path) -> None:
+    spec = spec_of(["means", "real"], metrics=["lrs", "ars"], runs=2, lr_grid=[0.1],
+                   teacher={"models": ["ConvNet-2-W16"]})  # fmt: skip
+    raw = spec.model_dump()
+    raw["candidates"][0]["labels"] = {"kind": "soft_S", "array": "soft", "input": "c.npz"}
+    raw["candidates"][1]["labels"] = {"kind": "soft_M"}
+    raw["train"] = {"epochs": 8, "augmentation": {"name": "dsa"}, "temperature": 4}
+    spec = Spec.model_validate(raw)
+    result = rank(spec, tmp_path, inputs)
+    assert result.teachers["ConvNet-2-W16"] > 0.4
+    for row in result.leaderboards[0].rows:
+        assert None not in (row.lrs, row.ars, row.gain_bare)
+        assert row.hlr is not None
+        assert row.accuracy_hard is not None
+        np.testing.assert_allclose(row.hlr.runs, 0.9 - np.array(row.accuracy_hard.runs))
+    labels = {row.name: row.label_bytes for row in result.leaderboards[0].rows}
+    assert labels == {"means": 400, "real": 0}
+    # own, hard and bare of two candidates; own and bare of two random baselines; two runs each.
+    assert result.work.trained == 2 * (2 * 3 + 2 * 2)
+    assert any("LRS against ARS" in figure.title for figure in result.figures)
+    again = rank(spec, tmp_path, inputs)
+    assert again.work.trained == 0
+    assert scored(again) == scored(result)
+
+
+def test_teachers_come_from_weights(inputs: Path, tmp_path: Path) -> None:
+    network = build("ConvNet-2-W16", (1, 8, 8), 10, seed=4)
+    torch.save({"state_dict": network.state_dict()}, inputs / "t.pt")
+    spec = spec_of(["means"], metrics=["accuracy"], runs=1, lr_grid=[0.1],
+                   teacher={"models": ["ConvNet-2-W16"], "weights": ["t.pt"]})  # fmt: skip
+    raw = spec.model_dump()
+    raw["candidates"][0]["labels"] = {"kind": "soft_M"}
+    result = rank(Spec.model_validate(raw), tmp_path, inputs)
+    assert result.teachers["ConvNet-2-W16"] < 0.4, "an untrained teacher"
+    assert result.leaderboards[0].rows[0].lrs is None
+    raw["teacher"]["models"] = ["ConvNet-3-W16"]
+    with pytest.raises(JobError, match=r"lacks features\.8\.weight"):
+        rank(Spec.model_validate(raw), tmp_path, inputs)
+
+
+def test_fast_drops_hopeless_rates_and_several_models_have_an_overall_order(
+    inputs: Path, tmp_path: Path
+) -> None:
+    spec = spec_of(["means", "flat"], protocol="fast", lr_grid=[1e-5, 0.1], runs=2,
+                   models=["ConvNet-2-W16", "MLP"])  # fmt: skip
+    result = rank(spec, tmp_path, inputs)
+    assert [board.model for board in result.leaderboards] == ["ConvNet-2-W16", "MLP"]
+    assert result.overall == ["means", "flat"]
+    assert any("flat: its accuracy" in text and "chance" in text for text in result.warnings)
+    assert any("flat: all pixels are 0" in text for text in result.warnings)
+    lines = (tmp_path / result.artifacts["curves"].id).read_text().splitlines()
+    curves = [json.loads(line) for line in lines]
+    assert all(curve["epochs"][-1] == 12 for curve in curves if curve["lr"] == 0.1)
+    stopped = [curve for curve in curves if curve["stopped"]]
+    assert stopped
+    assert all(curve["epochs"] == [4] and curve["lr"] == 1e-5 for curve in stopped)
+    assert result.leaderboards[0].rows[0].lr == 0.1
+
+
+def test_large_test_sets_draw_the_curve_from_a_part(
+    ranked: tuple[Result, Path], inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare, "MAX_CURVE", 100)
+    result = rank(spec_of(["means", "real", "noise"]), tmp_path, inputs)
+    assert scored(result) == scored(ranked[0])
+    lines = (tmp_path / result.artifacts["curves"].id).read_text().splitlines()
+    for line in lines:
+        accuracy = json.loads(line)["accuracy"]
+        assert {name: len(found) for name, found in accuracy.items()} == {
+            "held_out": 1, "test": 1, "curve": 4,
+        }  # fmt: skip
+    fast = spec_of(["means"], protocol="fast", lr_grid=[1e-5, 0.1])
+    result = rank(fast, tmp_path, inputs)
+    lines = (tmp_path / result.artifacts["curves"].id).read_text().splitlines()
+    assert any(json.loads(line)["stopped"] for line in lines)
+    assert all(len(json.loads(line)["accuracy"]["test"]) == 1 for line in lines)
+
+
+def test_a_training_that_diverges_is_a_result_too(inputs: Path, tmp_path: Path) -> None:
+    spec = spec_of(["noise"], models=["MLP"], lr_grid=[10.0], runs=2, train={"epochs": 40})
+    context = LocalContext(tmp_path, spec, inputs=inputs)
+    result = run(spec, context)
+    lines = (tmp_path / result.artifacts["curves"].id).read_text().splitlines()
+    assert any(None in json.loads(line)["loss"] for line in lines)
+    for file in context.workdir.glob("checkpoint-*.json"):
+        json.loads(file.read_text(), parse_constant=pytest.fail)
+    assert rank(spec, tmp_path, inputs).work.trained == 0
+
+
+def test_curves_are_named_by_all_that_determines_them() -> None:
+    data = runs.digested(datasets.load(Dataset(name="digits"), None).test)  # type: ignore[arg-type]
+    spec = spec_of(["means"])
+    base = plan.recipe(spec, spec.train, "own", False, 10)
+    task = runs.Task("ConvNet-2-W16", 10, data, base, {"test": data}, 5, "full")
+    changed = [
+        {"model": "MLP"},
+        {"recipe": plan.recipe(spec, spec.train, "own", True, 10)},
+        {"evaluated": {}},
+        {"seed": 6},
+        {"teachers": runs.Teachers((), "x")},
+        {"data": runs.Labelled(data.examples, "y")},
+    ]
+    fields = {name: getattr(task, name) for name in runs.Task.__dataclass_fields__}
+    keys = {runs.Task(**{**fields, **change}).key("cpu") for change in changed}
+    assert len(keys | {task.key("cpu"), task.key("gpu")}) == len(changed) + 2
+    assert task.key("cpu") == runs.Task(**{**fields, "role": "random"}).key("cpu")
+    assert asdict(base)["augment"]["name"] == "none"
+
+
+def test_presets_lie_between_the_job_and_the_candidate() -> None:
+    spec = Spec.model_validate(
+        {
+            "dataset": {"name": "cifar10", "files": ["f"]},
+            "ipc": 10,
+            "candidates": [{"name": "r", "images": "f", "preset": "rded",
+                            "labels": {"kind": "soft_M"}, "train": {"epochs": 7}}],
+            "teacher": {"models": ["ConvNet-3"]},
+            "train": {"momentum": 0.5},
+        }
+    )  # fmt: skip
+    found = plan.train_settings(spec, spec.candidates[0])
+    assert (found.optimiser, found.batch_size, found.temperature) == ("adamw", 50, 20)
+    assert (found.epochs, found.momentum) == (7, 0.5)
+    assert plan.given_rate(spec.candidates[0]) == 0.001
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"models": ["ConvNet"]}, "needs a depth"),
+        ({"lr_grid": [0.1, 0.01]}, "ascend"),
+        ({"dataset": {"name": "cifar10"}}, "cifar10 needs files"),
+        ({"dataset": {"name": "digits", "zca": True}}, "go together"),
+        ({"metrics": ["lrs", "lrs"]}, "once each"),
+        ({"teacher": {"models": ["MLP"], "weights": ["a", "b"]}}, "all teachers or for none"),
+    ],
+)
+def test_wrong_requests_are_refused(change: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        spec_of(["means"], **change)
+
+
+def test_candidates_have_names_of_their_own_and_soft_ones_a_teacher() -> None:
+    with pytest.raises(ValidationError, match="there twice"):
+        spec_of(["means", "means"])
+    raw = spec_of(["means"]).model_dump()
+    raw["candidates"][0]["labels"] = {"kind": "soft_M"}
+    with pytest.raises(ValidationError, match="need `teacher`"):
+        Spec.model_validate(raw)
+
+
+def test_a_network_that_does_not_fit_the_images(inputs: Path, tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="at least 16x16, these are 8x8") as caught:
+        rank(spec_of(["means"], models=["ConvNet-4"]), tmp_path, inputs)
+    assert caught.value.code == "input_invalid"
+
+
+def test_the_example_is_a_request() -> None:
+    JOB.spec.model_validate(JOB.example)
