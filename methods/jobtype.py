@@ -6,14 +6,13 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 Resource = Literal["cpu", "gpu", "llm"]
 Isolation = Literal["thread", "process"]
-R = TypeVar("R")
 
 
 class Model(BaseModel):
@@ -22,11 +21,11 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, ser_json_inf_nan="null")
 
 
-class InputRef(str):
-    """A reference to uploaded bytes: a `file_...` id in the service, a path in `LocalContext`.
+class Reference(str):
+    """A string in a spec that stands for something outside it; see the kinds below.
 
-    It has a type of its own so that the gateway finds every reference in a spec, checks that the
-    tenant owns it and records its digest, without knowing the method.
+    They have types of their own so that the gateway finds every reference in a spec and checks it,
+    without knowing the method.
     """
 
     __slots__ = ()
@@ -42,23 +41,22 @@ class InputRef(str):
         )
 
 
-class ModelRef(str):
+class InputRef(Reference):
+    """Uploaded bytes: a `file_...` id in the service, a path in `LocalContext`.
+
+    The gateway checks that the tenant owns it and records its digest.
+    """
+
+    __slots__ = ()
+
+
+class ModelRef(Reference):
     """The name of a model: one that the service's operator declared, or a path in `LocalContext`.
 
     Never a URL: specs come from strangers.
     """
 
     __slots__ = ()
-
-    @classmethod
-    def __get_pydantic_core_schema__(
-        cls, source: type[Any], handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(
-            cls,
-            core_schema.str_schema(min_length=1, max_length=4096),
-            serialization=core_schema.to_string_ser_schema(),
-        )
 
 
 @dataclass(frozen=True)
@@ -104,19 +102,20 @@ class JobType:
 
 def input_refs(spec: BaseModel) -> list[tuple[str, InputRef]]:
     """Every `InputRef` of a spec with its JSON pointer, in document order."""
-    return _references(spec, InputRef)
+    return [(at, ref) for at, ref in references(spec) if isinstance(ref, InputRef)]
 
 
 def model_refs(spec: BaseModel) -> list[tuple[str, ModelRef]]:
     """Every `ModelRef` of a spec with its JSON pointer, in document order."""
-    return _references(spec, ModelRef)
+    return [(at, ref) for at, ref in references(spec) if isinstance(ref, ModelRef)]
 
 
-def _references(spec: BaseModel, kind: type[R]) -> list[tuple[str, R]]:
-    found: list[tuple[str, R]] = []
+def references(spec: BaseModel) -> list[tuple[str, Reference]]:
+    """Every `Reference` of a spec with its JSON pointer, in document order."""
+    found: list[tuple[str, Reference]] = []
 
     def walk(value: object, pointer: str) -> None:
-        if isinstance(value, kind):
+        if isinstance(value, Reference):
             found.append((pointer, value))
         elif isinstance(value, BaseModel):
             for name in type(value).model_fields:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from pydantic import BaseModel
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
@@ -28,13 +27,14 @@ from app.services import paging
 from app.services.auth import Caller
 from app.services.bell import Bell
 from app.services.changes import JobChanges
-from methods.jobtype import JobType, input_refs, model_refs
+from methods.jobtype import InputRef, JobType, ModelRef, Reference, references
 from models import repositories, transitions
 from models.ids import is_id, new_id
 from models.states import TERMINAL, JobState
 from models.storage import Storage, job_prefix
 
 JobRow = Row[*tuple[Any, ...]]
+Refs = list[tuple[str, Reference]]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,8 @@ class JobService:
             IdempotencyMismatch: the key belongs to another request.
         """
         digest = _digest(job_type, request)
-        self._check_models(request.spec)
+        refs = references(request.spec)
+        self._check_models(refs)
         row = {
             "id": new_id("job"),
             "tenant_id": caller.tenant_id,
@@ -101,7 +102,7 @@ class JobService:
         async with self._sessions() as session:
             if key is not None and (earlier := await self._replay(session, caller, key, digest)):
                 return earlier
-            row["inputs"] = await _resolve_inputs(session, caller, request.spec)
+            row["inputs"] = await _resolve_inputs(session, caller, refs)
             job = (await session.execute(transitions.submit(row, queue_timeout))).one()
             if dry_run:
                 return job
@@ -117,8 +118,10 @@ class JobService:
         self._bell.ring(job.id, job.resource)
         return job
 
-    def _check_models(self, spec: BaseModel) -> None:
-        unknown = [(at, name) for at, name in model_refs(spec) if name not in self._models]
+    def _check_models(self, refs: Refs) -> None:
+        unknown = [
+            (at, ref) for at, ref in refs if isinstance(ref, ModelRef) and ref not in self._models
+        ]
         if unknown:
             known = ", ".join(sorted(self._models)) or "none"
             raise _invalid(
@@ -253,8 +256,8 @@ class JobService:
             row = {name: getattr(old, name) for name in _RETRIED}
             row |= {"id": new_id("job"), "retry_of": old.id, "created_by": caller.key_id}
             row["type_version"] = job_type.version
-            spec = job_type.spec.model_validate(old.spec)
-            row["inputs"] = await _resolve_inputs(session, caller, spec)
+            refs = references(job_type.spec.model_validate(old.spec))
+            row["inputs"] = await _resolve_inputs(session, caller, refs)
             job = (await session.execute(transitions.submit(row, None))).one()
         self._bell.ring(job.id, job.resource)
         return job
@@ -320,9 +323,11 @@ def _invalid(faults: list[FieldError]) -> InvalidSpec:
     return InvalidSpec(f"{faults[0].pointer}: {faults[0].message}", errors=faults)
 
 
-async def _resolve_inputs(session: AsyncSession, caller: Caller, spec: Any) -> list[dict[str, str]]:
+async def _resolve_inputs(
+    session: AsyncSession, caller: Caller, references: Refs
+) -> list[dict[str, str]]:
     """Check that every input exists and belongs to the caller; note its digest."""
-    refs = input_refs(spec)
+    refs = [(at, ref) for at, ref in references if isinstance(ref, InputRef)]
     ids = [str(ref) for _, ref in refs if is_id(ref, "file")]
     found: dict[str, str] = {}
     if ids:

@@ -72,6 +72,10 @@ class ArrayFile:
         return ", ".join(self.names[:12]) + (", …" if len(self.names) > 12 else "") or "nothing"
 
 
+class _NoArraysError(JobError):
+    """A zip file that holds something else."""
+
+
 def invalid(label: str, problem: str) -> JobError:
     """The error of a wrong file."""
     return JobError("input_invalid", f"{label} {problem}.", details={"file": label})
@@ -101,6 +105,19 @@ def open_arrays(stream: BinaryIO, label: str) -> ArrayFile:
     if magic.startswith(b"\x80"):
         raise invalid(label, "is a bare pickle, which is never loaded; save npz or safetensors")
     raise invalid(label, "is no npz, npy, safetensors or zip-based .pt file")
+
+
+def arrays_if_any(stream: BinaryIO, label: str) -> ArrayFile | None:
+    """`open_arrays`, but None for a zip file without arrays, the stream being at its start again.
+
+    Raises:
+        JobError: as `open_arrays`.
+    """
+    try:
+        return open_arrays(stream, label)
+    except _NoArraysError:
+        stream.seek(0)
+        return None
 
 
 def _npy(stream: Any, label: str) -> Array:
@@ -137,7 +154,8 @@ def _zip(stream: BinaryIO, label: str) -> ArrayFile:
         return _pt(stream, label)
     names = [m.filename[:-4] for m in members if m.filename.endswith(".npy")]
     if not names:
-        raise invalid(label, "is a zip file without arrays in it")
+        problem = f"{label} is a zip file without arrays in it."
+        raise _NoArraysError("input_invalid", problem, details={"file": label})
 
     def load(name: str) -> Array:
         with archive.open(f"{name}.npy") as member:

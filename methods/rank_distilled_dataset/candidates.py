@@ -11,8 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from methods.context import RunContext
-from methods.errors import JobError
-from methods.rank_distilled_dataset.array_file import ArrayFile, invalid, open_arrays
+from methods.rank_distilled_dataset.array_file import ArrayFile, arrays_if_any, invalid, open_arrays
 from methods.rank_distilled_dataset.datasets import RealData
 from methods.rank_distilled_dataset.losses import probabilities_to_logits
 from methods.rank_distilled_dataset.published import read_folders
@@ -88,15 +87,11 @@ def load(candidate: Candidate, real: RealData, ipc: int, ctx: RunContext) -> Loa
 def _images(
     candidate: Candidate, real: RealData, stream: Any, label: str, ctx: RunContext
 ) -> tuple[NDArray[Any], NDArray[Any] | None, ArrayFile | None]:
-    try:
-        arrays = open_arrays(stream, label)
-    except JobError as error:
-        if "without arrays" not in error.message:
-            raise
-        stream.seek(0)
+    arrays = arrays_if_any(stream, label)
+    if arrays is None:
         parts, names = read_folders(stream, label, ctx.check)
         if len(parts) != 1:
-            raise invalid(label, f"has the parts {', '.join(parts)}; one is expected") from error
+            raise invalid(label, f"has the parts {', '.join(parts)}; one is expected")
         if set(names) == set(real.classes) and names != real.classes:
             order = {name: place for place, name in enumerate(real.classes)}
         elif len(names) == len(real.classes):
@@ -104,7 +99,7 @@ def _images(
         else:
             raise invalid(
                 label, f"has {len(names)} class folders, the data set {len(real.classes)} classes"
-            ) from error
+            )
         found = next(iter(parts.values()))
         labels = np.array([order[names[kind]] for kind in found.labels.tolist()])
         rows = np.argsort(labels, kind="stable")

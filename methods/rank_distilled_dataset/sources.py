@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from methods.context import RunContext
 from methods.errors import JobError
-from methods.rank_distilled_dataset.array_file import ArrayFile, invalid, open_arrays
+from methods.rank_distilled_dataset.array_file import ArrayFile, arrays_if_any, invalid
 from methods.rank_distilled_dataset.pictures import read_picture
 from methods.rank_distilled_dataset.published import (
     Labelled,
@@ -129,13 +129,8 @@ def _custom(
         raise JobError("input_invalid", f"The data set {name} is one file, {len(streams)} given.")
     stream, label = streams[0]
     if name == "custom":
-        try:
-            arrays = open_arrays(stream, label)
-        except JobError as error:
-            if "without arrays" not in error.message:
-                raise
-            stream.seek(0)
-        else:
+        arrays = arrays_if_any(stream, label)
+        if arrays is not None:
             return _from_arrays(arrays)
     parts, names = read_folders(stream, label, check)
     if set(parts) != {"train", "test"}:

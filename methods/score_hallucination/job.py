@@ -12,19 +12,12 @@ import scipy
 
 from methods.context import RunContext
 from methods.score_hallucination import evaluation, figures, sampling
-from methods.score_hallucination.core import (
-    SCORERS,
-    Answers,
-    ItemScores,
-    Judgement,
-    Options,
-    score,
-)
+from methods.score_hallucination.core import SCORERS, ItemScores, score
 from methods.score_hallucination.graders import contains
+from methods.score_hallucination.numerics_input import answers_of, options_of
 from methods.score_hallucination.reading import Items, chunks
 from methods.score_hallucination.spec import (
     JOB,
-    Answer,
     Cluster,
     Evaluation,
     Interval,
@@ -51,22 +44,13 @@ def run(spec: Spec, ctx: RunContext) -> Result:
     sampled = None
     if items.unanswered and spec.sampler is not None:
         complete, sampled = sampling.complete(items, spec.sampler, ctx)
-    options = Options(
-        scorers=tuple(spec.scorers),
-        kind=spec.similarity.kind,
-        tokenizer=spec.similarity.tokenizer,
-        symmetrize=spec.similarity.symmetrize,
-        algorithm=spec.clustering.algorithm,
-        threshold=spec.clustering.threshold,
-        tau=spec.tau,
-        include_self=spec.include_self,
-    )
+    options = options_of(spec)
     tally = _Tally(spec.scorers)
     path, inline = ctx.workdir / "items.jsonl", bytearray()
     size = done = 0
     with path.open("wb") as writer:
         for chunk in chunks(complete):
-            scores = score([_answers(i) for i in chunk], options, ctx.check)
+            scores = score([answers_of(item) for item in chunk], options, ctx.check)
             for item, scored in zip(chunk, scores, strict=True):
                 label = tally.add(item, scored)
                 line = _item_result(item, scored, spec, done, label).model_dump_json().encode()
@@ -90,20 +74,6 @@ def run(spec: Spec, ctx: RunContext) -> Result:
         ),
         provenance=_provenance(spec),
     )
-
-
-def _answers(item: Item) -> Answers:
-    assert item.responses is not None, "the sampler gave what was missing"
-    return Answers(
-        texts=[response.text for response in item.responses],
-        logprobs=[response.token_logprobs for response in item.responses],
-        matrix=item.similarity,
-        judged=None if item.answer is None else _judgement(item.answer),
-    )
-
-
-def _judgement(answer: Answer) -> Judgement:
-    return Judgement(answer.text, answer.token_logprobs, answer.top_logprobs)
 
 
 def _item_result(

@@ -12,11 +12,12 @@ import numpy.typing as npt
 
 from methods.context import RunContext
 from methods.errors import JobError
-from methods.score_hallucination.core import SCORERS, Answers, Judgement, Options, score
+from methods.score_hallucination.core import SCORERS, score
 from methods.score_hallucination.graders import GRADERS
 from methods.score_hallucination.labelled_spec import LabelCounts, LabelledSpec
+from methods.score_hallucination.numerics_input import answers_of, options_of
 from methods.score_hallucination.reading import Items, chunks
-from methods.score_hallucination.spec import Answer, Item, ScorerName, Spec
+from methods.score_hallucination.spec import Item, ScorerName
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -90,35 +91,6 @@ def label_of(item: Item, spec: LabelledSpec) -> tuple[int | None, str | None]:
     grade = GRADERS[spec.grader.name](item.answer.text, references)
     # 2 / 3 from counts of tokens may be a rounding below 2 / 3.
     return int(grade < spec.grader.cut - 1e-12), spec.grader.words
-
-
-def options_of(spec: Spec) -> Options:
-    """How to score, from a spec."""
-    return Options(
-        scorers=tuple(spec.scorers),
-        kind=spec.similarity.kind,
-        tokenizer=spec.similarity.tokenizer,
-        symmetrize=spec.similarity.symmetrize,
-        algorithm=spec.clustering.algorithm,
-        threshold=spec.clustering.threshold,
-        tau=spec.tau,
-        include_self=spec.include_self,
-    )
-
-
-def answers_of(item: Item) -> Answers:
-    """An item as the numerics take it; it has responses."""
-    assert item.responses is not None, "the spec was checked against the item"
-    return Answers(
-        texts=[response.text for response in item.responses],
-        logprobs=[response.token_logprobs for response in item.responses],
-        matrix=item.similarity,
-        judged=None if item.answer is None else _judgement(item.answer),
-    )
-
-
-def _judgement(answer: Answer) -> Judgement:
-    return Judgement(answer.text, answer.token_logprobs, answer.top_logprobs)
 
 
 class _Columns:
