@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from methods.score_hallucination import (
     consistency,
+    equivalence,
     graph,
     kernels,
     ngram,
@@ -47,12 +48,16 @@ class Judged:
     """The answers that are judged, one of every item of a batch.
 
     answers: None where an item has none. equal: (B, n) samples that are the same answer.
-    to_samples: (B, n) its similarity to the samples, NaN where unknown.
+    to_samples: (B, n) its similarity to the samples, NaN where unknown. nli: (B, 2, n, 3) NLI
+    probabilities with it as premise and as hypothesis, NaN where unknown. sentences: for each item
+    (s, n, 3) those of its sentences as premises.
     """
 
     answers: Sequence[Judgement | None]
     equal: npt.NDArray[np.bool_]
     to_samples: Floats
+    nli: Floats
+    sentences: Sequence[Floats | None]
 
     @cached_property
     def logprobs(self) -> Floats:
@@ -82,6 +87,7 @@ class Batch:
 
     logprob: (B, n) log-probability of the answers as a whole, tokens: (B, n) how many tokens that
     were; NaN and 0 where unknown. positions: which of the item's different answers each one is.
+    nli: (B, n, n, 3) and embeddings: (B, n, d), None without such a model.
     """
 
     n: int
@@ -96,6 +102,8 @@ class Batch:
     ids: Ints
     positions: Ints
     judged: Judged
+    nli: Floats | None = None
+    embeddings: Floats | None = None
 
     @cached_property
     def loglik(self) -> Floats:
@@ -108,8 +116,8 @@ class Scorer:
     """A row of the table of scorers.
 
     at_least: smallest number of sampled answers. needs: `similarity`, `clusters`, `logprobs`,
-    `texts`, and of the judged answer `answer`, `answer_similarity`, `answer_logprobs`,
-    `answer_top_logprobs`.
+    `texts`, `embeddings`, and of the judged answer `answer`, `answer_similarity`,
+    `answer_logprobs`, `answer_top_logprobs`, `answer_nli`, `answer_sentences`.
     """
 
     at_least: int
@@ -166,6 +174,28 @@ def _soft_neighbour(batch: Batch, variant: soft_neighbours.Variant) -> Floats:
     return soft_neighbours.soft_neighbour(
         batch.similarity, batch.ids, variant, batch.tau, batch.include_self
     )
+
+
+def _luq_similarity(batch: Batch) -> Floats:
+    return batch.similarity if batch.nli is None else nli.similarity(batch.nli, "luq")
+
+
+def _semantic_graph(batch: Batch) -> Floats:
+    if batch.nli is None:
+        return kernels.weights_from_similarity(batch.similarity)
+    return kernels.weights_from_labels(equivalence.labels(batch.nli))
+
+
+def _selfcheck(batch: Batch) -> Floats:
+    found = batch.judged.sentences
+    return np.array(
+        [np.nan if part is None else float(nli.selfcheck_nli(part).mean()) for part in found]
+    )
+
+
+def _of_vectors(batch: Batch, function: Callable[[Floats], Floats]) -> Floats:
+    assert batch.embeddings is not None, "the scorer needs embeddings"
+    return function(batch.embeddings)
 
 
 def _first_of_equals(batch: Batch) -> npt.NDArray[np.bool_]:
@@ -225,11 +255,11 @@ SCORERS: dict[str, Scorer] = {
     ),
     "kernel_language_entropy": _uncertainty(
         "similarity",
-        lambda b: kernels.kernel_language_entropy(kernels.weights_from_similarity(b.similarity)),
+        lambda b: kernels.kernel_language_entropy(_semantic_graph(b)),
         _of_entropy,
     ),
-    "luq": _uncertainty("similarity", lambda b: nli.luq(b.similarity), _complement),
-    "luq_pair": _uncertainty("similarity", lambda b: nli.luq_pair(b.similarity), _complement),
+    "luq": _uncertainty("similarity", lambda b: nli.luq(_luq_similarity(b)), _complement),
+    "luq_pair": _uncertainty("similarity", lambda b: nli.luq_pair(_luq_similarity(b)), _complement),
     "mpd_self": _uncertainty("similarity", lambda b: two_stage.mpd_self(b.similarity), _complement),
     "weighted_cluster_entropy": _uncertainty(
         "clusters logprobs",
@@ -250,6 +280,23 @@ SCORERS: dict[str, Scorer] = {
     ),
     "selfcheck_ngram": _uncertainty("answer", _surprise, _of_surprise, at_least=1),
     "exact_match": _confidence("answer", lambda b: consistency.exact_match(b.judged.equal)),
+    "noncontradiction": _confidence(
+        "answer_nli",
+        lambda b: consistency.noncontradiction(
+            b.judged.nli[:, 0], b.judged.nli[:, 1], b.judged.equal
+        ),
+    ),
+    "entailment": _confidence(
+        "answer_nli",
+        lambda b: consistency.entailment(b.judged.nli[:, 0], b.judged.nli[:, 1], b.judged.equal),
+    ),
+    "selfcheck_nli": _uncertainty("answer_sentences", _selfcheck, _complement, at_least=1),
+    "cosine": _confidence(
+        "answer_similarity embeddings", lambda b: (0.5 + b.judged.to_samples / 2).mean(axis=1)
+    ),
+    "eigenscore": _uncertainty(
+        "embeddings", lambda b: _of_vectors(b, whitebox.eigenscore), _rank_only
+    ),
     "msp": _uncertainty(
         "answer_logprobs", lambda b: whitebox.msp(b.judged.logprobs), _of_surprise, at_least=1
     ),

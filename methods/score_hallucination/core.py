@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from methods.score_hallucination import clustering, lexical, similarity
+from methods.score_hallucination import clustering, equivalence, lexical, nli, similarity
 from methods.score_hallucination.catalogue import SCORERS, Batch, Judged, Judgement, Scorer
-from methods.score_hallucination.similarity import Ints, Matrix
+from methods.score_hallucination.relations import Relate, Relations
+from methods.score_hallucination.similarity import Ints, Matrix, symmetrize
 from methods.score_hallucination.text import TOKENIZERS, Tokenizer
 
 __all__ = ["SCORERS", "Answers", "ItemScores", "Judgement", "Options", "Scorer", "score"]
@@ -18,12 +19,19 @@ __all__ = ["SCORERS", "Answers", "ItemScores", "Judgement", "Options", "Scorer",
 
 @dataclass(frozen=True)
 class Options:
-    """How to score; the fields are those of the spec."""
+    """How to score; the fields are those of the spec.
+
+    relate: asks the model that the kinds `nli`, `hybrid` and `embedding` need. rule: which NLI
+    verdicts make two answers equivalent; None: threshold or equality.
+    """
 
     scorers: tuple[str, ...] = ("snne",)
     kind: str = "rouge_l"
     tokenizer: Tokenizer = "unicode"
     symmetrize: str = "none"
+    variant: nli.Variant = "strict"
+    relate: Relate | None = None
+    rule: equivalence.Rule | None = None
     algorithm: str = "greedy"
     threshold: float | None = None
     tau: float = 1.0
@@ -36,13 +44,14 @@ class Answers:
 
     logprobs: for each answer the log-probabilities of its tokens, or None where they are missing.
     matrix: the precomputed similarity, if the item brought one. judged: the answer in question,
-    which some scorers compare with the samples.
+    which some scorers compare with the samples. prompt: what was asked.
     """
 
     texts: Sequence[str]
     logprobs: Sequence[Sequence[float] | None] = ()
     matrix: Sequence[Sequence[float]] | None = None
     judged: Judgement | None = None
+    prompt: str = ""
 
 
 @dataclass
@@ -72,7 +81,8 @@ def score(
     needs = frozenset().union(*(SCORERS[name].needs for name in options.scorers))
     texts = [_compared(item, needs) for item in items]
     distinct, positions = similarity.unique_answers(texts, options.tokenizer)
-    matrices, rouge_l = _matrices(items, options, distinct, positions, needs, check)
+    relations = _relations(items, options, distinct, positions, needs, check)
+    matrices, rouge_l = _matrices(items, options, distinct, positions, relations, needs, check)
     results: list[ItemScores | None] = [None] * len(items)
     sizes = np.array([len(item.texts) for item in items])
     for n in np.unique(sizes).tolist():
@@ -83,6 +93,7 @@ def score(
             [matrices[i] for i in chosen],
             [rouge_l[i] for i in chosen] if rouge_l else [],
             [positions[i] for i in chosen],
+            [relations[i] for i in chosen],
             options,
         )
         representatives = _representatives(batch.similarity, batch.ids)
@@ -99,9 +110,24 @@ def score(
 
 def _compared(item: Answers, needs: frozenset[str]) -> list[str]:
     """The texts to compare: the samples, and after them the judged answer where it is needed."""
-    if item.judged is not None and needs & {"answer", "answer_similarity"}:
+    if item.judged is not None and needs & {"answer", "answer_similarity", "answer_nli"}:
         return [*item.texts, item.judged.text]
     return list(item.texts)
+
+
+def _relations(
+    items: Sequence[Answers],
+    options: Options,
+    distinct: list[list[str]],
+    positions: list[Ints],
+    needs: frozenset[str],
+    check: Callable[[], None],
+) -> list[Relations]:
+    if options.relate is None:
+        return [Relations()] * len(items)
+    split = "answer_sentences" in needs
+    judged = [item.judged.text if split and item.judged else None for item in items]
+    return options.relate([item.prompt for item in items], distinct, positions, judged, check)
 
 
 def _matrices(
@@ -109,12 +135,13 @@ def _matrices(
     options: Options,
     distinct: list[list[str]],
     positions: list[Ints],
+    relations: list[Relations],
     needs: frozenset[str],
     check: Callable[[], None],
 ) -> tuple[list[Matrix], list[Matrix]]:
     """The similarity of the spec, and ROUGE-L where a scorer needs the texts themselves."""
     rouge_l: list[Matrix] = []
-    if options.kind == "rouge_l" or "texts" in needs:
+    if options.kind in ("rouge_l", "hybrid") or "texts" in needs:
         rouge_l = similarity.rouge_l(distinct, positions, options.tokenizer, check)
     tokenize = TOKENIZERS[options.tokenizer]
     match options.kind:
@@ -128,13 +155,32 @@ def _matrices(
             return lexical.token_f1(distinct, positions, tokenize), rouge_l
         case "char_ngram":
             return lexical.char_ngram(distinct, positions), rouge_l
+        case "nli" | "hybrid" | "embedding":
+            return [_of_model(r, options, lex) for r, lex in _paired(relations, rouge_l)], rouge_l
     return [_given(index, item, options) for index, item in enumerate(items)], rouge_l
+
+
+def _paired(
+    relations: list[Relations], rouge_l: list[Matrix]
+) -> Iterable[tuple[Relations, Matrix | None]]:
+    return zip(relations, rouge_l or [None] * len(relations), strict=True)
+
+
+def _of_model(relation: Relations, options: Options, lexical: Matrix | None) -> Matrix:
+    """(k, k) similarity by the spec's model; `hybrid`: max(0, ROUGE-L - contradiction)."""
+    if relation.embeddings is not None:
+        return np.clip(relation.embeddings @ relation.embeddings.T, -1.0, 1.0)
+    assert relation.nli is not None, "kinds nli and hybrid come with an NLI model"
+    if options.kind == "nli":
+        return nli.similarity(relation.nli, options.variant)
+    contradiction = symmetrize(relation.nli[..., nli.CONTRADICTION], "mean")
+    return np.maximum(0.0, np.asarray(lexical) - contradiction)
 
 
 def _given(index: int, item: Answers, options: Options) -> Matrix:
     if item.matrix is None:
         raise ValueError(f"item {index} has no precomputed similarity")
-    return similarity.symmetrize(np.asarray(item.matrix, dtype=np.float64), options.symmetrize)
+    return symmetrize(np.asarray(item.matrix, dtype=np.float64), options.symmetrize)
 
 
 def _batch(
@@ -143,16 +189,22 @@ def _batch(
     matrices: list[Matrix],
     rouge_l: list[Matrix],
     positions: list[Ints],
+    relations: list[Relations],
     options: Options,
 ) -> Batch:
     """Items with n samples; behind them matrices and positions may have the judged answer."""
     own = np.stack([where[:n] for where in positions])
     stacked = np.stack([matrix[:n, :n] for matrix in matrices])
-    if options.threshold is None:
-        equivalent = own[:, :, None] == own[:, None, :]
-    else:
+    asked = [r.nli[:n, :n] for r in relations if r.nli is not None]
+    vectors = [r.embeddings[:n] for r in relations if r.embeddings is not None]
+    verdicts = np.stack(asked) if asked else None
+    if options.rule is not None:
+        assert verdicts is not None, "a rule comes with an NLI model"
+        equivalent = equivalence.equivalent(equivalence.labels(verdicts), options.rule)
+    elif options.threshold is not None:
         equivalent = stacked >= options.threshold
-    cluster = clustering.greedy if options.algorithm == "greedy" else clustering.components
+    else:
+        equivalent = own[:, :, None] == own[:, None, :]
     sums = np.array([[_sum(item.logprobs, i) for i in range(n)] for item in items])
     return Batch(
         n=n,
@@ -164,10 +216,19 @@ def _batch(
         rouge_l=np.stack([m[:n, :n] for m in rouge_l]) if rouge_l else np.empty(0),
         logprob=sums[..., 0],
         tokens=sums[..., 1].astype(np.int64),
-        ids=cluster(equivalent),
+        ids=CLUSTERINGS[options.algorithm](equivalent),
         positions=own,
-        judged=_judged(n, items, matrices, positions),
+        judged=_judged(n, items, matrices, positions, relations),
+        nli=verdicts,
+        embeddings=np.stack(vectors) if vectors else None,
     )
+
+
+CLUSTERINGS = {
+    "greedy": clustering.greedy,
+    "components": clustering.components,
+    "first_match": equivalence.first_match,
+}
 
 
 def _sum(logprobs: Sequence[Sequence[float] | None], i: int) -> tuple[float, int]:
@@ -176,15 +237,27 @@ def _sum(logprobs: Sequence[Sequence[float] | None], i: int) -> tuple[float, int
     return (sum(tokens), len(tokens)) if tokens else (float("nan"), 0)
 
 
-def _judged(n: int, items: list[Answers], matrices: list[Matrix], positions: list[Ints]) -> Judged:
+def _judged(
+    n: int,
+    items: list[Answers],
+    matrices: list[Matrix],
+    positions: list[Ints],
+    relations: list[Relations],
+) -> Judged:
     equal = np.zeros((len(items), n), dtype=bool)
     to_samples = np.full((len(items), n), np.nan)
-    for row, (matrix, where) in enumerate(zip(matrices, positions, strict=True)):
+    verdicts = np.full((len(items), 2, n, 3), np.nan)
+    for row, (matrix, where, relation) in enumerate(
+        zip(matrices, positions, relations, strict=True)
+    ):
         if len(where) > n:
             equal[row] = where[:n] == where[n]
         if len(matrix) > n:
             to_samples[row] = matrix[n, :n]
-    return Judged([item.judged for item in items], equal, to_samples)
+        if relation.nli is not None and len(relation.nli) > n:
+            verdicts[row] = relation.nli[n, :n], relation.nli[:n, n]
+    split = [None if r.sentences is None else r.sentences[:, :n] for r in relations]
+    return Judged([item.judged for item in items], equal, to_samples, verdicts, split)
 
 
 def _representatives(matrices: Matrix, ids: Ints) -> Ints:
@@ -235,6 +308,12 @@ def _undefined(scorer: Scorer, batch: Batch) -> dict[int, str]:
         add(np.isnan(judged.logprobs).all(axis=1), "answer has no token_logprobs")
     if "answer_top_logprobs" in scorer.needs:
         add(np.isnan(judged.entropy).all(axis=1), "answer has no top_logprobs")
+    if "embeddings" in scorer.needs and batch.embeddings is None:
+        add(np.ones(len(batch.texts)), "needs the similarity kind embedding")
+    if scorer.needs & {"answer_nli", "answer_sentences"} and batch.nli is None:
+        add(np.ones(len(batch.texts)), "needs the similarity kind nli or hybrid")
+    if "answer_sentences" in scorer.needs:
+        add(np.array([part is None for part in judged.sentences]), "answer has no sentence")
     if "answer_similarity" in scorer.needs:
         add(np.isnan(judged.to_samples).any(axis=1), "its similarity to the answers is not given")
     if scorer.at_least > 1 or scorer.needs & {"answer", "answer_similarity"}:
