@@ -2,66 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from methods.score_hallucination import clustering, equivalence, lexical, nli, similarity
-from methods.score_hallucination.catalogue import SCORERS, Batch, Judged, Judgement, Scorer
-from methods.score_hallucination.relations import Relate, Relations
-from methods.score_hallucination.similarity import Ints, Matrix, symmetrize
-from methods.score_hallucination.text import TOKENIZERS, Tokenizer
+from methods.score_hallucination import clustering, equivalence, similarity
+from methods.score_hallucination.batch import Answers, Batch, Judged, Judgement, Options
+from methods.score_hallucination.catalogue import SCORERS, Scorer
+from methods.score_hallucination.matrices import similarity_matrices
+from methods.score_hallucination.relations import Compared, Relations
+from methods.score_hallucination.similarity import Ints, Matrix
 
 __all__ = ["SCORERS", "Answers", "ItemScores", "Judgement", "Options", "Scorer", "score"]
 
 
-@dataclass(frozen=True)
-class Options:
-    """How to score; the fields are those of the spec.
-
-    relate: asks the model that the kinds `nli`, `hybrid` and `embedding` need. rule: which NLI
-    verdicts make two answers equivalent; None: threshold or equality.
-    """
-
-    scorers: tuple[str, ...] = ("snne",)
-    kind: str = "rouge_l"
-    tokenizer: Tokenizer = "unicode"
-    symmetrize: str = "none"
-    variant: nli.Variant = "strict"
-    relate: Relate | None = None
-    rule: equivalence.Rule | None = None
-    algorithm: str = "greedy"
-    threshold: float | None = None
-    tau: float = 1.0
-    include_self: bool = True
-
-
-@dataclass(frozen=True)
-class Answers:
-    """The sampled answers of one item.
-
-    logprobs: for each answer the log-probabilities of its tokens, or None where they are missing.
-    matrix: the precomputed similarity, if the item brought one. judged: the answer in question,
-    which some scorers compare with the samples. prompt: what was asked.
-    """
-
-    texts: Sequence[str]
-    logprobs: Sequence[Sequence[float] | None] = ()
-    matrix: Sequence[Sequence[float]] | None = None
-    judged: Judgement | None = None
-    prompt: str = ""
-
-
 @dataclass
 class ItemScores:
-    """What the scorers say of one item; `values` and `confidences` hold defined scores only."""
+    """What the scorers say of one item; `values` and `confidences` hold defined scores only.
+
+    similarity: (n, n) of the samples.
+    """
 
     n: int
     n_unique: int
     cluster_ids: Ints
     representatives: Ints
+    similarity: Matrix
     values: dict[str, float] = field(default_factory=dict)
     confidences: dict[str, float] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
@@ -79,10 +47,9 @@ def score(
         ValueError: kind `precomputed` and an item without a matrix.
     """
     needs = frozenset().union(*(SCORERS[name].needs for name in options.scorers))
-    texts = [_compared(item, needs) for item in items]
-    distinct, positions = similarity.unique_answers(texts, options.tokenizer)
-    relations = _relations(items, options, distinct, positions, needs, check)
-    matrices, rouge_l = _matrices(items, options, distinct, positions, relations, needs, check)
+    compared = _compared(items, needs, options)
+    relations = options.relate(compared, check) if options.relate else [Relations()] * len(items)
+    similarities, rouge_l = similarity_matrices(items, options, compared, relations, needs, check)
     results: list[ItemScores | None] = [None] * len(items)
     sizes = np.array([len(item.texts) for item in items])
     for n in np.unique(sizes).tolist():
@@ -90,15 +57,21 @@ def score(
         batch = _batch(
             n,
             [items[i] for i in chosen],
-            [matrices[i] for i in chosen],
+            [compared[i] for i in chosen],
+            [similarities[i] for i in chosen],
             [rouge_l[i] for i in chosen] if rouge_l else [],
-            [positions[i] for i in chosen],
             [relations[i] for i in chosen],
             options,
         )
         representatives = _representatives(batch.similarity, batch.ids)
         scored = [
-            ItemScores(n, int(batch.positions[row].max()) + 1, batch.ids[row], representatives[row])
+            ItemScores(
+                n,
+                int(batch.positions[row].max()) + 1,
+                batch.ids[row],
+                representatives[row],
+                batch.similarity[row],
+            )
             for row in range(len(chosen))
         ]
         for name in options.scorers:
@@ -108,92 +81,45 @@ def score(
     return [result for result in results if result is not None]
 
 
-def _compared(item: Answers, needs: frozenset[str]) -> list[str]:
-    """The texts to compare: the samples, and after them the judged answer where it is needed."""
-    if item.judged is not None and needs & {"answer", "answer_similarity", "answer_nli"}:
-        return [*item.texts, item.judged.text]
-    return list(item.texts)
-
-
-def _relations(
-    items: Sequence[Answers],
-    options: Options,
-    distinct: list[list[str]],
-    positions: list[Ints],
-    needs: frozenset[str],
-    check: Callable[[], None],
-) -> list[Relations]:
-    if options.relate is None:
-        return [Relations()] * len(items)
+def _compared(items: Sequence[Answers], needs: frozenset[str], options: Options) -> list[Compared]:
+    """The texts to compare: the samples, and what else the scorers need."""
+    with_judged = bool(needs & {"answer", "answer_similarity", "answer_nli"})
+    with_verifier = "verifier" in needs
+    texts, judged, verifier = [], [], []
+    for item in items:
+        own = list(item.texts)
+        judged.append(len(own) if with_judged and item.judged is not None else None)
+        if with_judged and item.judged is not None:
+            own.append(item.judged.text)
+        verifier.append(len(own))
+        texts.append([*own, *item.verifier] if with_verifier else own)
+    distinct, positions = similarity.unique_answers(texts, options.tokenizer)
     split = "answer_sentences" in needs
-    judged = [item.judged.text if split and item.judged else None for item in items]
-    return options.relate([item.prompt for item in items], distinct, positions, judged, check)
-
-
-def _matrices(
-    items: Sequence[Answers],
-    options: Options,
-    distinct: list[list[str]],
-    positions: list[Ints],
-    relations: list[Relations],
-    needs: frozenset[str],
-    check: Callable[[], None],
-) -> tuple[list[Matrix], list[Matrix]]:
-    """The similarity of the spec, and ROUGE-L where a scorer needs the texts themselves."""
-    rouge_l: list[Matrix] = []
-    if options.kind in ("rouge_l", "hybrid") or "texts" in needs:
-        rouge_l = similarity.rouge_l(distinct, positions, options.tokenizer, check)
-    tokenize = TOKENIZERS[options.tokenizer]
-    match options.kind:
-        case "rouge_l":
-            return rouge_l, rouge_l
-        case "exact":
-            return similarity.exact(positions), rouge_l
-        case "jaccard":
-            return lexical.jaccard(distinct, positions, tokenize), rouge_l
-        case "token_f1":
-            return lexical.token_f1(distinct, positions, tokenize), rouge_l
-        case "char_ngram":
-            return lexical.char_ngram(distinct, positions), rouge_l
-        case "nli" | "hybrid" | "embedding":
-            return [_of_model(r, options, lex) for r, lex in _paired(relations, rouge_l)], rouge_l
-    return [_given(index, item, options) for index, item in enumerate(items)], rouge_l
-
-
-def _paired(
-    relations: list[Relations], rouge_l: list[Matrix]
-) -> Iterable[tuple[Relations, Matrix | None]]:
-    return zip(relations, rouge_l or [None] * len(relations), strict=True)
-
-
-def _of_model(relation: Relations, options: Options, lexical: Matrix | None) -> Matrix:
-    """(k, k) similarity by the spec's model; `hybrid`: max(0, ROUGE-L - contradiction)."""
-    if relation.embeddings is not None:
-        return np.clip(relation.embeddings @ relation.embeddings.T, -1.0, 1.0)
-    assert relation.nli is not None, "kinds nli and hybrid come with an NLI model"
-    if options.kind == "nli":
-        return nli.similarity(relation.nli, options.variant)
-    contradiction = symmetrize(relation.nli[..., nli.CONTRADICTION], "mean")
-    return np.maximum(0.0, np.asarray(lexical) - contradiction)
-
-
-def _given(index: int, item: Answers, options: Options) -> Matrix:
-    if item.matrix is None:
-        raise ValueError(f"item {index} has no precomputed similarity")
-    return symmetrize(np.asarray(item.matrix, dtype=np.float64), options.symmetrize)
+    return [
+        Compared(
+            texts=distinct[i],
+            where=positions[i],
+            n=len(item.texts),
+            judged=judged[i],
+            verifier=verifier[i],
+            prompt=item.prompt,
+            split=item.judged.text if split and item.judged else None,
+        )
+        for i, item in enumerate(items)
+    ]
 
 
 def _batch(
     n: int,
     items: list[Answers],
+    compared: list[Compared],
     matrices: list[Matrix],
     rouge_l: list[Matrix],
-    positions: list[Ints],
     relations: list[Relations],
     options: Options,
 ) -> Batch:
-    """Items with n samples; behind them matrices and positions may have the judged answer."""
-    own = np.stack([where[:n] for where in positions])
+    """Items with n samples; matrices and relations may also have what else was compared."""
+    own = np.stack([c.where[:n] for c in compared])
     stacked = np.stack([matrix[:n, :n] for matrix in matrices])
     asked = [r.nli[:n, :n] for r in relations if r.nli is not None]
     vectors = [r.embeddings[:n] for r in relations if r.embeddings is not None]
@@ -218,7 +144,11 @@ def _batch(
         tokens=sums[..., 1].astype(np.int64),
         ids=CLUSTERINGS[options.algorithm](equivalent),
         positions=own,
-        judged=_judged(n, items, matrices, positions, relations),
+        judged=_judged(n, items, compared, matrices, relations),
+        cross=[
+            matrix[:n, c.verifier :] if c.verifier < len(c.where) else None
+            for matrix, c in zip(matrices, compared, strict=True)
+        ],
         nli=verdicts,
         embeddings=np.stack(vectors) if vectors else None,
     )
@@ -240,23 +170,21 @@ def _sum(logprobs: Sequence[Sequence[float] | None], i: int) -> tuple[float, int
 def _judged(
     n: int,
     items: list[Answers],
+    compared: list[Compared],
     matrices: list[Matrix],
-    positions: list[Ints],
     relations: list[Relations],
 ) -> Judged:
     equal = np.zeros((len(items), n), dtype=bool)
     to_samples = np.full((len(items), n), np.nan)
     verdicts = np.full((len(items), 2, n, 3), np.nan)
-    for row, (matrix, where, relation) in enumerate(
-        zip(matrices, positions, relations, strict=True)
-    ):
-        if len(where) > n:
-            equal[row] = where[:n] == where[n]
-        if len(matrix) > n:
-            to_samples[row] = matrix[n, :n]
-        if relation.nli is not None and len(relation.nli) > n:
-            verdicts[row] = relation.nli[n, :n], relation.nli[:n, n]
-    split = [None if r.sentences is None else r.sentences[:, :n] for r in relations]
+    for row, (c, matrix, relation) in enumerate(zip(compared, matrices, relations, strict=True)):
+        if c.judged is None:
+            continue
+        equal[row] = c.where[:n] == c.where[c.judged]
+        to_samples[row] = matrix[c.judged, :n]
+        if relation.nli is not None:
+            verdicts[row] = relation.nli[c.judged, :n], relation.nli[:n, c.judged]
+    split = [relation.sentences for relation in relations]
     return Judged([item.judged for item in items], equal, to_samples, verdicts, split)
 
 
@@ -276,6 +204,10 @@ def _apply(name: str, batch: Batch, scored: list[ItemScores]) -> None:
             item.reasons[name] = reason
         return
     reasons = _undefined(scorer, batch)
+    if len(reasons) == len(scored):
+        for row, item in enumerate(scored):
+            item.reasons[name] = reasons[row]
+        return
     value = scorer.value(batch)
     confidence = scorer.confidence(batch, value)
     for row, item in enumerate(scored):
@@ -316,6 +248,10 @@ def _undefined(scorer: Scorer, batch: Batch) -> dict[int, str]:
         add(np.array([part is None for part in judged.sentences]), "answer has no sentence")
     if "answer_similarity" in scorer.needs:
         add(np.isnan(judged.to_samples).any(axis=1), "its similarity to the answers is not given")
+    if "verifier" in scorer.needs:
+        add(np.array([c is None for c in batch.cross]), "the item has no verifier_responses")
+        unknown = [c is not None and bool(np.isnan(c).any()) for c in batch.cross]
+        add(np.array(unknown), "verifier_similarity is not given")
     if scorer.at_least > 1 or scorer.needs & {"answer", "answer_similarity"}:
         # Samples that all say nothing agree, but not because the model knows.
         empty = np.array([not any(text.strip() for text in texts) for texts in batch.texts])

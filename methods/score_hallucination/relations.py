@@ -13,17 +13,50 @@ from methods.score_hallucination.nli import ENTAILMENT
 from methods.score_hallucination.text import sentences
 
 Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 Check = Callable[[], None]
 
 
 @dataclass(frozen=True)
+class Compared:
+    """The k answers of an item that are compared: samples, then the judged one, then a verifier's.
+
+    Attributes:
+        texts: the different ones, in order of their first place. where: (k,) which of `texts` each
+            one is.
+        n: samples. judged: place of the judged answer, if it is compared. verifier: place of the
+            verifier's first answer; k without one.
+        prompt: what was asked. split: the answer whose sentences are wanted.
+    """
+
+    texts: Sequence[str]
+    where: Ints
+    n: int
+    judged: int | None
+    verifier: int
+    prompt: str = ""
+    split: str | None = None
+
+    @property
+    def n_distinct(self) -> int:
+        """Different samples: the first of `texts`."""
+        return int(self.where[: self.n].max()) + 1
+
+    def wanted(self) -> Flags:
+        """(m, m) pairs of `texts` to ask about: not a text with itself, nor two of a verifier's."""
+        m = len(self.texts)
+        foreign = np.arange(m) > self.where[: self.verifier].max()
+        return ~np.eye(m, dtype=bool) & ~(foreign[:, None] & foreign)
+
+
+@dataclass(frozen=True)
 class Relations:
-    """Of the k compared answers of one item: its n samples, and after them the judged answer.
+    """What a model says of the compared answers of one item.
 
     Attributes:
         nli: (k, k, 3) contradiction, neutral, entailment; row i is the premise, column j the
-            hypothesis; equal answers entail each other.
+            hypothesis; equal answers entail each other; NaN between two of a verifier's.
         sentences: (s, n, 3) the sentences of the judged answer as premises, samples as hypotheses.
         embeddings: (k, d) unit vectors.
     """
@@ -33,23 +66,8 @@ class Relations:
     embeddings: Floats | None = None
 
 
-class Relate(Protocol):
-    """Asks a model about the answers of many items at once."""
-
-    def __call__(
-        self,
-        prompts: Sequence[str],
-        distinct: Sequence[Sequence[str]],
-        positions: Sequence[Ints],
-        judged: Sequence[str | None],
-        check: Check,
-    ) -> list[Relations]:
-        """One `Relations` an item.
-
-        Args:
-            prompts: of the items. distinct, positions: of `unique_answers` over the compared
-                answers. judged: the answers whose sentences are wanted, None where they are not.
-        """
+#: Asks a model about the answers of many items at once; one `Relations` an item.
+Relate = Callable[[Sequence[Compared], Check], list[Relations]]
 
 
 class PairEngine(Protocol):
@@ -69,37 +87,32 @@ class RelateByNLI:
     engine: PairEngine
     condition_on_prompt: bool = False
 
-    def __call__(
-        self,
-        prompts: Sequence[str],
-        distinct: Sequence[Sequence[str]],
-        positions: Sequence[Ints],
-        judged: Sequence[str | None],
-        check: Check,
-    ) -> list[Relations]:
+    def __call__(self, items: Sequence[Compared], check: Check) -> list[Relations]:
         """See `Relate`."""
         pairs: list[tuple[str, str]] = []
-        parts: list[list[str]] = []
-        for prompt, texts, answer in zip(prompts, distinct, judged, strict=True):
-            framed = [self._framed(prompt, text) for text in texts]
-            pairs += [(a, b) for a in framed for b in framed if a is not b]
-            parts.append([] if answer is None else sentences(answer))
-            pairs += [(sentence, text) for sentence in parts[-1] for text in texts]
-        found = self.engine.probabilities(pairs, check)
-        relations, start = [], 0
-        for texts, where, split in zip(distinct, positions, parts, strict=True):
-            m = len(texts)
-            small = np.zeros((m, m, 3))
-            small[..., ENTAILMENT] = 1.0
-            end = start + m * (m - 1)
-            small[~np.eye(m, dtype=bool)] = found[start:end]
-            start, end = end, end + len(split) * m
-            own = found[start:end].reshape(len(split), m, 3)
+        parts = [sentences(item.split or "") for item in items]
+        masks = [item.wanted() for item in items]
+        for item, mask, split in zip(items, masks, parts, strict=True):
+            framed = [self._framed(item.prompt, text) for text in item.texts]
+            pairs += [(framed[a], framed[b]) for a, b in np.argwhere(mask).tolist()]
+            samples = item.texts[: item.n_distinct]
+            pairs += [(sentence, text) for sentence in split for text in samples]
+        found, start = self.engine.probabilities(pairs, check), 0
+        relations = []
+        for item, mask, split in zip(items, masks, parts, strict=True):
+            small = np.full((*mask.shape, 3), np.nan)
+            small[np.eye(len(mask), dtype=bool)] = 0.0
+            small[np.eye(len(mask), dtype=bool), ENTAILMENT] = 1.0
+            end = start + int(mask.sum())
+            small[mask] = found[start:end]
+            start, end = end, end + len(split) * item.n_distinct
+            own = found[start:end].reshape(len(split), item.n_distinct, 3)
             start = end
+            where = item.where
             relations.append(
                 Relations(
                     nli=small[where[:, None], where[None, :]],
-                    sentences=own[:, where] if split else None,
+                    sentences=own[:, where[: item.n]] if split else None,
                 )
             )
         return relations
@@ -120,19 +133,11 @@ class RelateByEmbedding:
 
     engine: VectorEngine
 
-    def __call__(
-        self,
-        prompts: Sequence[str],
-        distinct: Sequence[Sequence[str]],
-        positions: Sequence[Ints],
-        judged: Sequence[str | None],
-        check: Check,
-    ) -> list[Relations]:
+    def __call__(self, items: Sequence[Compared], check: Check) -> list[Relations]:
         """See `Relate`."""
-        flat = [text for texts in distinct for text in texts]
-        vectors = self.engine.embed(flat, check)
-        starts = np.cumsum([0, *map(len, distinct)])
+        vectors = self.engine.embed([text for item in items for text in item.texts], check)
+        starts = np.cumsum([0, *(len(item.texts) for item in items)])
         return [
-            Relations(embeddings=vectors[start + where])
-            for start, where in zip(starts[:-1], positions, strict=True)
+            Relations(embeddings=vectors[start + item.where])
+            for start, item in zip(starts[:-1], items, strict=True)
         ]
