@@ -22,7 +22,7 @@ from methods.score_hallucination.calibrator import (
 )
 from methods.score_hallucination.evaluation import Estimate
 from methods.score_hallucination.probability_maps import MARGIN, Envelope, IsotonicMap, PlattMap
-from methods.score_hallucination.spec import Interval
+from methods.score_hallucination.results import Interval
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

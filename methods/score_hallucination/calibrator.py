@@ -16,6 +16,7 @@ from methods.errors import JobError
 from methods.jobtype import Model
 from methods.score_hallucination.drift import Distribution, Drift
 from methods.score_hallucination.labelled_spec import LabelCounts
+from methods.score_hallucination.options import Clustering, Similarity
 from methods.score_hallucination.probability_maps import (
     Calibrated,
     Envelope,
@@ -23,7 +24,8 @@ from methods.score_hallucination.probability_maps import (
     PlattMap,
     Unit,
 )
-from methods.score_hallucination.spec import JOB, Clustering, Interval, Similarity
+from methods.score_hallucination.results import Interval
+from methods.score_hallucination.spec import JOB
 
 MAX_BYTES = 4 * 1024 * 1024
 Objective = Literal["youden", "f1", "accuracy"]

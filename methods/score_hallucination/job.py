@@ -14,22 +14,22 @@ from methods.context import RunContext
 from methods.score_hallucination import evaluation, figures, sampling
 from methods.score_hallucination.core import SCORERS, ItemScores, score
 from methods.score_hallucination.graders import contains
+from methods.score_hallucination.items import Item
 from methods.score_hallucination.numerics_input import answers_of, options_of
+from methods.score_hallucination.options import described
 from methods.score_hallucination.reading import Items, chunks
-from methods.score_hallucination.spec import (
-    JOB,
+from methods.score_hallucination.results import (
     Cluster,
     Evaluation,
     Interval,
-    Item,
     ItemResult,
     Result,
     Score,
     ScorerSummary,
-    Spec,
     StoredFile,
     Summary,
 )
+from methods.score_hallucination.spec import JOB, Spec
 
 _INLINE_BYTES = 256 * 1024
 _SHOWN = 160
@@ -44,7 +44,7 @@ def run(spec: Spec, ctx: RunContext) -> Result:
     sampled = None
     if items.unanswered and spec.sampler is not None:
         complete, sampled = sampling.complete(items, spec.sampler, ctx)
-    options = options_of(spec)
+    options = options_of(spec, ctx.models)
     tally = _Tally(spec.scorers)
     path, inline = ctx.workdir / "items.jsonl", bytearray()
     size = done = 0
@@ -206,8 +206,7 @@ def _save(path: Path, ctx: RunContext) -> StoredFile:
 def _provenance(spec: Spec) -> dict[str, Any]:
     return {
         "method": f"{JOB.name}/{JOB.version}",
-        "similarity": spec.similarity.model_dump(),
-        "clustering": spec.clustering.model_dump(),
+        **described(spec.similarity, spec.clustering),
         "tau": spec.tau,
         "include_self": spec.include_self,
         "seed": spec.seed,

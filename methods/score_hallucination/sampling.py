@@ -12,8 +12,9 @@ from typing import Any
 from methods.context import RunContext
 from methods.errors import Interrupted
 from methods.inference.llm import Completion, Sampling, Usage, language_model
+from methods.score_hallucination.items import Answer, Item, Sampler
 from methods.score_hallucination.reading import Items
-from methods.score_hallucination.spec import Answer, Item, Sampler, SamplingResult, StoredFile
+from methods.score_hallucination.results import SamplingResult, StoredFile
 
 _SAVED_ITEMS, _SAVED_SECONDS = 256, 10.0
 
