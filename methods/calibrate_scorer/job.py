@@ -30,6 +30,7 @@ from methods.score_hallucination.calibrator import (
     scoring_version,
 )
 from methods.score_hallucination.drift import Distribution
+from methods.score_hallucination.judging import described as judged
 from methods.score_hallucination.labelled import Labelled, read
 from methods.score_hallucination.results import StoredFile
 
@@ -101,6 +102,7 @@ def run(spec: Spec, ctx: RunContext) -> Result:
         ensemble=data.ensemble,
         n_undefined=data.n_undefined,
         warnings=_warnings(calibrator, data),
+        judging=table.judging,
         figures=drawn,
         provenance=_provenance(spec),
     )
@@ -271,6 +273,7 @@ def _provenance(spec: Spec) -> dict[str, Any]:
     return {
         "method": f"{JOB.name}/{JOB.version}",
         "scoring": scoring_version(),
+        **judged(spec.scoring(_scorers(spec))),
         "labels": spec.labels,
         "grader": spec.grader.words,
         "seed": spec.seed,

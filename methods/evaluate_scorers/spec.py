@@ -11,7 +11,7 @@ from methods.figures import Figure
 from methods.jobtype import JobType, Model
 from methods.score_hallucination.labelled_spec import LabelCounts, LabelledSpec
 from methods.score_hallucination.options import ScorerName
-from methods.score_hallucination.results import Interval
+from methods.score_hallucination.results import Interval, JudgingResult
 
 RankBy = Literal["auroc", "auarc", "prr", "risk_coverage_area", "ece", "brier"]
 
@@ -114,6 +114,7 @@ class Result(Model):
         description="Scorers that no labelled item can serve, with the reasons."
     )
     warnings: list[str]
+    judging: JudgingResult | None = Field(None, description="With judges only.")
     figures: list[Figure]
     provenance: dict[str, Any]
 

@@ -27,12 +27,25 @@ class Answer(Model):
         description="Natural log-probability of each generated token; without it the white-box "
         "scorers are undefined for the item, never zero.",
     )
+    tokens: list[Text] | None = Field(
+        None,
+        max_length=MAX_CHARACTERS,
+        description="What each generated token adds to the text, for `token_sar` and `sar`.",
+    )
     top_logprobs: list[Annotated[list[LogProb], Field(max_length=MAX_ALTERNATIVES)]] | None = Field(
         None,
         max_length=MAX_CHARACTERS,
         description="For each token the log-probabilities of the likeliest ones at its place; only "
         "those of `answer` are used, by `mean_token_entropy`, `prob_margin` and `cocoa_mte`.",
     )
+
+    @model_validator(mode="after")
+    def _paired(self) -> Self:
+        if self.tokens is not None and self.token_logprobs is not None:
+            texts, values = len(self.tokens), len(self.token_logprobs)
+            if texts != values:
+                raise ValueError(f"{texts} tokens, but {values} token_logprobs")
+        return self
 
 
 class Item(Model):
@@ -85,10 +98,9 @@ class Item(Model):
         return self
 
 
-class Sampler(Model):
-    """How answers are drawn for items that bring none."""
+class Drawing(Model):
+    """How a model's answers are drawn."""
 
-    model: ModelRef = Field(description="A model that the operator declared.")
     n: int = Field(10, ge=1, le=MAX_ANSWERS, description="Answers a prompt.")
     temperature: float = Field(1.0, gt=0, le=2)
     top_p: float = Field(1.0, gt=0, le=1)
@@ -97,8 +109,14 @@ class Sampler(Model):
         default=[], max_length=4, description="Strings that end an answer."
     )
     seed: int | None = Field(None, ge=0, le=2**63 - 1, description="Sent with every request.")
-    logprobs: bool = Field(True, description="Ask for token log-probabilities.")
     chat: bool = Field(False, description="Send the prompt as a user's turn of a chat.")
+
+
+class Sampler(Drawing):
+    """How answers are drawn for items that bring none."""
+
+    model: ModelRef = Field(description="A model that the operator declared.")
+    logprobs: bool = Field(True, description="Ask for token log-probabilities.")
     greedy_answer: bool = Field(
         True, description="Where an item has no `answer`, draw one at temperature 0 to be judged."
     )

@@ -15,6 +15,8 @@ from methods.score_hallucination import evaluation, figures, sampling
 from methods.score_hallucination.core import SCORERS, ItemScores, score
 from methods.score_hallucination.graders import contains
 from methods.score_hallucination.items import Item
+from methods.score_hallucination.judging import described as judged
+from methods.score_hallucination.judging import hear
 from methods.score_hallucination.numerics_input import answers_of, options_of
 from methods.score_hallucination.options import described
 from methods.score_hallucination.reading import Items, chunks
@@ -44,16 +46,21 @@ def run(spec: Spec, ctx: RunContext) -> Result:
     sampled = None
     if items.unanswered and spec.sampler is not None:
         complete, sampled = sampling.complete(items, spec.sampler, ctx)
+    opinions, judging = hear(complete, spec, ctx)
     options = options_of(spec, ctx.models)
     tally = _Tally(spec.scorers)
     path, inline = ctx.workdir / "items.jsonl", bytearray()
     size = done = 0
     with path.open("wb") as writer:
         for chunk in chunks(complete):
-            scores = score([answers_of(item) for item in chunk], options, ctx.check)
+            answers = [
+                answers_of(item, opinions.scores(item, done + k)) for k, item in enumerate(chunk)
+            ]
+            scores = score(answers, options, ctx.check)
             for item, scored in zip(chunk, scores, strict=True):
-                label = tally.add(item, scored)
-                line = _item_result(item, scored, spec, done, label).model_dump_json().encode()
+                result = _item_result(item, scored, spec, done, tally.add(item, scored))
+                result.opinions = opinions.of(done) or None
+                line = result.model_dump_json().encode()
                 writer.write(line + b"\n")
                 size += len(line) + 1
                 if size <= _INLINE_BYTES:
@@ -66,6 +73,7 @@ def run(spec: Spec, ctx: RunContext) -> Result:
         items_artifact=_save(path, ctx) if size > _INLINE_BYTES else None,
         summary=tally.summary(ctx),
         sampling=sampled,
+        judging=judging,
         figures=figures.draw(
             tally.columns(),
             np.array(tally.quality),
@@ -207,6 +215,7 @@ def _provenance(spec: Spec) -> dict[str, Any]:
     return {
         "method": f"{JOB.name}/{JOB.version}",
         **described(spec.similarity, spec.clustering),
+        **judged(spec),
         "tau": spec.tau,
         "include_self": spec.include_self,
         "seed": spec.seed,

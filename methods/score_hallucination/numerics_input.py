@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from methods.inference.declared import Models
 from methods.score_hallucination.batch import Answers, Judgement, Options
 from methods.score_hallucination.items import Answer, Item
@@ -44,8 +46,8 @@ def _relate(similarity: Similarity, models: Models) -> Relate | None:
     return RelateByNLI(engine, similarity.condition_on_prompt)
 
 
-def answers_of(item: Item) -> Answers:
-    """An item as the numerics take it; it has responses."""
+def answers_of(item: Item, opinions: Mapping[str, float | str] | None = None) -> Answers:
+    """An item as the numerics take it; it has responses. opinions: see `Answers`."""
     assert item.responses is not None, "items without were refused or sampled"
     return Answers(
         texts=[response.text for response in item.responses],
@@ -55,8 +57,10 @@ def answers_of(item: Item) -> Answers:
         prompt=item.prompt or "",
         verifier=item.verifier_responses or (),
         cross=item.verifier_similarity,
+        tokens=[response.tokens for response in item.responses],
+        opinions=opinions or {},
     )
 
 
 def _judgement(answer: Answer) -> Judgement:
-    return Judgement(answer.text, answer.token_logprobs, answer.top_logprobs)
+    return Judgement(answer.text, answer.token_logprobs, answer.top_logprobs, answer.tokens)

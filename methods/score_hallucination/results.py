@@ -8,6 +8,7 @@ from pydantic import Field
 
 from methods.figures import Figure
 from methods.jobtype import Model
+from methods.score_hallucination.judging_spec import Opinion
 
 
 class Score(Model):
@@ -41,6 +42,9 @@ class ItemResult(Model):
     label: Literal[0, 1] | None = None
     scores: dict[str, Score]
     clusters: list[Cluster]
+    opinions: dict[str, list[Opinion]] | None = Field(
+        None, description="For the scorers that ask judges: what each judge says."
+    )
     n: int = Field(description="Answers.")
     n_unique: int = Field(description="Different answers, up to case and spacing.")
 
@@ -109,6 +113,17 @@ class SamplingResult(Model):
     artifact: StoredFile
 
 
+class JudgingResult(Model):
+    """What the judges were asked; the artifact has all that they said."""
+
+    judges: list[str]
+    n_items: int = Field(description="Items with a prompt and an answer to judge.")
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    artifact: StoredFile
+
+
 class Result(Model):
     """Scores of all items; above 256 KiB they are in the artifact `items.jsonl`."""
 
@@ -116,5 +131,6 @@ class Result(Model):
     items_artifact: StoredFile | None = None
     summary: Summary
     sampling: SamplingResult | None = None
+    judging: JudgingResult | None = Field(None, description="With judges only.")
     figures: list[Figure]
     provenance: dict[str, Any]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from methods.context import RunContext
 from methods.errors import Interrupted
-from methods.inference.llm import Completion, Sampling, Usage, language_model
-from methods.score_hallucination.items import Answer, Item, Sampler
+from methods.inference.llm import Completion, LanguageModel, Sampling, Usage, language_model
+from methods.score_hallucination.items import Answer, Drawing, Item, Sampler
 from methods.score_hallucination.reading import Items
 from methods.score_hallucination.results import SamplingResult, StoredFile
 
@@ -29,35 +29,15 @@ def complete(items: Items, sampler: Sampler, ctx: RunContext) -> tuple[Completed
     """
     model = language_model(ctx.models, sampler.model)
     usage = Usage(**(ctx.restore("usage") or {}))
-    shared = Sampling(
-        n=sampler.n,
-        temperature=sampler.temperature,
-        top_p=sampler.top_p,
-        max_tokens=sampler.max_tokens,
-        stop=tuple(sampler.stop),
-        seed=sampler.seed,
-        logprobs=sampler.logprobs,
-        chat=sampler.chat,
-    )
-    greedy = Sampling(**{**asdict(shared), "n": 1, "temperature": 0.0, "top_p": 1.0})
-    drawn = _Drawn("responses", ctx)
-    answers = _Drawn("answers", ctx)
+    shared = sampling_of(sampler, sampler.logprobs)
+    greedy = replace(shared, n=1, temperature=0.0, top_p=1.0)
+    drawn = Drawn("responses", ctx)
+    answers = Drawn("answers", ctx)
     passes = [(drawn, shared, "sampling")]
     if sampler.greedy_answer:
         passes.append((answers, greedy, "answering"))
     for kept, sampling, phase in passes:
-        wanted = items.unanswered
-        ctx.progress(phase, len(kept), wanted, "prompts")
-        try:
-            for number, completions in model.sample(
-                _prompts(items, kept), sampling, usage, ctx.check
-            ):
-                kept.add(number, completions, usage)
-                ctx.progress(phase, len(kept), wanted, "prompts")
-        finally:
-            # A server that dies in the middle costs what was in flight, no more.
-            with suppress(Interrupted):
-                kept.save(usage)
+        draw(model, _prompts(items, kept), sampling, kept, usage, (phase, items.unanswered), ctx)
     completed = Completed(items, drawn, answers)
     path = ctx.workdir / "responses.jsonl"
     with path.open("wb") as writer:
@@ -72,7 +52,47 @@ def complete(items: Items, sampler: Sampler, ctx: RunContext) -> tuple[Completed
     )
 
 
-def _prompts(items: Items, kept: _Drawn) -> Iterator[tuple[int, str]]:
+def sampling_of(drawing: Drawing, logprobs: bool = False) -> Sampling:
+    """What a spec wants drawn, as the models take it."""
+    return Sampling(
+        n=drawing.n,
+        temperature=drawing.temperature,
+        top_p=drawing.top_p,
+        max_tokens=drawing.max_tokens,
+        stop=tuple(drawing.stop),
+        seed=drawing.seed,
+        logprobs=logprobs,
+        chat=drawing.chat,
+    )
+
+
+def draw(
+    model: LanguageModel,
+    prompts: Iterator[tuple[int, str]],
+    sampling: Sampling,
+    kept: Drawn,
+    usage: Usage,
+    progress: tuple[str, int],
+    ctx: RunContext,
+) -> None:
+    """Draw for prompts by the number of their item, and keep what comes.
+
+    Args:
+        progress: the phase, and how many items it is about in all.
+    """
+    phase, wanted = progress
+    ctx.progress(phase, len(kept), wanted, "prompts")
+    try:
+        for number, completions in model.sample(prompts, sampling, usage, ctx.check):
+            kept.add(number, completions, usage)
+            ctx.progress(phase, len(kept), wanted, "prompts")
+    finally:
+        # A server that dies in the middle costs what was in flight, no more.
+        with suppress(Interrupted):
+            kept.save(usage)
+
+
+def _prompts(items: Items, kept: Drawn) -> Iterator[tuple[int, str]]:
     for number, item in enumerate(items):
         wanted = item.responses is None if kept.name == "responses" else item.answer is None
         if item.responses is None and wanted and number not in kept:
@@ -83,7 +103,7 @@ def _prompts(items: Items, kept: _Drawn) -> Iterator[tuple[int, str]]:
 class Completed:
     """The items with what was drawn for them, readable as often as needed."""
 
-    def __init__(self, items: Items, drawn: _Drawn, answers: _Drawn) -> None:
+    def __init__(self, items: Items, drawn: Drawn, answers: Drawn) -> None:
         self._items, self._drawn, self._answers = items, drawn, answers
 
     def __iter__(self) -> Iterator[Item]:
@@ -96,18 +116,37 @@ class Completed:
             yield item
 
 
-class _Drawn:
-    """Answers by the number of their item: on disk, and in the job's checkpoints."""
+def _as_answer(completion: Completion) -> dict[str, Any]:
+    return {
+        "text": completion.text,
+        "token_logprobs": completion.logprobs,
+        "tokens": completion.token_texts,
+    }
 
-    def __init__(self, name: str, ctx: RunContext) -> None:
-        self.name, self._ctx = name, ctx
-        self._file = (ctx.workdir / f"drawn-{name}.jsonl").open("w+b")
+
+class Drawn:
+    """Answers by the number of their item: on disk, and in the job's checkpoints.
+
+    Args:
+        account: the checkpoint of the usage.
+        record: what is kept of a completion.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        ctx: RunContext,
+        account: str = "usage",
+        record: Callable[[Completion], dict[str, Any]] = _as_answer,
+    ) -> None:
+        self.name, self._ctx, self._account, self._record = name, ctx, account, record
+        self._file = (ctx.workdir / f"drawn-{name.replace('/', '-')}.jsonl").open("w+b")
         self._places: dict[int, int] = {}
         self._unsaved: list[tuple[int, list[dict[str, Any]]]] = []
         self._parts, self._saved_at = 0, time.monotonic()
         while (part := ctx.restore(self._key())) is not None:
-            for number, answers in part:
-                self._write(number, answers)
+            for number, records in part:
+                self._write(number, records)
             self._parts += 1
 
     def _key(self) -> str:
@@ -120,14 +159,19 @@ class _Drawn:
         return number in self._places
 
     def __getitem__(self, number: int) -> list[Answer]:
+        return [Answer.model_validate(record) for record in self.records(number)]
+
+    def records(self, number: int) -> list[dict[str, Any]]:
+        """What was kept of an item's completions."""
         self._file.seek(self._places[number])
-        return [Answer.model_validate(answer) for answer in json.loads(self._file.readline())]
+        found: list[dict[str, Any]] = json.loads(self._file.readline())
+        return found
 
     def add(self, number: int, completions: list[Completion], usage: Usage) -> None:
         """Note what was drawn for an item; now and then make it durable."""
-        answers = [{"text": c.text, "token_logprobs": c.logprobs} for c in completions]
-        self._write(number, answers)
-        self._unsaved.append((number, answers))
+        records = [self._record(completion) for completion in completions]
+        self._write(number, records)
+        self._unsaved.append((number, records))
         late = time.monotonic() - self._saved_at > _SAVED_SECONDS
         if late or len(self._unsaved) >= _SAVED_ITEMS:
             self.save(usage)
@@ -136,10 +180,10 @@ class _Drawn:
         """Make durable what is not yet."""
         if self._unsaved:
             self._ctx.checkpoint(self._key(), self._unsaved)
-            self._ctx.checkpoint("usage", asdict(usage))
+            self._ctx.checkpoint(self._account, asdict(usage))
             self._parts += 1
         self._unsaved, self._saved_at = [], time.monotonic()
 
-    def _write(self, number: int, answers: list[dict[str, Any]]) -> None:
+    def _write(self, number: int, records: list[dict[str, Any]]) -> None:
         self._places[number] = self._file.seek(0, 2)
-        self._file.write(json.dumps(answers).encode() + b"\n")
+        self._file.write(json.dumps(records).encode() + b"\n")

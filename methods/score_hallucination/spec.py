@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from methods.jobtype import InputRef, JobType, Model
 from methods.score_hallucination.items import Item, Sampler
+from methods.score_hallucination.judging_spec import Judge, twice
 from methods.score_hallucination.options import Clustering, ScorerName, Similarity, conflict
 from methods.score_hallucination.results import Result
 
@@ -22,6 +23,12 @@ class Spec(Model):
     )
     sampler: Sampler | None = Field(None, description="For items without `responses`.")
     scorers: list[ScorerName] = Field(default=["snne"], min_length=1)
+    judges: list[Judge] = Field(
+        default=[],
+        max_length=10,
+        description="Models that `p_true`, `verbalized_confidence` and `llm_panel` ask about each "
+        "item's `answer`; the score is the mean over those whose answer can be read.",
+    )
     similarity: Similarity = Similarity()
     clustering: Clustering = Clustering()
     tau: float = Field(
@@ -40,6 +47,8 @@ class Spec(Model):
             raise ValueError("give exactly one of items and input")
         if len(set(self.scorers)) != len(self.scorers):
             raise ValueError("a scorer is named twice")
+        if (model := twice(self.judges)) is not None:
+            raise ValueError(f"judges: {model} is named twice")
         if reason := conflict(self.similarity, self.clustering):
             raise ValueError(reason)
         for index, item in enumerate(self.items or []):
