@@ -29,15 +29,15 @@ def token_similarities(
 
     Source: SAR, arXiv:2307.01379, with embeddings in place of a cross-encoder.
     """
-    found = {answer: np.ones(len(answer)) for answer in answers}
+    found = {answer: np.array([0.0 if token else 1.0 for token in answer]) for answer in answers}
     distinct = list(found)
     whole = engine.embed(["".join(answer) for answer in distinct], check)
     for part in _parts(distinct):
         vectors = engine.embed([text for _, _, text in part], check)
         rows = [row for row, _, _ in part]
         cosines = (vectors * whole[rows]).sum(axis=1).clip(0.0, 1.0)
-        for (row, place, text), cosine in zip(part, cosines.tolist(), strict=True):
-            found[distinct[row]][place] = cosine if text.strip() else 0.0
+        for (row, place, _), cosine in zip(part, cosines.tolist(), strict=True):
+            found[distinct[row]][place] = cosine
     return found
 
 
@@ -47,9 +47,9 @@ def _parts(answers: list[Tokens]) -> Iterator[list[tuple[int, int, str]]]:
     size = 0
     for row, answer in enumerate(answers):
         for place, token in enumerate(answer):
-            if not token:
-                continue
             text = "".join(answer[:place] + answer[place + 1 :])
+            if not token or not text.strip():
+                continue
             part.append((row, place, text))
             size += len(text)
             if len(part) == _TEXTS or size >= _CHARACTERS:
