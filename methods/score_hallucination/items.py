@@ -85,10 +85,9 @@ class Item(Model):
         return self
 
 
-class Sampler(Model):
-    """How answers are drawn for items that bring none."""
+class Drawing(Model):
+    """How a model's answers are drawn."""
 
-    model: ModelRef = Field(description="A model that the operator declared.")
     n: int = Field(10, ge=1, le=MAX_ANSWERS, description="Answers a prompt.")
     temperature: float = Field(1.0, gt=0, le=2)
     top_p: float = Field(1.0, gt=0, le=1)
@@ -97,8 +96,14 @@ class Sampler(Model):
         default=[], max_length=4, description="Strings that end an answer."
     )
     seed: int | None = Field(None, ge=0, le=2**63 - 1, description="Sent with every request.")
-    logprobs: bool = Field(True, description="Ask for token log-probabilities.")
     chat: bool = Field(False, description="Send the prompt as a user's turn of a chat.")
+
+
+class Sampler(Drawing):
+    """How answers are drawn for items that bring none."""
+
+    model: ModelRef = Field(description="A model that the operator declared.")
+    logprobs: bool = Field(True, description="Ask for token log-probabilities.")
     greedy_answer: bool = Field(
         True, description="Where an item has no `answer`, draw one at temperature 0 to be judged."
     )
