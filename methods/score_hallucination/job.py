@@ -54,7 +54,7 @@ def run(spec: Spec, ctx: RunContext) -> Result:
     sampled = None
     if items.unanswered and spec.sampler is not None:
         complete, sampled = sampling.complete(items, spec.sampler, ctx)
-    options = options_of(spec, ctx.models)
+    options = options_of(spec, ctx)
     if first is not None and first.scorer is not None and first.scorer not in options.scorers:
         options = replace(options, scorers=(*options.scorers, first.scorer))
     tally = _Tally(spec.scorers)
