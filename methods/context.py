@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -64,6 +64,12 @@ class RunContext(Protocol):
 
     def restore(self, key: str) -> Any | None:
         """The value of an earlier `checkpoint(key, ...)`, or None."""
+
+    def recall(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """What earlier jobs of the same owner remembered, as far as it is still there."""
+
+    def remember(self, entries: Mapping[bytes, bytes]) -> None:
+        """Offer later jobs what was costly; a key names the content: the value never changes."""
 
 
 def seeded_rng(spec: object) -> np.random.Generator:
@@ -134,6 +140,12 @@ class LocalContext:
     def restore(self, key: str) -> Any | None:
         file = self._checkpoint_file(key)
         return json.loads(file.read_text()) if file.exists() else None
+
+    def recall(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        return {}
+
+    def remember(self, entries: Mapping[bytes, bytes]) -> None:
+        return None
 
     def _checkpoint_file(self, key: str) -> Path:
         return self.workdir / f"checkpoint-{sha256(key.encode()).hexdigest()[:16]}.json"

@@ -25,10 +25,10 @@ from methods.evaluate_scorers.spec import (
 from methods.score_hallucination import abstention, calibration, evaluation
 from methods.score_hallucination.core import SCORERS
 from methods.score_hallucination.evaluation import Estimate
+from methods.score_hallucination.interval import Interval
 from methods.score_hallucination.judging import described as judged
 from methods.score_hallucination.labelled import Labelled, read
 from methods.score_hallucination.options import ScorerName, described
-from methods.score_hallucination.results import Interval
 from methods.score_hallucination.spec import JOB as SCORING
 
 Floats = npt.NDArray[np.float64]

@@ -9,9 +9,10 @@ from pydantic import Field, model_validator
 
 from methods.figures import Figure
 from methods.jobtype import JobType, Model
+from methods.score_hallucination.interval import Interval
 from methods.score_hallucination.labelled_spec import LabelCounts, LabelledSpec
 from methods.score_hallucination.options import ScorerName
-from methods.score_hallucination.results import Interval, JudgingResult
+from methods.score_hallucination.results import JudgingResult
 
 RankBy = Literal["auroc", "auarc", "prr", "risk_coverage_area", "ece", "brier"]
 

@@ -49,11 +49,8 @@ class Scorer:
 
 def _snne_confidence(batch: Batch, value: Floats) -> Floats:
     """(U_max - U) / (U_max - U_min) by the bounds of n answers; NaN where they do not apply."""
-    s = batch.similarity
-    floor = s.min(axis=(1, 2))
-    diagonal = np.diagonal(s, axis1=1, axis2=2)
-    unit = (np.abs(diagonal - 1) < 1e-9).all(axis=1)
-    bounded = (floor >= -1 - 1e-9) & (s.max(axis=(1, 2)) <= 1 + 1e-9) & unit
+    floor = batch.similarity.min(axis=(1, 2))
+    bounded = scorers.snne_bounded(batch.similarity)
     low, high = scorers.snne_bounds(
         batch.n, batch.tau, np.where(floor < 0, -1.0, 0.0), batch.include_self
     )

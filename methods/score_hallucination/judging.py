@@ -66,7 +66,8 @@ def hear(
 
 
 def _asking(spec: Spec) -> list[JudgeScorer]:
-    return [name for name in JUDGE_SCORERS if name in spec.scorers]
+    first = None if spec.verifier is None else spec.verifier.scorer
+    return [name for name in JUDGE_SCORERS if name in (*spec.scorers, first)]
 
 
 def described(spec: Spec) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def read(spec: LabelledSpec, scorers: Sequence[ScorerName], ctx: RunContext) -> 
         JobError: `input_invalid` for bad rows, or when no item has a label.
     """
     scoring = spec.scoring(scorers)
-    items, options = Items(scoring, ctx), options_of(scoring, ctx.models)
+    items, options = Items(scoring, ctx), options_of(scoring, ctx)
     opinions, judging = hear(
         items, scoring, ctx, wanted=lambda item: label_of(item, spec)[0] is not None
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from methods.inference.declared import Models
+from methods.context import RunContext
 from methods.score_hallucination.batch import Answers, Judgement, Options
 from methods.score_hallucination.items import Answer, Item
 from methods.score_hallucination.options import Similarity
@@ -12,7 +12,7 @@ from methods.score_hallucination.relations import Relate, RelateByEmbedding, Rel
 from methods.score_hallucination.spec import Spec
 
 
-def options_of(spec: Spec, models: Models) -> Options:
+def options_of(spec: Spec, ctx: RunContext) -> Options:
     """How to score, from a spec.
 
     Raises:
@@ -24,7 +24,7 @@ def options_of(spec: Spec, models: Models) -> Options:
         tokenizer=spec.similarity.tokenizer,
         symmetrize=spec.similarity.symmetrize,
         variant=spec.similarity.variant,
-        relate=_relate(spec.similarity, models),
+        relate=_relate(spec.similarity, ctx),
         rule=spec.clustering.resolved(spec.similarity),
         algorithm=spec.clustering.algorithm,
         threshold=spec.clustering.threshold,
@@ -33,17 +33,17 @@ def options_of(spec: Spec, models: Models) -> Options:
     )
 
 
-def _relate(similarity: Similarity, models: Models) -> Relate | None:
+def _relate(similarity: Similarity, ctx: RunContext) -> Relate | None:
     if similarity.model is None:
         return None
     if similarity.kind == "embedding":
         from methods.inference.embedder import embedder
 
-        return RelateByEmbedding(embedder(models, similarity.model))
+        return RelateByEmbedding(embedder(ctx.models, similarity.model))
     from methods.inference.nli import load_nli
 
-    engine = models.load(similarity.model, load_nli)
-    return RelateByNLI(engine, similarity.condition_on_prompt)
+    engine = ctx.models.load(similarity.model, load_nli)
+    return RelateByNLI(engine, similarity.condition_on_prompt, ctx)
 
 
 def answers_of(item: Item, opinions: Mapping[str, float | str] | None = None) -> Answers:

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from methods.inference.memory import Memory
 from methods.score_hallucination.nli import ENTAILMENT
 from methods.score_hallucination.text import sentences
 from methods.score_hallucination.token_similarity import Tokens, token_similarities
@@ -78,7 +79,9 @@ Relate = Callable[[Sequence[Compared], Check], list[Relations]]
 class PairEngine(Protocol):
     """An NLI model: (P, 3) probabilities of (premise, hypothesis) pairs."""
 
-    def probabilities(self, pairs: Sequence[tuple[str, str]], check: Check) -> Floats: ...
+    def probabilities(
+        self, pairs: Sequence[tuple[str, str]], check: Check, memory: Memory | None
+    ) -> Floats: ...
 
 
 @dataclass(frozen=True)
@@ -86,11 +89,12 @@ class RelateByNLI:
     """Asks an NLI model about every ordered pair of different answers.
 
     condition_on_prompt: each text is preceded by the prompt, as in the semantic-entropy papers;
-    other clusters and scores come of it.
+    other clusters and scores come of it. memory: what earlier jobs asked.
     """
 
     engine: PairEngine
     condition_on_prompt: bool = False
+    memory: Memory | None = None
 
     def __call__(self, items: Sequence[Compared], check: Check) -> list[Relations]:
         """See `Relate`."""
@@ -102,7 +106,7 @@ class RelateByNLI:
             pairs += [(framed[a], framed[b]) for a, b in np.argwhere(mask).tolist()]
             samples = item.texts[: item.n_distinct]
             pairs += [(sentence, text) for sentence in split for text in samples]
-        found, start = self.engine.probabilities(pairs, check), 0
+        found, start = self.engine.probabilities(pairs, check, self.memory), 0
         relations = []
         for item, mask, split in zip(items, masks, parts, strict=True):
             small = np.full((*mask.shape, 3), np.nan)

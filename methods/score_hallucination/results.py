@@ -8,7 +8,11 @@ from pydantic import Field
 
 from methods.figures import Figure
 from methods.jobtype import Model
+from methods.score_hallucination.drift import Drift
+from methods.score_hallucination.interval import Interval
 from methods.score_hallucination.judging_spec import Opinion
+from methods.score_hallucination.probability_maps import Calibrated
+from methods.score_hallucination.verification_spec import Verification, VerificationSummary
 
 
 class Score(Model):
@@ -33,6 +37,24 @@ class Cluster(Model):
     representative: int = Field(description="The member most similar to the others.")
 
 
+class Explanation(Model):
+    """Which answers make an item suspicious, by SNNE over the similarity of the spec."""
+
+    contributions: list[float] = Field(
+        description="What each answer adds to SNNE; the highest is the most isolated one's."
+    )
+    leave_one_out: list[float] | None = Field(
+        description="How the confidence changes without each answer; above 0: without it the "
+        "others agree better. Null for fewer than three answers (four without self), or where "
+        "SNNE has no confidence."
+    )
+    nearest: list[int] = Field(description="The answer most similar to each.")
+    medoid: int = Field(description="The answer most similar to all others together.")
+    similarity: list[list[float]] | None = Field(
+        None, description="With `explain: matrix`, for 32 answers or fewer."
+    )
+
+
 class ItemResult(Model):
     """Scores of one item."""
 
@@ -45,16 +67,11 @@ class ItemResult(Model):
     opinions: dict[str, list[Opinion]] | None = Field(
         None, description="For the scorers that ask judges: what each judge says."
     )
+    calibrated: Calibrated | None = Field(None, description="With a calibrator only.")
+    verification: Verification | None = Field(None, description="With a verifier only.")
+    explanation: Explanation | None = Field(None, description="For two answers or more.")
     n: int = Field(description="Answers.")
     n_unique: int = Field(description="Different answers, up to case and spacing.")
-
-
-class Interval(Model):
-    """An estimate with its 95 % bootstrap interval; null where it is undefined."""
-
-    value: float | None
-    low: float | None
-    high: float | None
 
 
 class Evaluation(Model):
@@ -81,6 +98,15 @@ class ScorerSummary(Model):
     evaluation: Evaluation | None = Field(None, description="With labels only.")
 
 
+class CalibrationSummary(Model):
+    """How the calibrator fits these items."""
+
+    id: str
+    n: int = Field(description="Items with a probability.")
+    mean: float | None = Field(description="Expected share of right answers.")
+    drift: Drift | None = Field(description="Null where no item has a confidence.")
+
+
 class Summary(Model):
     """The job in numbers."""
 
@@ -90,6 +116,8 @@ class Summary(Model):
         description="How many labels were given, and how many the references gave."
     )
     scorers: dict[str, ScorerSummary]
+    calibration: CalibrationSummary | None = None
+    verification: VerificationSummary | None = None
 
 
 class StoredFile(Model):

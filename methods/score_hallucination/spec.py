@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -12,6 +12,7 @@ from methods.score_hallucination.items import Item, Sampler
 from methods.score_hallucination.judging_spec import Judge, twice
 from methods.score_hallucination.options import Clustering, ScorerName, Similarity, conflict
 from methods.score_hallucination.results import Result
+from methods.score_hallucination.verification_spec import Verifier
 
 
 class Spec(Model):
@@ -22,6 +23,19 @@ class Spec(Model):
         None, description="An uploaded JSONL file with one item a line, in place of `items`."
     )
     sampler: Sampler | None = Field(None, description="For items without `responses`.")
+    calibrator: InputRef | None = Field(
+        None,
+        description="The uploaded `calibrator.json` of a calibrate-scorer job: every item gets the "
+        "probability that its answer is right. It must have been fitted with these options.",
+    )
+    verifier: Verifier | None = Field(
+        None, description="A second model, asked where the first one's answers leave doubt."
+    )
+    explain: Literal["none", "answers", "matrix"] = Field(
+        "answers",
+        description="`answers`: what each answer adds to the suspicion; `matrix`: also how alike "
+        "the answers are, pair by pair.",
+    )
     scorers: list[ScorerName] = Field(default=["snne"], min_length=1)
     judges: list[Judge] = Field(
         default=[],
@@ -51,6 +65,11 @@ class Spec(Model):
             raise ValueError(f"judges: {model} is named twice")
         if reason := conflict(self.similarity, self.clustering):
             raise ValueError(reason)
+        if self.verifier is not None:
+            if self.verifier.calibrated and self.calibrator is None:
+                raise ValueError("verifier/lower: needed where there is no calibrator")
+            if self.verifier.model is not None and self.similarity.kind == "precomputed":
+                raise ValueError("verifier/model: its answers have no precomputed similarity")
         for index, item in enumerate(self.items or []):
             if fault := self.fault(item):
                 raise ValueError(f"items/{index}: {fault[0]} {fault[1]}")
@@ -65,6 +84,17 @@ class Spec(Model):
                 return "prompt", "is missing: without responses it is what the sampler is asked"
         if item.similarity is None and self.similarity.kind == "precomputed":
             return "similarity", "is missing (kind precomputed)"
+        return self._unverifiable(item) if self.verifier is not None else None
+
+    def _unverifiable(self, item: Item) -> tuple[str, str] | None:
+        assert self.verifier is not None, "asked with a verifier only"
+        if item.verifier_responses is None:
+            if self.verifier.model is None:
+                return "verifier_responses", "is missing, and the verifier names no model"
+            if not item.prompt:
+                return "prompt", "is missing: it is what the verifier is asked"
+        elif self.similarity.kind == "precomputed" and item.verifier_similarity is None:
+            return "verifier_similarity", "is missing (kind precomputed)"
         return None
 
 

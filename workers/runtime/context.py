@@ -7,7 +7,7 @@ import io
 import logging
 import re
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -131,6 +131,13 @@ class JobContext:
 
     def restore(self, key: str) -> Any | None:
         return self._ledger.load_checkpoint(key)
+
+    def recall(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        return self._ledger.recall(keys) if keys else {}
+
+    def remember(self, entries: Mapping[bytes, bytes]) -> None:
+        if entries:
+            self._ledger.remember(entries)
 
 
 class _JobLog(logging.LoggerAdapter[logging.Logger]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from sqlalchemy.orm import Session, sessionmaker
@@ -9,6 +10,8 @@ from sqlalchemy.orm import Session, sessionmaker
 from methods.errors import JobError, LeaseLost
 from models import repositories, transitions
 from workers.lease import Lease
+
+_CACHED_AT_ONCE = 5_000
 
 
 class Ledger(Protocol):
@@ -25,6 +28,10 @@ class Ledger(Protocol):
     def save_checkpoint(self, key: str, value: Any) -> None: ...
 
     def load_checkpoint(self, key: str) -> Any | None: ...
+
+    def recall(self, keys: Sequence[bytes]) -> dict[bytes, bytes]: ...
+
+    def remember(self, entries: Mapping[bytes, bytes]) -> None: ...
 
 
 class DatabaseLedger:
@@ -63,6 +70,25 @@ class DatabaseLedger:
         with self._sessions.begin() as session:
             row = session.execute(repositories.checkpoint(self._lease.job_id, key)).first()
         return None if row is None else row.value["value"]
+
+    def recall(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """What jobs of this tenant remembered."""
+        found: dict[bytes, bytes] = {}
+        for start in range(0, len(keys), _CACHED_AT_ONCE):
+            part = keys[start : start + _CACHED_AT_ONCE]
+            with self._sessions.begin() as session:
+                rows = session.execute(repositories.cached(self._tenant_id, part)).all()
+                found.update((bytes(key), bytes(value)) for key, value in rows)
+                session.execute(repositories.touch_cached(self._tenant_id, part))
+        return found
+
+    def remember(self, entries: Mapping[bytes, bytes]) -> None:
+        """Let other jobs of this tenant find it."""
+        rows = list(entries.items())
+        for start in range(0, len(rows), _CACHED_AT_ONCE):
+            part = dict(rows[start : start + _CACHED_AT_ONCE])
+            with self._sessions.begin() as session:
+                session.execute(repositories.cache(self._tenant_id, part))
 
     def _write(self, statement: Any) -> None:
         with self._sessions.begin() as session:
