@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from methods.jobtype import Model, ModelRef
+from methods.score_hallucination.stopping_spec import StopEarly
 
 MAX_ANSWERS = 100
 MAX_CHARACTERS = 32_768
@@ -120,3 +121,12 @@ class Sampler(Drawing):
     greedy_answer: bool = Field(
         True, description="Where an item has no `answer`, draw one at temperature 0 to be judged."
     )
+    stop_early: StopEarly | None = Field(
+        None, description="Draw fewer than n answers where fewer are enough to decide."
+    )
+
+    @model_validator(mode="after")
+    def _first_round(self) -> Self:
+        if self.stop_early is not None and self.stop_early.min_n > self.n:
+            raise ValueError(f"stop_early/min_n: {self.stop_early.min_n} is more than n, {self.n}")
+        return self

@@ -55,7 +55,7 @@ def run(spec: Spec, ctx: RunContext) -> Result:
     complete: Iterable[Item] = items
     sampled = None
     if items.unanswered and spec.sampler is not None:
-        complete, sampled = sampling.complete(items, spec.sampler, ctx)
+        complete, sampled = sampling.complete(items, spec.sampler, spec, ctx)
     opinions, judging = hear(complete, spec, ctx)
     options = options_of(spec, ctx)
     if first is not None and first.scorer is not None and first.scorer not in options.scorers:

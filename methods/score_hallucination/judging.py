@@ -9,6 +9,7 @@ from typing import Any
 
 from methods.context import RunContext
 from methods.inference.llm import Completion, Sampling, Usage, language_model
+from methods.score_hallucination.drawn import Drawn, draw
 from methods.score_hallucination.items import Item
 from methods.score_hallucination.judge_messages import MESSAGES
 from methods.score_hallucination.judging_spec import (
@@ -18,7 +19,6 @@ from methods.score_hallucination.judging_spec import (
     Opinion,
 )
 from methods.score_hallucination.results import JudgingResult, StoredFile
-from methods.score_hallucination.sampling import Drawn, draw
 from methods.score_hallucination.spec import Spec
 
 _SAID = 160

@@ -130,6 +130,16 @@ class StoredFile(Model):
     sha256: str
 
 
+class EarlyStops(Model):
+    """What sequential sampling spared."""
+
+    scorer: str = Field(description="Whose confidence decided.")
+    n_stopped: int = Field(description="Items that were decided before they had n answers.")
+    answers_drawn: int
+    answers_saved: int = Field(description="Answers that n for every item would have cost more.")
+    share_saved: float
+
+
 class SamplingResult(Model):
     """What was drawn; the artifact is a valid `input` with everything filled in."""
 
@@ -139,6 +149,7 @@ class SamplingResult(Model):
     prompt_tokens: int
     completion_tokens: int
     artifact: StoredFile
+    stop_early: EarlyStops | None = None
 
 
 class JudgingResult(Model):

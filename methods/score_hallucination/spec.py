@@ -70,10 +70,20 @@ class Spec(Model):
                 raise ValueError("verifier/lower: needed where there is no calibrator")
             if self.verifier.model is not None and self.similarity.kind == "precomputed":
                 raise ValueError("verifier/model: its answers have no precomputed similarity")
+        if self.sampler is not None and (reason := self._endless(self.sampler)):
+            raise ValueError(f"sampler/stop_early: {reason}")
         for index, item in enumerate(self.items or []):
             if fault := self.fault(item):
                 raise ValueError(f"items/{index}: {fault[0]} {fault[1]}")
         return self
+
+    def _endless(self, sampler: Sampler) -> str | None:
+        """Why sampling cannot be stopped as the sampler says, or None."""
+        if sampler.stop_early is None:
+            return None
+        if self.similarity.kind == "precomputed":
+            return "answers that are drawn have no precomputed similarity"
+        return sampler.stop_early.fault(self.scorers[0], sampler.logprobs)
 
     def fault(self, item: Item) -> tuple[str, str] | None:
         """What this spec needs of an item and the item lacks: the field, and in words."""
