@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from methods.score_hallucination import (
     consistency,
+    ensemble,
     equivalence,
     graph,
     kernels,
@@ -112,6 +113,15 @@ def _selfcheck(batch: Batch) -> Floats:
 
 def _across(batch: Batch) -> Floats:
     return np.array([np.nan if c is None else float(two_stage.mpd_cross(c)) for c in batch.cross])
+
+
+def _ensemble(batch: Batch) -> Floats:
+    members = batch.weights or dict.fromkeys(batch.confidences, 1.0)
+    undefined = np.full(len(batch.texts), np.nan)
+    confidences = [batch.confidences.get(name, undefined) for name in members]
+    if not confidences:
+        return undefined
+    return ensemble.combine(np.array(confidences), np.array(list(members.values())))
 
 
 def _of_vectors(batch: Batch, function: Callable[[Floats], Floats]) -> Floats:
@@ -262,4 +272,5 @@ SCORERS: dict[str, Scorer] = {
         "answer_similarity logprobs",
         lambda b: whitebox.semantic_density(b.loglik, b.judged.to_samples, _first_of_equals(b)),
     ),
+    "ensemble": _confidence("", _ensemble),
 }

@@ -49,6 +49,7 @@ ScorerName = Literal[
     "cocoa_ppl",
     "cocoa_mte",
     "semantic_density",
+    "ensemble",
 ]
 
 
