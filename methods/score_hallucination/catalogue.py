@@ -189,6 +189,16 @@ SCORERS: dict[str, Scorer] = {
         lambda b: kernels.kernel_language_entropy(_semantic_graph(b)),
         _of_entropy,
     ),
+    "kernel_language_entropy_matern": _uncertainty(
+        "similarity",
+        lambda b: kernels.kernel_language_entropy(_semantic_graph(b), "matern"),
+        _of_entropy,
+    ),
+    "kernel_language_entropy_full": _uncertainty(
+        "similarity clusters logprobs",
+        lambda b: kernels.kernel_language_entropy_full(_semantic_graph(b), b.loglik, b.ids),
+        _of_entropy,
+    ),
     "luq": _uncertainty("similarity", lambda b: nli.luq(_luq_similarity(b)), _complement),
     "luq_pair": _uncertainty("similarity", lambda b: nli.luq_pair(_luq_similarity(b)), _complement),
     "mpd_self": _uncertainty("similarity", lambda b: two_stage.mpd_self(b.similarity), _complement),
