@@ -36,7 +36,8 @@ class Options:
     """How to score; the fields are those of the spec.
 
     relate: asks the model that the kinds `nli`, `hybrid` and `embedding` need. rule: which NLI
-    verdicts make two answers equivalent; None: threshold or equality.
+    verdicts make two answers equivalent; None: threshold or equality. weights: of the `ensemble`;
+    None: all other scorers alike.
     """
 
     scorers: tuple[str, ...] = ("snne",)
@@ -50,6 +51,7 @@ class Options:
     threshold: float | None = None
     tau: float = 1.0
     include_self: bool = True
+    weights: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,8 @@ class Batch:
     were; NaN and 0 where unknown. positions: which of the item's different answers each one is.
     cross: for each item (n, k) similarity to the k answers of a verifier, None without them.
     nli: (B, n, n, 3) and embeddings: (B, n, d), None without such a model. token_sar: (B, n) of the
-    answers' tokens, NaN where unknown. opinions: of each item, see `Answers`.
+    answers' tokens, NaN where unknown. opinions: of each item, see `Answers`. weights: of the
+    scorers in the ensemble, and confidences: (B,) of those that were computed, NaN where undefined.
     """
 
     n: int
@@ -142,6 +145,8 @@ class Batch:
     opinions: Sequence[Mapping[str, float | str]]
     nli: Floats | None = None
     embeddings: Floats | None = None
+    weights: Mapping[str, float] | None = None
+    confidences: dict[str, Floats] = field(default_factory=dict)
 
     @cached_property
     def loglik(self) -> Floats:

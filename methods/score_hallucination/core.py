@@ -75,7 +75,8 @@ def score(
             )
             for row in range(len(chosen))
         ]
-        for name in options.scorers:
+        # The ensemble is made of the others.
+        for name in sorted(options.scorers, key="ensemble".__eq__):
             _apply(name, batch, scored)
         for i, result in zip(chosen, scored, strict=True):
             results[i] = result
@@ -156,6 +157,7 @@ def _batch(
         embeddings=np.stack(vectors) if vectors else None,
         token_sar=token_sar[:, :n],
         opinions=[item.opinions for item in items],
+        weights=options.weights,
     )
 
 
@@ -217,6 +219,8 @@ def _apply(name: str, batch: Batch, scored: list[ItemScores]) -> None:
         return
     value = scorer.value(batch)
     confidence = scorer.confidence(batch, value)
+    known = np.array([row not in reasons for row in range(len(scored))])
+    batch.confidences[name] = np.where(known & np.isfinite(value), confidence, np.nan)
     for row, item in enumerate(scored):
         if row in reasons:
             item.reasons[name] = reasons[row]

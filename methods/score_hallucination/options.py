@@ -24,6 +24,8 @@ ScorerName = Literal[
     "degree_matrix",
     "eccentricity",
     "kernel_language_entropy",
+    "kernel_language_entropy_matern",
+    "kernel_language_entropy_full",
     "luq",
     "luq_pair",
     "mpd_self",
@@ -54,6 +56,7 @@ ScorerName = Literal[
     "p_true",
     "verbalized_confidence",
     "llm_panel",
+    "ensemble",
 ]
 
 
