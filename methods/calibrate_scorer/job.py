@@ -31,6 +31,7 @@ from methods.score_hallucination.calibrator import (
 )
 from methods.score_hallucination.drift import Distribution
 from methods.score_hallucination.judging import described as judged
+from methods.score_hallucination.judging_spec import JUDGE_SCORERS
 from methods.score_hallucination.labelled import Labelled, read
 from methods.score_hallucination.results import StoredFile
 
@@ -219,6 +220,7 @@ def _binding(spec: Spec, table: Labelled, data: _Data) -> Binding:
         clustering=spec.clustering,
         tau=spec.tau,
         include_self=spec.include_self,
+        judges=spec.judges if set(data.weights) & set(JUDGE_SCORERS) else [],
         n_answers=(int(sizes.min()), int(sizes.max())),
         scoring=scoring_version(),
     )

@@ -287,10 +287,7 @@ SCORERS: dict[str, Scorer] = {
         lambda b: whitebox.semantic_density(b.loglik, b.judged.to_samples, _first_of_equals(b)),
     ),
     "token_sar": _uncertainty(
-        "answer answer_logprobs answer_tokens",
-        lambda b: b.judged.token_sar,
-        _of_surprise,
-        at_least=1,
+        "answer answer_logprobs answer_tokens", lambda b: b.judged.token_sar, _of_surprise, 1
     ),
     "sar": _uncertainty(
         "similarity logprobs tokens",

@@ -11,6 +11,7 @@ BY_LOGPROBS = (
     "wsnne",
     "semantic_entropy",
     "predictive_entropy",
+    "kernel_language_entropy_full",
     "weighted_cluster_entropy",
     "monte_carlo_probability",
 )
@@ -24,6 +25,7 @@ BY_SAMPLES = (
     "degree_matrix",
     "eccentricity",
     "kernel_language_entropy",
+    "kernel_language_entropy_matern",
     "luq",
     "luq_pair",
     "mpd_self",

@@ -381,3 +381,19 @@ def test_a_judge_is_calibrated(tmp_path: Path, models: Models) -> None:
     assert result.judging is not None
     assert result.judging.requests == 24
     assert result.calibrator.quality.auroc == 1.0
+    saved = result.artifact.id
+    found = run(tmp_path, models, items=items(2), scorers=["p_true"], calibrator=saved).items
+    assert found is not None
+    assert found[0].calibrated is not None
+    assert found[1].calibrated is not None
+    assert (found[0].calibrated.probability or 0) > (found[1].calibrated.probability or 1)
+    with pytest.raises(JobError, match="does not hold here: it was fitted with judges"):
+        run(tmp_path, models, items=items(2), judges=[{"model": "two"}], calibrator=saved)
+
+
+def test_a_calibrator_of_other_scorers_takes_any_judge(tmp_path: Path, models: Models) -> None:
+    given = {"items": items(24), "scorers": ["exact_match"], "judges": [{"model": "one"}]}
+    spec = CalibrateSpec.model_validate(given | {"resamples": 200})
+    result = calibrating.run(spec, LocalContext(tmp_path, spec, models=models))
+    assert result.judging is None
+    assert result.calibrator.binding.judges == []
