@@ -32,9 +32,10 @@ from methods.errors import (
 )
 from methods.inference.declared import Models, declarations
 from methods.jobtype import JobType
-from models import transitions
+from models import metrics, transitions
 from models.settings import Settings
 from models.storage import Storage, job_prefix
+from workers import tracing
 from workers.isolation import RunnerCrashed, run_isolated
 from workers.lease import Lease, Shutdown
 from workers.runtime.context import JobContext
@@ -80,11 +81,18 @@ class Executor:
             job = session.execute(claim).first()
         if job is None:
             return False
+        _note_start(job)
         with structlog.contextvars.bound_contextvars(
             job_id=job.id, attempt=job.attempt, tenant_id=job.tenant_id
         ):
             _log.info("job started", type=job.type)
-            state = self._run(job)
+            began = time.monotonic()
+            with metrics.WORKER_BUSY.track_inprogress(), tracing.attempt(job):
+                state = self._run(job)
+            metrics.JOB_RUN_SECONDS.labels(job.type).observe(time.monotonic() - began)
+            metrics.JOB_ATTEMPTS.labels(job.type, state.lower()).inc()
+            if state == "lost":
+                metrics.LEASE_LOST.inc()
             _log.info("job ended", state=state)
         return True
 
@@ -239,6 +247,15 @@ class Executor:
             "worker": self._name,
             "inputs": job.inputs,
         }
+
+
+def _note_start(job: Row[Any]) -> None:
+    if job.attempt == 1:
+        waited = (job.started_at - job.created_at).total_seconds()
+        metrics.JOB_QUEUE_SECONDS.labels(job.type).observe(waited)
+        if job.rung_at is not None:
+            lag = (job.started_at - job.rung_at).total_seconds()
+            metrics.DOORBELL_LAG_SECONDS.observe(lag)
 
 
 def _timeout(job: Row[Any]) -> JobError:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from sqlalchemy.orm import Session, sessionmaker
 
 from methods.errors import JobError, LeaseLost
-from models import repositories, transitions
+from models import metrics, repositories, transitions
 from workers.lease import Lease
 
 _CACHED_AT_ONCE = 5_000
@@ -93,4 +93,5 @@ class DatabaseLedger:
     def _write(self, statement: Any) -> None:
         with self._sessions.begin() as session:
             if session.execute(statement).first() is None:
+                metrics.FENCED_WRITES.inc()
                 raise LeaseLost
