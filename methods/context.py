@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -90,6 +90,12 @@ class RunContext(Protocol):
         Raises:
             JobError: a child failed; the message names it.
         """
+
+    def recall(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """What earlier jobs of the same owner remembered, as far as it is still there."""
+
+    def remember(self, entries: Mapping[bytes, bytes]) -> None:
+        """Offer later jobs what was costly; a key names the content: the value never changes."""
 
 
 def seeded_rng(spec: object) -> np.random.Generator:
@@ -196,6 +202,12 @@ class LocalContext:
             while chunk := reader.read(1 << 20):
                 digest.update(chunk)
         return digest.hexdigest()
+
+    def recall(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        return {}
+
+    def remember(self, entries: Mapping[bytes, bytes]) -> None:
+        return None
 
     def _checkpoint_file(self, key: str) -> Path:
         return self.workdir / f"checkpoint-{sha256(key.encode()).hexdigest()[:16]}.json"

@@ -36,6 +36,7 @@ from models.states import TERMINAL, JobState
 from models.tables import (
     ApiKey,
     Artifact,
+    CacheEntry,
     Checkpoint,
     File,
     IdempotencyKey,
@@ -358,6 +359,40 @@ def revoke_key(key_id: str) -> Any:
         .values(revoked_at=func.now())
         .returning(ApiKey.id)
     )
+
+
+# The cache that the jobs of a tenant share
+
+
+def cached(tenant_id: str, keys: Sequence[bytes]) -> Select[bytes, bytes]:
+    """The entries that are there."""
+    mine = and_(CacheEntry.tenant_id == tenant_id, CacheEntry.key.in_(keys))
+    return select(CacheEntry.key, CacheEntry.value).where(mine)
+
+
+def touch_cached(tenant_id: str, keys: Sequence[bytes]) -> Update:
+    """Note that entries are in use, once an hour."""
+    return (
+        update(CacheEntry)
+        .where(CacheEntry.tenant_id == tenant_id, CacheEntry.key.in_(keys))
+        .where(CacheEntry.used_at < func.now() - timedelta(hours=1))
+        .values(used_at=func.now())
+    )
+
+
+def cache(tenant_id: str, entries: Mapping[bytes, bytes]) -> Any:
+    """Add entries; what is there stays."""
+    # In the order of the keys: two writers of the same ones do not lock each other out.
+    rows = [{"tenant_id": tenant_id, "key": k, "value": v} for k, v in sorted(entries.items())]
+    return upsert(CacheEntry).values(rows).on_conflict_do_nothing()
+
+
+def trim_cache(keep: int) -> Delete:
+    """Drop what was used longest ago beyond so many entries of all tenants."""
+    oldest = (
+        select(CacheEntry.used_at).order_by(CacheEntry.used_at.desc()).offset(keep).limit(1)
+    ).scalar_subquery()
+    return delete(CacheEntry).where(CacheEntry.used_at <= oldest)
 
 
 # The sweeper's clean-up

@@ -243,6 +243,20 @@ class Checkpoint(Base):
     )
 
 
+class CacheEntry(Base):
+    """What costs much to compute and is the same for every job of a tenant; may vanish any time."""
+
+    __tablename__ = "cache_entries"
+
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), primary_key=True)
+    key: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    value: Mapped[bytes] = mapped_column(LargeBinary)
+    used_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+
+    # After a crash of the database it is empty, and writes cost half as much.
+    __table_args__ = {"prefixes": ["UNLOGGED"]}  # noqa: RUF012 - SQLAlchemy reads it
+
+
 class File(Base):
     """An uploaded input; `storage_key` is made of ids, never of the client's file name."""
 

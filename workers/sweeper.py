@@ -73,6 +73,7 @@ class Sweeper:
                 repositories.stale_files(retention, _BATCH)
             ).all():
                 self._delete_file(session, tenant_id, file_id)
+            session.execute(repositories.trim_cache(self._settings.cache_entries))
             session.execute(transitions.forget_idempotency(self._settings.idempotency_retention))
 
     def _delete_file(self, session: Session, tenant_id: str, file_id: str) -> None:

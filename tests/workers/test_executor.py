@@ -43,6 +43,24 @@ def test_a_job_succeeds_with_events_and_artifact(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_jobs_of_a_tenant_remember_for_one_another(
+    api: Client, workplace: Workplace, engine: Engine, kind: str
+) -> None:
+    first, second = (submit(api, kind, action="remember") for _ in range(2))
+    assert workplace.run() == 2
+    found = [job.refresh().result().data for job in (first, second)]
+    assert found[0] == {"steps": 0, "text": ""}
+    assert found[1]["steps"] == 1
+    assert found[1]["text"].startswith(f"of {first.id}-"), "what is there stays"
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO tenants (id, name) VALUES ('ten_other', 'other')"))
+        connection.execute(text("UPDATE cache_entries SET tenant_id = 'ten_other'"))
+    stranger = submit(api, kind, action="remember")
+    workplace.run()
+    assert stranger.refresh().result().data["steps"] == 0, "never across tenants"
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_user_error_fails_once_with_its_details(
     api: Client, workplace: Workplace, kind: str
 ) -> None:

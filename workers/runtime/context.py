@@ -8,7 +8,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -180,6 +180,13 @@ class JobContext:
 
             for place in places.pop(key):
                 yield Child(place, child, result, reused, open_artifact)
+
+    def recall(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        return self._ledger.recall(keys) if keys else {}
+
+    def remember(self, entries: Mapping[bytes, bytes]) -> None:
+        if entries:
+            self._ledger.remember(entries)
 
 
 class _JobLog(logging.LoggerAdapter[logging.Logger]):

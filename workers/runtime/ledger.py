@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from sqlalchemy import Row
@@ -11,6 +12,8 @@ from methods.errors import JobError, LeaseLost
 from models import repositories, transitions
 from workers.fanout import Ended, FanOut
 from workers.lease import Lease
+
+_CACHED_AT_ONCE = 5_000
 
 
 class Ledger(Protocol):
@@ -39,6 +42,10 @@ class Ledger(Protocol):
     def next_child(self, keys: list[str]) -> Ended: ...
 
     def child_artifact(self, child_id: str, name: str) -> tuple[str, str]: ...
+
+    def recall(self, keys: Sequence[bytes]) -> dict[bytes, bytes]: ...
+
+    def remember(self, entries: Mapping[bytes, bytes]) -> None: ...
 
 
 class DatabaseLedger:
@@ -100,6 +107,25 @@ class DatabaseLedger:
     def _checkpoint(self, key: str) -> Row[dict[str, Any], str | None] | None:
         with self._sessions.begin() as session:
             return session.execute(repositories.checkpoint(self._lease.job_id, key)).first()
+
+    def recall(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """What jobs of this tenant remembered."""
+        found: dict[bytes, bytes] = {}
+        for start in range(0, len(keys), _CACHED_AT_ONCE):
+            part = keys[start : start + _CACHED_AT_ONCE]
+            with self._sessions.begin() as session:
+                rows = session.execute(repositories.cached(self._tenant_id, part)).all()
+                found.update((bytes(key), bytes(value)) for key, value in rows)
+                session.execute(repositories.touch_cached(self._tenant_id, part))
+        return found
+
+    def remember(self, entries: Mapping[bytes, bytes]) -> None:
+        """Let other jobs of this tenant find it."""
+        rows = list(entries.items())
+        for start in range(0, len(rows), _CACHED_AT_ONCE):
+            part = dict(rows[start : start + _CACHED_AT_ONCE])
+            with self._sessions.begin() as session:
+                session.execute(repositories.cache(self._tenant_id, part))
 
     def _write(self, statement: Any) -> None:
         with self._sessions.begin() as session:

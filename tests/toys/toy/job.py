@@ -62,6 +62,10 @@ def _end(spec: Spec, ctx: RunContext, first: int) -> Any:
             assert spec.input is not None
             with ctx.open_input(spec.input) as reader:
                 return Result(steps=0, text=reader.read().decode())
+        case "remember":
+            known = ctx.recall([b"a", b"b"])
+            ctx.remember({b"a": b"of " + ctx.workdir.name.encode(), b"c": b"other"})
+            return Result(steps=len(known), text=known.get(b"a", b"").decode())
         case "find":
             assert spec.model is not None
             return Result(steps=0, text=ctx.models.find(spec.model).path or "")
