@@ -58,9 +58,10 @@ def test_vllm_samples_and_judges_for_a_job(tmp_path: Path, folder: Path) -> None
         assert chat.result().data["items"][0]["n"] == 5
         said += _lines(chat, "judgements.jsonl")
     assert result["judging"]["requests"] == 6
-    assert [len(line["likeliest"]) >= 20 for line in said if line["scorer"] == "p_true"] == [
-        True
-    ] * 4
+    likeliest = [line["likeliest"] for line in said if line["scorer"] == "p_true"]
+    assert len(likeliest) == 4
+    # Of texts that end within a character a server of completions gives one.
+    assert min(map(len, likeliest)) > 5
     for response in [response for item in drawn for response in item["responses"]]:
         assert len(response["tokens"]) == len(response["token_logprobs"]) > 0
     for item in result["items"]:
