@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.orm import Session
 
-from models import repositories
+from models import accounts
 from models.api_keys import SCOPES, hint, new_token, token_digest
 from models.database import sync_engine, sync_sessions
 from models.ids import new_id
@@ -64,16 +64,16 @@ def create(
         "expires_at": None if expires_in is None else datetime.now(UTC) + expires_in,
     }
     with _session(settings) as session:
-        session.execute(repositories.ensure_tenant(new_id("ten"), tenant))
-        tenant_id = session.execute(repositories.tenant_named(tenant)).scalar_one()
-        session.execute(repositories.add_key({**row, "tenant_id": tenant_id}))
+        session.execute(accounts.ensure_tenant(new_id("ten"), tenant))
+        tenant_id = session.execute(accounts.tenant_named(tenant)).scalar_one()
+        session.execute(accounts.add_key({**row, "tenant_id": tenant_id}))
     return token
 
 
 def list_all(settings: Settings) -> list[KeyInfo]:
     """Every key of every tenant, oldest first."""
     with _session(settings) as session:
-        rows = session.execute(repositories.keys()).all()
+        rows = session.execute(accounts.keys()).all()
     now = datetime.now(UTC)
     return [
         KeyInfo(
@@ -97,5 +97,5 @@ def list_all(settings: Settings) -> list[KeyInfo]:
 def revoke(settings: Settings, key_id: str) -> bool:
     """Revoke a key at once; False when there is no such live key."""
     with _session(settings) as session:
-        row = session.execute(repositories.revoke_key(key_id)).first()
+        row = session.execute(accounts.revoke_key(key_id)).first()
     return row is not None

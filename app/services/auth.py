@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.problems import Forbidden, Unauthenticated
-from models import repositories
+from models import accounts
 from models.api_keys import is_wellformed, token_digest
 
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="datassay"'}
@@ -46,12 +46,12 @@ class Authenticator:
             raise Unauthenticated("This is no API key of this service.", headers=_CHALLENGE)
         digest = token_digest(self._secret, token)
         async with self._sessions.begin() as session:
-            row = (await session.execute(repositories.key_by_digest(digest))).first()
+            row = (await session.execute(accounts.key_by_digest(digest))).first()
             if row is None:
                 raise Unauthenticated(
                     "The API key is unknown, expired or revoked.", headers=_CHALLENGE
                 )
             last_used = row.last_used_at
             if last_used is None or last_used < datetime.now(UTC) - _TOUCH_EVERY:
-                await session.execute(repositories.touch_key(row.id))
+                await session.execute(accounts.touch_key(row.id))
         return Caller(row.id, row.tenant_id, frozenset(row.scopes))
