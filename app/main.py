@@ -11,15 +11,21 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from app import problems
-from app.api import files, jobs, meta
+from app.api import accounts, files, jobs, meta
 from app.api.dependencies import Services
 from app.middleware import Gateway
 from app.schemas import Problem
+from app.services.accounts import AccountService
+from app.services.audit import Audit
 from app.services.auth import Authenticator
 from app.services.bell import Bell
 from app.services.changes import JobChanges
+from app.services.counters import Counters
 from app.services.files import FileService
 from app.services.jobs import JobService
+from app.services.limits import RateLimiter
+from app.services.quotas import Quotas
+from app.services.reuse import Reuse
 from methods.inference.declared import declarations
 from methods.registry import load_registry
 from models.database import async_engine, async_sessions
@@ -44,7 +50,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     configure_logging(settings)
     registry = load_registry(settings.extra_methods)
     secret = settings.require_secret()
-    models = declarations(settings.models).keys()
+    models = declarations(settings.models)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -54,17 +60,27 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         bell = Bell(doorbell, sessions)
         changes = JobChanges(settings.database_url.get_secret_value())
         app.state.sessions, app.state.doorbell = sessions, doorbell
+        counters, audit = Counters(), Audit(settings.audit_retention)
+        quotas = Quotas(settings, counters)
+        reuse = Reuse(models, counters)
+        limits = RateLimiter(settings.broker_url.get_secret_value(), counters)
         app.state.services = Services(
             settings=settings,
-            jobs=JobService(sessions, registry, bell, changes, storage, models),
-            files=FileService(sessions, storage),
+            jobs=JobService(
+                sessions, registry, bell, changes, storage, models, quotas, audit, reuse
+            ),
+            files=FileService(sessions, storage, quotas, audit),
+            accounts=AccountService(sessions, quotas, audit, secret),
             auth=Authenticator(sessions, secret),
+            limits=limits,
+            counters=counters,
         )
         bell.start()
         changes.start()
         yield
         await changes.stop()
         await bell.stop()
+        await limits.close()
         await engine.dispose()
 
     app = Gateway(
@@ -79,6 +95,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.include_router(jobs.create_router(registry))
     app.include_router(files.create_router(settings))
+    app.include_router(accounts.create_router())
     app.include_router(meta.create_router(registry))
     problems.install(app)
     _declare_problem(app)

@@ -169,13 +169,9 @@ def add_file(row: Mapping[str, Any]) -> Any:
     return insert(File).values(**row).returning(File)
 
 
-def lock_file(tenant_id: str, file_id: str) -> Select[str]:
-    """The storage key, with the row locked against jobs that are just being submitted."""
-    return (
-        select(File.storage_key)
-        .where(File.tenant_id == tenant_id, File.id == file_id)
-        .with_for_update()
-    )
+def lock_file(tenant_id: str, file_id: str) -> Select[File]:
+    """One uploaded input, locked against jobs that are just being submitted."""
+    return select(File).where(File.tenant_id == tenant_id, File.id == file_id).with_for_update()
 
 
 def file_in_use(tenant_id: str, file_id: str) -> Select[str]:

@@ -75,7 +75,9 @@ class Executor:
 
     def run_next(self) -> bool:
         """Run the job whose turn it is; False when there is none."""
-        claim = transitions.claim(self._name, self._resources, self._settings.lease)
+        claim = transitions.claim(
+            self._name, self._resources, self._settings.lease, self._settings.quota_running_jobs
+        )
         with self._sessions.begin() as session:
             job = session.execute(claim).first()
         if job is None:

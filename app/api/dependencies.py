@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Header, Path, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from app.problems import InvalidRequest, NotFound
+from app.problems import InvalidRequest, NotFound, Unauthenticated
+from app.services.accounts import AccountService
 from app.services.auth import Authenticator, Caller
+from app.services.counters import Counters
 from app.services.files import FileService
 from app.services.jobs import JobService
+from app.services.limits import Bucket, RateLimiter
 from models.ids import is_id
 from models.settings import Settings
 
@@ -25,7 +27,10 @@ class Services:
     settings: Settings
     jobs: JobService
     files: FileService
+    accounts: AccountService
     auth: Authenticator
+    limits: RateLimiter
+    counters: Counters
 
 
 def services(request: Request) -> Services:
@@ -39,25 +44,70 @@ ServicesDep = Annotated[Services, Depends(services)]
 _bearer = HTTPBearer(auto_error=False, description="An API key: `das_live_...`")
 
 
-def caller_with(scope: str) -> Callable[..., Awaitable[Caller]]:
-    """A dependency that gives the caller, who must hold the scope."""
+class CallerWith:
+    """A dependency that gives the caller, who must hold the scope and keep to the rate limits.
 
-    async def authorised(
+    Args:
+        scope: None: any valid key will do.
+        submits: whether the request makes something that costs, which has a bucket of its own.
+    """
+
+    def __init__(self, scope: str | None, submits: bool = False) -> None:
+        self.scope, self._submits = scope, submits
+
+    async def __call__(
+        self,
+        request: Request,
         found: ServicesDep,
         credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     ) -> Caller:
-        caller = await found.auth.authenticate(credentials.credentials if credentials else None)
-        caller.require(scope)
+        address = request.client.host if request.client else None
+        token = credentials.credentials if credentials else None
+        try:
+            caller = await found.auth.authenticate(token, address, request.state.request_id)
+        except Unauthenticated:
+            await _limit(request, found, _by_address(address, found.settings))
+            raise
+        await _limit(request, found, self._buckets(caller, found.settings))
+        if self.scope is not None:
+            caller.require(self.scope)
         return caller
 
-    return authorised
+    def _buckets(self, caller: Caller, settings: Settings) -> list[Bucket]:
+        buckets = [
+            Bucket("key", caller.key_id, settings.rate_key),
+            Bucket("tenant", caller.tenant_id, settings.rate_tenant),
+        ]
+        if self._submits:
+            buckets.append(Bucket("submit", caller.tenant_id, settings.rate_submit))
+        return buckets
 
 
-JobsRead = Annotated[Caller, Depends(caller_with("jobs:read"))]
-JobsWrite = Annotated[Caller, Depends(caller_with("jobs:write"))]
-JobsDelete = Annotated[Caller, Depends(caller_with("jobs:delete"))]
-FilesRead = Annotated[Caller, Depends(caller_with("files:read"))]
-FilesWrite = Annotated[Caller, Depends(caller_with("files:write"))]
+async def _limit(request: Request, found: Services, buckets: list[Bucket]) -> None:
+    # Through the request's state, because handlers may answer with a response of their own.
+    request.state.headers = await found.limits.take(buckets)
+
+
+def _by_address(address: str | None, settings: Settings) -> list[Bucket]:
+    return [Bucket("address", address or "", settings.rate_address)]
+
+
+async def limited_by_address(request: Request, found: ServicesDep) -> None:
+    """For routes that need no key."""
+    address = request.client.host if request.client else None
+    await _limit(request, found, _by_address(address, found.settings))
+
+
+AnyKey = Annotated[Caller, Depends(CallerWith(None))]
+JobsRead = Annotated[Caller, Depends(CallerWith("jobs:read"))]
+JobsWrite = Annotated[Caller, Depends(CallerWith("jobs:write"))]
+JobsSubmit = Annotated[Caller, Depends(CallerWith("jobs:write", submits=True))]
+JobsDelete = Annotated[Caller, Depends(CallerWith("jobs:delete"))]
+FilesRead = Annotated[Caller, Depends(CallerWith("files:read"))]
+FilesWrite = Annotated[Caller, Depends(CallerWith("files:write"))]
+FilesUpload = Annotated[Caller, Depends(CallerWith("files:write", submits=True))]
+UsageRead = Annotated[Caller, Depends(CallerWith("usage:read"))]
+Admin = Annotated[Caller, Depends(CallerWith("admin"))]
 
 
 # A malformed id is one that does not exist: 404, and it never reaches the database.
@@ -75,6 +125,10 @@ def _artifact_id(artifact_id: Annotated[str, Path(description="`art_...`")]) -> 
     return _existing(artifact_id, "art", "artifact")
 
 
+def _key_id(key_id: Annotated[str, Path(description="`key_...`")]) -> str:
+    return _existing(key_id, "key", "API key")
+
+
 def _existing(value: str, prefix: str, kind: str) -> str:
     if not is_id(value, prefix):
         raise NotFound(f"There is no {kind} {value[:64]!r}.")
@@ -84,6 +138,7 @@ def _existing(value: str, prefix: str, kind: str) -> str:
 JobId = Annotated[str, Depends(_job_id)]
 FileId = Annotated[str, Depends(_file_id)]
 ArtifactId = Annotated[str, Depends(_artifact_id)]
+KeyId = Annotated[str, Depends(_key_id)]
 
 Limit = Annotated[int, Query(description="Page size; more than 200 is taken as 200.", ge=1)]
 Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before.")]

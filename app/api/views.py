@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from fastapi import Response
 
-from app.schemas import Artifact, Event, Job, JobSummary, Links
+from app.schemas import Artifact, Event, File, Job, JobCache, JobSummary, Links
 from models.states import TERMINAL
 
 #: How long a client may leave a job alone that has not ended, in seconds.
@@ -15,12 +16,24 @@ _POLL_HINT = "1"
 
 def summary(row: Any) -> JobSummary:
     """A job as lists show it."""
-    return JobSummary.model_validate({**row._mapping, "links": _links(row.id)})
+    return JobSummary.model_validate(_job(row))
 
 
 def full(row: Any) -> Job:
     """A job in full."""
-    return Job.model_validate({**row._mapping, "links": _links(row.id)})
+    return Job.model_validate(_job(row))
+
+
+def _job(row: Any) -> dict[str, Any]:
+    key = row.cache_key
+    cache = key and JobCache(key=key.hex(), hit_of=row.hit_of, waits_for=row.waits_for)
+    return {**row._mapping, "links": _links(row.id), "cache": cache}
+
+
+def file(row: Any, retention: timedelta) -> File:
+    """An uploaded input with the time at which it goes."""
+    fields = {name: getattr(row, name) for name in File.model_fields if name != "expires_at"}
+    return File(**fields, expires_at=row.last_used_at + retention)
 
 
 def event(row: Any) -> Event:

@@ -22,6 +22,8 @@ class Caller:
     key_id: str
     tenant_id: str
     scopes: frozenset[str]
+    address: str | None = None
+    request_id: str | None = None
 
     def require(self, scope: str) -> None:
         """Raise `Forbidden` without the scope; `admin` holds all."""
@@ -35,7 +37,9 @@ class Authenticator:
     def __init__(self, sessions: async_sessionmaker[AsyncSession], secret: bytes) -> None:
         self._sessions, self._secret = sessions, secret
 
-    async def authenticate(self, token: str | None) -> Caller:
+    async def authenticate(
+        self, token: str | None, address: str | None = None, request_id: str | None = None
+    ) -> Caller:
         """The caller behind a bearer token. Raises `Unauthenticated`."""
         if token is None:
             raise Unauthenticated(
@@ -54,4 +58,4 @@ class Authenticator:
             last_used = row.last_used_at
             if last_used is None or last_used < datetime.now(UTC) - _TOUCH_EVERY:
                 await session.execute(accounts.touch_key(row.id))
-        return Caller(row.id, row.tenant_id, frozenset(row.scopes))
+        return Caller(row.id, row.tenant_id, frozenset(row.scopes), address, request_id)
