@@ -95,7 +95,7 @@ def statements(jobs: int) -> dict[str, Any]:
     return {
         "claim": transitions.claim("w", ["cpu", "gpu", "llm"], LEASE, 1_000),
         "get": repositories.job(tenant, job_id),
-        "list, 50 a page": repositories.jobs(tenant, limit=51),
+        "list, 10 a page": repositories.jobs(tenant, limit=10),
         "count queued (quota)": accounts.queued_jobs(tenant),
         "look into the cache": repositories.twin(tenant, key, 0),
         "sweep: ended twins": transitions.take_over(200),

@@ -152,6 +152,11 @@ def usage(tenant_id: str) -> Statement:
     ).where(Tenant.id == tenant_id)
 
 
+def tenants() -> Select[Tenant]:
+    """All tenants, for the operator's command."""
+    return select(Tenant).order_by(Tenant.name)
+
+
 def limit_tenant(tenant_id: str, limits: Mapping[str, int | None]) -> Update:
     """Give a tenant limits of its own; None takes one back."""
     return update(Tenant).where(Tenant.id == tenant_id).values(**limits)

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Header, Path, Query, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Depends, Header, Path, Query, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
 from app.problems import InvalidRequest, NotFound, Unauthenticated
 from app.services.accounts import AccountService
@@ -44,21 +44,21 @@ ServicesDep = Annotated[Services, Depends(services)]
 _bearer = HTTPBearer(auto_error=False, description="An API key: `das_live_...`")
 
 
-class CallerWith:
-    """A dependency that gives the caller, who must hold the scope and keep to the rate limits.
+class Authorised:
+    """A dependency that gives the caller, who must hold the route's scopes and keep to the limits.
 
     Args:
-        scope: None: any valid key will do.
         submits: whether the request makes something that costs, which has a bucket of its own.
     """
 
-    def __init__(self, scope: str | None, submits: bool = False) -> None:
-        self.scope, self._submits = scope, submits
+    def __init__(self, submits: bool = False) -> None:
+        self._submits = submits
 
     async def __call__(
         self,
         request: Request,
         found: ServicesDep,
+        needed: SecurityScopes,
         credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     ) -> Caller:
         address = request.client.host if request.client else None
@@ -69,8 +69,8 @@ class CallerWith:
             await _limit(request, found, _by_address(address, found.settings))
             raise
         await _limit(request, found, self._buckets(caller, found.settings))
-        if self.scope is not None:
-            caller.require(self.scope)
+        for scope in needed.scopes:
+            caller.require(scope)
         return caller
 
     def _buckets(self, caller: Caller, settings: Settings) -> list[Bucket]:
@@ -98,16 +98,19 @@ async def limited_by_address(request: Request, found: ServicesDep) -> None:
     await _limit(request, found, _by_address(address, found.settings))
 
 
-AnyKey = Annotated[Caller, Depends(CallerWith(None))]
-JobsRead = Annotated[Caller, Depends(CallerWith("jobs:read"))]
-JobsWrite = Annotated[Caller, Depends(CallerWith("jobs:write"))]
-JobsSubmit = Annotated[Caller, Depends(CallerWith("jobs:write", submits=True))]
-JobsDelete = Annotated[Caller, Depends(CallerWith("jobs:delete"))]
-FilesRead = Annotated[Caller, Depends(CallerWith("files:read"))]
-FilesWrite = Annotated[Caller, Depends(CallerWith("files:write"))]
-FilesUpload = Annotated[Caller, Depends(CallerWith("files:write", submits=True))]
-UsageRead = Annotated[Caller, Depends(CallerWith("usage:read"))]
-Admin = Annotated[Caller, Depends(CallerWith("admin"))]
+_caller, _submitter = Authorised(), Authorised(submits=True)
+
+# The scopes are part of the OpenAPI document; a test goes through all of them.
+AnyKey = Annotated[Caller, Security(_caller)]
+JobsRead = Annotated[Caller, Security(_caller, scopes=["jobs:read"])]
+JobsWrite = Annotated[Caller, Security(_caller, scopes=["jobs:write"])]
+JobsSubmit = Annotated[Caller, Security(_submitter, scopes=["jobs:write"])]
+JobsDelete = Annotated[Caller, Security(_caller, scopes=["jobs:delete"])]
+FilesRead = Annotated[Caller, Security(_caller, scopes=["files:read"])]
+FilesWrite = Annotated[Caller, Security(_caller, scopes=["files:write"])]
+FilesUpload = Annotated[Caller, Security(_submitter, scopes=["files:write"])]
+UsageRead = Annotated[Caller, Security(_caller, scopes=["usage:read"])]
+Admin = Annotated[Caller, Security(_caller, scopes=["admin"])]
 
 
 # A malformed id is one that does not exist: 404, and it never reaches the database.
