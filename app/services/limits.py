@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -18,8 +18,8 @@ from app.services.counters import Counters
 
 _log = structlog.get_logger(__name__)
 
-#: Seconds without a question after the broker did not answer, and how long one may take.
-_PAUSE, _PATIENCE = 1.0, 0.25
+#: Seconds without a question after the broker did not answer, and how long one answer may take.
+_PAUSE, _PATIENCE = 1.0, 1.0
 
 # Takes a token from every bucket, or from none. The clock is the server's, so gateways agree.
 # Answers for each bucket what is left in it; below 0: what it lacked.
@@ -60,12 +60,16 @@ class RateLimiter:
     def __init__(self, url: str, counters: Counters) -> None:
         # Celery's name for a socket is not that of its library.
         url = url.replace("redis+socket://", "unix://")
-        self._redis = Redis.from_url(
+        # Few connections and a queue before them: a burst must not look like a dead broker.
+        pool = BlockingConnectionPool.from_url(
             url,
+            max_connections=8,
+            timeout=None,
             socket_timeout=_PATIENCE,
             socket_connect_timeout=_PATIENCE,
             retry=Retry(NoBackoff(), 0),
         )
+        self._redis = Redis.from_pool(pool)
         self._take = self._redis.register_script(_TAKE)
         self._counters = counters
         self._away_until = 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -74,8 +75,6 @@ def test_parallel_uploads_stop_at_the_edge(
 
 
 def _files(settings: Settings) -> list[Any]:
-    from pathlib import Path
-
     return [p for p in (Path(settings.storage_url) / "files").rglob("*") if p.is_file()]
 
 
