@@ -17,7 +17,6 @@ from models.settings import Settings
 from server import doctor, keys, tenants
 from server.supervisor import Embedded
 
-
 _LIMITS = ("max_queued_jobs", "max_running_jobs", "max_stored_bytes")
 
 

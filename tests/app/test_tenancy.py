@@ -206,8 +206,10 @@ def test_every_wrong_key_costs_the_same_look_up(
         assert all(token not in str(parameters) for _, parameters in seen)
     assert len(asked[0]) == 1
     assert asked[0] == asked[1] == asked[2]
-    plan = run_sql(engine, "SET enable_seqscan = off; EXPLAIN SELECT id FROM api_keys "
-                           "WHERE digest = '\\x00'")  # fmt: skip
+    with engine.begin() as connection:
+        connection.execute(text("SET LOCAL enable_seqscan = off"))
+        by_digest = "EXPLAIN SELECT id FROM api_keys WHERE digest = '\\x00'"
+        plan = connection.execute(text(by_digest)).all()
     assert "uq_api_keys_digest" in str(plan)
     assert right not in str(run_sql(engine, "SELECT * FROM api_keys"))
 
