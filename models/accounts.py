@@ -116,8 +116,8 @@ def key_of(tenant_id: str, key_id: str) -> Statement:
 def lock_tenant(tenant_id: str, key_id: str) -> Statement:
     """Limits and stored bytes of a tenant; no row when the key has ended meanwhile.
 
-    Who adds something takes this lock first, so that two cannot both take the last place, and a
-    key that was revoked adds nothing any more.
+    Who adds something takes this lock, so that two cannot both take the last place and a key that
+    was revoked adds nothing any more. Locks on files come before it: deleting a file takes both.
     """
     return (
         select(*_LIMITS, Tenant.stored_bytes)
@@ -125,11 +125,6 @@ def lock_tenant(tenant_id: str, key_id: str) -> Statement:
         .where(Tenant.id == tenant_id, ApiKey.id == key_id, _live())
         .with_for_update(key_share=True, of=(Tenant, ApiKey))
     )
-
-
-def lock_storage(tenant_id: str) -> Select[str]:
-    """The same lock for who removes something."""
-    return select(Tenant.id).where(Tenant.id == tenant_id).with_for_update(key_share=True)
 
 
 def queued_jobs(tenant_id: str) -> Select[int]:

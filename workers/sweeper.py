@@ -85,7 +85,6 @@ class Sweeper:
         return True
 
     def _delete_file(self, session: Session, tenant_id: str, file_id: str) -> None:
-        session.execute(accounts.lock_storage(tenant_id))
         file = session.execute(repositories.lock_file(tenant_id, file_id)).scalar_one_or_none()
         if file is None:
             return

@@ -49,7 +49,9 @@ class Authenticator:
         if not is_wellformed(token):
             raise Unauthenticated("This is no API key of this service.", headers=_CHALLENGE)
         digest = token_digest(self._secret, token)
-        async with self._sessions.begin() as session:
+        async with self._sessions() as session:
+            # One statement needs no BEGIN and COMMIT around it; every request comes through here.
+            await session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
             row = (await session.execute(accounts.key_by_digest(digest))).first()
             if row is None:
                 raise Unauthenticated(

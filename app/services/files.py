@@ -12,7 +12,7 @@ from app.services import paging
 from app.services.audit import Audit
 from app.services.auth import Caller
 from app.services.quotas import Quotas
-from models import accounts, repositories
+from models import repositories
 from models.ids import new_id
 from models.storage import Storage, file_key
 
@@ -77,8 +77,7 @@ class FileService:
     async def delete(self, caller: Caller, file_id: str) -> None:
         """Delete an input. Raises `Conflict` while an unfinished job needs it, `NotFound`."""
         async with self._sessions.begin() as session:
-            # The locks keep out jobs that are just being submitted with this file.
-            await session.execute(accounts.lock_storage(caller.tenant_id))
+            # The lock keeps out jobs that are just being submitted with this file.
             statement = repositories.lock_file(caller.tenant_id, file_id)
             file = (await session.execute(statement)).scalar_one_or_none()
             if file is None:

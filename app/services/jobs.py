@@ -108,15 +108,17 @@ class JobService:
         wait = request.queue_timeout_seconds
         queue_timeout = None if wait is None else timedelta(seconds=wait)
         async with self._sessions() as session:
-            # From here on the tenant's submissions go one after another, until the commit.
-            room = await self._quotas.lock(session, caller)
             if key is not None and (earlier := await self._replay(session, caller, key, digest)):
                 return earlier
             row["inputs"] = await _resolve_inputs(session, caller, refs)
-            job = None
             if request.cache != "off":
                 row["cache_key"] = self._reuse.key(job_type, row["spec"], refs, row["inputs"])
-            if request.cache == "use" and row.get("cache_key") and not dry_run:
+            # From here to the commit the tenant's submissions go one after another.
+            room = await self._quotas.lock(session, caller)
+            if key is not None and (earlier := await self._replay(session, caller, key, digest)):
+                return earlier
+            job = None
+            if request.cache == "use" and row["cache_key"] is not None and not dry_run:
                 job = await self._reuse.insert(session, row)
             if job is None:
                 await self._quotas.check_job(session, caller, room)
@@ -268,7 +270,6 @@ class JobService:
             QuotaExceeded: as in `submit`.
         """
         async with self._sessions.begin() as session:
-            room = await self._quotas.lock(session, caller)
             old = await _job(session, caller, job_id)
             if old.state not in TERMINAL:
                 raise JobNotFinished(f"{job_id} is {old.state}: only an ended job is retried.")
@@ -282,6 +283,7 @@ class JobService:
             row["inputs"] = await _resolve_inputs(session, caller, refs)
             if old.cache_key is not None:
                 row["cache_key"] = self._reuse.key(job_type, row["spec"], refs, row["inputs"])
+            room = await self._quotas.lock(session, caller)
             await self._quotas.check_job(session, caller, room)
             job = (await session.execute(transitions.submit(row, None))).one()
             await self._audit.record(session, caller, "job.retry", old.id, old, job)
