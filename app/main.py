@@ -20,7 +20,6 @@ from app.services.audit import Audit
 from app.services.auth import Authenticator
 from app.services.bell import Bell
 from app.services.changes import JobChanges
-from app.services.counters import Counters
 from app.services.files import FileService
 from app.services.jobs import JobService
 from app.services.limits import RateLimiter
@@ -28,6 +27,7 @@ from app.services.quotas import Quotas
 from app.services.reuse import Reuse
 from methods.inference.declared import declarations
 from methods.registry import load_registry
+from models import metrics
 from models.database import async_engine, async_sessions
 from models.doorbell import Doorbell, create_celery
 from models.logs import configure_logging
@@ -49,6 +49,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or Settings()
     configure_logging(settings)
     registry = load_registry(settings.extra_methods)
+    offered = {name: found for name, found in registry.items() if not found.internal}
     secret = settings.require_secret()
     models = declarations(settings.models)
 
@@ -60,21 +61,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         bell = Bell(doorbell, sessions)
         changes = JobChanges(settings.database_url.get_secret_value())
         app.state.sessions, app.state.doorbell = sessions, doorbell
-        counters, audit = Counters(), Audit(settings.audit_retention)
-        quotas = Quotas(settings, counters)
-        reuse = Reuse(models, counters)
-        limits = RateLimiter(settings.broker_url.get_secret_value(), counters)
+        audit, quotas = Audit(settings.audit_retention), Quotas(settings)
+        limits = RateLimiter(settings.broker_url.get_secret_value())
         app.state.services = Services(
             settings=settings,
             jobs=JobService(
-                sessions, registry, bell, changes, storage, models, quotas, audit, reuse
+                sessions, registry, bell, changes, storage, models, quotas, audit, Reuse(models)
             ),
             files=FileService(sessions, storage, quotas, audit),
             accounts=AccountService(sessions, quotas, audit, secret),
             auth=Authenticator(sessions, secret),
             limits=limits,
-            counters=counters,
         )
+        metrics.serve(settings)
         bell.start()
         changes.start()
         yield
@@ -93,10 +92,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         generate_unique_id_function=_operation_id,
         redoc_url=None,
     )
-    app.include_router(jobs.create_router(registry))
+    app.include_router(jobs.create_router(offered))
     app.include_router(files.create_router(settings))
     app.include_router(accounts.create_router())
-    app.include_router(meta.create_router(registry))
+    app.include_router(meta.create_router(offered))
     problems.install(app)
     _declare_problem(app)
     return app

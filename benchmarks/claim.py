@@ -36,14 +36,15 @@ _TENANTS = "INSERT INTO tenants (id, name) SELECT 'ten_' || i, 'tenant ' || i FR
 _JOBS = """
 INSERT INTO jobs (id, tenant_id, type, type_version, resource, state, spec, labels, priority,
   timeout_seconds, retention_seconds, max_attempts, created_at, finished_at, expires_at, result,
-  cache_key)
+  cache_key, turn)
 SELECT 'job_' || lpad(to_hex(i), 32, '0'), 'ten_' || (i / 10 % :tenants + 1), 'toy', '1',
   (ARRAY['cpu', 'gpu', 'llm'])[i / 10 % 3 + 1], CASE WHEN queued THEN 'QUEUED' ELSE 'SUCCEEDED' END,
   '{"steps": 1}', jsonb_build_object('n', i % 7), i % 3, 60, 3600, 3,
   now() - make_interval(secs => :jobs - i),
   CASE WHEN NOT queued THEN now() END,
   CASE WHEN NOT queued THEN now() + interval '30 days' END,
-  CASE WHEN NOT queued THEN '{"steps": 1}'::json END, sha256(i::text::bytea)
+  CASE WHEN NOT queued THEN '{"steps": 1}'::json END, sha256(i::text::bytea),
+  'job_' || lpad(to_hex(i), 32, '0')
 FROM (SELECT i, i % 10 = 0 AS queued FROM generate_series(1, :jobs) AS i) AS numbers
 """
 

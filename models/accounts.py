@@ -5,7 +5,7 @@ Like those of `models.repositories`: built here, executed by the caller's sessio
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -128,22 +128,26 @@ def lock_tenant(tenant_id: str, key_id: str) -> Statement:
 
 
 def queued_jobs(tenant_id: str) -> Select[int]:
-    """How many jobs of a tenant wait."""
+    """How many jobs of a tenant wait; children belong to their parents."""
+    return _count(tenant_id, [JobState.QUEUED])
+
+
+def _count(tenant_id: str, states: Collection[JobState]) -> Select[int]:
     return select(func.count()).where(
-        Job.tenant_id == tenant_id, Job.finished_at.is_(None), Job.state == JobState.QUEUED
+        Job.tenant_id == tenant_id,
+        Job.finished_at.is_(None),
+        Job.state.in_(states),
+        Job.content_key.is_(None),
     )
 
 
 def usage(tenant_id: str) -> Statement:
     """What a tenant takes up, and its own limits."""
-    running = select(func.count()).where(
-        Job.tenant_id == tenant_id, Job.finished_at.is_(None), Job.state.in_(LEASED)
-    )
     return select(
         *_LIMITS,
         Tenant.stored_bytes,
         queued_jobs(tenant_id).scalar_subquery().label("queued_jobs"),
-        running.scalar_subquery().label("running_jobs"),
+        _count(tenant_id, LEASED).scalar_subquery().label("running_jobs"),
     ).where(Tenant.id == tenant_id)
 
 

@@ -6,13 +6,13 @@ import re
 from dataclasses import dataclass
 from typing import Annotated
 
+import structlog
 from fastapi import Depends, Header, Path, Query, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
 from app.problems import InvalidRequest, NotFound, Unauthenticated
 from app.services.accounts import AccountService
 from app.services.auth import Authenticator, Caller
-from app.services.counters import Counters
 from app.services.files import FileService
 from app.services.jobs import JobService
 from app.services.limits import Bucket, RateLimiter
@@ -30,7 +30,6 @@ class Services:
     accounts: AccountService
     auth: Authenticator
     limits: RateLimiter
-    counters: Counters
 
 
 def services(request: Request) -> Services:
@@ -68,6 +67,7 @@ class Authorised:
         except Unauthenticated:
             await _limit(request, found, _by_address(address, found.settings))
             raise
+        structlog.contextvars.bind_contextvars(tenant_id=caller.tenant_id, key_id=caller.key_id)
         await _limit(request, found, self._buckets(caller, found.settings))
         for scope in needed.scopes:
             caller.require(scope)

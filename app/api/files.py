@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, File, UploadFile
 from fastapi.responses import FileResponse, StreamingResponse
+from starlette.types import Message, Receive, Scope, Send
 
 from app.api import views
 from app.api.dependencies import (
@@ -114,7 +115,7 @@ async def get_artifact_content(
     try:
         if (path := storage.local_path(row.storage_key)) is not None:
             there = path.stat()
-            return FileResponse(
+            return _StoredFile(
                 path, media_type=row.media_type, filename=row.name, headers=headers,
                 stat_result=there,
             )  # fmt: skip
@@ -125,6 +126,26 @@ async def get_artifact_content(
     headers["Content-Disposition"] = f"attachment; filename*=utf-8''{quote(row.name)}"
     headers["Content-Length"] = str(row.size)
     return StreamingResponse(stream, media_type=row.media_type, headers=headers)
+
+
+class _StoredFile(FileResponse):
+    """A file that may be deleted until it is open: the answer begins only then."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        held: list[Message] = []
+
+        async def hold(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                held.append(message)
+                return
+            while held:
+                await send(held.pop())
+            await send(message)
+
+        try:
+            await super().__call__(scope, receive, hold)
+        except FileNotFoundError as error:
+            raise NotFound("The bytes of the artifact were deleted a moment ago.") from error
 
 
 def _chunks(reader: BinaryIO) -> Iterator[bytes]:

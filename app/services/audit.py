@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from datetime import timedelta
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.services.auth import Caller
-from methods.content_key import canonical
 from models import accounts
 
 #: What of an object counts as its content.
 _JOB = ("id", "type", "state", "version", "labels", "priority")
 _FILE = ("id", "name", "size", "sha256")
 _KEY = ("id", "name", "scopes")
+
+
+def canonical(document: Any) -> bytes:
+    """JSON whose bytes depend on the content alone: sorted keys, no blanks, UTF-8 (RFC 8785, but
+    numbers are written as Python writes them)."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode()
 
 
 class Audit:

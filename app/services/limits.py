@@ -14,7 +14,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from app.problems import RateLimited
-from app.services.counters import Counters
+from models import metrics
 
 _log = structlog.get_logger(__name__)
 
@@ -57,7 +57,7 @@ class Bucket:
 class RateLimiter:
     """Asks Valkey whether a request may pass."""
 
-    def __init__(self, url: str, counters: Counters) -> None:
+    def __init__(self, url: str) -> None:
         # Celery's name for a socket is not that of its library.
         url = url.replace("redis+socket://", "unix://")
         # Few connections and a queue before them: a burst must not look like a dead broker.
@@ -71,7 +71,6 @@ class RateLimiter:
         )
         self._redis = Redis.from_pool(pool)
         self._take = self._redis.register_script(_TAKE)
-        self._counters = counters
         self._away_until = 0.0
 
     async def take(self, buckets: Sequence[Bucket]) -> dict[str, str]:
@@ -91,7 +90,7 @@ class RateLimiter:
         if left[tightest] >= 0:
             return headers
         bucket = buckets[tightest]
-        self._counters.add("rate_limited", bucket.name)
+        metrics.RATE_LIMITED.labels(bucket.name).inc()
         wait = math.ceil(-left[tightest] * 60 / bucket.per_minute)
         raise RateLimited(
             f"More than {bucket.per_minute} requests a minute ({bucket.name}).",
@@ -108,7 +107,7 @@ class RateLimiter:
                 _log.warning("rate limiter away: requests pass", error=str(error))
             else:
                 return [float(number) for number in answer]
-        self._counters.add("rate_limiter_failed_open")
+        metrics.RATE_LIMITER_FAILED_OPEN.inc()
         return None
 
     async def close(self) -> None:

@@ -10,8 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.problems import QuotaExceeded, Unauthenticated
 from app.schemas import Quota, Usage
 from app.services.auth import Caller
-from app.services.counters import Counters
-from models import accounts
+from models import accounts, metrics
 from models.settings import Settings
 
 _LATER = {"Retry-After": "10"}
@@ -31,13 +30,12 @@ class Quotas:
     A tenant's row carries limits of its own; where it has none, the settings' hold.
     """
 
-    def __init__(self, settings: Settings, counters: Counters) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._defaults = {
             "queued_jobs": settings.quota_queued_jobs,
             "running_jobs": settings.quota_running_jobs,
             "stored_bytes": settings.quota_stored_bytes,
         }
-        self._counters = counters
 
     async def lock(self, session: AsyncSession, caller: Caller) -> Room:
         """Lock the tenant until the end of the transaction.
@@ -81,7 +79,7 @@ class Quotas:
     def _exceeded(
         self, what: str, limits: dict[str, int], used: int, text: str, later: bool = False
     ) -> QuotaExceeded:
-        self._counters.add("quota_exceeded", what)
+        metrics.QUOTA_EXCEEDED.labels(what).inc()
         detail = f"{used} {text}; this tenant's limit is {limits[what]}."
         headers = _LATER if later else {}
         return QuotaExceeded(

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import BaseModel
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.services.counters import Counters
-from methods.content_key import content_key
-from methods.inference.declared import ModelDeclaration
-from methods.jobtype import InputRef, JobType, ModelRef, Reference
-from models import repositories, transitions
-
-#: What of a declaration decides neither the weights nor how they are used.
-_ASIDE = {"max_in_flight", "api_key_env"}
+from methods.fanout import content_key
+from methods.inference.declared import ModelDeclaration, Models
+from methods.jobtype import InputRef, JobType, ModelRef, references
+from models import metrics, repositories, transitions
 
 
 class Reuse:
@@ -25,27 +22,30 @@ class Reuse:
         models: the declared models by name.
     """
 
-    def __init__(self, models: Mapping[str, ModelDeclaration], counters: Counters) -> None:
-        self._models, self._counters = models, counters
+    def __init__(self, models: Mapping[str, ModelDeclaration]) -> None:
+        self._models = Models(models)
 
     def key(
-        self,
-        job_type: JobType,
-        spec: Mapping[str, Any],
-        references: Sequence[tuple[str, Reference]],
-        inputs: Sequence[Mapping[str, str]],
+        self, job_type: JobType, spec: BaseModel, inputs: Sequence[Mapping[str, str]]
     ) -> bytes | None:
-        """The key of a job's result; None: it depends on more than the spec says."""
-        digests = {entry["pointer"]: entry.get("sha256") for entry in inputs}
-        return content_key(
-            job_type,
-            spec,
-            {at: digests.get(f"/spec{at}") for at, ref in references if isinstance(ref, InputRef)},
-            {
-                at: self._models[ref].model_dump(exclude=_ASIDE)
-                for at, ref in references
-                if isinstance(ref, ModelRef)
-            },
+        """The key of a job's result; None: it depends on more than the spec says.
+
+        A model that a server holds may sample, and what it serves may change; an input without a
+        digest is not known before the job runs.
+        """
+        digests = {entry.get("id"): entry.get("sha256") for entry in inputs}
+        refs = [ref for _, ref in references(spec)]
+        fixed = all(
+            self._models.find(ref).path is not None
+            if isinstance(ref, ModelRef)
+            else digests.get(ref) is not None
+            for ref in refs
+            if isinstance(ref, (ModelRef, InputRef))
+        )
+        if not job_type.deterministic or not fixed:
+            return None
+        return bytes.fromhex(
+            content_key(job_type, spec, lambda ref: str(digests[ref]), self._models)
         )
 
     async def insert(self, session: AsyncSession, row: dict[str, Any]) -> Row[Any] | None:
@@ -55,9 +55,9 @@ class Reuse:
         the tenant locked, so that of two the second sees the first.
         """
         if (hit := (await session.execute(transitions.reuse(row))).first()) is not None:
-            self._counters.add("cache", "hit")
+            metrics.RESULT_CACHE.labels("hit").inc()
             return hit
         statement = repositories.twin(row["tenant_id"], row["cache_key"], row["priority"])
         row["waits_for"] = (await session.execute(statement)).scalar_one_or_none()
-        self._counters.add("cache", "joined" if row["waits_for"] else "miss")
+        metrics.RESULT_CACHE.labels("joined" if row["waits_for"] else "miss").inc()
         return None

@@ -9,8 +9,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "0005"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 
@@ -71,7 +71,7 @@ _RUNNING_JOBS = """
 CREATE FUNCTION tenants_running_jobs(tenant text) RETURNS bigint LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
   RETURN (SELECT count(*) FROM jobs WHERE tenant_id = tenant AND finished_at IS NULL
-          AND state IN ('RUNNING', 'CANCELLING'));
+          AND state IN ('RUNNING', 'CANCELLING') AND content_key IS NULL);
 END $$
 """
 
@@ -95,7 +95,7 @@ _JOB_INDICES = {
 
 
 def _queue_index(where: str) -> None:
-    columns = ["tenant_id", "resource", sa.literal_column("priority DESC"), "id"]
+    columns = ["tenant_id", "resource", sa.literal_column("priority DESC"), "turn"]
     op.create_index("ix_jobs_queue", "jobs", columns, postgresql_where=sa.text(where))
 
 

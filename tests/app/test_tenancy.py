@@ -14,7 +14,7 @@ import httpx2
 import pytest
 from sqlalchemy import Engine, event, text
 
-from methods.content_key import canonical
+from app.services.audit import canonical
 from models.api_keys import SCOPES, new_token
 from models.database import sync_engine
 from models.settings import Settings

@@ -67,9 +67,9 @@ def add_jobs_of(connection: Connection, tenant: str, count: int) -> None:
     connection.execute(
         text(
             "INSERT INTO jobs (id, tenant_id, type, type_version, resource, state, spec,"
-            " timeout_seconds, retention_seconds, max_attempts)"
+            " timeout_seconds, retention_seconds, max_attempts, turn)"
             " SELECT 'job_' || md5(tenant_id || i), tenant_id, type, type_version, resource, state,"
-            " spec, timeout_seconds, retention_seconds, max_attempts"
+            " spec, timeout_seconds, retention_seconds, max_attempts, id || i"
             " FROM jobs, generate_series(2, :count) AS i WHERE id = :id"
         ),
         {"count": count, "id": job},
