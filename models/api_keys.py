@@ -18,6 +18,7 @@ SCOPES = (
     "jobs:delete",
     "files:read",
     "files:write",
+    "usage:read",
     "admin",
 )
 

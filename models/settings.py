@@ -63,10 +63,21 @@ class Settings(BaseSettings):
     max_wait: timedelta = timedelta(seconds=55)
     idempotency_retention: timedelta = timedelta(hours=24)
     file_retention: timedelta = timedelta(days=30)
+    audit_retention: timedelta = timedelta(days=400)
     cache_entries: int = 1_000_000
     isolated_memory_bytes: int | None = Field(
         None, description="Address-space limit of jobs that run in a process of their own."
     )
+
+    # What a tenant may take up; `datassay-server tenants limit` sets other numbers for one tenant.
+    quota_queued_jobs: int = Field(10_000, ge=0)
+    quota_running_jobs: int = Field(1_000, ge=0)
+    quota_stored_bytes: int = Field(100 * GIB, ge=0)
+    # Token buckets, refilled evenly over the minute; 0 turns one off.
+    rate_key: int = Field(6_000, ge=0, description="Requests a minute with one API key.")
+    rate_tenant: int = Field(12_000, ge=0, description="Requests a minute of one tenant.")
+    rate_submit: int = Field(1_200, ge=0, description="New jobs and uploads a minute of a tenant.")
+    rate_address: int = Field(600, ge=0, description="Requests a minute without a valid key.")
 
     database_pool: int = 10
     database_connect_timeout: timedelta = timedelta(seconds=3)

@@ -14,8 +14,10 @@ from sqlalchemy.exc import DBAPIError
 from models import schema
 from models.api_keys import SCOPES
 from models.settings import Settings
-from server import doctor, keys
+from server import doctor, keys, tenants
 from server.supervisor import Embedded
+
+_LIMITS = ("max_queued_jobs", "max_running_jobs", "max_stored_bytes")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -79,7 +81,18 @@ def _parser() -> argparse.ArgumentParser:
         run=_doctor
     )
     _add_keys(commands.add_parser("keys", help="API keys"))
+    _add_tenants(commands.add_parser("tenants", help="tenants and their limits"))
     return parser
+
+
+def _add_tenants(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(dest="tenants_command", required=True)
+    commands.add_parser("list", help="all tenants").set_defaults(run=_list_tenants)
+    limit = commands.add_parser("limit", help="set limits; -1 goes back to the default")
+    limit.add_argument("tenant")
+    for name in _LIMITS:
+        limit.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N")
+    limit.set_defaults(run=_limit_tenant)
 
 
 def _add_keys(parser: argparse.ArgumentParser) -> None:
@@ -174,4 +187,22 @@ def _revoke_key(args: argparse.Namespace) -> int:
         print(f"{args.id} is revoked")
         return 0
     print(f"datassay-server: there is no live key {args.id}", file=sys.stderr)
+    return 1
+
+
+def _list_tenants(_: argparse.Namespace) -> int:
+    for tenant in tenants.list_all(Settings()):
+        limits = (f"{k}={'default' if v is None else v}" for k, v in tenant.limits.items())
+        print(tenant.id, tenant.name, f"stored_bytes={tenant.stored_bytes}", *limits)
+    return 0
+
+
+def _limit_tenant(args: argparse.Namespace) -> int:
+    asked = {name: getattr(args, name) for name in _LIMITS if getattr(args, name) is not None}
+    if not asked:
+        raise ValueError("name at least one limit")
+    limits = {name: None if value < 0 else value for name, value in asked.items()}
+    if tenants.limit(Settings(), args.tenant, limits):
+        return 0
+    print(f"datassay-server: there is no tenant {args.tenant}", file=sys.stderr)
     return 1

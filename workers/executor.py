@@ -82,9 +82,10 @@ class Executor:
 
     def run_next(self) -> bool:
         """Run the job whose turn it is; False when there is none."""
-        return self._run_claimed(
-            transitions.claim(self._name, self._resources, self._settings.lease), None
+        claim = transitions.claim(
+            self._name, self._resources, self._settings.lease, self._settings.quota_running_jobs
         )
+        return self._run_claimed(claim, None)
 
     def _run_child(self, parent_id: str, outer: Lease) -> bool:
         """Run a child of a job whose runner waits for it in this thread."""

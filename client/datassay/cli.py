@@ -100,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_job_commands(add)
     _add_files(add)
+    add("usage", commands.usage, "show what your tenant takes up, and its quotas")
     types = add("types", commands.types, "list the job types, or show one with its schemas")
     types.add_argument("name", nargs="?", metavar="NAME")
     return parser
@@ -149,6 +150,11 @@ def _add_submit(add: _Adder) -> None:
     submit.add_argument("--label", action="append", default=[], metavar="KEY=VALUE")
     submit.add_argument("--priority", type=int, metavar="N", help="-100 to 100, higher is sooner")
     submit.add_argument("--timeout", type=float, metavar="SECONDS", help="limit of one attempt")
+    submit.add_argument(
+        "--cache",
+        choices=("use", "refresh", "off"),
+        help="whether an earlier result may be taken over (default: use)",
+    )
     submit.add_argument("--dry-run", action="store_true", help="validate only")
     submit.add_argument("--wait", action="store_true", help="wait for the end, print the result")
 

@@ -42,6 +42,8 @@ def submit(session: Session, args: Namespace) -> None:
         options["priority"] = args.priority
     if args.timeout is not None:
         options["timeout"] = args.timeout
+    if args.cache is not None:
+        options["cache"] = args.cache
     job = session.client.jobs.create(args.type, spec, dry_run=args.dry_run, **options)
     if args.dry_run:
         tell(session, job, "the spec is valid")
@@ -146,6 +148,15 @@ def delete_files(session: Session, args: Namespace) -> None:
     for file_id in args.ids:
         session.client.files.delete(file_id)
         note(f"deleted {file_id}")
+
+
+def usage(session: Session, args: Namespace) -> None:
+    """Show what the tenant takes up."""
+    found = session.client.usage()
+    if session.as_json:
+        write_json(found)
+    else:
+        _write("\n".join(f"{q.what:<14} {q.used:>16,} of {q.limit:,}" for q in found.quotas))
 
 
 def types(session: Session, args: Namespace) -> None:

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from datassay.models import FieldError, JobError, JobRecord, JobState, Problem
+from datassay.models import FieldError, JobError, JobRecord, JobState, Problem, Quota
 
 
 class DatassayError(Exception):
@@ -232,9 +232,17 @@ class RateLimited(TooManyRequests):
 
 
 class QuotaExceeded(TooManyRequests):
-    """The tenant's quota is used up for now."""
+    """The tenant has taken up what it may.
+
+    Where waiting helps (jobs wait), `retry_after` is set; else something has to be deleted.
+    """
 
     problem_code = "quota-exceeded"
+
+    @property
+    def quota(self) -> Quota | None:
+        """Which quota, how much of it is used, and its limit."""
+        return self.problem.quota
 
 
 class ServerError(APIError):

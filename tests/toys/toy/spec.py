@@ -39,5 +39,6 @@ JOB = JobType(
     isolation="thread",
     timeout=timedelta(seconds=60),
     max_timeout=timedelta(seconds=600),
+    deterministic=False,  # it counts its starts, dies and sleeps: tests want it to run each time
     example={"steps": 2},
 )
