@@ -56,7 +56,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.state.sessions, app.state.doorbell = sessions, doorbell
         app.state.services = Services(
             settings=settings,
-            jobs=JobService(sessions, registry, bell, changes, storage, models),
+            jobs=JobService(sessions, registry, bell, changes, storage, models, settings.sources()),
             files=FileService(sessions, storage),
             auth=Authenticator(sessions, secret),
         )

@@ -243,6 +243,11 @@ def tenant_named(name: str) -> Select[str]:
     return select(Tenant.id).where(Tenant.name == name)
 
 
+def tenant_name(tenant_id: str) -> Select[str]:
+    """What settings call a tenant."""
+    return select(Tenant.name).where(Tenant.id == tenant_id)
+
+
 def add_key(row: Mapping[str, Any]) -> Insert:
     """Insert an API key."""
     return insert(ApiKey).values(**row)

@@ -37,7 +37,7 @@ from sqlalchemy import (
     update,
     values,
 )
-from sqlalchemy.dialects.postgresql import JSON
+from sqlalchemy.dialects.postgresql import JSON, JSONB, aggregate_order_by
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from models.states import LEASED, JobState
@@ -229,6 +229,27 @@ def add_artifact(job_id: str, attempt: int, artifact: Mapping[str, Any]) -> Any:
     ).where(_owned(job_id, attempt))
     columns = ["job_id", "tenant_id", "attempt", *names]
     return insert(Artifact).from_select(columns, row).returning(Artifact.id)
+
+
+def record_input(job_id: str, attempt: int, uri: str, sha256: str) -> Any:
+    """Note the digest of a fetched input unless one is known; returns all inputs of the job.
+
+    No row: the lease is lost.
+    """
+    entry = (
+        func.jsonb_array_elements(_jobs.c.inputs)
+        .table_valued(column("value", JSONB), with_ordinality="place")
+        .render_derived()
+    )
+    value = entry.c.value
+    new = and_(value["uri"].astext == uri, ~value.has_key("sha256"))
+    noted = value.concat(cast({"sha256": sha256}, JSONB))
+    inputs = select(
+        func.jsonb_agg(aggregate_order_by(case((new, noted), else_=value), entry.c.place))
+    ).scalar_subquery()
+    return (
+        update(_jobs).where(_owned(job_id, attempt)).values(inputs=inputs).returning(_jobs.c.inputs)
+    )
 
 
 def save_checkpoint(job_id: str, attempt: int, key: str, value: Any) -> Any:

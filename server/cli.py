@@ -46,6 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--port", type=int, default=8765)
     up.add_argument("--workers", type=int, default=1)
     up.add_argument("--run-db-as", metavar="USER", help="as root: whom Postgres runs as")
+    up.add_argument(
+        "--input-root", type=Path, metavar="FOLDER", help="jobs may read files below it, by file://"
+    )
     up.add_argument("--vllm", metavar="MODEL", help="also serve this folder or hub id by vLLM")
     up.add_argument(
         "--vllm-python", type=Path, help="of the environment that has vLLM (default: `make vllm`)"
@@ -100,6 +103,7 @@ def _up(args: argparse.Namespace) -> int:
         args.port,
         workers=args.workers,
         run_as=args.run_db_as,
+        input_root=args.input_root,
         vllm=args.vllm,
         vllm_python=args.vllm_python,
         vllm_arguments=args.vllm_args,

@@ -38,6 +38,7 @@ from models.storage import Storage, job_prefix
 from workers.isolation import RunnerCrashed, run_isolated
 from workers.lease import Lease, Shutdown
 from workers.runtime.context import JobContext
+from workers.runtime.inputs import Fetcher
 from workers.runtime.ledger import DatabaseLedger, Ledger
 
 _log = structlog.get_logger(__name__)
@@ -64,6 +65,7 @@ class Executor:
         self._resources, self._name = list(resources), name
         self._storage = Storage(settings.storage_url)
         self._models = Models(declarations(settings.models), keep=settings.loaded_models)
+        self._fetcher = Fetcher(settings)
         self._shutdown = shutdown or Shutdown(settings.shutdown_grace)
 
     def run_until_empty(self) -> int:
@@ -112,13 +114,16 @@ class Executor:
 
     def _conclude(self, job: Row[Any], lease: Lease, workdir: Path) -> Any | None:
         """Run the method and return the statement that ends the attempt (None: not ours to end)."""
+        ledger = DatabaseLedger(
+            self._sessions, lease, job.tenant_id, job.inputs, self._fetcher, workdir
+        )
         try:
             try:
-                result = self._execute(job, lease, workdir)
+                result = self._execute(job, lease, ledger, workdir)
             finally:
                 lease.runner_ended()
             lease.flush()
-            return transitions.finish(job.id, job.attempt, result, self._provenance(job))
+            return transitions.finish(job.id, job.attempt, result, self._provenance(job, ledger))
         except Interrupted as why:
             return self._interrupted(job, why)
         except JobError as error:
@@ -133,13 +138,14 @@ class Executor:
             text = _crash_text(f"{type(error).__name__}: {error}")
             return self._failed(job, JobError("internal", text), traceback.format_exc())
 
-    def _execute(self, job: Row[Any], lease: Lease, workdir: Path) -> dict[str, Any]:
+    def _execute(
+        self, job: Row[Any], lease: Lease, ledger: Ledger, workdir: Path
+    ) -> dict[str, Any]:
         declared = self._registry.get(job.type)
         if declared is None or declared.version != job.type_version:
             raise JobError(
                 "internal", f"This worker does not have {job.type} version {job.type_version}."
             )
-        ledger = DatabaseLedger(self._sessions, lease, job.tenant_id)
         if self._is_isolated(job):
             result = run_isolated(
                 job.type,
@@ -231,13 +237,13 @@ class Executor:
         _log.error("the runner ignores its orders: the worker restarts", why=type(why).__name__)
         os._exit(75)
 
-    def _provenance(self, job: Row[Any]) -> dict[str, Any]:
+    def _provenance(self, job: Row[Any], ledger: DatabaseLedger) -> dict[str, Any]:
         return {
             "datassay": version("datassay-server"),
             "type_version": job.type_version,
             "python": platform.python_version(),
             "worker": self._name,
-            "inputs": job.inputs,
+            "inputs": ledger.inputs,
         }
 
 

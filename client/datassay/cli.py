@@ -145,7 +145,11 @@ def _add_submit(add: _Adder) -> None:
         metavar="KEY=VALUE",
         help="set a field of the spec; KEY may have dots, VALUE is JSON or else text",
     )
-    submit.add_argument("--input", metavar="PATH", help="upload a file and set spec.input to it")
+    submit.add_argument(
+        "--input",
+        metavar="PATH",
+        help="set spec.input: a file is uploaded, a URI (https://, s3://, hf://) passed on",
+    )
     submit.add_argument("--label", action="append", default=[], metavar="KEY=VALUE")
     submit.add_argument("--priority", type=int, metavar="N", help="-100 to 100, higher is sooner")
     submit.add_argument("--timeout", type=float, metavar="SECONDS", help="limit of one attempt")

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from datassay.calls import JobFilter, JobOptions
 from datassay.client import Client
 from datassay.result import Result
+from datassay.uploads import is_uri
 
 if TYPE_CHECKING:
     from datassay.jobs import Job
@@ -36,7 +37,8 @@ def submit(session: Session, args: Namespace) -> None:
     """Submit a job; with --wait also wait for it and print the result."""
     spec = _spec(args)
     if args.input is not None:
-        spec["input"] = session.client.files.upload(args.input).id
+        uri = is_uri(args.input)
+        spec["input"] = args.input if uri else session.client.files.upload(args.input).id
     options = JobOptions(labels=pairs(args.label, "--label"))
     if args.priority is not None:
         options["priority"] = args.priority

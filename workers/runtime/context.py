@@ -18,6 +18,7 @@ from methods.inference.declared import Models
 from methods.jobtype import InputRef
 from models.ids import new_id
 from models.storage import CHUNK, Storage, artifact_key
+from outbound.sources import is_uri
 from workers.runtime.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -81,6 +82,8 @@ class JobContext:
         self._check()
 
     def open_input(self, ref: InputRef) -> BinaryIO:
+        if is_uri(ref):
+            return self._open_fetched(ref)
         key, digest = self._ledger.input(ref)
         try:
             if ref not in self._inputs:
@@ -89,6 +92,13 @@ class JobContext:
             return self._storage.open(key) if local is None else local.open("rb")
         except OSError as error:
             raise JobError("input_unreadable", f"{ref}: its bytes are not there") from error
+
+    def _open_fetched(self, ref: InputRef) -> BinaryIO:
+        if ref not in self._inputs:
+            self._inputs[ref] = self._ledger.fetch(str(ref))
+        copy = self._inputs[ref]
+        assert copy is not None, "what is fetched lies here"
+        return copy.open("rb")
 
     def _verified(self, ref: str, key: str, digest: str) -> Path | None:
         """Compare the digest; where storage is remote, the same pass makes a local copy."""

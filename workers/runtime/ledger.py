@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from sqlalchemy.orm import Session, sessionmaker
 
 from methods.errors import JobError, LeaseLost
 from models import repositories, transitions
+from outbound.sources import split_digest
 from workers.lease import Lease
+from workers.runtime.inputs import Fetcher
 
 
 class Ledger(Protocol):
@@ -20,6 +24,8 @@ class Ledger(Protocol):
 
     def input(self, file_id: str) -> tuple[str, str]: ...
 
+    def fetch(self, uri: str) -> Path: ...
+
     def add_artifact(self, artifact: dict[str, Any]) -> None: ...
 
     def save_checkpoint(self, key: str, value: Any) -> None: ...
@@ -28,11 +34,26 @@ class Ledger(Protocol):
 
 
 class DatabaseLedger:
-    """Writes under the fence of the attempt: a zombie's calls raise `LeaseLost`."""
+    """Writes under the fence of the attempt: a zombie's calls raise `LeaseLost`.
 
-    def __init__(self, sessions: sessionmaker[Session], lease: Lease, tenant_id: str) -> None:
+    Attributes:
+        inputs: as stored with the job; digests of URIs come in as they are fetched.
+    """
+
+    def __init__(
+        self,
+        sessions: sessionmaker[Session],
+        lease: Lease,
+        tenant_id: str,
+        inputs: Sequence[dict[str, Any]],
+        fetcher: Fetcher,
+        workdir: Path,
+    ) -> None:
         self._sessions, self._lease, self._tenant_id = sessions, lease, tenant_id
         self._owner = (lease.job_id, lease.attempt)
+        self.inputs = list(inputs)
+        self._fetcher, self._workdir = fetcher, workdir
+        self._fetched = 0
 
     def progress(self, progress: dict[str, Any]) -> None:
         """Publish how far the job is; at most a few times a second reach the database."""
@@ -49,6 +70,35 @@ class DatabaseLedger:
         if row is None:
             raise JobError("input_unreadable", f"{file_id} does not exist any more")
         return row.storage_key, row.sha256
+
+    def fetch(self, uri: str) -> Path:
+        """A local copy of an input that is named by URI; its digest is noted with the job."""
+        place, _ = split_digest(uri)
+        pointer = next((i["pointer"] for i in self.inputs if i.get("uri") == place), "")
+        with self._sessions.begin() as session:
+            tenant = session.execute(repositories.tenant_name(self._tenant_id)).scalar_one()
+        self._fetched += 1
+        target = self._workdir / f"fetched-{self._fetched}"
+        try:
+            sha256 = self._fetcher.fetch(tenant, uri, target, self._lease.check)
+            self._note(place, sha256)
+        except JobError as error:
+            error.message = f"{pointer}: {error.message}"
+            error.details["pointer"] = pointer
+            raise
+        return target
+
+    def _note(self, uri: str, sha256: str) -> None:
+        with self._sessions.begin() as session:
+            statement = transitions.record_input(*self._owner, uri, sha256)
+            row = session.execute(statement).first()
+        if row is None:
+            raise LeaseLost
+        self.inputs = row.inputs
+        known = {entry["sha256"] for entry in self.inputs if entry.get("uri") == uri}
+        if known != {sha256}:
+            text = f"{uri[:200]}: other bytes than before (SHA-256 {', '.join(sorted(known))})"
+            raise JobError("input_changed", text)
 
     def add_artifact(self, artifact: dict[str, Any]) -> None:
         """Record stored bytes."""

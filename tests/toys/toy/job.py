@@ -48,10 +48,15 @@ def _end(spec: Spec, ctx: RunContext, first: int) -> Any:
             return Result.model_construct(steps="many")
         case "huge_result":
             return Result(steps=1, text="x" * 6_000_000)
-        case "read":
+        case "read" | "read-and-crash" | "fail-after-read":
             assert spec.input is not None
             with ctx.open_input(spec.input) as reader:
-                return Result(steps=0, text=reader.read().decode())
+                found = reader.read().decode()
+            if spec.action == "read-and-crash":
+                raise RuntimeError("after reading")
+            if spec.action == "fail-after-read":
+                raise JobError("input_invalid", "row 3 is wrong")
+            return Result(steps=0, text=found)
         case "find":
             assert spec.model is not None
             return Result(steps=0, text=ctx.models.find(spec.model).path or "")
