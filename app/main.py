@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from app import problems
-from app.api import files, jobs, meta
+from app.api import files, jobs, meta, webhooks
 from app.api.dependencies import Services
 from app.middleware import Gateway
 from app.schemas import Problem
@@ -20,6 +20,7 @@ from app.services.bell import Bell
 from app.services.changes import JobChanges
 from app.services.files import FileService
 from app.services.jobs import JobService
+from app.services.webhooks import WebhookService
 from methods.inference.declared import declarations
 from methods.registry import load_registry
 from models.database import async_engine, async_sessions
@@ -58,6 +59,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             settings=settings,
             jobs=JobService(sessions, registry, bell, changes, storage, models, settings.sources()),
             files=FileService(sessions, storage),
+            webhooks=WebhookService(sessions, secret, settings.guard()),
             auth=Authenticator(sessions, secret),
         )
         bell.start()
@@ -79,6 +81,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.include_router(jobs.create_router(registry))
     app.include_router(files.create_router(settings))
+    app.include_router(webhooks.create_router())
+    webhooks.declare_webhooks(app)
     app.include_router(meta.create_router(registry))
     problems.install(app)
     _declare_problem(app)

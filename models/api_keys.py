@@ -18,6 +18,8 @@ SCOPES = (
     "jobs:delete",
     "files:read",
     "files:write",
+    "webhooks:read",
+    "webhooks:write",
     "admin",
 )
 

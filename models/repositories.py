@@ -40,6 +40,7 @@ from models.tables import (
     JobAttempt,
     JobEvent,
     Tenant,
+    WebhookDelivery,
 )
 
 Position = tuple[datetime, str]
@@ -292,6 +293,7 @@ def forget_history(job_id: str) -> list[Delete]:
         delete(JobAttempt).where(JobAttempt.job_id == job_id),
         delete(Checkpoint).where(Checkpoint.job_id == job_id),
         delete(Artifact).where(Artifact.job_id == job_id),
+        delete(WebhookDelivery).where(WebhookDelivery.job_id == job_id),
     ]
 
 

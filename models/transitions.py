@@ -42,6 +42,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from models.states import LEASED, JobState
 from models.tables import Artifact, Checkpoint, IdempotencyKey, Job, JobAttempt, JobEvent, Tenant
+from models.webhooks import job_ended
 
 _jobs = cast_type(Table, Job.__table__)
 _events = cast_type(Table, JobEvent.__table__)
@@ -73,10 +74,10 @@ def _state_event(changed: CTE, **more: Any) -> CTE:
     c = changed.c
     terminal = c.finished_at.is_not(None)
     data = _json(state=c.state, attempt=c.attempt, error=c.error, **more)
-    return _event(changed, "state", data, terminal)
+    return _event(changed, "state", data, terminal, job_ended(changed))
 
 
-def _event(changed: CTE, kind: str, data: Any, terminal: Any = False) -> CTE:
+def _event(changed: CTE, kind: str, data: Any, terminal: Any = False, *also: CTE) -> CTE:
     row = select(
         changed.c.id,
         changed.c.version,
@@ -84,9 +85,8 @@ def _event(changed: CTE, kind: str, data: Any, terminal: Any = False) -> CTE:
         data,
         cast(terminal, _events.c.terminal.type),
     )
-    return (insert(_events).from_select(["job_id", "seq", "kind", "data", "terminal"], row)).cte(
-        "event"
-    )
+    names = ["job_id", "seq", "kind", "data", "terminal"]
+    return insert(_events).from_select(names, row).add_cte(*also).cte("event")
 
 
 def _end_attempt(changed: CTE, outcome: Any, error: Any, trace: str | None) -> CTE:

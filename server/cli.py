@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     worker.set_defaults(run=_worker)
 
     sweeper = commands.add_parser("sweeper", help="repair and clean up; any number may run")
-    sweeper.set_defaults(run=lambda _: _become("workers", "sweeper"))
+    sweeper.set_defaults(run=_sweeper)
 
     migrate = commands.add_parser("migrate", help="bring the database up to date")
     migrate.add_argument("--revision", default="head")
@@ -130,6 +130,11 @@ def _gateway(args: argparse.Namespace) -> int:
 def _worker(args: argparse.Namespace) -> int:
     alive = [] if args.alive_file is None else ["--alive-file", str(args.alive_file)]
     return _become("workers", "worker", "--queues", args.queues, *alive)
+
+
+def _sweeper(_: argparse.Namespace) -> int:
+    Settings().require_secret()  # it signs webhooks
+    return _become("workers", "sweeper")
 
 
 def _become(*module: str) -> int:

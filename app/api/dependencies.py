@@ -14,6 +14,7 @@ from app.problems import InvalidRequest, NotFound
 from app.services.auth import Authenticator, Caller
 from app.services.files import FileService
 from app.services.jobs import JobService
+from app.services.webhooks import WebhookService
 from models.ids import is_id
 from models.settings import Settings
 
@@ -25,6 +26,7 @@ class Services:
     settings: Settings
     jobs: JobService
     files: FileService
+    webhooks: WebhookService
     auth: Authenticator
 
 
@@ -58,6 +60,8 @@ JobsWrite = Annotated[Caller, Depends(caller_with("jobs:write"))]
 JobsDelete = Annotated[Caller, Depends(caller_with("jobs:delete"))]
 FilesRead = Annotated[Caller, Depends(caller_with("files:read"))]
 FilesWrite = Annotated[Caller, Depends(caller_with("files:write"))]
+WebhooksRead = Annotated[Caller, Depends(caller_with("webhooks:read"))]
+WebhooksWrite = Annotated[Caller, Depends(caller_with("webhooks:write"))]
 
 
 # A malformed id is one that does not exist: 404, and it never reaches the database.
@@ -75,6 +79,10 @@ def _artifact_id(artifact_id: Annotated[str, Path(description="`art_...`")]) -> 
     return _existing(artifact_id, "art", "artifact")
 
 
+def _endpoint_id(endpoint_id: Annotated[str, Path(description="`whe_...`")]) -> str:
+    return _existing(endpoint_id, "whe", "webhook endpoint")
+
+
 def _existing(value: str, prefix: str, kind: str) -> str:
     if not is_id(value, prefix):
         raise NotFound(f"There is no {kind} {value[:64]!r}.")
@@ -83,6 +91,7 @@ def _existing(value: str, prefix: str, kind: str) -> str:
 
 JobId = Annotated[str, Depends(_job_id)]
 FileId = Annotated[str, Depends(_file_id)]
+EndpointId = Annotated[str, Depends(_endpoint_id)]
 ArtifactId = Annotated[str, Depends(_artifact_id)]
 
 Limit = Annotated[int, Query(description="Page size; more than 200 is taken as 200.", ge=1)]

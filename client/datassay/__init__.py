@@ -29,6 +29,7 @@ from datassay.errors import (
     JobFailed,
     NotFound,
     WaitTimeout,
+    WebhookVerificationFailed,
 )
 from datassay.jobs import Job
 from datassay.models import (
@@ -41,8 +42,12 @@ from datassay.models import (
     Problem,
     Progress,
     Readiness,
+    WebhookDelivery,
+    WebhookEndpoint,
+    WebhookMessage,
 )
 from datassay.result import AsyncResult, Figure, Result
+from datassay.signatures import verify_webhook
 
 __all__ = [
     "APIError",
@@ -75,6 +80,11 @@ __all__ = [
     "Readiness",
     "Result",
     "WaitTimeout",
+    "WebhookDelivery",
+    "WebhookEndpoint",
+    "WebhookMessage",
+    "WebhookVerificationFailed",
     "__version__",
     "errors",
+    "verify_webhook",
 ]

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from datassay import commands, selecting
+from datassay import commands, hooks, selecting
 from datassay._version import __version__
 from datassay.client import Client
 from datassay.commands import Session
@@ -93,13 +93,14 @@ def _parser() -> argparse.ArgumentParser:
         parents=[_common(None, False)],
     )
     parser.add_argument("--version", action="version", version=f"datassay {__version__}")
-    add = _Adder(parser.add_subparsers(metavar="COMMAND", required=True))
+    add = Adder(parser.add_subparsers(metavar="COMMAND", required=True))
     _add_submit(add)
     selecting.add_arguments(
         add("select-subset", selecting.select_subset, "choose the rows of a file worth training on")
     )
     _add_job_commands(add)
     _add_files(add)
+    hooks.add_arguments(add)
     types = add("types", commands.types, "list the job types, or show one with its schemas")
     types.add_argument("name", nargs="?", metavar="NAME")
     return parser
@@ -116,7 +117,7 @@ def _common(absent: Any, absent_flag: Any) -> argparse.ArgumentParser:
     return common
 
 
-class _Adder:
+class Adder:
     """Adds commands that all take the global options too."""
 
     def __init__(self, parsers: Any) -> None:
@@ -134,7 +135,7 @@ class _Adder:
         return parser
 
 
-def _add_submit(add: _Adder) -> None:
+def _add_submit(add: Adder) -> None:
     submit = add("submit", commands.submit, "submit a job and print its id")
     submit.add_argument("type", metavar="TYPE", help="a job type; `datassay types` lists them")
     submit.add_argument("--spec", metavar="FILE", help="the spec as JSON; - reads standard input")
@@ -157,7 +158,7 @@ def _add_submit(add: _Adder) -> None:
     submit.add_argument("--wait", action="store_true", help="wait for the end, print the result")
 
 
-def _add_job_commands(add: _Adder) -> None:
+def _add_job_commands(add: Adder) -> None:
     for name, run, text in (
         ("wait", commands.wait, "wait until a job has ended"),
         ("show", commands.show, "show a job"),
@@ -179,9 +180,9 @@ def _add_job_commands(add: _Adder) -> None:
     jobs.add_argument("--limit", type=int, default=20, metavar="N", help="default: 20")
 
 
-def _add_files(add: _Adder) -> None:
+def _add_files(add: Adder) -> None:
     files = add("files", commands.list_files, "upload, list and delete inputs")
-    action = _Adder(files.add_subparsers(metavar="ACTION", required=True))
+    action = Adder(files.add_subparsers(metavar="ACTION", required=True))
     upload = action("upload", commands.upload, "upload files and print their ids")
     upload.add_argument("paths", nargs="+", metavar="PATH")
     listing = action("list", commands.list_files, "list uploaded files, newest first")

@@ -16,6 +16,7 @@ from datassay.models import File, JobType, Readiness
 from datassay.retry import RetryPolicy
 from datassay.transport import Transport
 from datassay.uploads import UploadProgress, open_upload
+from datassay.webhooks import Webhooks
 
 
 class Files:
@@ -116,6 +117,7 @@ class Client:
         self.jobs = Jobs(self._transport)
         self.files = Files(self._transport)
         self.job_types = JobTypes(self._transport)
+        self.webhooks = Webhooks(self._transport)
 
     def ready(self) -> Readiness:
         """Whether the service can serve; asked once, without retries.

@@ -237,6 +237,12 @@ def write_json(value: Any) -> None:
     _write(json.dumps(value, default=plain, indent=2, ensure_ascii=False))
 
 
+def write_lines(lines: Iterable[str]) -> None:
+    """Lines of the answer, fit for a terminal."""
+    for line in lines:
+        _write(printable(line))
+
+
 def _write(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from datetime import timedelta
@@ -17,6 +18,7 @@ from sqlalchemy import Engine, text
 
 from methods.errors import JobCancelled, JobError
 from models.settings import Settings
+from outbound.sources import Credential, Source
 from tests import services
 from tests.services import Workplace
 from tests.web import Answer, Request, Web, serve_web
@@ -258,6 +260,32 @@ def test_an_object_store_is_read_with_the_credential_of_its_prefix(
     with pytest.raises(JobError) as caught:
         fetch(service_settings, "s3://sets/acme/a b.npz", tmp_path / "a", max_file_bytes=4)
     assert caught.value.code == "too_large"
+
+
+def test_a_file_of_the_hub_is_read_with_the_token(
+    service_settings: Settings, web: Web, tmp_path: Path
+) -> None:
+    """The real file system of the hub, against a server that speaks as much as it needs."""
+    json_type = {"Content-Type": "application/json"}
+    repository = {"_id": "1", "id": "org/name", "sha": "a" * 40, "private": False, "tags": [],
+                  "downloads": 0, "likes": 0, "siblings": []}  # fmt: skip
+    entry = {"type": "file", "oid": "b" * 40, "size": 5, "path": "train.txt"}
+    listing = "/api/datasets/org/name/tree/main?recursive=false&expand=false"
+    for path, found in (("/api/datasets/org/name", repository), (listing, [entry])):
+        web.answers[path] = Answer(body=json.dumps(found).encode(), headers=json_type)
+    web.answers["/datasets/org/name/resolve/main/train.txt"] = Answer(body=b"hello")
+    changes = {
+        "input_sources": [Source(prefix="hf://datasets/org/", credential="hub")],
+        "credentials": {"hub": Credential(options={"token": "hf_t", "endpoint": web.url})},
+    }
+    target = tmp_path / "a"
+    assert fetch(service_settings, "hf://datasets/org/name/train.txt", target, **changes) == sha(
+        b"hello"
+    )
+    assert {request.headers["authorization"] for request in web.requests} == {"Bearer hf_t"}
+    with pytest.raises(JobError) as caught:
+        fetch(service_settings, "hf://datasets/org/none/train.txt", target, **changes)
+    assert (caught.value.code, caught.value.retryable) == ("input_unreadable", False)
 
 
 def test_a_missing_package_is_named(

@@ -21,8 +21,6 @@ from outbound.sources import Credential, split_digest
 
 _CHECK_SECONDS = 0.2
 _PACKAGES = {"s3": "s3fs", "hf": "huggingface_hub"}
-#: Answers after which another attempt may help.
-_PASSING = (408, 425, 429)
 
 
 class Fetcher:
@@ -92,9 +90,8 @@ class Fetcher:
         except TooLarge as error:
             raise copy.too_large() from error
         if status != 200:
-            passing = status >= 500 or status in _PASSING
             text = f"{uri[:200]}: the server answers {status}"
-            raise JobError("input_unreadable", text, retryable=passing)
+            raise JobError("input_unreadable", text, retryable=_passing(status))
 
     def _file(self, uri: str, copy: _Copy) -> None:
         root = self._settings.input_root
@@ -130,7 +127,13 @@ class Fetcher:
             raise
         except Exception as error:  # file systems raise whatever their clients do
             text = f"{uri[:200]}: {type(error).__name__}: {error}"[:500]
-            raise JobError("input_unreadable", text, retryable=True) from error
+            status = getattr(getattr(error, "response", None), "status_code", 500)
+            raise JobError("input_unreadable", text, retryable=_passing(status)) from error
+
+
+def _passing(status: int) -> bool:
+    """Whether another attempt may get another answer."""
+    return status >= 500 or status in (408, 425, 429)
 
 
 class _Copy:
