@@ -40,6 +40,7 @@ from workers.lease import Lease, Shutdown
 from workers.runtime.context import JobContext
 from workers.runtime.inputs import Fetcher
 from workers.runtime.ledger import DatabaseLedger, Ledger
+from workers.runtime.texts import storable
 
 _log = structlog.get_logger(__name__)
 
@@ -178,6 +179,7 @@ class Executor:
 
     def _checked(self, declared: JobType, result: dict[str, Any]) -> dict[str, Any]:
         try:
+            result = storable(result)
             text = json.dumps(result, allow_nan=False)
             declared.result.model_validate(result)
         except (ValueError, ValidationError) as error:
@@ -202,16 +204,18 @@ class Executor:
                 return None
 
     def _failed(self, job: Row[Any], error: JobError, trace: str | None) -> Any:
-        stored = {
-            "code": error.code,
-            "message": error.message,
-            "origin": error.origin,
-            "retryable": error.retryable,
-            "details": error.details,
-        }
+        stored = storable(
+            {
+                "code": error.code,
+                "message": error.message,
+                "origin": error.origin,
+                "retryable": error.retryable,
+                "details": error.details,
+            }
+        )
         _log.warning("attempt failed", code=error.code, message=error.message)
         backoff: timedelta | None = self._settings.retry_backoff if error.retryable else None
-        return transitions.fail(job.id, job.attempt, stored, backoff=backoff, trace=trace)
+        return transitions.fail(job.id, job.attempt, stored, backoff=backoff, trace=storable(trace))
 
     def _persist(self, conclusion: Any, lease: Lease) -> Row[Any] | None:
         """Write the conclusion; while the database is away, for as long as the lease may hold."""

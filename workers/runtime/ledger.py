@@ -13,6 +13,7 @@ from models import repositories, transitions
 from outbound.sources import split_digest
 from workers.lease import Lease
 from workers.runtime.inputs import Fetcher
+from workers.runtime.texts import storable
 
 
 class Ledger(Protocol):
@@ -57,11 +58,11 @@ class DatabaseLedger:
 
     def progress(self, progress: dict[str, Any]) -> None:
         """Publish how far the job is; at most a few times a second reach the database."""
-        self._lease.publish(progress)
+        self._lease.publish(storable(progress))
 
     def log(self, level: str, message: str) -> None:
         """Add a line to the job's events."""
-        self._write(transitions.log(*self._owner, level, message[:4096]))
+        self._write(transitions.log(*self._owner, level, storable(message[:4096])))
 
     def input(self, file_id: str) -> tuple[str, str]:
         """Storage key and SHA-256 of an input of this tenant."""
@@ -106,12 +107,14 @@ class DatabaseLedger:
 
     def save_checkpoint(self, key: str, value: Any) -> None:
         """Keep a value for a later attempt."""
-        self._write(transitions.save_checkpoint(*self._owner, key, value))
+        self._write(transitions.save_checkpoint(*self._owner, storable(key), storable(value)))
 
     def load_checkpoint(self, key: str) -> Any | None:
         """The value of an earlier attempt."""
         with self._sessions.begin() as session:
-            row = session.execute(repositories.checkpoint(self._lease.job_id, key)).first()
+            row = session.execute(
+                repositories.checkpoint(self._lease.job_id, storable(key))
+            ).first()
         return None if row is None else row.value["value"]
 
     def _write(self, statement: Any) -> None:

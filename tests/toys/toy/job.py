@@ -11,6 +11,9 @@ from methods.toy.spec import Result, Spec
 from methods.context import RunContext
 from methods.errors import JobError
 
+#: Text that neither Postgres nor UTF-8 takes as it is.
+ODD = "a\x00b\ud800c"
+
 
 def run(spec: Spec, ctx: RunContext) -> Any:
     if spec.journal is not None:
@@ -57,6 +60,19 @@ def _end(spec: Spec, ctx: RunContext, first: int) -> Any:
             if spec.action == "fail-after-read":
                 raise JobError("input_invalid", "row 3 is wrong")
             return Result(steps=0, text=found)
+        case "odd-result":
+            return Result(steps=1, text=ODD)
+        case "odd-error":
+            raise JobError("input_invalid", f"row {ODD} is wrong", details={ODD: [ODD]})
+        case "odd-crash":
+            raise RuntimeError(ODD)
+        case "odd-log":
+            ctx.log.info(ODD)
+        case "odd-progress":
+            ctx.progress(ODD, 1, 1, ODD)
+        case "odd-checkpoint":
+            ctx.checkpoint(ODD, {ODD: ODD})
+            assert ctx.restore(ODD) is not None
         case "find":
             assert spec.model is not None
             return Result(steps=0, text=ctx.models.find(spec.model).path or "")
