@@ -96,19 +96,19 @@ class Sources:
         sources: the allow-list; the longest prefix that covers a URI counts.
         credentials: by name.
         files: whether `file://` is read at all.
-
-    Raises:
-        ValueError: a source names a credential that is not declared.
     """
 
     def __init__(
         self, sources: Sequence[Source], credentials: Mapping[str, Credential], files: bool = False
     ) -> None:
-        for source in sources:
-            if source.credential is not None and source.credential not in credentials:
-                raise ValueError(f"{source.prefix}: there is no credential {source.credential!r}")
         self._sources = sorted(sources, key=lambda s: len(s.prefix), reverse=True)
         self._credentials, self._files = credentials, files
+
+    def require_credentials(self) -> None:
+        """Raise ValueError for a source whose credential is not declared; workers ask."""
+        for source in self._sources:
+            if source.credential is not None and source.credential not in self._credentials:
+                raise ValueError(f"{source.prefix}: there is no credential {source.credential!r}")
 
     def check(self, tenant: str, reference: str) -> Credential:
         """The credential to show for an input (an empty one where none is needed).
@@ -125,7 +125,7 @@ class Sources:
         uri = parse_url(uri).url if scheme in ("https", "http") else uri
         for source in self._sources:
             if source.covers(uri) and (source.tenants is None or tenant in source.tenants):
-                return self._credentials[source.credential] if source.credential else Credential()
+                return self._credentials.get(source.credential or "", Credential())
         raise Refused("source", "the operator allows no input from there (DATASSAY_INPUT_SOURCES)")
 
 

@@ -103,10 +103,16 @@ def test_secrets_of_settings_are_not_shown() -> None:
     assert credential.option_values() == {"key": "hush", "anon": True}
 
 
+def test_only_who_fetches_needs_the_credentials() -> None:
+    sources = Sources([Source(prefix="https://a.org", credential="none")], {})
+    sources.check("t", "https://a.org/x")
+    with pytest.raises(ValueError, match="there is no credential 'none'"):
+        sources.require_credentials()
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"input_sources": [{"prefix": "https://a.org", "credential": "none"}]},
         {"input_sources": [{"prefix": "file:///"}]},
         {"input_sources": [{"prefix": "a.org"}]},
         {"outbound_allow": ["http://a.org"]},

@@ -29,6 +29,7 @@ class Fetcher:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._guard, self._sources = settings.guard(), settings.sources()
+        self._sources.require_credentials()
 
     def fetch(self, tenant: str, reference: str, target: Path, check: Callable[[], None]) -> str:
         """Write the bytes to `target` and return their SHA-256.
