@@ -23,6 +23,7 @@ from app.services.jobs import JobService
 from app.services.webhooks import WebhookService
 from methods.inference.declared import declarations
 from methods.registry import load_registry
+from models import metrics
 from models.database import async_engine, async_sessions
 from models.doorbell import Doorbell, create_celery
 from models.logs import configure_logging
@@ -44,6 +45,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or Settings()
     configure_logging(settings)
     registry = load_registry(settings.extra_methods)
+    offered = {name: found for name, found in registry.items() if not found.internal}
     secret = settings.require_secret()
     models = declarations(settings.models).keys()
 
@@ -62,6 +64,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             webhooks=WebhookService(sessions, secret, settings.guard()),
             auth=Authenticator(sessions, secret),
         )
+        metrics.serve(settings)
         bell.start()
         changes.start()
         yield
@@ -79,11 +82,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         generate_unique_id_function=_operation_id,
         redoc_url=None,
     )
-    app.include_router(jobs.create_router(registry))
+    app.include_router(jobs.create_router(offered))
     app.include_router(files.create_router(settings))
     app.include_router(webhooks.create_router())
     webhooks.declare_webhooks(app)
-    app.include_router(meta.create_router(registry))
+    app.include_router(meta.create_router(offered))
     problems.install(app)
     _declare_problem(app)
     return app

@@ -104,6 +104,8 @@ def job_ended(changed: CTE) -> CTE:
         .select_from(changed.join(_endpoints, _endpoints.c.tenant_id == job.tenant_id))
         .where(
             job.finished_at.is_not(None),
+            # Children are their parent's business.
+            job.content_key.is_(None),
             _endpoints.c.state == ACTIVE,
             kind == any_(_endpoints.c.events),
         )

@@ -16,7 +16,7 @@ from sqlalchemy import Row
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
-from models import webhooks
+from models import metrics, webhooks
 from models.settings import Settings
 from models.webhook_secrets import derive, signature
 from outbound.guard import Refused, parse_url
@@ -126,6 +126,7 @@ class WebhookSender:
             return list(session.execute(webhooks.take_due(limit, _LEASE)).all())
 
     def _conclude(self, row: Row[Any], conclusion: Any, error: str | None) -> None:
+        metrics.WEBHOOK_ATTEMPTS.labels("delivered" if error is None else "failed").inc()
         with self._sessions.begin() as session:
             done = session.execute(conclusion).first()
         if done is not None and error is not None:

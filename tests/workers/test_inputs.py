@@ -114,6 +114,24 @@ def test_a_retried_job_is_held_to_the_bytes_of_the_first(
     assert error.code == "input_changed"
 
 
+def test_children_read_the_bytes_of_their_parent_and_send_no_webhook(
+    api: Client, workplace: Workplace, web: Web, engine: Engine
+) -> None:
+    web.answers |= {"/a": Answer(body=b"from afar"), "/hook": Answer(204)}
+    uri = f"{web.url}/a"
+    endpoint = api.webhooks.create(f"{web.url}/hook")
+    parts = [{"name": name, "input": uri} for name in ("one", "two")]
+    job = api.jobs.create("toy-parent", {"parts": parts})
+    workplace.run()
+    assert job.refresh().raw_state == "SUCCEEDED", job.error
+    assert job.result().data["said"] == ["one from afar", "two from afar"]
+    with engine.begin() as connection:
+        inputs = connection.execute(text("SELECT inputs FROM jobs ORDER BY id")).scalars().all()
+    assert [entry["sha256"] for entries in inputs for entry in entries] == [sha(b"from afar")] * 4
+    (delivery,) = api.webhooks.deliveries(endpoint.id)
+    assert delivery.job_id == job.id
+
+
 @pytest.mark.parametrize(("digest", "code"), [(sha(b"x"), None), (sha(b"y"), "input_changed")])
 def test_a_digest_in_the_reference_is_kept_to(
     api: Client, workplace: Workplace, web: Web, digest: str, code: str | None

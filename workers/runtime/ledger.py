@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from sqlalchemy import Row
 from sqlalchemy.orm import Session, sessionmaker
 
 from methods.errors import JobError, LeaseLost
-from models import repositories, transitions
+from models import metrics, repositories, transitions
 from outbound.sources import split_digest
+from workers.fanout import Ended, FanOut
 from workers.lease import Lease
 from workers.runtime.inputs import Fetcher
 from workers.runtime.texts import storable
+
+_CACHED_AT_ONCE = 5_000
 
 
 class Ledger(Protocol):
@@ -33,6 +37,22 @@ class Ledger(Protocol):
 
     def load_checkpoint(self, key: str) -> Any | None: ...
 
+    def keep_file(self, key: str, file: dict[str, Any]) -> str | None: ...
+
+    def kept_file(self, key: str) -> dict[str, Any] | None: ...
+
+    def preview(self, result: dict[str, Any]) -> None: ...
+
+    def begin_children(self, job_type: str, specs: list[dict[str, Any]]) -> list[str]: ...
+
+    def next_child(self, keys: list[str]) -> Ended: ...
+
+    def child_artifact(self, child_id: str, name: str) -> tuple[str, str]: ...
+
+    def recall(self, keys: Sequence[bytes]) -> dict[bytes, bytes]: ...
+
+    def remember(self, entries: Mapping[bytes, bytes]) -> None: ...
+
 
 class DatabaseLedger:
     """Writes under the fence of the attempt: a zombie's calls raise `LeaseLost`.
@@ -46,19 +66,27 @@ class DatabaseLedger:
         sessions: sessionmaker[Session],
         lease: Lease,
         tenant_id: str,
+        fan_out: FanOut,
         inputs: Sequence[dict[str, Any]],
         fetcher: Fetcher,
         workdir: Path,
     ) -> None:
         self._sessions, self._lease, self._tenant_id = sessions, lease, tenant_id
+        self.begin_children, self.next_child = fan_out.begin, fan_out.next
+        self.child_artifact = fan_out.artifact
         self._owner = (lease.job_id, lease.attempt)
         self.inputs = list(inputs)
         self._fetcher, self._workdir = fetcher, workdir
-        self._fetched = 0
+        self._fetched: dict[str, Path] = {}
+        fan_out.digest_of_uri = self._digest_of
 
     def progress(self, progress: dict[str, Any]) -> None:
         """Publish how far the job is; at most a few times a second reach the database."""
-        self._lease.publish(storable(progress))
+        self._lease.publish(progress=storable(progress))
+
+    def preview(self, result: dict[str, Any]) -> None:
+        """Show what there is of the result; as often as the progress."""
+        self._lease.publish(preview=storable(result))
 
     def log(self, level: str, message: str) -> None:
         """Add a line to the job's events."""
@@ -74,12 +102,13 @@ class DatabaseLedger:
 
     def fetch(self, uri: str) -> Path:
         """A local copy of an input that is named by URI; its digest is noted with the job."""
+        if uri in self._fetched:
+            return self._fetched[uri]
         place, _ = split_digest(uri)
         pointer = next((i["pointer"] for i in self.inputs if i.get("uri") == place), "")
         with self._sessions.begin() as session:
             tenant = session.execute(repositories.tenant_name(self._tenant_id)).scalar_one()
-        self._fetched += 1
-        target = self._workdir / f"fetched-{self._fetched}"
+        target = self._workdir / f"fetched-{len(self._fetched)}"
         try:
             sha256 = self._fetcher.fetch(tenant, uri, target, self._lease.check)
             self._note(place, sha256)
@@ -87,7 +116,14 @@ class DatabaseLedger:
             error.message = f"{pointer}: {error.message}"
             error.details["pointer"] = pointer
             raise
+        self._fetched[uri] = target
         return target
+
+    def _digest_of(self, uri: str) -> str:
+        """What a child may rely on; an input that this attempt has not read yet is fetched."""
+        self.fetch(uri)
+        place, _ = split_digest(uri)
+        return next(str(entry["sha256"]) for entry in self.inputs if entry.get("uri") == place)
 
     def _note(self, uri: str, sha256: str) -> None:
         with self._sessions.begin() as session:
@@ -111,13 +147,46 @@ class DatabaseLedger:
 
     def load_checkpoint(self, key: str) -> Any | None:
         """The value of an earlier attempt."""
-        with self._sessions.begin() as session:
-            row = session.execute(
-                repositories.checkpoint(self._lease.job_id, storable(key))
-            ).first()
+        row = self._checkpoint(storable(key))
         return None if row is None else row.value["value"]
+
+    def keep_file(self, key: str, file: dict[str, Any]) -> str | None:
+        """Refer to stored bytes; returns the storage key of those they replace."""
+        before = self._checkpoint(f"file/{key}")
+        stored = file["storage_key"]
+        self._write(transitions.save_checkpoint(*self._owner, f"file/{key}", file, stored))
+        return None if before is None else before.storage_key
+
+    def kept_file(self, key: str) -> dict[str, Any] | None:
+        """Where the bytes are that an attempt kept."""
+        file: dict[str, Any] | None = self.load_checkpoint(f"file/{key}")
+        return file
+
+    def _checkpoint(self, key: str) -> Row[dict[str, Any], str | None] | None:
+        with self._sessions.begin() as session:
+            return session.execute(repositories.checkpoint(self._lease.job_id, key)).first()
+
+    def recall(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """What jobs of this tenant remembered."""
+        found: dict[bytes, bytes] = {}
+        for start in range(0, len(keys), _CACHED_AT_ONCE):
+            part = keys[start : start + _CACHED_AT_ONCE]
+            with self._sessions.begin() as session:
+                rows = session.execute(repositories.cached(self._tenant_id, part)).all()
+                found.update((bytes(key), bytes(value)) for key, value in rows)
+                session.execute(repositories.touch_cached(self._tenant_id, part))
+        return found
+
+    def remember(self, entries: Mapping[bytes, bytes]) -> None:
+        """Let other jobs of this tenant find it."""
+        rows = list(entries.items())
+        for start in range(0, len(rows), _CACHED_AT_ONCE):
+            part = dict(rows[start : start + _CACHED_AT_ONCE])
+            with self._sessions.begin() as session:
+                session.execute(repositories.cache(self._tenant_id, part))
 
     def _write(self, statement: Any) -> None:
         with self._sessions.begin() as session:
             if session.execute(statement).first() is None:
+                metrics.FENCED_WRITES.inc()
                 raise LeaseLost
