@@ -133,6 +133,7 @@ class LocalContext:
         self._spec = spec
         self._rng: np.random.Generator | None = None
         self._on_progress = on_progress
+        self._outer: LocalContext | None = None
 
     @property
     def rng(self) -> np.random.Generator:
@@ -145,7 +146,8 @@ class LocalContext:
             self._on_progress(phase, current, total, unit)
 
     def check(self) -> None:
-        return None
+        if self._outer is not None:
+            self._outer.check()
 
     def open_input(self, ref: InputRef) -> BinaryIO:
         try:
@@ -190,7 +192,8 @@ class LocalContext:
             done = folder / "result.json"
             reused = done.exists()
             if not reused:
-                own = LocalContext(folder, spec, self._on_progress, self.inputs, self.models)
+                own = LocalContext(folder, spec, None, self.inputs, self.models)
+                own._outer = self
                 result: BaseModel = declared.load_runner()(spec, own)
                 done.write_text(result.model_dump_json())
             saved = _SavedArtifacts(folder / "artifacts")
