@@ -14,7 +14,7 @@ import numpy.typing as npt
 from methods.arrays.headers import SafetensorsHeader, read_npy_header, widened
 from methods.errors import JobError
 from methods.select_subset.formats import arrow, clean
-from methods.select_subset.spec import Feature
+from methods.select_subset.inputs import Feature
 
 Array = npt.NDArray[Any]
 

@@ -13,10 +13,11 @@ from methods.context import RunContext
 from methods.errors import JobError
 from methods.select_subset.arrays import Table
 from methods.select_subset.dataset import Rows, read_rows
+from methods.select_subset.inputs import Dataset
 from methods.select_subset.params import CoincideParams
 from methods.select_subset.plan import Outcome
 from methods.select_subset.result import ArtifactRef
-from methods.select_subset.spec import Dataset, Spec
+from methods.select_subset.spec import Spec
 
 if TYPE_CHECKING:
     from methods.select_subset.proxy.spool import Spool
