@@ -106,5 +106,5 @@ def test_what_does_not_fit_is_refused(clip, tmp_path):
     assert caught.value.code == "model_rejected_request"
     broken = inline()
     broken[5]["image"] = "data:image/png;base64,AAAA"
-    with pytest.raises(JobError, match="the first is row 5 .image.: 0 cannot be decoded"):
+    with pytest.raises(JobError, match=r"the first is row 5 \(image\): 0 cannot be decoded"):
         select(tmp_path, **request(clip, dataset={"rows": broken}))

@@ -1,11 +1,14 @@
 """Extraction by a local Ray of two workers gives what one process gives."""
 
+import contextlib
 import os
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -18,12 +21,9 @@ from tests.methods import tiny_llava as tiny
 from tests.methods.proxied import IMAGES, WORDS, conversation, request
 from tests.methods.selecting import select
 
-pytest.importorskip("ray", reason="the extra ray is not installed (make ray)")
 pytestmark = [
     pytest.mark.system,
-    # Of Ray about itself.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.skipif(find_spec("ray") is None, reason="the extra ray is not there: make ray"),
     pytest.mark.timeout(240),
 ]
 PORT = 6397
@@ -63,8 +63,11 @@ def cluster(tmp_path_factory):
             time.sleep(0.1)
         yield f"127.0.0.1:{PORT}"
     finally:
-        process.terminate()
-        process.wait(60)
+        # Asked politely, it takes half a minute.
+        for each in [*psutil.Process(process.pid).children(recursive=True), process]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
+        process.wait(30)
 
 
 @pytest.fixture

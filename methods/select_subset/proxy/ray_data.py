@@ -1,12 +1,12 @@
-"""Shards read by a cluster of Ray: Ray Data over shards, an actor with the model on each GPU."""
+"""Shards read by a cluster of Ray, which a process of its own drives: it can be stopped."""
 
 from __future__ import annotations
 
-import importlib
 import json
-import logging
 import os
 import queue
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,17 +17,14 @@ import numpy.typing as npt
 
 from methods.context import RunContext
 from methods.errors import JobError
-from methods.inference.declared import ModelDeclaration, Models
-from methods.select_subset.proxy.packs import loadz, savez
-from methods.select_subset.proxy.reader import PackReader
+from methods.inference.declared import ModelDeclaration
+from methods.select_subset.proxy.packs import loadz
 from methods.select_subset.proxy.shards import Key
 from methods.select_subset.work import Work
 
 Array = npt.NDArray[Any]
 _WAIT_SECONDS = 0.2
-#: An actor that dies on a shard is started again so often; then the attempt fails.
-_RESTARTS = 3
-_ENDED = object()
+_DRIVER = "methods.select_subset.proxy.ray_driver"
 
 
 def ray_address() -> str | None:
@@ -36,7 +33,7 @@ def ray_address() -> str | None:
 
 
 def ray_folder(ctx: RunContext) -> str:
-    """Where this job puts what the nodes read, the same for every attempt.
+    """Where this job and the nodes exchange files, the same for every attempt.
 
     It is below `DATASSAY_RAY_FOLDER`, a folder or URL that all nodes see; without that, the folder
     of the attempt.
@@ -49,14 +46,63 @@ def ray_folder(ctx: RunContext) -> str:
     return f"{root.rstrip('/')}/{name}"
 
 
+class Exchange:
+    """Files that the job and the nodes see: shards, weights, target rows, and readings.
+
+    Args:
+        folder: a folder or URL.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._files, self._root = fsspec.core.url_to_fs(folder)
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write a file; a reader sees all of it or nothing."""
+        self._files.makedirs(self._root, exist_ok=True)
+        path = f"{self._root}/{name}"
+        with self._files.open(f"{path}.part", "wb") as writer:
+            writer.write(data)
+        self._files.mv(f"{path}.part", path)
+
+    def get(self, name: str) -> bytes | None:
+        """The bytes of a file, None where there is none."""
+        try:
+            return bytes(self._files.cat_file(f"{self._root}/{name}"))
+        except FileNotFoundError:
+            return None
+
+    def clear(self) -> None:
+        """Delete all of it."""
+        if self._files.exists(self._root):
+            self._files.rm(self._root, recursive=True)
+
+
+def shard_name(number: int) -> str:
+    """The packed rows of a shard."""
+    return f"shard-{number}.npz"
+
+
+def weights_name(place: int) -> str:
+    """The weights of a checkpoint."""
+    return f"weights-{place}"
+
+
+def reading_name(place: int, number: int) -> str:
+    """What was read."""
+    return f"reading-{place}-{number}.npz"
+
+
+TARGET = "target.npz"
+
+
 class RayData:
     """The engine for `ray_address()`.
 
-    Every shard and the weights of every checkpoint are files in `folder`, which is a folder or URL
-    that all nodes see. Nodes need this package, and the model under the same path or name.
+    Nodes need this package, and the model under the same path or name.
 
     Args:
         declaration: of the model of the work.
+        folder: see `ray_folder`.
         shard: makes a packed shard. weights: of a checkpoint; None: the model is read as it is.
         target: packed target rows.
     """
@@ -70,7 +116,8 @@ class RayData:
         weights: Callable[[int], bytes | None],
         target: bytes | None = None,
     ) -> None:
-        self._work, self._declaration, self._folder = work, declaration, folder.rstrip("/")
+        self._work, self._declaration, self._folder = work, declaration, folder
+        self._exchange = Exchange(folder)
         self._shard, self._weights, self._target = shard, weights, target
 
     def read(
@@ -79,139 +126,76 @@ class RayData:
         """See `Engine.read`.
 
         Raises:
-            JobError: `model_unavailable` without ray or its cluster; what a reader raised;
+            JobError: `model_unavailable` without ray or its cluster; what a node raised;
                 `worker_lost` when nodes were lost for good.
         """
-        self._write(keys, tell)
-        ray = _connected()
-        found: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        threading.Thread(target=self._run, args=(ray, keys, found), daemon=True).start()
-        try:
-            while True:
-                tell(0)
-                try:
-                    row = found.get(timeout=_WAIT_SECONDS)
-                except queue.Empty:
-                    continue
-                if row is _ENDED:
-                    return
-                if isinstance(row, Exception):
-                    raise JobError("worker_lost", f"Ray could not read the shards: {row}"[:2000])
-                yield (int(row["place"]), int(row["number"])), _arrays(row)
-        finally:
-            # Ends the actors of this job, also those in the middle of a shard.
-            ray.shutdown()
-            files, name = fsspec.core.url_to_fs(self._folder)
-            files.rm(name, recursive=True)
+        for key in list(keys):
+            # Of an earlier attempt that did not live to see it.
+            if (data := self._exchange.get(reading_name(*key))) is not None:
+                yield key, loadz(data)
+                keys.remove(key)
+        if keys:
+            self._write(keys, tell)
+            for key in self._drive(keys, tell):
+                data = self._exchange.get(reading_name(*key))
+                assert data is not None, "the driver names what is written"
+                yield key, loadz(data)
+        self._exchange.clear()
 
     def _write(self, keys: list[Key], tell: Callable[[int], None]) -> None:
         for number in sorted({number for _, number in keys}):
             tell(0)
-            _put(f"{self._folder}/shard-{number}.npz", self._shard(number))
+            self._exchange.put(shard_name(number), self._shard(number))
         for place in sorted({place for place, _ in keys}):
             weights = self._weights(place)
             if weights is not None:
-                _put(f"{self._folder}/weights-{place}", weights)
+                self._exchange.put(weights_name(place), weights)
         if self._target is not None:
-            _put(f"{self._folder}/target.npz", self._target)
+            self._exchange.put(TARGET, self._target)
 
-    def _run(self, ray: Any, keys: list[Key], found: queue.SimpleQueue[Any]) -> None:
-        """Iterate in a thread: waiting for a row cannot be interrupted."""
+    def _drive(self, keys: list[Key], tell: Callable[[int], None]) -> Iterator[Key]:
+        order = {
+            "work": self._work.model_dump(),
+            "declaration": self._declaration.model_dump(),
+            "folder": self._folder,
+            "keys": keys,
+        }
+        with subprocess.Popen(
+            [sys.executable, "-m", _DRIVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as driver:
+            try:
+                assert driver.stdin is not None, "a pipe"
+                driver.stdin.write(json.dumps(order).encode() + b"\n")
+                driver.stdin.flush()
+                yield from _told(driver, tell)
+            finally:
+                # With its driver, Ray ends the actors of this job.
+                driver.kill()
+
+
+def _told(driver: subprocess.Popen[bytes], tell: Callable[[int], None]) -> Iterator[Key]:
+    """The keys that the driver names, until it ends."""
+    lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+
+    def listen() -> None:
+        assert driver.stdout is not None, "a pipe"
+        for line in driver.stdout:
+            lines.put(line)
+        lines.put(None)
+
+    threading.Thread(target=listen, daemon=True).start()
+    while True:
+        tell(0)
         try:
-            for row in self._dataset(ray, keys).iter_rows():
-                found.put(row)
-        except Exception as error:  # noqa: BLE001 - of Ray or of a node, told by the other side
-            found.put(error)
-        found.put(_ENDED)
-
-    def _dataset(self, ray: Any, keys: list[Key]) -> Any:
-        available = ray.cluster_resources()
-        gpus = int(available.get("GPU", 0))
-        workers = min(len(keys), gpus or int(available.get("CPU", 1)))
-        items = [{"place": place, "number": number} for place, number in keys]
-        return ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-            _Actor,
-            batch_size=1,
-            concurrency=(1, max(1, workers)),
-            fn_constructor_args=(
-                self._work.model_dump_json(),
-                self._declaration.model_dump_json(),
-                self._folder,
-            ),
-            num_cpus=1,
-            num_gpus=1 if gpus else None,
-            max_restarts=_RESTARTS,
-            max_task_retries=_RESTARTS,
-        )
-
-
-class _Actor:
-    """A model on a node, that keeps the weights of the checkpoint that it read last."""
-
-    def __init__(self, work: str, declaration: str, folder: str) -> None:
-        self._work, self._folder = Work.model_validate_json(work), folder
-        self._models = Models({self._work.model: ModelDeclaration.model_validate_json(declaration)})
-        self._reader: PackReader | None = None
-        self._used: int | None = None
-
-    def __call__(self, batch: dict[str, Array]) -> dict[str, Any]:
-        place, number = int(batch["place"][0]), int(batch["number"][0])
-        error, data = "", b""
-        try:
-            data = savez(**self._read(place, number))
-        except JobError as found:
-            error = json.dumps([found.code, found.message, found.retryable])
-        row = {"place": place, "number": number, "data": data, "error": error}
-        return {name: [value] for name, value in row.items()}
-
-    def _read(self, place: int, number: int) -> dict[str, Array]:
-        if self._reader is None:
-            target = _get(f"{self._folder}/target.npz") if self._work.tasks is not None else None
-            self._reader = PackReader(self._work, self._models, target)
-        if self._used != place:
-            path = f"{self._folder}/weights-{place}"
-            self._reader.use(_get(path) if _exists(path) else None)
-            self._used = place
-        return self._reader.read(_get(f"{self._folder}/shard-{number}.npz"))
-
-
-def _connected() -> Any:
-    # Else the thread of a cancelled job would connect anew.
-    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
-    try:
-        ray = importlib.import_module("ray")
-        importlib.import_module("ray.data")
-    except ImportError as error:
-        raise JobError(
-            "model_unavailable",
-            "RAY_ADDRESS is set, and this worker lacks the package ray[data].",
-            retryable=False,
-        ) from error
-    try:
-        ray.init(address=ray_address(), log_to_driver=False, logging_level=logging.WARNING)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise JobError("model_unavailable", f"No Ray at RAY_ADDRESS: {error}"[:2000]) from error
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    return ray
-
-
-def _arrays(row: dict[str, Any]) -> dict[str, Array]:
-    if row["error"]:
-        code, message, retryable = json.loads(row["error"])
-        raise JobError(code, message, retryable=retryable)
-    return loadz(bytes(row["data"]))
-
-
-def _put(path: str, data: bytes) -> None:
-    with fsspec.open(path, "wb", auto_mkdir=True) as writer:
-        writer.write(data)
-
-
-def _get(path: str) -> bytes:
-    with fsspec.open(path, "rb") as reader:
-        return bytes(reader.read())
-
-
-def _exists(path: str) -> bool:
-    files, name = fsspec.core.url_to_fs(path)
-    return bool(files.exists(name))
+            line = lines.get(timeout=_WAIT_SECONDS)
+        except queue.Empty:
+            continue
+        if line is None:
+            if driver.wait():
+                raise JobError("worker_lost", f"The driver of Ray ended with {driver.returncode}.")
+            return
+        place, number, error = json.loads(line)
+        if error is not None:
+            code, message, retryable = error
+            raise JobError(code, message, retryable=retryable)
+        yield place, number
