@@ -138,18 +138,7 @@ def _parquet(reader: BinaryIO, feature: Feature, what: str) -> Table:
     try:
         file = parquet.ParquetFile(reader)
         schema = file.schema_arrow
-        names = schema.names
-        ids = feature.id_field or next((n for n in ("id", "ids") if n in names), None)
-        tasks = next((n for n in ("task", "tasks") if n in names), None)
-        wanted = feature.columns or ([feature.array] if feature.array else None)
-        if wanted is None:
-            wanted = [n for n in names if n not in {ids, tasks} and _numeric(schema.field(n).type)]
-        absent = [n for n in [*wanted, *([ids] if ids else [])] if n not in names]
-        if absent or not wanted:
-            raise JobError(
-                "input_invalid",
-                f"{what} has no column {', '.join(absent) or 'of numbers'}, only {names}.",
-            )
+        wanted, ids, tasks = parquet_columns(schema, feature, what)
         columns = [_column(file, name, what) for name in wanted]
         texts = {n: file.read([n]).column(0).to_pylist() for n in (ids, tasks) if n is not None}
     except pyarrow.ArrowException as error:
@@ -159,6 +148,29 @@ def _parquet(reader: BinaryIO, feature: Feature, what: str) -> Table:
         None if ids is None else [clean(str(i)) for i in texts[ids]],
         None if tasks is None else [str(i) for i in texts[tasks]],
     )
+
+
+def parquet_columns(
+    schema: Any, feature: Feature, what: str
+) -> tuple[list[str], str | None, str | None]:
+    """Which columns hold the values, the ids and the tasks of a feature.
+
+    Raises:
+        JobError: `input_invalid` when one is missing.
+    """
+    names = schema.names
+    ids = feature.id_field or next((n for n in ("id", "ids") if n in names), None)
+    tasks = next((n for n in ("task", "tasks") if n in names), None)
+    wanted = feature.columns or ([feature.array] if feature.array else None)
+    if wanted is None:
+        wanted = [n for n in names if n not in {ids, tasks} and _numeric(schema.field(n).type)]
+    absent = [n for n in [*wanted, *([ids] if ids else [])] if n not in names]
+    if absent or not wanted:
+        raise JobError(
+            "input_invalid",
+            f"{what} has no column {', '.join(absent) or 'of numbers'}, only {names}.",
+        )
+    return wanted, ids, tasks
 
 
 def _numeric(kind: Any) -> bool:
