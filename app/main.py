@@ -43,6 +43,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or Settings()
     configure_logging(settings)
     registry = load_registry(settings.extra_methods)
+    offered = {name: found for name, found in registry.items() if not found.internal}
     secret = settings.require_secret()
     models = declarations(settings.models).keys()
 
@@ -77,9 +78,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         generate_unique_id_function=_operation_id,
         redoc_url=None,
     )
-    app.include_router(jobs.create_router(registry))
+    app.include_router(jobs.create_router(offered))
     app.include_router(files.create_router(settings))
-    app.include_router(meta.create_router(registry))
+    app.include_router(meta.create_router(offered))
     problems.install(app)
     _declare_problem(app)
     return app

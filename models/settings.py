@@ -63,6 +63,7 @@ class Settings(BaseSettings):
     max_wait: timedelta = timedelta(seconds=55)
     idempotency_retention: timedelta = timedelta(hours=24)
     file_retention: timedelta = timedelta(days=30)
+    cache_entries: int = 1_000_000
     isolated_memory_bytes: int | None = Field(
         None, description="Address-space limit of jobs that run in a process of their own."
     )

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from models import repositories, transitions
 from models.doorbell import Doorbell
 from models.settings import Settings
-from models.storage import Storage, job_prefix
+from models.storage import Storage, job_prefix, kept_prefix
 
 _log = structlog.get_logger(__name__)
 
@@ -45,11 +45,14 @@ class Sweeper:
                 _log.exception("sweep failed")
 
     def sweep(self) -> None:
-        """Reap expired leases, expire queued jobs, ring missed bells; once a minute clean up."""
+        """Reap expired leases, expire queued jobs, cancel children that nobody waits for, ring
+        missed bells; once a minute clean up."""
         for row in self._execute(transitions.reap(_BATCH, self._settings.retry_backoff)):
             _log.warning("lease expired", job_id=row.id, attempt=row.attempt, state=row.state)
         for row in self._execute(transitions.expire_queued(_BATCH)):
             _log.info("queue timeout", job_id=row.id)
+        for row in self._execute(transitions.cancel_unneeded(_BATCH)):
+            _log.info("no job needs it any more", job_id=row.id)
         self._ring()
         if time.monotonic() - self._cleaned_at > _CLEAN_EVERY:
             self.clean()
@@ -62,11 +65,15 @@ class Sweeper:
                 # Bytes first: after a crash in between the next round finds the row again.
                 self._storage.delete(job_prefix(job_id))
                 purge_job(session, None, job_id)
+            for (job_id,) in session.execute(repositories.jobs_with_kept_files(_BATCH)).all():
+                self._storage.delete(kept_prefix(job_id))
+                session.execute(repositories.forget_kept_files(job_id))
             retention = self._settings.file_retention
             for tenant_id, file_id in session.execute(
                 repositories.stale_files(retention, _BATCH)
             ).all():
                 self._delete_file(session, tenant_id, file_id)
+            session.execute(repositories.trim_cache(self._settings.cache_entries))
             session.execute(transitions.forget_idempotency(self._settings.idempotency_retention))
 
     def _delete_file(self, session: Session, tenant_id: str, file_id: str) -> None:

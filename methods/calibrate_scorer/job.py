@@ -31,7 +31,7 @@ from methods.score_hallucination.calibrator import (
 )
 from methods.score_hallucination.drift import Distribution
 from methods.score_hallucination.labelled import Labelled, read
-from methods.score_hallucination.spec import StoredFile
+from methods.score_hallucination.results import StoredFile
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -11,8 +11,9 @@ from methods.figures import Figure
 from methods.jobtype import JobType, Model
 from methods.score_hallucination.calibrator import Calibrator, Errors, Objective
 from methods.score_hallucination.labelled_spec import LabelledSpec
+from methods.score_hallucination.options import ScorerName
 from methods.score_hallucination.probability_maps import MARGIN, Unit
-from methods.score_hallucination.spec import ScorerName, StoredFile
+from methods.score_hallucination.results import StoredFile
 
 Method = Literal["platt", "isotonic"]
 

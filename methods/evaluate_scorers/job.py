@@ -25,9 +25,10 @@ from methods.evaluate_scorers.spec import (
 from methods.score_hallucination import abstention, calibration, evaluation
 from methods.score_hallucination.core import SCORERS
 from methods.score_hallucination.evaluation import Estimate
+from methods.score_hallucination.interval import Interval
 from methods.score_hallucination.labelled import Labelled, read
+from methods.score_hallucination.options import ScorerName, described
 from methods.score_hallucination.spec import JOB as SCORING
-from methods.score_hallucination.spec import Interval, ScorerName
 
 Floats = npt.NDArray[np.float64]
 
@@ -195,8 +196,7 @@ def _provenance(spec: Spec) -> dict[str, Any]:
         "scoring": f"{SCORING.name}/{SCORING.version}",
         "labels": spec.labels,
         "grader": spec.grader.words,
-        "similarity": spec.similarity.model_dump(),
-        "clustering": spec.clustering.model_dump(),
+        **described(spec.similarity, spec.clustering),
         "tau": spec.tau,
         "include_self": spec.include_self,
         "correction": "Romano-Wolf step-down",

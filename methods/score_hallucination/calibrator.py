@@ -15,7 +15,9 @@ from pydantic import Field, ValidationError, model_validator
 from methods.errors import JobError
 from methods.jobtype import Model
 from methods.score_hallucination.drift import Distribution, Drift
+from methods.score_hallucination.interval import Interval
 from methods.score_hallucination.labelled_spec import LabelCounts
+from methods.score_hallucination.options import Clustering, Similarity
 from methods.score_hallucination.probability_maps import (
     Calibrated,
     Envelope,
@@ -23,7 +25,7 @@ from methods.score_hallucination.probability_maps import (
     PlattMap,
     Unit,
 )
-from methods.score_hallucination.spec import JOB, Clustering, Interval, Similarity
+from methods.score_hallucination.spec import JOB
 
 MAX_BYTES = 4 * 1024 * 1024
 Objective = Literal["youden", "f1", "accuracy"]
@@ -218,9 +220,10 @@ class Calibrator(Model):
             fault = _difference(name, getattr(bound, name), getattr(options, name))
             if fault is not None:
                 return fault
-        return None if n is None else self._unlike(n)
+        return None if n is None else self.unlike(n)
 
-    def _unlike(self, n: int) -> str | None:
+    def unlike(self, n: int) -> str | None:
+        """Why it does not hold for an item with n answers, or None if it does."""
         fewest, most = self.binding.n_answers
         if fewest <= n <= most:
             return None
@@ -234,7 +237,7 @@ class Calibrator(Model):
             confidences: of the item's scorers, defined ones only.
             n: its number of answers.
         """
-        reason = self._unlike(n)
+        reason = self.unlike(n)
         confidence = None if reason else self.confidence(confidences)
         if confidence is None:
             reason = reason or "its score has no confidence"

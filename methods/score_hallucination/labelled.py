@@ -14,10 +14,11 @@ from methods.context import RunContext
 from methods.errors import JobError
 from methods.score_hallucination.core import SCORERS, score
 from methods.score_hallucination.graders import GRADERS
+from methods.score_hallucination.items import Item
 from methods.score_hallucination.labelled_spec import LabelCounts, LabelledSpec
 from methods.score_hallucination.numerics_input import answers_of, options_of
+from methods.score_hallucination.options import ScorerName
 from methods.score_hallucination.reading import Items, chunks
-from methods.score_hallucination.spec import Item, ScorerName
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -53,7 +54,7 @@ def read(spec: LabelledSpec, scorers: Sequence[ScorerName], ctx: RunContext) -> 
         JobError: `input_invalid` for bad rows, or when no item has a label.
     """
     scoring = spec.scoring(scorers)
-    items, options = Items(scoring, ctx), options_of(scoring)
+    items, options = Items(scoring, ctx), options_of(scoring, ctx)
     columns, sources, done = _Columns(scorers), Counter[str](), 0
     for chunk in chunks(items):
         labels = [label_of(item, spec) for item in chunk]

@@ -8,7 +8,9 @@ from typing import Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from methods.jobtype import InputRef, Model
-from methods.score_hallucination.spec import Clustering, Item, ScorerName, Similarity, Spec
+from methods.score_hallucination.items import Item
+from methods.score_hallucination.options import Clustering, ScorerName, Similarity
+from methods.score_hallucination.spec import Spec
 
 GRADED = ("token_f1", "rouge_l")
 

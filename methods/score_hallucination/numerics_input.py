@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
-from methods.score_hallucination.core import Answers, Judgement, Options
-from methods.score_hallucination.spec import Answer, Item, Spec
+from methods.context import RunContext
+from methods.score_hallucination.batch import Answers, Judgement, Options
+from methods.score_hallucination.items import Answer, Item
+from methods.score_hallucination.options import Similarity
+from methods.score_hallucination.relations import Relate, RelateByEmbedding, RelateByNLI
+from methods.score_hallucination.spec import Spec
 
 
-def options_of(spec: Spec) -> Options:
-    """How to score, from a spec."""
+def options_of(spec: Spec, ctx: RunContext) -> Options:
+    """How to score, from a spec.
+
+    Raises:
+        JobError: the similarity's model is unknown or cannot be loaded.
+    """
     return Options(
         scorers=tuple(spec.scorers),
         kind=spec.similarity.kind,
         tokenizer=spec.similarity.tokenizer,
         symmetrize=spec.similarity.symmetrize,
+        variant=spec.similarity.variant,
+        relate=_relate(spec.similarity, ctx),
+        rule=spec.clustering.resolved(spec.similarity),
         algorithm=spec.clustering.algorithm,
         threshold=spec.clustering.threshold,
         tau=spec.tau,
         include_self=spec.include_self,
     )
+
+
+def _relate(similarity: Similarity, ctx: RunContext) -> Relate | None:
+    if similarity.model is None:
+        return None
+    if similarity.kind == "embedding":
+        from methods.inference.embedder import embedder
+
+        return RelateByEmbedding(embedder(ctx.models, similarity.model))
+    from methods.inference.nli import load_nli
+
+    engine = ctx.models.load(similarity.model, load_nli)
+    return RelateByNLI(engine, similarity.condition_on_prompt, ctx)
 
 
 def answers_of(item: Item) -> Answers:
@@ -28,6 +52,9 @@ def answers_of(item: Item) -> Answers:
         logprobs=[response.token_logprobs for response in item.responses],
         matrix=item.similarity,
         judged=None if item.answer is None else _judgement(item.answer),
+        prompt=item.prompt or "",
+        verifier=item.verifier_responses or (),
+        cross=item.verifier_similarity,
     )
 
 

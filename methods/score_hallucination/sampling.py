@@ -6,14 +6,15 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from methods.context import RunContext
 from methods.errors import Interrupted
-from methods.inference.llm import Completion, Sampling, Usage, language_model
+from methods.inference.llm import Completion, LanguageModel, Sampling, Usage, language_model
+from methods.score_hallucination.items import Answer, Drawing, Item, Sampler
 from methods.score_hallucination.reading import Items
-from methods.score_hallucination.spec import Answer, Item, Sampler, SamplingResult, StoredFile
+from methods.score_hallucination.results import SamplingResult, StoredFile
 
 _SAVED_ITEMS, _SAVED_SECONDS = 256, 10.0
 
@@ -28,35 +29,15 @@ def complete(items: Items, sampler: Sampler, ctx: RunContext) -> tuple[Completed
     """
     model = language_model(ctx.models, sampler.model)
     usage = Usage(**(ctx.restore("usage") or {}))
-    shared = Sampling(
-        n=sampler.n,
-        temperature=sampler.temperature,
-        top_p=sampler.top_p,
-        max_tokens=sampler.max_tokens,
-        stop=tuple(sampler.stop),
-        seed=sampler.seed,
-        logprobs=sampler.logprobs,
-        chat=sampler.chat,
-    )
-    greedy = Sampling(**{**asdict(shared), "n": 1, "temperature": 0.0, "top_p": 1.0})
-    drawn = _Drawn("responses", ctx)
-    answers = _Drawn("answers", ctx)
+    shared = sampling_of(sampler, sampler.logprobs)
+    greedy = replace(shared, n=1, temperature=0.0, top_p=1.0)
+    drawn = Drawn("responses", ctx)
+    answers = Drawn("answers", ctx)
     passes = [(drawn, shared, "sampling")]
     if sampler.greedy_answer:
         passes.append((answers, greedy, "answering"))
     for kept, sampling, phase in passes:
-        wanted = items.unanswered
-        ctx.progress(phase, len(kept), wanted, "prompts")
-        try:
-            for number, completions in model.sample(
-                _prompts(items, kept), sampling, usage, ctx.check
-            ):
-                kept.add(number, completions, usage)
-                ctx.progress(phase, len(kept), wanted, "prompts")
-        finally:
-            # A server that dies in the middle costs what was in flight, no more.
-            with suppress(Interrupted):
-                kept.save(usage)
+        draw(model, _prompts(items, kept), sampling, kept, usage, (phase, items.unanswered), ctx)
     completed = Completed(items, drawn, answers)
     path = ctx.workdir / "responses.jsonl"
     with path.open("wb") as writer:
@@ -71,7 +52,47 @@ def complete(items: Items, sampler: Sampler, ctx: RunContext) -> tuple[Completed
     )
 
 
-def _prompts(items: Items, kept: _Drawn) -> Iterator[tuple[int, str]]:
+def sampling_of(drawing: Drawing, logprobs: bool = False) -> Sampling:
+    """What a spec wants drawn, as the models take it."""
+    return Sampling(
+        n=drawing.n,
+        temperature=drawing.temperature,
+        top_p=drawing.top_p,
+        max_tokens=drawing.max_tokens,
+        stop=tuple(drawing.stop),
+        seed=drawing.seed,
+        logprobs=logprobs,
+        chat=drawing.chat,
+    )
+
+
+def draw(
+    model: LanguageModel,
+    prompts: Iterator[tuple[int, str]],
+    sampling: Sampling,
+    kept: Drawn,
+    usage: Usage,
+    progress: tuple[str, int],
+    ctx: RunContext,
+) -> None:
+    """Draw for prompts by the number of their item, and keep what comes.
+
+    Args:
+        progress: the phase, and how many items it is about in all.
+    """
+    phase, wanted = progress
+    ctx.progress(phase, len(kept), wanted, "prompts")
+    try:
+        for number, completions in model.sample(prompts, sampling, usage, ctx.check):
+            kept.add(number, completions, usage)
+            ctx.progress(phase, len(kept), wanted, "prompts")
+    finally:
+        # A server that dies in the middle costs what was in flight, no more.
+        with suppress(Interrupted):
+            kept.save(usage)
+
+
+def _prompts(items: Items, kept: Drawn) -> Iterator[tuple[int, str]]:
     for number, item in enumerate(items):
         wanted = item.responses is None if kept.name == "responses" else item.answer is None
         if item.responses is None and wanted and number not in kept:
@@ -82,7 +103,7 @@ def _prompts(items: Items, kept: _Drawn) -> Iterator[tuple[int, str]]:
 class Completed:
     """The items with what was drawn for them, readable as often as needed."""
 
-    def __init__(self, items: Items, drawn: _Drawn, answers: _Drawn) -> None:
+    def __init__(self, items: Items, drawn: Drawn, answers: Drawn) -> None:
         self._items, self._drawn, self._answers = items, drawn, answers
 
     def __iter__(self) -> Iterator[Item]:
@@ -95,11 +116,11 @@ class Completed:
             yield item
 
 
-class _Drawn:
+class Drawn:
     """Answers by the number of their item: on disk, and in the job's checkpoints."""
 
-    def __init__(self, name: str, ctx: RunContext) -> None:
-        self.name, self._ctx = name, ctx
+    def __init__(self, name: str, ctx: RunContext, account: str = "usage") -> None:
+        self.name, self._ctx, self._account = name, ctx, account
         self._file = (ctx.workdir / f"drawn-{name}.jsonl").open("w+b")
         self._places: dict[int, int] = {}
         self._unsaved: list[tuple[int, list[dict[str, Any]]]] = []
@@ -135,7 +156,7 @@ class _Drawn:
         """Make durable what is not yet."""
         if self._unsaved:
             self._ctx.checkpoint(self._key(), self._unsaved)
-            self._ctx.checkpoint("usage", asdict(usage))
+            self._ctx.checkpoint(self._account, asdict(usage))
             self._parts += 1
         self._unsaved, self._saved_at = [], time.monotonic()
 

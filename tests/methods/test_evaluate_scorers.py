@@ -20,7 +20,7 @@ from methods.evaluate_scorers.paired import MIN_OF_CLASS, PairedTest, paired_tes
 from methods.evaluate_scorers.spec import JOB, Result, ScorerReport, Spec
 from methods.score_hallucination import abstention, calibration, evaluation
 from methods.score_hallucination import job as scoring_job
-from methods.score_hallucination.spec import ScorerName
+from methods.score_hallucination.options import ScorerName
 from methods.score_hallucination.spec import Spec as ScoringSpec
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -14,7 +14,8 @@ from methods.errors import JobError
 from methods.inference import openai
 from methods.inference.declared import Models, declarations
 from methods.score_hallucination import job
-from methods.score_hallucination.spec import Result, Spec
+from methods.score_hallucination.results import Result
+from methods.score_hallucination.spec import Spec
 from tests.methods.fake_llm import FakeLLM, serving
 from tests.methods.tiny_models import tiny_llama
 

@@ -11,11 +11,16 @@ import pytest
 from methods.context import LocalContext
 from methods.score_hallucination.core import SCORERS
 from methods.score_hallucination.job import run
-from methods.score_hallucination.spec import Result, ScorerName, Spec
+from methods.score_hallucination.options import ScorerName
+from methods.score_hallucination.results import Result
+from methods.score_hallucination.spec import Spec
 
 CONFIDENCES = {
     "monte_carlo_probability",
     "exact_match",
+    "noncontradiction",
+    "entailment",
+    "cosine",
     "min_token_prob",
     "prob_margin",
     "semantic_density",
@@ -41,7 +46,11 @@ def test_the_table_and_the_spec_name_the_same_scorers() -> None:
     assert found == CONFIDENCES
 
 
+OF_MODELS = {"noncontradiction", "entailment", "selfcheck_nli", "cosine", "eigenscore"}
+
+
 def test_every_scorer_has_a_value_when_all_is_given(tmp_path: Path) -> None:
+    """Those of models are tested in test_score_hallucination_models."""
     item = {
         "responses": [
             _answer("It is Paris", -0.1, -0.2),
@@ -49,8 +58,10 @@ def test_every_scorer_has_a_value_when_all_is_given(tmp_path: Path) -> None:
             _answer("Lyon", -2),
         ],
         "answer": _answer("Paris", -0.2),
+        "verifier_responses": ["Paris", "Rome"],
     }
-    result = _run(tmp_path, items=[item], scorers=list(SCORERS))
+    names = [name for name in SCORERS if name not in OF_MODELS]
+    result = _run(tmp_path, items=[item], scorers=names)
     assert result.items is not None
     for name, score in result.items[0].scores.items():
         assert score.valid, (name, score.reason)
@@ -61,6 +72,7 @@ def test_every_scorer_has_a_value_when_all_is_given(tmp_path: Path) -> None:
     assert values["msp"] == values["perplexity"] == pytest.approx(0.2)
     assert values["min_token_prob"] == pytest.approx(np.exp(-0.2))
     assert values["prob_margin"] == pytest.approx(np.exp(-0.2) - np.exp(-1.2))
+    assert values["mpd_cross"] == pytest.approx(1 - (0.5 + 1) / 6)
     assert values["mpd_self"] == pytest.approx(values["degree_matrix"])
     # Paris against "It is Paris", "Paris", "Lyon": ROUGE-L 1/2, 1, 0.
     assert values["cocoa_msp"] == pytest.approx(0.2 * 0.5)

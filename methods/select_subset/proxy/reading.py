@@ -43,7 +43,7 @@ class Rooms:
 
     def readings(self, *parts: str) -> Kept:
         """Where readings that depend on these parts too are kept."""
-        return Kept(self._ctx, " ".join([self._identity, *parts]), self.weights)
+        return Kept(self._ctx, " ".join([self._identity, *parts]))
 
 
 class Extraction:
