@@ -20,6 +20,7 @@ from methods.select_subset.params import (
     RandomParams,
     XmasParams,
 )
+from methods.select_subset.parts import PROXY_PART, SHARD_PART
 from methods.select_subset.result import Result
 
 
@@ -206,3 +207,6 @@ JOB = JobType(
     paper="arXiv:2510.01454",
     example=_EXAMPLE,
 )
+
+#: Parts are found with it.
+JOBS = [JOB, PROXY_PART, SHARD_PART]

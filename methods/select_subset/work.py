@@ -38,3 +38,8 @@ class Work(Model):
     tasks: list[int] | None = Field(
         None, description="Of `influence`: the task of each target row, 0, 1, ..."
     )
+
+
+def of_images(work: Work) -> bool:
+    """Whether only rows with images can be read."""
+    return bool({"singular_values", "activations", *OF_CLIP} & set(work.readings))

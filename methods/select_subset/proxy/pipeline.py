@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,16 +16,18 @@ from methods.context import RunContext
 from methods.errors import JobError
 from methods.select_subset.arrays import Table
 from methods.select_subset.dataset import Rows, report
+from methods.select_subset.model_spec import ProxyModel
 from methods.select_subset.params import CoincideParams
 from methods.select_subset.proxy.checking import TargetRows, check_rows, target_rows
-from methods.select_subset.proxy.clip import load_clip
+from methods.select_subset.proxy.clip import Clip, load_clip
+from methods.select_subset.proxy.encoding import RowEncoder
 from methods.select_subset.proxy.examples import Examples
 from methods.select_subset.proxy.extract import activation_layers
 from methods.select_subset.proxy.kept import Kept
 from methods.select_subset.proxy.reader import ProxyReader, Reader
-from methods.select_subset.proxy.reading import Extraction, Rooms
+from methods.select_subset.proxy.reading import Extraction, Readings, Rooms
 from methods.select_subset.proxy.spool import Spool
-from methods.select_subset.proxy.training import Plan, fine_tune
+from methods.select_subset.proxy.training import Plan, Trained, fine_tune
 from methods.select_subset.proxy.vlm import Proxy, load_proxy
 from methods.select_subset.spec import Spec
 from methods.select_subset.work import OF_CLIP, Work
@@ -45,7 +48,89 @@ class Extracted:
     tables: dict[str, Table]
     report: dict[str, Any]
     blocks: int | None = None
-    warnings: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turns those of an accelerator into one of the job."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        text = "The accelerator is out of memory; lower model.batch_tokens."
+        raise JobError("out_of_memory", text, retryable=False) from error
+
+
+@dataclass
+class Opened:
+    """The model of a job: a proxy, or a CLIP."""
+
+    model: ProxyModel
+    proxy: Proxy | None
+    clip: Clip | None
+
+    @classmethod
+    def of(cls, model: ProxyModel, clip: bool, seed: int, ctx: RunContext) -> Opened:
+        """Raises the errors of `load_proxy` and `load_clip`."""
+        if clip:
+            return cls(model, None, load_clip(model.name, ctx.models))
+        return cls(model, load_proxy(model.name, ctx.models, model.max_tokens, seed), None)
+
+    @property
+    def encoder(self) -> RowEncoder:
+        found = self.clip or self.proxy
+        assert found is not None, "one of the two is there"
+        return found.encoder
+
+    @property
+    def blocks(self) -> int | None:
+        """Layers of a COINCIDE embedding; None where it cannot be read."""
+        try:
+            return None if self.proxy is None else len(activation_layers(self.proxy.decoder))
+        except JobError:
+            return None
+
+    def reader(self, work: Work, aim: TargetRows | None) -> Reader:
+        if self.clip is not None:
+            return self.clip
+        assert self.proxy is not None, "one of the two is there"
+        target = None if aim is None else (aim.examples, aim.batches(self.model.batch_tokens))
+        return ProxyReader(self.proxy, work, target)
+
+    def train(
+        self,
+        examples: Examples,
+        lengths: npt.NDArray[np.int64],
+        seed: int,
+        weights: Kept,
+        ctx: RunContext,
+    ) -> Trained:
+        """Fine-tune the proxy; without that there is one checkpoint, as it is."""
+        settings = self.model.fine_tune
+        if self.proxy is None or settings is None:
+            return Trained([0], [])
+        plan = Plan(
+            epochs=settings.epochs,
+            checkpoints=settings.checkpoints,
+            rows=settings.batch_rows,
+            tokens=self.model.batch_tokens,
+            learning_rate=settings.learning_rate,
+            warmup=settings.warmup,
+            weight_decay=settings.weight_decay,
+            vision=settings.train_vision,
+            seed=seed,
+        )
+        usable = np.flatnonzero(lengths)
+        started = time.perf_counter()
+        trained = fine_tune(
+            self.proxy,
+            lambda batches: examples.ahead(usable[list(b)].tolist() for b in batches),
+            len(usable),
+            plan,
+            weights,
+            lambda done, steps: ctx.progress("fine-tuning the proxy", done, steps, "steps"),
+        )
+        ctx.log.info("The proxy was trained in %.1f s.", time.perf_counter() - started)
+        return trained
 
 
 def extract_features(
@@ -57,80 +142,46 @@ def extract_features(
 
     Raises:
         JobError: `input_invalid` for bad rows where the spec wants that, or when too little is
-            left; those of `load_proxy`, `load_clip`, `fine_tune` and the engines;
-            `out_of_memory`.
+            left; those of the model, of `fine_tune` and of the engines; `out_of_memory`.
     """
-    try:
-        with ExitStack() as stack:
-            return _extract(spec, rows, spool, ctx, target, stack)
-    except torch.OutOfMemoryError as error:
-        text = "The accelerator is out of memory; lower model.batch_tokens."
-        raise JobError("out_of_memory", text, retryable=False) from error
-
-
-def _extract(
-    spec: Spec,
-    rows: Rows,
-    spool: Spool,
-    ctx: RunContext,
-    target: tuple[Rows, Spool] | None,
-    stack: ExitStack,
-) -> Extracted:
     assert spec.model is not None, "called with a model"
-    wanted = spec.params.from_model
-    assert wanted is not None, "the spec was checked"
-    proxy: Proxy | None = None
-    if OF_CLIP & set(wanted.readings.values()):
-        reader: Reader = load_clip(spec.model.name, ctx.models)
-        encoder = reader.encoder
-    else:
-        proxy = load_proxy(spec.model.name, ctx.models, spec.model.max_tokens, spec.seed)
-        encoder = proxy.encoder
-    examples = stack.enter_context(Examples(spool, encoder))
-    lengths = _checked(spec, rows, spool, examples, ctx)
-    aim = None
-    if target is not None:
-        aim = target_rows(*target, stack.enter_context(Examples(target[1], encoder)), ctx)
-    work = _work(spec, aim)
-    rooms = Rooms(ctx, spec, spool.digest, lengths)
-    told: dict[str, Any] = {}
-    marks = [0]
-    if proxy is not None:
-        marks = _trained(spec, proxy, examples, lengths, rooms.weights, ctx, told)
-        told["checkpoint_steps"] = marks
-        reader = _reader(proxy, work, aim, spec.model.batch_tokens)
-    _check_weights(spec, len(marks))
-    read = _to_read(set(work.readings), rows, lengths)
-    extraction = Extraction(spec.model, work, read, lengths, rooms, ctx)
-    places = {"all": list(range(len(marks))), "first": [0], "last": [len(marks) - 1]}[wanted.when]
-    found = extraction.run(places, reader, examples, spool, aim)
-    told["rows_read"] = len(read)
-    if aim is not None:
-        told["tasks"] = aim.names
-    ids = [rows.ids[row] for row in read.tolist()]
-    tables: dict[str, Table] = {
-        kind: Table(_joined(spec, found[name], name, wanted.when == "all"), ids)
-        for kind, name in wanted.readings.items()
-    }
-    coincide = proxy is not None and isinstance(spec.params, CoincideParams)
-    blocks = len(activation_layers(proxy.decoder)) if coincide and proxy is not None else None
-    return Extracted(tables, told, blocks)
+    with memory_errors(), ExitStack() as stack:
+        opened = Opened.of(spec.model, is_clip(spec), spec.seed, ctx)
+        examples = stack.enter_context(Examples(spool, opened.encoder))
+        lengths = check_rows(rows, spool, examples, ctx)
+        check_enough(spec, rows, lengths > 0)
+        aim = None
+        if target is not None:
+            aimed = stack.enter_context(Examples(target[1], opened.encoder))
+            aim = target_rows(*target, aimed, ctx)
+        work = work_of(spec, None if aim is None else aim.tasks.tolist())
+        rooms = Rooms(ctx, spec.model, spec.seed, spool.digest, lengths)
+        trained = opened.train(examples, lengths, spec.seed, rooms.weights, ctx)
+        places = places_of(spec, len(trained.marks))
+        extraction = Extraction(spec.model, work, lengths, rows.images, rooms, ctx)
+        read = extraction.run(places, opened.reader(work, aim), examples, spool, aim)
+        names = None if aim is None else aim.names
+        return extracted(spec, rows, read, trained, names, opened.blocks)
 
 
-def _checked(
-    spec: Spec, rows: Rows, spool: Spool, examples: Examples, ctx: RunContext
-) -> npt.NDArray[np.int64]:
-    lengths = check_rows(rows, spool, examples, ctx)
+def is_clip(spec: Spec) -> bool:
+    """Whether the model of a spec is a CLIP."""
+    assert spec.params.from_model is not None, "the spec was checked"
+    return bool(OF_CLIP & set(spec.params.from_model.readings.values()))
+
+
+def check_enough(spec: Spec, rows: Rows, usable: npt.NDArray[np.bool_]) -> None:
+    """Raise `JobError` for bad rows where the spec wants that, or when too little is left."""
     if rows.bad and spec.on_bad_rows == "error":
-        raise report(rows.bad, len(spool))
-    if not lengths.any():
-        raise JobError("input_invalid", "No row is left to read the model on.")
+        raise report(rows.bad, len(rows.ids))
+    if not usable.any():
+        raise JobError("input_invalid", "No row is left for the model.")
     if spec.method in {"xmas", "coincide", "clip_score"} and not rows.images.any():
         raise JobError("input_invalid", f"Method {spec.method} needs images; no row has one.")
-    return lengths
 
 
-def _work(spec: Spec, aim: TargetRows | None) -> Work:
+def work_of(spec: Spec, tasks: list[int] | None) -> Work:
+    """What is to be read for a spec; `tasks` of its target rows."""
     assert spec.model is not None, "called with a model"
     assert spec.params.from_model is not None, "the spec was checked"
     return Work(
@@ -140,66 +191,17 @@ def _work(spec: Spec, aim: TargetRows | None) -> Work:
         readings=sorted(spec.params.from_model.readings.values()),
         top_k=getattr(spec.params, "top_k", None) or 1,
         attention=spec.model.attention,
-        tasks=None if aim is None else aim.tasks.tolist(),
+        tasks=tasks,
     )
 
 
-def _reader(proxy: Proxy, work: Work, aim: TargetRows | None, tokens: int) -> ProxyReader:
-    target = None if aim is None else (aim.examples, aim.batches(tokens))
-    return ProxyReader(proxy, work, target)
+def places_of(spec: Spec, checkpoints: int) -> list[int]:
+    """The checkpoints that a method reads.
 
-
-def _trained(
-    spec: Spec,
-    proxy: Proxy,
-    examples: Examples,
-    lengths: npt.NDArray[np.int64],
-    weights: Kept,
-    ctx: RunContext,
-    told: dict[str, Any],
-) -> list[int]:
-    """Steps of the checkpoints."""
-    assert spec.model is not None, "called with a model"
-    settings = spec.model.fine_tune
-    if settings is None:
-        return [0]
-    plan = Plan(
-        epochs=settings.epochs,
-        checkpoints=settings.checkpoints,
-        rows=settings.batch_rows,
-        tokens=spec.model.batch_tokens,
-        learning_rate=settings.learning_rate,
-        warmup=settings.warmup,
-        weight_decay=settings.weight_decay,
-        vision=settings.train_vision,
-        seed=spec.seed,
-    )
-    usable = np.flatnonzero(lengths)
-    started = time.perf_counter()
-    trained = fine_tune(
-        proxy,
-        lambda batches: examples.ahead(usable[list(b)].tolist() for b in batches),
-        len(usable),
-        plan,
-        weights,
-        lambda done, steps: ctx.progress("fine-tuning the proxy", done, steps, "steps"),
-    )
-    ctx.log.info("The proxy was trained in %.1f s.", time.perf_counter() - started)
-    told["proxy_losses"] = [round(loss, 6) for loss in trained.losses]
-    return trained.marks
-
-
-def _to_read(
-    readings: set[str], rows: Rows, lengths: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
-    """Rows with these readings, ascending."""
-    usable = lengths > 0
-    if readings & {"singular_values", "activations", *OF_CLIP}:
-        usable &= rows.images
-    return np.flatnonzero(usable)
-
-
-def _check_weights(spec: Spec, checkpoints: int) -> None:
+    Raises:
+        JobError: `input_invalid` when `checkpoint_weights` are not as many.
+    """
+    assert spec.params.from_model is not None, "the spec was checked"
     weights = getattr(spec.params, "checkpoint_weights", None)
     if weights is not None and len(weights) != checkpoints:
         raise JobError(
@@ -207,6 +209,34 @@ def _check_weights(spec: Spec, checkpoints: int) -> None:
             f"params.checkpoint_weights has {len(weights)} values, there are {checkpoints} "
             "checkpoints.",
         )
+    every = {"all": list(range(checkpoints)), "first": [0], "last": [checkpoints - 1]}
+    return every[spec.params.from_model.when]
+
+
+def extracted(
+    spec: Spec,
+    rows: Rows,
+    read: Readings,
+    trained: Trained,
+    tasks: list[str] | None,
+    blocks: int | None,
+) -> Extracted:
+    """Readings as the features of a spec."""
+    wanted = spec.params.from_model
+    assert wanted is not None, "the spec was checked"
+    ids = [rows.ids[row] for row in read.rows.tolist()]
+    tables: dict[str, Table] = {
+        kind: Table(_joined(spec, read.values[name], name, wanted.when == "all"), ids)
+        for kind, name in wanted.readings.items()
+    }
+    told: dict[str, Any] = {"rows_read": len(ids)}
+    if not is_clip(spec):
+        told["checkpoint_steps"] = trained.marks
+    if trained.losses:
+        told["proxy_losses"] = [round(loss, 6) for loss in trained.losses]
+    if tasks is not None:
+        told["tasks"] = tasks
+    return Extracted(tables, told, blocks if isinstance(spec.params, CoincideParams) else None)
 
 
 def _joined(spec: Spec, parts: list[Array], name: str, every: bool) -> Array:

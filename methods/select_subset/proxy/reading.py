@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
@@ -18,24 +19,26 @@ from methods.select_subset.proxy.kept import Kept
 from methods.select_subset.proxy.packs import loadz, pack, savez
 from methods.select_subset.proxy.ray_data import RayData, ray_address, ray_folder
 from methods.select_subset.proxy.reader import Reader
-from methods.select_subset.proxy.shards import Engine, Here, Key, cut
+from methods.select_subset.proxy.shards import Engine, Here, Key, cut, of_kinds
 from methods.select_subset.proxy.spool import Spool
 from methods.select_subset.proxy.training import weights_of
-from methods.select_subset.spec import Spec
-from methods.select_subset.work import Work
+from methods.select_subset.work import Work, of_images
 
 Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]
+#: Rows of a shard where the request leaves it open, and one process reads them all.
+SHARD_ROWS = 1024
 
 
 class Rooms:
     """Where a job keeps its pieces: trained weights, and readings."""
 
-    def __init__(self, ctx: RunContext, spec: Spec, rows: str, lengths: Ints) -> None:
-        assert spec.model is not None, "called with a model"
+    def __init__(
+        self, ctx: RunContext, model: ProxyModel, seed: int, rows: str, lengths: Ints
+    ) -> None:
         # Training does not depend on what is read afterwards, and reading not on the shards.
         fields = {"name", "fine_tune", "max_tokens", "batch_tokens"}
-        parts = [spec.model.model_dump_json(include=fields), str(spec.seed), rows]
+        parts = [model.model_dump_json(include=fields), str(seed), rows]
         parts.append(sha256(lengths.tobytes()).hexdigest())
         self._ctx = ctx
         self._identity = sha256("\n".join(parts).encode()).hexdigest()
@@ -46,25 +49,54 @@ class Rooms:
         return Kept(self._ctx, " ".join([self._identity, *parts]))
 
 
+@dataclass
+class Readings:
+    """What was read.
+
+    Attributes:
+        rows: (n,) row numbers, ascending. values: by name an array (n, ...) for each checkpoint.
+    """
+
+    rows: Ints
+    values: dict[str, list[Array]]
+
+    @classmethod
+    def of(cls, pieces: list[list[dict[str, Array]]]) -> Readings:
+        """From the arrays of `read_shard`: for each checkpoint its shards."""
+        values: dict[str, list[Array]] = {name: [] for name in pieces[0][0] if name != "row"}
+        rows: Ints = np.zeros(0, dtype=np.int64)
+        for shards in pieces:
+            rows = np.concatenate([shard["row"] for shard in shards])
+            order = np.argsort(rows)
+            rows = rows[order]
+            for name, parts in values.items():
+                parts.append(np.concatenate([shard[name] for shard in shards])[order])
+        return cls(rows, values)
+
+
 class Extraction:
     """Reads rows at checkpoints.
 
     Args:
-        rows: row numbers, ascending. lengths: tokens of every row of the data set.
+        lengths: tokens of every row of the data set, 0 for those that are not read.
+        images: rows with images.
     """
 
     def __init__(
         self,
         model: ProxyModel,
         work: Work,
-        rows: Ints,
         lengths: Ints,
+        images: npt.NDArray[np.bool_],
         rooms: Rooms,
         ctx: RunContext,
     ) -> None:
-        self._model, self._work, self._rows, self._ctx = model, work, rows, ctx
-        self._rooms = rooms
-        self._shards = cut(rows, lengths, model.batch_tokens, model.shard_rows)
+        self._model, self._work, self._ctx, self._rooms = model, work, ctx, rooms
+        pictured, texts = of_kinds(lengths > 0, images)
+        size = model.shard_rows or SHARD_ROWS
+        self._shards = cut(pictured, lengths, model.batch_tokens, size)
+        if not of_images(work):
+            self._shards += cut(texts, lengths, model.batch_tokens, size)
         self._sizes = [sum(len(batch) for batch in shard) for shard in self._shards]
 
     def run(
@@ -74,8 +106,8 @@ class Extraction:
         examples: Examples,
         spool: Spool,
         target: TargetRows | None,
-    ) -> dict[str, list[Array]]:
-        """Every reading at each of these checkpoints, in the order of `rows`."""
+    ) -> Readings:
+        """Every reading at each of these checkpoints."""
         kept = self._kept(target)
         keys = [(place, number) for place in places for number in range(len(self._shards))]
         found: dict[Key, dict[str, Array]] = {}
@@ -87,7 +119,7 @@ class Extraction:
         if missing:
             engine = self._engine(reader, examples, spool, target)
             self._read(engine, missing, found, kept, len(keys) // len(self._shards))
-        return self._joined(found, places)
+        return Readings.of([[found[p, n] for n in range(len(self._shards))] for p in places])
 
     def _kept(self, target: TargetRows | None) -> Kept:
         shards = sha256()
@@ -107,7 +139,7 @@ class Extraction:
         kept: Kept,
         checkpoints: int,
     ) -> None:
-        total = len(self._rows) * checkpoints
+        total = sum(self._sizes) * checkpoints
         done = sum(self._sizes[number] for _, number in found)
 
         def tell(more: int) -> None:
@@ -144,17 +176,6 @@ class Extraction:
         if self._model.fine_tune is None:
             return lambda place: None
         return lambda place: weights_of(self._rooms.weights, place)
-
-    def _joined(
-        self, found: dict[Key, dict[str, Array]], places: list[int]
-    ) -> dict[str, list[Any]]:
-        values: dict[str, list[Array]] = {name: [] for name in self._work.readings}
-        for place in places:
-            pieces = [found[place, number] for number in range(len(self._shards))]
-            order = np.argsort(np.concatenate([piece["row"] for piece in pieces]))
-            for name, parts in values.items():
-                parts.append(np.concatenate([piece[name] for piece in pieces])[order])
-        return values
 
 
 def _name(key: Key) -> str:

@@ -30,8 +30,8 @@ def cut(rows: Ints, lengths: Ints, tokens: int, shard_rows: int) -> list[Shard]:
         rows: row numbers. lengths: tokens of every row of the data set.
         tokens: of a batch, pads included.
     """
-    shards: list[Shard] = [[]]
-    size = 0
+    shards: list[Shard] = []
+    size = shard_rows
     for places in packed(lengths[rows], tokens, MOST_ROWS):
         if size >= shard_rows:
             shards.append([])
@@ -39,6 +39,12 @@ def cut(rows: Ints, lengths: Ints, tokens: int, shard_rows: int) -> list[Shard]:
         shards[-1].append(rows[places])
         size += len(places)
     return shards
+
+
+def of_kinds(usable: npt.NDArray[np.bool_], images: npt.NDArray[np.bool_]) -> tuple[Ints, Ints]:
+    """Rows with images, and rows without: they are cut apart, since methods of images read only
+    the first."""
+    return np.flatnonzero(usable & images), np.flatnonzero(usable & ~images)
 
 
 class Engine(Protocol):
