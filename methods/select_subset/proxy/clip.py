@@ -68,22 +68,25 @@ class Clip:
         Of several images the mean of their unit embeddings; every row needs one.
         """
         counts = [len(row.images[_IMAGES]) for row in rows]
+        batch = self.tensors(rows)
+        pixels = batch.pop(_IMAGES)
+        with torch.inference_mode(), self._autocast():
+            images = _unit(self.model.get_image_features(pixel_values=pixels))
+            texts = _unit(self.model.get_text_features(**batch))
+        means = torch.stack([part.mean(dim=0) for part in images.split(counts)])
+        return {"image_embedding": means.cpu().numpy(), "text_embedding": texts.cpu().numpy()}
+
+    def tensors(self, rows: list[Encoded]) -> dict[str, torch.Tensor]:
+        """What the model takes: texts padded on the right, images one after the other."""
         longest = max(len(row.ids) for row in rows)
         ids = torch.full((len(rows), longest), self.pad, dtype=torch.int64)
         valid = torch.zeros_like(ids)
         for place, row in enumerate(rows):
             ids[place, : len(row.ids)] = torch.from_numpy(row.ids)
             valid[place, : len(row.ids)] = 1
-        pixels = torch.cat([row.images[_IMAGES] for row in rows]).to(self.device)
-        with torch.inference_mode(), self._autocast():
-            images = _unit(self.model.get_image_features(pixel_values=pixels))
-            texts = _unit(
-                self.model.get_text_features(
-                    input_ids=ids.to(self.device), attention_mask=valid.to(self.device)
-                )
-            )
-        means = torch.stack([part.mean(dim=0) for part in images.split(counts)])
-        return {"image_embedding": means.cpu().numpy(), "text_embedding": texts.cpu().numpy()}
+        batch = {"input_ids": ids, "attention_mask": valid}
+        batch[_IMAGES] = torch.cat([row.images[_IMAGES] for row in rows])
+        return {name: value.to(self.device) for name, value in batch.items()}
 
     def _autocast(self) -> Any:
         on_gpu = self.device.type == "cuda"
