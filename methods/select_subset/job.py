@@ -93,6 +93,8 @@ def _chosen(
         outcome.details["proxy"] = extra.report
     mapped = np.flatnonzero(usable & features.present)
     result = _result(spec, outcome, given, artifacts)
+    if extra is not None:
+        result.versions |= extra.versions
     result.validation = _validation(bad, count, text_only)
     result.figures = figures.draw(outcome, features.values, mapped)
     return result

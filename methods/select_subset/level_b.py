@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +37,11 @@ class Extra:
     report: dict[str, Any]
     tables: dict[str, Table]
     spool: Spool
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Of the libraries that readings depend on."""
+        return {name: version(name) for name in ("torch", "transformers")}
 
     def artifacts(self, outcome: Outcome, ctx: RunContext) -> dict[str, ArtifactRef]:
         """`features`, for further jobs with other budgets, and the contact sheet."""

@@ -103,6 +103,7 @@ class KilledError(Exception):
     """Stands for a worker that is gone."""
 
 
+# Pitfall 13: shards are keyed by what they are, so that doing one again changes nothing.
 def test_a_lost_shard_alone_is_read_again(model, tmp_path, monkeypatch):
     spec = of_file(tmp_path, model)
     read = []

@@ -70,7 +70,7 @@ def test_a_killed_worker_costs_one_shard(
                     "name": "proxy",
                     "fine_tune": FINE_TUNE | {"checkpoints": 1, "batch_rows": 128},
                     "shard_rows": 120,
-                    "batch_tokens": 32,
+                    "batch_tokens": 840,
                 },
                 "budget": {"fraction": 0.1},
             }
