@@ -22,6 +22,7 @@ from app.services.files import FileService
 from app.services.jobs import JobService
 from methods.inference.declared import declarations
 from methods.registry import load_registry
+from models import metrics
 from models.database import async_engine, async_sessions
 from models.doorbell import Doorbell, create_celery
 from models.logs import configure_logging
@@ -61,6 +62,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             files=FileService(sessions, storage),
             auth=Authenticator(sessions, secret),
         )
+        metrics.serve(settings)
         bell.start()
         changes.start()
         yield

@@ -447,6 +447,27 @@ def stale_files(older_than: timedelta, limit: int) -> Select[str, str]:
     )
 
 
+def unfinished_counts() -> Statement:
+    """Jobs that have not ended by type and state: how many, how many were not rung for, and for
+    queued ones how long the oldest that could start has been waiting."""
+    queued = Job.state == JobState.QUEUED
+    due = and_(queued, Job.not_before <= func.now())
+    return (
+        select(
+            Job.type,
+            Job.state,
+            func.count().label("jobs"),
+            func.count().filter(and_(queued, Job.rung_at.is_(None))).label("unrung"),
+            func.extract("epoch", func.now() - func.min(Job.not_before).filter(due)).label(
+                "oldest_seconds"
+            ),
+        )
+        # As the partial indexes have it: a million jobs that have ended are not looked at.
+        .where(or_(queued, Job.state.in_([JobState.RUNNING, JobState.CANCELLING])))
+        .group_by(Job.type, Job.state)
+    )
+
+
 def ping() -> Select[int]:
     """The cheapest question."""
     return select(literal(1))

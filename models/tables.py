@@ -127,6 +127,8 @@ class Job(Base):
     provenance: Mapped[dict[str, Any] | None]
     retry_of: Mapped[str | None]
     created_by: Mapped[str | None]
+    # Of the request that made it, W3C trace context.
+    traceparent: Mapped[str | None]
 
     __table_args__ = (
         CheckConstraint(f"({_LEASED}) = (lease_until IS NOT NULL)", "lease_only_while_running"),

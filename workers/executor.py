@@ -10,6 +10,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -31,11 +32,12 @@ from methods.errors import (
 )
 from methods.inference.declared import Models, declarations
 from methods.jobtype import JobType
-from models import transitions
+from models import metrics, transitions
 from models.database import is_outage
 from models.settings import Settings
 from models.states import TERMINAL
 from models.storage import Storage, job_prefix
+from workers import tracing
 from workers.fanout import FanOut
 from workers.isolation import RunnerCrashed, run_isolated
 from workers.lease import Lease, Shutdown
@@ -96,11 +98,18 @@ class Executor:
             job = session.execute(claim).first()
         if job is None:
             return False
+        _note_start(job)
         with structlog.contextvars.bound_contextvars(
             job_id=job.id, attempt=job.attempt, tenant_id=job.tenant_id
         ):
             _log.info("job started", type=job.type)
-            state = self._run(job, outer)
+            began = time.monotonic()
+            with _busy(outer), tracing.attempt(job):
+                state = self._run(job, outer)
+            metrics.JOB_RUN_SECONDS.labels(job.type).observe(time.monotonic() - began)
+            metrics.JOB_ATTEMPTS.labels(job.type, state.lower()).inc()
+            if state == "lost":
+                metrics.LEASE_LOST.inc()
             _log.info("job ended", state=state)
         return True
 
@@ -264,6 +273,20 @@ class Executor:
             "worker": self._name,
             "inputs": job.inputs,
         }
+
+
+def _busy(outer: Lease | None) -> AbstractContextManager[Any]:
+    """A child runs where its parent does: one busy worker."""
+    return metrics.WORKER_BUSY.track_inprogress() if outer is None else nullcontext()
+
+
+def _note_start(job: Row[Any]) -> None:
+    if job.attempt == 1:
+        waited = (job.started_at - job.created_at).total_seconds()
+        metrics.JOB_QUEUE_SECONDS.labels(job.type).observe(waited)
+        if job.rung_at is not None:
+            lag = (job.started_at - job.rung_at).total_seconds()
+            metrics.DOORBELL_LAG_SECONDS.observe(lag)
 
 
 def _timeout(job: Row[Any]) -> JobError:

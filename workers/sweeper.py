@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
-from models import repositories, transitions
+from models import metrics, repositories, transitions
 from models.doorbell import Doorbell
 from models.settings import Settings
 from models.storage import Storage, job_prefix, kept_prefix
@@ -32,7 +32,7 @@ class Sweeper:
     ) -> None:
         self._settings, self._sessions, self._doorbell = settings, sessions, doorbell
         self._storage = Storage(settings.storage_url)
-        self._cleaned_at = float("-inf")
+        self._cleaned_at = self._counted_at = float("-inf")
 
     def run(self, stop: threading.Event) -> None:
         """Sweep until told to stop; a database that is away is waited for."""
@@ -48,6 +48,7 @@ class Sweeper:
         """Reap expired leases, expire queued jobs, cancel children that nobody waits for, ring
         missed bells; once a minute clean up."""
         for row in self._execute(transitions.reap(_BATCH, self._settings.retry_backoff)):
+            metrics.REAPED.labels(str(row.state).lower()).inc()
             _log.warning("lease expired", job_id=row.id, attempt=row.attempt, state=row.state)
         for row in self._execute(transitions.expire_queued(_BATCH)):
             _log.info("queue timeout", job_id=row.id)
@@ -57,6 +58,23 @@ class Sweeper:
         if time.monotonic() - self._cleaned_at > _CLEAN_EVERY:
             self.clean()
             self._cleaned_at = time.monotonic()
+        if time.monotonic() - self._counted_at > self._settings.metrics_interval.total_seconds():
+            self._count()
+            self._counted_at = time.monotonic()
+        metrics.LAST_SWEEP.set_to_current_time()
+
+    def _count(self) -> None:
+        if self._settings.metrics_port is None:
+            return
+        rows = self._execute(repositories.unfinished_counts())
+        for gauge in (metrics.JOBS, metrics.OLDEST_QUEUED_SECONDS):
+            # What is no more must not stay at its last value.
+            gauge.clear()
+        for row in rows:
+            metrics.JOBS.labels(row.type, str(row.state).lower()).set(row.jobs)
+            if row.oldest_seconds is not None:
+                metrics.OLDEST_QUEUED_SECONDS.labels(row.type).set(row.oldest_seconds)
+        metrics.DISPATCH_PENDING.set(sum(row.unrung for row in rows))
 
     def clean(self) -> None:
         """Purge what is past its retention."""

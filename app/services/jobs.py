@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from app import tracing
 from app.problems import (
     Conflict,
     IdempotencyMismatch,
@@ -101,6 +102,7 @@ class JobService:
             "retention_seconds": request.expires_after_seconds,
             "max_attempts": request.max_attempts,
             "created_by": caller.key_id,
+            "traceparent": tracing.current(),
         }
         wait = request.queue_timeout_seconds
         queue_timeout = None if wait is None else timedelta(seconds=wait)

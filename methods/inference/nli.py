@@ -6,7 +6,6 @@ import re
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from typing import Any
@@ -17,7 +16,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from methods.inference.declared import ModelDeclaration
-from methods.inference.memory import Memory
+from methods.inference.memory import Memory, NLICost
 
 Floats = npt.NDArray[np.float64]
 Pair = tuple[str, str]
@@ -28,22 +27,6 @@ _ENTAILED = (0.0, 0.0, 1.0)
 _TOKENS_CPU, _TOKENS_GPU = 2048, 65_536
 _KEPT_PAIRS = 400_000
 _REMEMBERED_AT_ONCE = 2_000
-
-
-@dataclass
-class NLICost:
-    """What an engine has done since it was loaded; a pair has a direction.
-
-    asked: pairs that callers wanted. scored: pairs that went through the model. recalled: pairs
-    that another process had scored. forwards: batches. padded_tokens: tokens of these batches,
-    padding included.
-    """
-
-    asked: int = 0
-    scored: int = 0
-    recalled: int = 0
-    forwards: int = 0
-    padded_tokens: int = 0
 
 
 def load_nli(source: ModelDeclaration) -> NLI:

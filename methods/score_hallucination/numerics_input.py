@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from methods.context import RunContext
 from methods.score_hallucination.batch import Answers, Judgement, Options
 from methods.score_hallucination.items import Answer, Item
@@ -28,6 +30,7 @@ def options_of(spec: Spec, ctx: RunContext) -> Options:
         threshold=spec.clustering.threshold,
         tau=spec.tau,
         include_self=spec.include_self,
+        weights={str(name): weight for name, weight in (spec.weights or {}).items()} or None,
     )
 
 
@@ -42,6 +45,12 @@ def _relate(similarity: Similarity, ctx: RunContext) -> Relate | None:
 
     engine = ctx.models.load(similarity.model, load_nli)
     return RelateByNLI(engine, similarity.condition_on_prompt, ctx)
+
+
+def nli_cost(options: Options) -> dict[str, int]:
+    """What the NLI model of these options has done so far; empty without one."""
+    relate = options.relate
+    return asdict(relate.engine.cost) if isinstance(relate, RelateByNLI) else {}
 
 
 def answers_of(item: Item) -> Answers:

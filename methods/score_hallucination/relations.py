@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from methods.inference.memory import Memory
+from methods.inference.memory import Memory, NLICost
 from methods.score_hallucination.nli import ENTAILMENT
 from methods.score_hallucination.text import sentences
 
@@ -73,6 +73,8 @@ Relate = Callable[[Sequence[Compared], Check], list[Relations]]
 
 class PairEngine(Protocol):
     """An NLI model: (P, 3) probabilities of (premise, hypothesis) pairs."""
+
+    cost: NLICost
 
     def probabilities(
         self, pairs: Sequence[tuple[str, str]], check: Check, memory: Memory | None

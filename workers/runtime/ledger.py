@@ -9,7 +9,7 @@ from sqlalchemy import Row
 from sqlalchemy.orm import Session, sessionmaker
 
 from methods.errors import JobError, LeaseLost
-from models import repositories, transitions
+from models import metrics, repositories, transitions
 from workers.fanout import Ended, FanOut
 from workers.lease import Lease
 
@@ -130,4 +130,5 @@ class DatabaseLedger:
     def _write(self, statement: Any) -> None:
         with self._sessions.begin() as session:
             if session.execute(statement).first() is None:
+                metrics.FENCED_WRITES.inc()
                 raise LeaseLost
