@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, text
 
 from models import accounts, transitions
+from models.ids import new_id
 from tests.models.factories import add_job, add_tenant
 
 LEASE = timedelta(seconds=60)
@@ -139,3 +140,22 @@ def test_a_tenant_at_its_limit_lets_others_pass(engine: Engine) -> None:
         claimed = Counter(claim(connection, 3).tenant_id for _ in range(4))
         assert claimed == {small: 1, big: 3}
         assert claim(connection, 3) is None
+
+
+def test_children_of_a_running_job_start_beyond_the_limit(engine: Engine) -> None:
+    """Their parent waits for them: at the limit, it would wait for ever."""
+    with engine.begin() as connection:
+        tenant = add_tenant(connection)
+        parent = add_job(connection, tenant)
+        assert claim(connection, 1).id == parent
+        add_jobs_of(connection, tenant, 30)
+        connection.execute(text("UPDATE jobs SET priority = 100 WHERE state = 'QUEUED'"))
+        child = {
+            "id": new_id("job"), "type": "toy", "type_version": "1", "resource": "cpu", "spec": {},
+            "inputs": [], "timeout_seconds": 60.0, "content_key": "k",
+        }  # fmt: skip
+        assert connection.execute(transitions.submit_child(parent, 1, child, 0)).first()
+        assert connection.execute(accounts.queued_jobs(tenant)).scalar_one() == 30
+        assert claim(connection, 1).id == child["id"], "behind thirty that are more urgent"
+        assert claim(connection, 1) is None
+        assert connection.execute(accounts.usage(tenant)).one().running_jobs == 1
