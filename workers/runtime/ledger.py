@@ -92,12 +92,14 @@ class DatabaseLedger:
         """Add a line to the job's events."""
         self._write(transitions.log(*self._owner, level, storable(message[:4096])))
 
-    def input(self, file_id: str) -> tuple[str, str]:
-        """Storage key and SHA-256 of an input of this tenant."""
+    def input(self, input_id: str) -> tuple[str, str]:
+        """Storage key and SHA-256 of an upload or artifact of this tenant."""
+        uploaded = input_id.startswith("file_")
+        find = repositories.file if uploaded else repositories.artifact
         with self._sessions.begin() as session:
-            row = session.execute(repositories.file(self._tenant_id, file_id)).scalar_one_or_none()
+            row = session.execute(find(self._tenant_id, input_id)).scalar_one_or_none()
         if row is None:
-            raise JobError("input_unreadable", f"{file_id} does not exist any more")
+            raise JobError("input_unreadable", f"{input_id} does not exist any more")
         return row.storage_key, row.sha256
 
     def fetch(self, uri: str) -> Path:
