@@ -75,7 +75,9 @@ class _Answer:
             if self.status == 413 and dict(headers).get(b"content-type", b"").startswith(b"text/"):
                 await self._tell_too_large()
                 return
-            message["headers"] = [*headers, self._header]
+            more = self._scope["state"].get("headers", {})
+            said = [(name.lower().encode(), value.encode()) for name, value in more.items()]
+            message["headers"] = [*headers, self._header, *said]
         await self._send(message)
 
     async def _tell_too_large(self) -> None:

@@ -31,6 +31,24 @@ HTTP_REQUEST_SECONDS = Histogram(
     registry=REGISTRY,
 )
 
+RATE_LIMITED = Counter(
+    "datassay_rate_limited", "Requests refused by a bucket.", ["bucket"], registry=REGISTRY
+)
+RATE_LIMITER_FAILED_OPEN = Counter(
+    "datassay_rate_limiter_failed_open",
+    "Requests that passed because the broker did not answer.",
+    registry=REGISTRY,
+)
+QUOTA_EXCEEDED = Counter(
+    "datassay_quota_exceeded", "Requests refused by a quota.", ["what"], registry=REGISTRY
+)
+RESULT_CACHE = Counter(
+    "datassay_result_cache",
+    "Submissions that asked the result cache: hit, joined (a twin is under way), miss.",
+    ["outcome"],
+    registry=REGISTRY,
+)
+
 # The worker's
 
 JOB_QUEUE_SECONDS = Histogram(
@@ -80,6 +98,9 @@ DISPATCH_PENDING = Gauge(
     "datassay_dispatch_pending", "Queued jobs whose bell was missed.", registry=REGISTRY
 )
 REAPED = Counter("datassay_reaped", "Expired leases taken back.", ["state"], registry=REGISTRY)
+WEBHOOK_ATTEMPTS = Counter(
+    "datassay_webhook_attempts", "Webhooks sent, by outcome.", ["outcome"], registry=REGISTRY
+)
 LAST_SWEEP = Gauge(
     "datassay_last_sweep_timestamp_seconds", "When the last sweep ended.", registry=REGISTRY
 )

@@ -14,7 +14,6 @@ from sqlalchemy import (
     ColumnElement,
     CompoundSelect,
     Delete,
-    Insert,
     Select,
     Update,
     and_,
@@ -23,6 +22,7 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    not_,
     or_,
     select,
     tuple_,
@@ -34,7 +34,6 @@ from sqlalchemy.sql.expression import SQLColumnExpression
 
 from models.states import TERMINAL, JobState
 from models.tables import (
-    ApiKey,
     Artifact,
     CacheEntry,
     Checkpoint,
@@ -44,7 +43,7 @@ from models.tables import (
     JobAttempt,
     JobChild,
     JobEvent,
-    Tenant,
+    WebhookDelivery,
 )
 
 Position = tuple[datetime, str]
@@ -142,16 +141,21 @@ def attempts(tenant_id: str, job_id: str) -> Select[JobAttempt]:
     )
 
 
+# Artifacts belong to the job that made them and show with every job that took its result over.
+_Maker = aliased(Job, name="maker")
+
+
 def _won() -> ColumnElement[bool]:
     # Files of an attempt that did not win are garbage and never visible.
-    return and_(Artifact.attempt == Job.attempt, Job.state == JobState.SUCCEEDED)
+    return and_(Artifact.attempt == _Maker.attempt, Job.state == JobState.SUCCEEDED)
 
 
 def artifacts(tenant_id: str, job_id: str) -> Select[Artifact]:
     """The artifacts of the attempt that succeeded."""
     return (
         select(Artifact)
-        .join(Job, Job.id == Artifact.job_id)
+        .join(_Maker, _Maker.id == Artifact.job_id)
+        .join(Job, _Maker.id == func.coalesce(Job.hit_of, Job.id))
         .where(_mine(tenant_id), Job.id == job_id, _won())
         .order_by(Artifact.name)
     )
@@ -161,8 +165,10 @@ def artifact(tenant_id: str, artifact_id: str) -> Select[Artifact]:
     """One visible artifact."""
     return (
         select(Artifact)
-        .join(Job, Job.id == Artifact.job_id)
+        .join(_Maker, _Maker.id == Artifact.job_id)
+        .join(Job, or_(Job.id == _Maker.id, Job.hit_of == _Maker.id))
         .where(_mine(tenant_id), Artifact.id == artifact_id, _won())
+        .limit(1)
     )
 
 
@@ -194,13 +200,9 @@ def add_file(row: Mapping[str, Any]) -> Any:
     return insert(File).values(**row).returning(File)
 
 
-def lock_file(tenant_id: str, file_id: str) -> Select[str]:
-    """The storage key, with the row locked against jobs that are just being submitted."""
-    return (
-        select(File.storage_key)
-        .where(File.tenant_id == tenant_id, File.id == file_id)
-        .with_for_update()
-    )
+def lock_file(tenant_id: str, file_id: str) -> Select[File]:
+    """One uploaded input, locked against jobs that are just being submitted."""
+    return select(File).where(File.tenant_id == tenant_id, File.id == file_id).with_for_update()
 
 
 def file_in_use(tenant_id: str, file_id: str) -> Select[str]:
@@ -219,6 +221,27 @@ def file_in_use(tenant_id: str, file_id: str) -> Select[str]:
 def delete_file(tenant_id: str, file_id: str) -> Delete:
     """Remove the row of a file."""
     return delete(File).where(File.tenant_id == tenant_id, File.id == file_id)
+
+
+def twin(tenant_id: str, key: bytes, priority: int) -> Select[str]:
+    """An unfinished job whose result will be that of a job with this cache key."""
+    return (
+        select(Job.id)
+        .where(
+            Job.tenant_id == tenant_id,
+            Job.cache_key == key,
+            Job.cache_key.is_not(None),
+            Job.deleted_at.is_(None),
+            Job.waits_for.is_(None),
+            # An urgent job does not wait for a leisurely one that nobody has started.
+            or_(
+                Job.state == JobState.RUNNING,
+                and_(Job.state == JobState.QUEUED, Job.priority >= priority),
+            ),
+        )
+        .order_by(Job.id)
+        .limit(1)
+    )
 
 
 def remember(tenant_id: str, key: str, digest: bytes, job_id: str) -> Any:
@@ -287,7 +310,13 @@ def child_artifact(parent_id: str, child_id: str, name: str) -> Select[str, str]
         select(Artifact.storage_key, Artifact.sha256)
         .join(Job, Job.id == Artifact.job_id)
         .join(JobChild, JobChild.child_id == Job.id)
-        .where(JobChild.parent_id == parent_id, Job.id == child_id, _won(), Artifact.name == name)
+        .where(
+            JobChild.parent_id == parent_id,
+            Job.id == child_id,
+            Job.state == JobState.SUCCEEDED,
+            Artifact.attempt == Job.attempt,
+            Artifact.name == name,
+        )
     )
 
 
@@ -304,60 +333,6 @@ def own_children(parent_id: str) -> Select[str]:
             Job.deleted_at.is_(None),
             ~shared,
         )
-    )
-
-
-# Keys and tenants
-
-
-def key_by_digest(digest: bytes) -> Statement:
-    """The live key with this HMAC. The look-up is by index: it takes as long for any wrong key."""
-    return select(ApiKey.id, ApiKey.tenant_id, ApiKey.scopes, ApiKey.last_used_at).where(
-        ApiKey.digest == digest,
-        ApiKey.revoked_at.is_(None),
-        or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now()),
-    )
-
-
-def touch_key(key_id: str) -> Update:
-    """Note the use of a key, at most once a minute."""
-    stale = or_(
-        ApiKey.last_used_at.is_(None), ApiKey.last_used_at < func.now() - timedelta(minutes=1)
-    )
-    return update(ApiKey).where(ApiKey.id == key_id, stale).values(last_used_at=func.now())
-
-
-def ensure_tenant(tenant_id: str, name: str) -> Any:
-    """Insert a tenant unless its name is there; select it with `tenant_named` afterwards."""
-    return upsert(Tenant).values(id=tenant_id, name=name).on_conflict_do_nothing()
-
-
-def tenant_named(name: str) -> Select[str]:
-    """The id of a tenant."""
-    return select(Tenant.id).where(Tenant.name == name)
-
-
-def add_key(row: Mapping[str, Any]) -> Insert:
-    """Insert an API key."""
-    return insert(ApiKey).values(**row)
-
-
-def keys() -> Statement:
-    """All keys with their tenants, for the operator's command."""
-    return (
-        select(ApiKey, Tenant.name)
-        .join(Tenant, Tenant.id == ApiKey.tenant_id)
-        .order_by(ApiKey.created_at)
-    )
-
-
-def revoke_key(key_id: str) -> Any:
-    """Revoke a key; no row when there is no such live key."""
-    return (
-        update(ApiKey)
-        .where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None))
-        .values(revoked_at=func.now())
-        .returning(ApiKey.id)
     )
 
 
@@ -404,18 +379,43 @@ def expired_jobs(limit: int) -> Select[str]:
         select(Job.id)
         .where(Job.expires_at < func.now(), Job.deleted_at.is_(None), ~needed(Job.id))
         .limit(limit)
-        .with_for_update(skip_locked=True)
     )
 
 
+def lock_maker(job_id: str) -> Select[str]:
+    """The job whose bytes a job shows, locked: of those who share them, one goes at a time."""
+    shared = select(func.coalesce(Job.hit_of, Job.id)).where(Job.id == job_id).scalar_subquery()
+    return select(Job.id).where(Job.id == shared).with_for_update()
+
+
 def forget_history(job_id: str) -> list[Delete]:
-    """Delete what hangs on a buried job."""
+    """Delete what hangs on a buried job and on no other."""
     return [
         delete(JobEvent).where(JobEvent.job_id == job_id),
         delete(JobAttempt).where(JobAttempt.job_id == job_id),
         delete(Checkpoint).where(Checkpoint.job_id == job_id),
-        delete(Artifact).where(Artifact.job_id == job_id),
+        delete(WebhookDelivery).where(WebhookDelivery.job_id == job_id),
         delete(JobChild).where(or_(JobChild.parent_id == job_id, JobChild.child_id == job_id)),
+    ]
+
+
+def purgeable(limit: int, job_ids: Sequence[str] | None = None) -> Select[str]:
+    """Deleted jobs whose bytes are still there and which no living job shares; locked."""
+    sharer = aliased(Job, name="sharer")
+    shared = select(sharer.id).where(sharer.hit_of == Job.id, sharer.deleted_at.is_(None))
+    statement = select(Job.id).where(
+        Job.deleted_at.is_not(None), Job.purged_at.is_(None), not_(shared.exists())
+    )
+    if job_ids is not None:
+        statement = statement.where(Job.id.in_(job_ids))
+    return statement.order_by(Job.deleted_at).limit(limit).with_for_update(skip_locked=True, of=Job)
+
+
+def purged(job_id: str) -> list[Any]:
+    """Note that the bytes of a deleted job are gone."""
+    return [
+        delete(Artifact).where(Artifact.job_id == job_id),
+        update(Job).where(Job.id == job_id).values(purged_at=func.now()),
     ]
 
 
@@ -442,8 +442,8 @@ def stale_files(older_than: timedelta, limit: int) -> Select[str, str]:
     return (
         select(File.tenant_id, File.id)
         .where(File.last_used_at < func.now() - older_than)
+        .order_by(File.last_used_at)
         .limit(limit)
-        .with_for_update(skip_locked=True)
     )
 
 

@@ -16,9 +16,12 @@ from typing import Any
 from typing import cast as cast_type
 
 from sqlalchemy import (
+    ARRAY,
     CTE,
     ColumnElement,
     Float,
+    FromClause,
+    Integer,
     Select,
     Table,
     Text,
@@ -31,14 +34,14 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    not_,
     null,
     or_,
     select,
     true,
     update,
-    values,
 )
-from sqlalchemy.dialects.postgresql import JSON
+from sqlalchemy.dialects.postgresql import JSON, JSONB, aggregate_order_by
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from models.repositories import needed
@@ -53,6 +56,7 @@ from models.tables import (
     JobEvent,
     Tenant,
 )
+from models.webhooks import job_ended
 
 _jobs = cast_type(Table, Job.__table__)
 _events = cast_type(Table, JobEvent.__table__)
@@ -60,7 +64,11 @@ _attempts = cast_type(Table, JobAttempt.__table__)
 _tenants = cast_type(Table, Tenant.__table__)
 _children = cast_type(Table, JobChild.__table__)
 
+_queue = _jobs.alias("queue")
+
 Statement = Select[*tuple[Any, ...]]
+
+_CLAIMED_AT_ONCE = 16
 
 #: Outcomes of an attempt, as stored.
 SUCCEEDED, FAILED, RETRIED, CANCELLED, RELEASED, LOST = (
@@ -85,10 +93,10 @@ def _state_event(changed: CTE, **more: Any) -> CTE:
     c = changed.c
     terminal = c.finished_at.is_not(None)
     data = _json(state=c.state, attempt=c.attempt, error=c.error, **more)
-    return _event(changed, "state", data, terminal)
+    return _event(changed, "state", data, terminal, job_ended(changed))
 
 
-def _event(changed: CTE, kind: str, data: Any, terminal: Any = False) -> CTE:
+def _event(changed: CTE, kind: str, data: Any, terminal: Any = False, *also: CTE) -> CTE:
     row = select(
         changed.c.id,
         changed.c.version,
@@ -96,9 +104,8 @@ def _event(changed: CTE, kind: str, data: Any, terminal: Any = False) -> CTE:
         data,
         cast(terminal, _events.c.terminal.type),
     )
-    return (insert(_events).from_select(["job_id", "seq", "kind", "data", "terminal"], row)).cte(
-        "event"
-    )
+    names = ["job_id", "seq", "kind", "data", "terminal"]
+    return insert(_events).from_select(names, row).add_cte(*also).cte("event")
 
 
 def _end_attempt(changed: CTE, outcome: Any, error: Any, trace: str | None) -> CTE:
@@ -145,41 +152,203 @@ def submit(job: Mapping[str, Any], queue_timeout: timedelta | None) -> Statement
     return _result(changed, _state_event(changed))
 
 
-def claim(worker: str, resources: Sequence[str], lease: timedelta) -> Statement:
+def reuse(job: Mapping[str, Any]) -> Statement:
+    """Insert a job that is SUCCEEDED at once, with the newest result under its `cache_key`.
+
+    No row: the tenant has no such result. The job that made it stays locked until the commit, so
+    that nobody deletes its bytes in between.
+    """
+    source = (
+        select(_jobs)
+        .where(
+            _jobs.c.tenant_id == job["tenant_id"],
+            _jobs.c.cache_key == job["cache_key"],
+            _jobs.c.cache_key.is_not(None),
+            _jobs.c.deleted_at.is_(None),
+            _jobs.c.state == JobState.SUCCEEDED,
+        )
+        .order_by(_jobs.c.finished_at.desc())
+        .limit(1)
+        .with_for_update(read=True)
+        .cte("source")
+    )
+    row: dict[str, Any] = {
+        **{name: literal(value, _jobs.c[name].type) for name, value in job.items()},
+        "turn": literal(job["id"], Text),
+        "state": literal(JobState.SUCCEEDED, _jobs.c.state.type),
+        "finished_at": func.now(),
+        "expires_at": func.now() + _seconds(job["retention_seconds"]),
+        "hit_of": func.coalesce(source.c.hit_of, source.c.id),
+        "result": source.c.result,
+        "provenance": source.c.provenance,
+    }
+    changed = (
+        insert(_jobs)
+        .from_select(list(row), select(*row.values()).select_from(source))
+        .returning(*_jobs.c)
+        .cte("changed")
+    )
+    return _result(changed, _state_event(changed))
+
+
+def _ended_twins(succeeded: bool, limit: int) -> CTE:
+    """Ended jobs that others wait for; locked, so that they are not deleted meanwhile."""
+    waiting = _jobs.alias("waiting")
+    good = and_(_jobs.c.state == JobState.SUCCEEDED, _jobs.c.deleted_at.is_(None))
+    awaited = select(waiting.c.waits_for).where(
+        waiting.c.waits_for.is_not(None), waiting.c.finished_at.is_(None)
+    )
+    return (
+        select(_jobs.c.id, _jobs.c.hit_of, _jobs.c.result, _jobs.c.provenance)
+        .where(
+            _jobs.c.id.in_(awaited),
+            _jobs.c.finished_at.is_not(None),
+            good if succeeded else not_(good),
+        )
+        .limit(limit)
+        .with_for_update(read=True, skip_locked=True, of=_jobs)
+        .cte("twins")
+    )
+
+
+def take_over(limit: int) -> Statement:
+    """SUCCEEDED: jobs whose twin has succeeded get its result."""
+    twins = _ended_twins(True, limit)
+    changed = (
+        update(_jobs)
+        .where(_jobs.c.waits_for == twins.c.id, _jobs.c.state == JobState.QUEUED)
+        .values(
+            state=JobState.SUCCEEDED,
+            version=_jobs.c.version + 1,
+            waits_for=None,
+            hit_of=func.coalesce(twins.c.hit_of, twins.c.id),
+            result=twins.c.result,
+            provenance=twins.c.provenance,
+            error=None,
+            finished_at=func.now(),
+            expires_at=_retention(),
+        )
+        .returning(*_jobs.c)
+        .cte("changed")
+    )
+    return _result(changed, _state_event(changed))
+
+
+def stop_waiting(limit: int) -> Statement:
+    """Jobs whose twin ended without a result: the oldest runs itself, the others wait for it."""
+    twins = _ended_twins(False, limit)
+    waiting = _jobs.alias("waiting")
+    heirs = (
+        select(waiting.c.waits_for, func.min(waiting.c.id).label("id"))
+        .join(twins, waiting.c.waits_for == twins.c.id)
+        .where(waiting.c.finished_at.is_(None))
+        .group_by(waiting.c.waits_for)
+        .cte("heirs")
+    )
+    changed = (
+        update(_jobs)
+        .where(_jobs.c.waits_for == heirs.c.waits_for, _jobs.c.state == JobState.QUEUED)
+        .values(
+            waits_for=case((_jobs.c.id == heirs.c.id, null()), else_=heirs.c.id),
+            version=_jobs.c.version + 1,
+            rung_at=null(),
+        )
+        .returning(*_jobs.c)
+        .cte("changed")
+    )
+    text = "The twin that this job waited for ended without a result."
+    data = literal({"level": "info", "message": text}, JSON)
+    return _result(changed, _event(changed, "log", data))
+
+
+def claim(
+    worker: str, resources: Sequence[str], lease: timedelta, max_running: int | None = None
+) -> Statement:
     """Start the job whose turn it is: round robin over tenants, then priority, then age.
 
     The turn is decided here and not by the broker's list, which knows no fairness; the bell only
-    says that there is work.
+    says that there is work. Of a tenant with `max_running` jobs running (or its own number) only
+    children start: their parent is one of those that run, and waits.
     """
-    wanted = values(column("resource", Text), name="wanted").data([(r,) for r in resources])
-    head = (
-        select(_jobs.c.id, _jobs.c.priority, _jobs.c.turn)
+    limit = func.coalesce(_tenants.c.max_running_jobs, literal(max_running, Integer))
+    heads = _queued_heads(resources, limit)
+    turn = (
+        select(heads.c.id, heads.c.is_child, _tenants.c.id.label("tenant_id"))
+        .select_from(_tenants.join(heads, true()).join(_queue, _queue.c.id == heads.c.id))
+        .where(_queued(_queue))
+        # By the index on turns: tenants are looked at until one has a job to run.
+        .order_by(
+            _tenants.c.last_claim_at.asc().nulls_first(),
+            _tenants.c.id,
+            heads.c.priority.desc(),
+            heads.c.turn,
+        )
+        .limit(1)
+        # Only the chosen row is locked: who claims meanwhile takes the next one.
+        .with_for_update(skip_locked=True, of=_queue)
+        .cte("turn")
+    )
+    # Claims for one tenant meet here. The function sees what others did meanwhile, a count not.
+    running = func.tenants_running_jobs(_tenants.c.id)
+    served = (
+        update(_tenants)
+        .where(
+            _tenants.c.id == turn.c.tenant_id,
+            or_(turn.c.is_child, limit.is_(None), running < limit),
+        )
+        .values(last_claim_at=func.clock_timestamp())
+        .returning(turn.c.id)
+        .cte("served")
+    )
+    changed = _started(served, worker, lease)
+    return _result(changed, *_start_records(changed))
+
+
+def _fixed(state: JobState) -> ColumnElement[JobState]:
+    # Rendered as it is, so that a prepared statement still finds the partial index.
+    return literal(state, _jobs.c.state.type, literal_execute=True)
+
+
+def _queued(jobs: FromClause) -> ColumnElement[bool]:
+    return and_(jobs.c.state == _fixed(JobState.QUEUED), jobs.c.waits_for.is_(None))
+
+
+def _queued_heads(resources: Sequence[str], limit: ColumnElement[int]) -> Any:
+    """The first jobs in a tenant's queue: as many as workers may claim from it at one moment."""
+    running = select(func.count()).where(
+        _jobs.c.tenant_id == _tenants.c.id,
+        _jobs.c.finished_at.is_(None),
+        _jobs.c.state.in_([_fixed(state) for state in LEASED]),
+        _jobs.c.content_key.is_(None),
+    )
+    has_room = or_(limit.is_(None), running.correlate(_tenants).scalar_subquery() < limit)
+    room = select(has_room.label("left")).correlate(_tenants).lateral("room")
+    # An array, for SQLAlchemy compiles a statement with VALUES anew every time (12 of 15 ms).
+    names = literal(list(resources), ARRAY(Text))
+    wanted = func.unnest(names).table_valued(column("resource", Text)).render_derived("wanted")
+    is_child = _jobs.c.content_key.is_not(None)
+    of_resource = (
+        select(_jobs.c.id, _jobs.c.priority, _jobs.c.turn, is_child.label("is_child"))
         .where(
             _jobs.c.tenant_id == _tenants.c.id,
             _jobs.c.resource == wanted.c.resource,
-            _jobs.c.state == literal(JobState.QUEUED, _jobs.c.state.type, literal_execute=True),
+            _queued(_jobs),
             _jobs.c.not_before <= func.now(),
+            or_(room.c.left, is_child),
         )
         .order_by(_jobs.c.priority.desc(), _jobs.c.turn)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-        .lateral("head")
+        .limit(_CLAIMED_AT_ONCE)
+        .correlate(_tenants, wanted, room)
+        .lateral("of_resource")
     )
-    turn = (
-        select(head.c.id)
-        .select_from(_tenants.join(wanted, true()).join(head, true()))
-        .order_by(_tenants.c.last_claim_at.asc().nulls_first(), head.c.priority.desc(), head.c.turn)
-        .limit(1)
-        .cte("turn")
+    return (
+        select(*of_resource.c)
+        .select_from(room.join(wanted, true()).join(of_resource, true()))
+        .order_by(of_resource.c.priority.desc(), of_resource.c.turn)
+        .limit(_CLAIMED_AT_ONCE)
+        .correlate(_tenants)
+        .lateral("heads")
     )
-    changed = _started(turn, worker, lease)
-    served = (
-        update(_tenants)
-        .where(_tenants.c.id == changed.c.tenant_id)
-        .values(last_claim_at=func.now())
-        .cte("served")
-    )
-    return _result(changed, *_start_records(changed), served)
 
 
 def claim_child(
@@ -289,6 +458,27 @@ def add_artifact(job_id: str, attempt: int, artifact: Mapping[str, Any]) -> Any:
     ).where(_owned(job_id, attempt))
     columns = ["job_id", "tenant_id", "attempt", *names]
     return insert(Artifact).from_select(columns, row).returning(Artifact.id)
+
+
+def record_input(job_id: str, attempt: int, uri: str, sha256: str) -> Any:
+    """Note the digest of a fetched input unless one is known; returns all inputs of the job.
+
+    No row: the lease is lost.
+    """
+    entry = (
+        func.jsonb_array_elements(_jobs.c.inputs)
+        .table_valued(column("value", JSONB), with_ordinality="place")
+        .render_derived()
+    )
+    value = entry.c.value
+    new = and_(value["uri"].astext == uri, ~value.has_key("sha256"))
+    noted = value.concat(cast({"sha256": sha256}, JSONB))
+    inputs = select(
+        func.jsonb_agg(aggregate_order_by(case((new, noted), else_=value), entry.c.place))
+    ).scalar_subquery()
+    return (
+        update(_jobs).where(_owned(job_id, attempt)).values(inputs=inputs).returning(_jobs.c.inputs)
+    )
 
 
 def save_checkpoint(
@@ -492,6 +682,7 @@ def _stop(which: ColumnElement[bool]) -> Statement:
             finished_at=case((queued, func.now()), else_=null()),
             expires_at=case((queued, _retention()), else_=null()),
             error=None,
+            waits_for=None,
         )
         .returning(*_jobs.c)
         .cte("changed")
@@ -584,6 +775,7 @@ def expire_queued(limit: int) -> Statement:
             version=_jobs.c.version + 1,
             finished_at=func.now(),
             expires_at=_retention(),
+            waits_for=None,
         )
         .returning(*_jobs.c)
         .cte("changed")
@@ -597,6 +789,7 @@ def take_unrung(limit: int, again_after: timedelta) -> Any:
         select(_jobs.c.id)
         .where(
             _jobs.c.state == JobState.QUEUED,
+            _jobs.c.waits_for.is_(None),
             _jobs.c.not_before <= func.now(),
             or_(_jobs.c.rung_at.is_(None), _jobs.c.rung_at < func.now() - again_after),
         )

@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
-from models import metrics, repositories, transitions
+from models import accounts, metrics, repositories, transitions, webhooks
 from models.doorbell import Doorbell
 from models.settings import Settings
 from models.storage import Storage, job_prefix, kept_prefix
@@ -45,13 +45,16 @@ class Sweeper:
                 _log.exception("sweep failed")
 
     def sweep(self) -> None:
-        """Reap expired leases, expire queued jobs, cancel children that nobody waits for, ring
-        missed bells; once a minute clean up."""
+        """Reap expired leases, expire queued jobs, settle twins, cancel children that nobody waits
+        for, ring missed bells; once a minute clean up."""
         for row in self._execute(transitions.reap(_BATCH, self._settings.retry_backoff)):
             metrics.REAPED.labels(str(row.state).lower()).inc()
             _log.warning("lease expired", job_id=row.id, attempt=row.attempt, state=row.state)
         for row in self._execute(transitions.expire_queued(_BATCH)):
             _log.info("queue timeout", job_id=row.id)
+        for row in self._execute(transitions.take_over(_BATCH)):
+            _log.info("took over the result of its twin", job_id=row.id, hit_of=row.hit_of)
+        self._execute(transitions.stop_waiting(_BATCH))
         for row in self._execute(transitions.cancel_unneeded(_BATCH)):
             _log.info("no job needs it any more", job_id=row.id)
         self._ring()
@@ -77,28 +80,46 @@ class Sweeper:
         metrics.DISPATCH_PENDING.set(sum(row.unrung for row in rows))
 
     def clean(self) -> None:
-        """Purge what is past its retention."""
-        with self._sessions.begin() as session:
-            for (job_id,) in session.execute(repositories.expired_jobs(_BATCH)).all():
-                # Bytes first: after a crash in between the next round finds the row again.
-                self._storage.delete(job_prefix(job_id))
-                purge_job(session, None, job_id)
-            for (job_id,) in session.execute(repositories.jobs_with_kept_files(_BATCH)).all():
-                self._storage.delete(kept_prefix(job_id))
+        """Purge what is past its retention; a transaction each, so that nobody waits for long."""
+        for (job_id,) in self._execute(repositories.expired_jobs(_BATCH)):
+            with self._sessions.begin() as session:
+                bury_job(session, job_id)
+        while self._purge_one():
+            pass
+        for (job_id,) in self._execute(repositories.jobs_with_kept_files(_BATCH)):
+            self._storage.delete(kept_prefix(job_id))
+            with self._sessions.begin() as session:
                 session.execute(repositories.forget_kept_files(job_id))
-            retention = self._settings.file_retention
-            for tenant_id, file_id in session.execute(
-                repositories.stale_files(retention, _BATCH)
-            ).all():
+        stale = repositories.stale_files(self._settings.file_retention, _BATCH)
+        for tenant_id, file_id in self._execute(stale):
+            with self._sessions.begin() as session:
                 self._delete_file(session, tenant_id, file_id)
+        with self._sessions.begin() as session:
             session.execute(repositories.trim_cache(self._settings.cache_entries))
             session.execute(transitions.forget_idempotency(self._settings.idempotency_retention))
+            session.execute(accounts.forget_audit())
+            session.execute(webhooks.drop_undeliverable(_BATCH))
+            session.execute(webhooks.forget_deliveries(self._settings.delivery_retention))
+
+    def _purge_one(self) -> bool:
+        with self._sessions.begin() as session:
+            job_id = session.execute(repositories.purgeable(1)).scalar_one_or_none()
+            if job_id is None:
+                return False
+            # Bytes first: after a crash in between the next round finds the row again.
+            self._storage.delete(job_prefix(job_id))
+            for statement in repositories.purged(job_id):
+                session.execute(statement)
+        return True
 
     def _delete_file(self, session: Session, tenant_id: str, file_id: str) -> None:
-        if session.execute(repositories.file_in_use(tenant_id, file_id)).first() is not None:
+        file = session.execute(repositories.lock_file(tenant_id, file_id)).scalar_one_or_none()
+        if file is None:
             return
-        key = session.execute(repositories.lock_file(tenant_id, file_id)).scalar_one()
-        self._storage.delete(key)
+        if session.execute(repositories.file_in_use(tenant_id, file_id)).first() is not None:
+            session.execute(repositories.use_files(tenant_id, [file_id]))
+            return
+        self._storage.delete(file.storage_key)
         session.execute(repositories.delete_file(tenant_id, file_id))
 
     def _ring(self) -> None:
@@ -116,10 +137,9 @@ class Sweeper:
             return list(session.execute(statement).all())
 
 
-def purge_job(session: Session, tenant_id: str | None, job_id: str) -> bool:
-    """Turn a terminal job into a tombstone without history."""
-    if session.execute(transitions.bury(tenant_id, job_id)).first() is None:
-        return False
-    for statement in repositories.forget_history(job_id):
-        session.execute(statement)
-    return True
+def bury_job(session: Session, job_id: str) -> None:
+    """Turn a terminal job into a tombstone without history; its bytes are purged next."""
+    session.execute(repositories.lock_maker(job_id))
+    if session.execute(transitions.bury(None, job_id)).first() is not None:
+        for statement in repositories.forget_history(job_id):
+            session.execute(statement)

@@ -17,6 +17,7 @@ from app.api.dependencies import (
     JobId,
     JobsDelete,
     JobsRead,
+    JobsSubmit,
     JobsWrite,
     Limit,
     ServicesDep,
@@ -33,6 +34,7 @@ from app.problems import (
     JobTerminal,
     NotFound,
     PayloadTooLarge,
+    QuotaExceeded,
     Unauthenticated,
     responses,
 )
@@ -62,7 +64,7 @@ def _add_create(router: APIRouter, job_type: JobType) -> None:
     async def create(
         request: Any,
         response: Response,
-        caller: JobsWrite,
+        caller: JobsSubmit,
         found: ServicesDep,
         key: IdempotencyKey,
         wait: Wait,
@@ -76,7 +78,7 @@ def _add_create(router: APIRouter, job_type: JobType) -> None:
             await found.jobs.wait(caller, job.id, wait)
             job = await found.jobs.get(caller, job.id)
             response.headers["Preference-Applied"] = f"wait={wait:g}"
-        response.status_code = 200 if wait is not None and job.state in TERMINAL else 202
+        response.status_code = 200 if job.state in TERMINAL else 202
         response.headers["Location"] = f"/v1/jobs/{job.id}"
         views.describe(response, job)
         return views.full(job)
@@ -99,9 +101,14 @@ def _add_create(router: APIRouter, job_type: JobType) -> None:
         description=f"{job_type.summary}{paper}",
         response_model=Job,
         responses={
-            200: {"model": Job, "description": "`Prefer: wait`: the job has ended; or `dry_run`."},
+            200: {"model": Job, "description": "The job has ended already; or `dry_run`."},
             **responses(
-                InvalidRequest, *_ALWAYS, PayloadTooLarge, InvalidSpec, IdempotencyMismatch
+                InvalidRequest,
+                *_ALWAYS,
+                PayloadTooLarge,
+                InvalidSpec,
+                IdempotencyMismatch,
+                QuotaExceeded,
             ),
         },
     )
@@ -122,7 +129,7 @@ def _add_common(router: APIRouter) -> None:
     ended = responses(*_ALWAYS, NotFound, JobTerminal, Conflict)
     accepted: Declared = {202: {"model": Job, "description": "The runner is being stopped."}}
     add("/{job_id}/cancel", cancel_job, methods=["POST"], responses={**ended, **accepted})
-    again = responses(*_ALWAYS, NotFound, JobNotFinished, Conflict, InvalidSpec)
+    again = responses(*_ALWAYS, NotFound, JobNotFinished, Conflict, InvalidSpec, QuotaExceeded)
     add("/{job_id}/retry", retry_job, methods=["POST"], status_code=202, responses=again)
     add("/{job_id}", delete_job, methods=["DELETE"], status_code=204,
         responses=responses(*_ALWAYS, NotFound, Conflict))  # fmt: skip
@@ -236,7 +243,7 @@ async def cancel_job(
 
 
 async def retry_job(
-    job_id: JobId, response: Response, caller: JobsWrite, found: ServicesDep
+    job_id: JobId, response: Response, caller: JobsSubmit, found: ServicesDep
 ) -> Job:
     """Submit an ended job again, as a new job with `retry_of` set."""
     job = await found.jobs.retry(caller, job_id)

@@ -13,7 +13,7 @@ from methods.score_hallucination.calibrator import Calibrator, Errors, Objective
 from methods.score_hallucination.labelled_spec import LabelledSpec
 from methods.score_hallucination.options import ScorerName
 from methods.score_hallucination.probability_maps import MARGIN, Unit
-from methods.score_hallucination.results import StoredFile
+from methods.score_hallucination.results import JudgingResult, StoredFile
 
 Method = Literal["platt", "isotonic"]
 
@@ -116,6 +116,7 @@ class Result(Model):
     ensemble: EnsembleWeights | None
     n_undefined: int = Field(description="Labelled items without a confidence, left out.")
     warnings: list[str]
+    judging: JudgingResult | None = Field(None, description="With judges only.")
     figures: list[Figure]
     provenance: dict[str, Any]
 

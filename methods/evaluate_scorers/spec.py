@@ -12,6 +12,7 @@ from methods.jobtype import JobType, Model
 from methods.score_hallucination.interval import Interval
 from methods.score_hallucination.labelled_spec import LabelCounts, LabelledSpec
 from methods.score_hallucination.options import ScorerName
+from methods.score_hallucination.results import JudgingResult
 
 RankBy = Literal["auroc", "auarc", "prr", "risk_coverage_area", "ece", "brier"]
 
@@ -116,6 +117,7 @@ class Result(Model):
         description="Scorers that no labelled item can serve, with the reasons."
     )
     warnings: list[str]
+    judging: JudgingResult | None = Field(None, description="With judges only.")
     figures: list[Figure]
     provenance: dict[str, Any]
 

@@ -22,12 +22,13 @@ class Judgement:
     """The answer that is judged, with what is known of its tokens.
 
     logprobs: log-probabilities of its tokens. top_logprobs: for every token those of the likeliest
-    alternatives, itself included.
+    alternatives, itself included. tokens: what each of them adds to the text.
     """
 
     text: str
     logprobs: Sequence[float] | None = None
     top_logprobs: Sequence[Sequence[float]] | None = None
+    tokens: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,9 @@ class Answers:
     logprobs: for each answer the log-probabilities of its tokens, or None where they are missing.
     matrix: the precomputed similarity, if the item brought one. judged: the answer in question,
     which some scorers compare with the samples. prompt: what was asked. verifier: another model's
-    answers, and cross: (n, k) the precomputed similarity to them.
+    answers, and cross: (n, k) the precomputed similarity to them. tokens: for each answer what its
+    tokens add to the text, or None. opinions: what judges say of the judged answer, by scorer: a
+    number in [0, 1], or why there is none.
     """
 
     texts: Sequence[str]
@@ -70,6 +73,8 @@ class Answers:
     prompt: str = ""
     verifier: Sequence[str] = ()
     cross: Sequence[Sequence[float]] | None = None
+    tokens: Sequence[Sequence[str] | None] = ()
+    opinions: Mapping[str, float | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ class Judged:
     answers: None where an item has none. equal: (B, n) samples that are the same answer.
     to_samples: (B, n) its similarity to the samples, NaN where unknown. nli: (B, 2, n, 3) NLI
     probabilities with it as premise and as hypothesis, NaN where unknown. sentences: for each item
-    (s, n, 3) those of its sentences as premises.
+    (s, n, 3) those of its sentences as premises. token_sar: (B,) of its tokens, NaN where unknown.
     """
 
     answers: Sequence[Judgement | None]
@@ -87,6 +92,7 @@ class Judged:
     to_samples: Floats
     nli: Floats
     sentences: Sequence[Floats | None]
+    token_sar: Floats
 
     @cached_property
     def logprobs(self) -> Floats:
@@ -117,7 +123,8 @@ class Batch:
     logprob: (B, n) log-probability of the answers as a whole, tokens: (B, n) how many tokens that
     were; NaN and 0 where unknown. positions: which of the item's different answers each one is.
     cross: for each item (n, k) similarity to the k answers of a verifier, None without them.
-    nli: (B, n, n, 3) and embeddings: (B, n, d), None without such a model. weights: of the
+    nli: (B, n, n, 3) and embeddings: (B, n, d), None without such a model. token_sar: (B, n) of the
+    answers' tokens, NaN where unknown. opinions: of each item, see `Answers`. weights: of the
     scorers in the ensemble, and confidences: (B,) of those that were computed, NaN where undefined.
     """
 
@@ -134,6 +141,8 @@ class Batch:
     positions: Ints
     judged: Judged
     cross: Sequence[Floats | None]
+    token_sar: Floats
+    opinions: Sequence[Mapping[str, float | str]]
     nli: Floats | None = None
     embeddings: Floats | None = None
     weights: Mapping[str, float] | None = None
@@ -143,3 +152,8 @@ class Batch:
     def loglik(self) -> Floats:
         """(B, n) mean log-probability of the answers' tokens."""
         return self.logprob / np.maximum(self.tokens, 1)
+
+    def opinion(self, scorer: str) -> Floats:
+        """(B,) what judges say for a scorer, NaN where there is none."""
+        found = [opinions.get(scorer) for opinions in self.opinions]
+        return np.array([value if isinstance(value, float) else np.nan for value in found])

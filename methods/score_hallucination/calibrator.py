@@ -16,6 +16,7 @@ from methods.errors import JobError
 from methods.jobtype import Model
 from methods.score_hallucination.drift import Distribution, Drift
 from methods.score_hallucination.interval import Interval
+from methods.score_hallucination.judging_spec import Judge
 from methods.score_hallucination.labelled_spec import LabelCounts
 from methods.score_hallucination.options import Clustering, Similarity
 from methods.score_hallucination.probability_maps import (
@@ -44,6 +45,8 @@ class Scoring(Protocol):
     def tau(self) -> float: ...
     @property
     def include_self(self) -> bool: ...
+    @property
+    def judges(self) -> Sequence[Judge]: ...
 
 
 def scoring_version() -> str:
@@ -63,6 +66,7 @@ class Binding(Model):
     clustering: Clustering
     tau: float
     include_self: bool
+    judges: list[Judge] = Field(default=[], description="Whom the scorers ask, if any does.")
     n_answers: tuple[int, int] = Field(description="Fewest and most answers of an item.")
     scoring: str = Field(description="Method and version of the scores.")
 
@@ -216,7 +220,8 @@ class Calibrator(Model):
         missing = [scorer for scorer in self.scorers if scorer not in options.scorers]
         if missing:
             return f"it was fitted for {', '.join(self.scorers)}; {missing[0]} is not scored"
-        for name in ("similarity", "clustering", "tau", "include_self"):
+        judges = ["judges"] if bound.judges else []
+        for name in ("similarity", "clustering", "tau", "include_self", *judges):
             fault = _difference(name, getattr(bound, name), getattr(options, name))
             if fault is not None:
                 return fault

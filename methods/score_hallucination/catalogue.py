@@ -37,8 +37,8 @@ class Scorer:
 
     at_least: smallest number of sampled answers. needs: `similarity`, `clusters`, `logprobs`,
     `texts`, `embeddings`, and of the judged answer `answer`, `answer_similarity`,
-    `answer_logprobs`, `answer_top_logprobs`, `answer_nli`, `answer_sentences`; and the answers of
-    a `verifier`.
+    `answer_logprobs`, `answer_top_logprobs`, `answer_nli`, `answer_sentences`, `answer_tokens`;
+    the `tokens` of the samples; the answers of a `verifier`; the opinions of a `judge`.
     """
 
     at_least: int
@@ -141,6 +141,10 @@ def _uncertainty(
     at_least: int = 2,
 ) -> Scorer:
     return Scorer(at_least, frozenset(needs.split()), value, confidence)
+
+
+def _by_judges(name: str) -> Scorer:
+    return Scorer(1, frozenset({"judge"}), lambda b: b.opinion(name), _itself, "confidence")
 
 
 def _confidence(needs: str, value: Callable[[Batch], Floats]) -> Scorer:
@@ -282,5 +286,16 @@ SCORERS: dict[str, Scorer] = {
         "answer_similarity logprobs",
         lambda b: whitebox.semantic_density(b.loglik, b.judged.to_samples, _first_of_equals(b)),
     ),
+    "token_sar": _uncertainty(
+        "answer answer_logprobs answer_tokens", lambda b: b.judged.token_sar, _of_surprise, 1
+    ),
+    "sar": _uncertainty(
+        "similarity logprobs tokens",
+        lambda b: sar.sentence_sar(-b.token_sar, b.similarity),
+        _rank_only,
+    ),
+    "p_true": _by_judges("p_true"),
+    "verbalized_confidence": _by_judges("verbalized_confidence"),
+    "llm_panel": _by_judges("llm_panel"),
     "ensemble": _confidence("", _ensemble),
 }

@@ -14,6 +14,7 @@ from methods.score_hallucination.catalogue import SCORERS, Scorer
 from methods.score_hallucination.matrices import similarity_matrices
 from methods.score_hallucination.relations import Compared, Relations
 from methods.score_hallucination.similarity import Ints, Matrix
+from methods.score_hallucination.token_weights import token_sars, weighed
 
 __all__ = ["SCORERS", "Answers", "ItemScores", "Judgement", "Options", "Scorer", "score"]
 
@@ -85,7 +86,7 @@ def score(
 def _compared(items: Sequence[Answers], needs: frozenset[str], options: Options) -> list[Compared]:
     """The texts to compare: the samples, and what else the scorers need."""
     with_judged = bool(needs & {"answer", "answer_similarity", "answer_nli"})
-    with_verifier = "verifier" in needs
+    with_verifier, with_tokens = "verifier" in needs, bool(needs & {"tokens", "answer_tokens"})
     texts, judged, verifier = [], [], []
     for item in items:
         own = list(item.texts)
@@ -105,6 +106,7 @@ def _compared(items: Sequence[Answers], needs: frozenset[str], options: Options)
             verifier=verifier[i],
             prompt=item.prompt,
             split=item.judged.text if split and item.judged else None,
+            tokens=weighed(item, needs) if with_tokens else (),
         )
         for i, item in enumerate(items)
     ]
@@ -133,6 +135,7 @@ def _batch(
     else:
         equivalent = own[:, :, None] == own[:, None, :]
     sums = np.array([[_sum(item.logprobs, i) for i in range(n)] for item in items])
+    token_sar = token_sars(items, relations, n)
     return Batch(
         n=n,
         tau=options.tau,
@@ -145,13 +148,15 @@ def _batch(
         tokens=sums[..., 1].astype(np.int64),
         ids=CLUSTERINGS[options.algorithm](equivalent),
         positions=own,
-        judged=_judged(n, items, compared, matrices, relations),
+        judged=_judged(n, items, compared, matrices, relations, token_sar[:, n]),
         cross=[
             matrix[:n, c.verifier :] if c.verifier < len(c.where) else None
             for matrix, c in zip(matrices, compared, strict=True)
         ],
         nli=verdicts,
         embeddings=np.stack(vectors) if vectors else None,
+        token_sar=token_sar[:, :n],
+        opinions=[item.opinions for item in items],
         weights=options.weights,
     )
 
@@ -175,6 +180,7 @@ def _judged(
     compared: list[Compared],
     matrices: list[Matrix],
     relations: list[Relations],
+    token_sar: Matrix,
 ) -> Judged:
     equal = np.zeros((len(items), n), dtype=bool)
     to_samples = np.full((len(items), n), np.nan)
@@ -187,7 +193,8 @@ def _judged(
         if relation.nli is not None:
             verdicts[row] = relation.nli[c.judged, :n], relation.nli[:n, c.judged]
     split = [relation.sentences for relation in relations]
-    return Judged([item.judged for item in items], equal, to_samples, verdicts, split)
+    answers = [item.judged for item in items]
+    return Judged(answers, equal, to_samples, verdicts, split, token_sar)
 
 
 def _representatives(matrices: Matrix, ids: Ints) -> Ints:
@@ -205,7 +212,7 @@ def _apply(name: str, batch: Batch, scored: list[ItemScores]) -> None:
         for item in scored:
             item.reasons[name] = reason
         return
-    reasons = _undefined(scorer, batch)
+    reasons = _undefined(name, batch)
     if len(reasons) == len(scored):
         for row, item in enumerate(scored):
             item.reasons[name] = reasons[row]
@@ -225,9 +232,9 @@ def _apply(name: str, batch: Batch, scored: list[ItemScores]) -> None:
                 item.confidences[name] = float(confidence[row])
 
 
-def _undefined(scorer: Scorer, batch: Batch) -> dict[int, str]:
+def _undefined(name: str, batch: Batch) -> dict[int, str]:
     """Why the scorer is undefined, for the rows where it is; the first reason counts."""
-    reasons: dict[int, str] = {}
+    scorer, reasons = SCORERS[name], dict[int, str]()
 
     def add(rows: Any, reason: str) -> None:
         for row in np.flatnonzero(rows).tolist():
@@ -244,8 +251,19 @@ def _undefined(scorer: Scorer, batch: Batch) -> dict[int, str]:
         add(np.isnan(judged.logprobs).all(axis=1), "answer has no token_logprobs")
     if "answer_top_logprobs" in scorer.needs:
         add(np.isnan(judged.entropy).all(axis=1), "answer has no top_logprobs")
-    if "embeddings" in scorer.needs and batch.embeddings is None:
+    by_vectors = scorer.needs & {"embeddings", "tokens", "answer_tokens"}
+    if by_vectors and batch.embeddings is None:
         add(np.ones(len(batch.texts)), "needs the similarity kind embedding")
+    if "tokens" in scorer.needs:
+        missing = np.isnan(batch.token_sar)
+        for row in np.flatnonzero(missing.any(axis=1)).tolist():
+            reasons.setdefault(row, f"responses/{int(np.argmax(missing[row]))} has no tokens")
+    if "answer_tokens" in scorer.needs:
+        add(np.isnan(judged.token_sar), "answer has no tokens")
+    if "judge" in scorer.needs:
+        for row, opinions in enumerate(batch.opinions):
+            if not isinstance(found := opinions.get(name, "needs judges"), float):
+                reasons.setdefault(row, found)
     if scorer.needs & {"answer_nli", "answer_sentences"} and batch.nli is None:
         add(np.ones(len(batch.texts)), "needs the similarity kind nli or hybrid")
     if "answer_sentences" in scorer.needs:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from methods.jobtype import Model, ModelRef
+from methods.score_hallucination.stopping_spec import StopEarly
 
 MAX_ANSWERS = 100
 MAX_CHARACTERS = 32_768
@@ -27,12 +28,25 @@ class Answer(Model):
         description="Natural log-probability of each generated token; without it the white-box "
         "scorers are undefined for the item, never zero.",
     )
+    tokens: list[Text] | None = Field(
+        None,
+        max_length=MAX_CHARACTERS,
+        description="What each generated token adds to the text, for `token_sar` and `sar`.",
+    )
     top_logprobs: list[Annotated[list[LogProb], Field(max_length=MAX_ALTERNATIVES)]] | None = Field(
         None,
         max_length=MAX_CHARACTERS,
         description="For each token the log-probabilities of the likeliest ones at its place; only "
         "those of `answer` are used, by `mean_token_entropy`, `prob_margin` and `cocoa_mte`.",
     )
+
+    @model_validator(mode="after")
+    def _paired(self) -> Self:
+        if self.tokens is not None and self.token_logprobs is not None:
+            texts, values = len(self.tokens), len(self.token_logprobs)
+            if texts != values:
+                raise ValueError(f"{texts} tokens, but {values} token_logprobs")
+        return self
 
 
 class Item(Model):
@@ -107,3 +121,12 @@ class Sampler(Drawing):
     greedy_answer: bool = Field(
         True, description="Where an item has no `answer`, draw one at temperature 0 to be judged."
     )
+    stop_early: StopEarly | None = Field(
+        None, description="Draw fewer than n answers where fewer are enough to decide."
+    )
+
+    @model_validator(mode="after")
+    def _first_round(self) -> Self:
+        if self.stop_early is not None and self.stop_early.min_n > self.n:
+            raise ValueError(f"stop_early/min_n: {self.stop_early.min_n} is more than n, {self.n}")
+        return self

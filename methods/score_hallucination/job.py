@@ -20,6 +20,8 @@ from methods.score_hallucination.explanations import explanations
 from methods.score_hallucination.graders import contains
 from methods.score_hallucination.interval import Interval
 from methods.score_hallucination.items import Item
+from methods.score_hallucination.judging import described as judged
+from methods.score_hallucination.judging import hear
 from methods.score_hallucination.numerics_input import answers_of, nli_cost, options_of
 from methods.score_hallucination.options import described
 from methods.score_hallucination.reading import Items, chunks
@@ -53,7 +55,8 @@ def run(spec: Spec, ctx: RunContext) -> Result:
     complete: Iterable[Item] = items
     sampled = None
     if items.unanswered and spec.sampler is not None:
-        complete, sampled = sampling.complete(items, spec.sampler, ctx)
+        complete, sampled = sampling.complete(items, spec.sampler, spec, ctx)
+    opinions, judging = hear(complete, spec, ctx)
     options = options_of(spec, ctx)
     if first is not None and first.scorer is not None and first.scorer not in options.scorers:
         options = replace(options, scorers=(*options.scorers, first.scorer))
@@ -62,11 +65,15 @@ def run(spec: Spec, ctx: RunContext) -> Result:
     done = 0
     with path.open("wb") as writer:
         for chunk in chunks(complete):
-            scores = score([answers_of(item) for item in chunk], options, ctx.check)
+            answers = [
+                answers_of(item, opinions.scores(item, done + k)) for k, item in enumerate(chunk)
+            ]
+            scores = score(answers, options, ctx.check)
             explained = _explained(scores, spec)
             for item, scored, explanation in zip(chunk, scores, explained, strict=True):
                 result = _item_result(item, scored, spec, done, tally.add(item, scored))
                 result.explanation = explanation
+                result.opinions = opinions.of(done) or None
                 if calibration is not None:
                     result.calibrated = calibration.add(scored)
                 if first is not None:
@@ -88,6 +95,7 @@ def run(spec: Spec, ctx: RunContext) -> Result:
         items_artifact=None if inline else _save(path, ctx),
         summary=summary,
         sampling=sampled,
+        judging=judging,
         figures=figures.draw(
             tally.columns(),
             np.array(tally.quality),
@@ -257,6 +265,7 @@ def _provenance(spec: Spec) -> dict[str, Any]:
     return {
         "method": f"{JOB.name}/{JOB.version}",
         **described(spec.similarity, spec.clustering),
+        **judged(spec),
         "tau": spec.tau,
         "include_self": spec.include_self,
         "seed": spec.seed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from methods.context import RunContext
@@ -53,8 +54,8 @@ def nli_cost(options: Options) -> dict[str, int]:
     return asdict(relate.engine.cost) if isinstance(relate, RelateByNLI) else {}
 
 
-def answers_of(item: Item) -> Answers:
-    """An item as the numerics take it; it has responses."""
+def answers_of(item: Item, opinions: Mapping[str, float | str] | None = None) -> Answers:
+    """An item as the numerics take it; it has responses. opinions: see `Answers`."""
     assert item.responses is not None, "items without were refused or sampled"
     return Answers(
         texts=[response.text for response in item.responses],
@@ -64,8 +65,10 @@ def answers_of(item: Item) -> Answers:
         prompt=item.prompt or "",
         verifier=item.verifier_responses or (),
         cross=item.verifier_similarity,
+        tokens=[response.tokens for response in item.responses],
+        opinions=opinions or {},
     )
 
 
 def _judgement(answer: Answer) -> Judgement:
-    return Judgement(answer.text, answer.token_logprobs, answer.top_logprobs)
+    return Judgement(answer.text, answer.token_logprobs, answer.top_logprobs, answer.tokens)

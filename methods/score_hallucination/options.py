@@ -51,6 +51,11 @@ ScorerName = Literal[
     "cocoa_ppl",
     "cocoa_mte",
     "semantic_density",
+    "token_sar",
+    "sar",
+    "p_true",
+    "verbalized_confidence",
+    "llm_panel",
     "ensemble",
 ]
 

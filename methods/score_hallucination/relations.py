@@ -12,6 +12,7 @@ import numpy.typing as npt
 from methods.inference.memory import Memory, NLICost
 from methods.score_hallucination.nli import ENTAILMENT
 from methods.score_hallucination.text import sentences
+from methods.score_hallucination.token_similarity import Tokens, token_similarities
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -28,7 +29,8 @@ class Compared:
             one is.
         n: samples. judged: place of the judged answer, if it is compared. verifier: place of the
             verifier's first answer; k without one.
-        prompt: what was asked. split: the answer whose sentences are wanted.
+        prompt: what was asked. split: the answer whose sentences are wanted. tokens: those of the
+            samples and then of the judged answer, None where they are not wanted.
     """
 
     texts: Sequence[str]
@@ -38,6 +40,7 @@ class Compared:
     verifier: int
     prompt: str = ""
     split: str | None = None
+    tokens: Sequence[Tokens | None] = ()
 
     @property
     def n_distinct(self) -> int:
@@ -60,11 +63,13 @@ class Relations:
             hypothesis; equal answers entail each other; NaN between two of a verifier's.
         sentences: (s, n, 3) the sentences of the judged answer as premises, samples as hypotheses.
         embeddings: (k, d) unit vectors.
+        tokens: for each entry of `Compared.tokens` (T,) how alike the answer is without each.
     """
 
     nli: Floats | None = None
     sentences: Floats | None = None
     embeddings: Floats | None = None
+    tokens: Sequence[Floats | None] = ()
 
 
 #: Asks a model about the answers of many items at once; one `Relations` an item.
@@ -135,7 +140,7 @@ class VectorEngine(Protocol):
 
 @dataclass(frozen=True)
 class RelateByEmbedding:
-    """Asks an embedding model about every different answer."""
+    """Asks an embedding model about every different answer, and what tokens mean for it."""
 
     engine: VectorEngine
 
@@ -143,7 +148,12 @@ class RelateByEmbedding:
         """See `Relate`."""
         vectors = self.engine.embed([text for item in items for text in item.texts], check)
         starts = np.cumsum([0, *(len(item.texts) for item in items)])
+        wanted = [tokens for item in items for tokens in item.tokens if tokens is not None]
+        alike = token_similarities(wanted, self.engine, check) if wanted else {}
         return [
-            Relations(embeddings=vectors[start + item.where])
+            Relations(
+                embeddings=vectors[start + item.where],
+                tokens=[None if tokens is None else alike[tokens] for tokens in item.tokens],
+            )
             for start, item in zip(starts[:-1], items, strict=True)
         ]

@@ -10,6 +10,7 @@ from methods.figures import Figure
 from methods.jobtype import Model
 from methods.score_hallucination.drift import Drift
 from methods.score_hallucination.interval import Interval
+from methods.score_hallucination.judging_spec import Opinion
 from methods.score_hallucination.probability_maps import Calibrated
 from methods.score_hallucination.verification_spec import Verification, VerificationSummary
 
@@ -63,6 +64,9 @@ class ItemResult(Model):
     label: Literal[0, 1] | None = None
     scores: dict[str, Score]
     clusters: list[Cluster]
+    opinions: dict[str, list[Opinion]] | None = Field(
+        None, description="For the scorers that ask judges: what each judge says."
+    )
     calibrated: Calibrated | None = Field(None, description="With a calibrator only.")
     verification: Verification | None = Field(None, description="With a verifier only.")
     explanation: Explanation | None = Field(None, description="For two answers or more.")
@@ -126,11 +130,33 @@ class StoredFile(Model):
     sha256: str
 
 
+class EarlyStops(Model):
+    """What sequential sampling spared."""
+
+    scorer: str = Field(description="Whose confidence decided.")
+    n_stopped: int = Field(description="Items that were decided before they had n answers.")
+    answers_drawn: int
+    answers_saved: int = Field(description="Answers that n for every item would have cost more.")
+    share_saved: float
+
+
 class SamplingResult(Model):
     """What was drawn; the artifact is a valid `input` with everything filled in."""
 
     model: str
     n_items: int
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    artifact: StoredFile
+    stop_early: EarlyStops | None = None
+
+
+class JudgingResult(Model):
+    """What the judges were asked; the artifact has all that they said."""
+
+    judges: list[str]
+    n_items: int = Field(description="Items with a prompt and an answer to judge.")
     requests: int
     prompt_tokens: int
     completion_tokens: int
@@ -144,5 +170,6 @@ class Result(Model):
     items_artifact: StoredFile | None = None
     summary: Summary
     sampling: SamplingResult | None = None
+    judging: JudgingResult | None = Field(None, description="With judges only.")
     figures: list[Figure]
     provenance: dict[str, Any]

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from methods.jobtype import InputRef, JobType, Model
 from methods.score_hallucination.items import Item, Sampler
+from methods.score_hallucination.judging_spec import Judge, twice
 from methods.score_hallucination.options import Clustering, ScorerName, Similarity, conflict
 from methods.score_hallucination.results import Result
 from methods.score_hallucination.verification_spec import Verifier
@@ -36,6 +37,12 @@ class Spec(Model):
         "the answers are, pair by pair.",
     )
     scorers: list[ScorerName] = Field(default=["snne"], min_length=1)
+    judges: list[Judge] = Field(
+        default=[],
+        max_length=10,
+        description="Models that `p_true`, `verbalized_confidence` and `llm_panel` ask about each "
+        "item's `answer`; the score is the mean over those whose answer can be read.",
+    )
     similarity: Similarity = Similarity()
     clustering: Clustering = Clustering()
     weights: dict[ScorerName, Annotated[float, Field(ge=0)]] | None = Field(
@@ -59,6 +66,8 @@ class Spec(Model):
             raise ValueError("give exactly one of items and input")
         if len(set(self.scorers)) != len(self.scorers):
             raise ValueError("a scorer is named twice")
+        if (model := twice(self.judges)) is not None:
+            raise ValueError(f"judges: {model} is named twice")
         if reason := conflict(self.similarity, self.clustering):
             raise ValueError(reason)
         if reason := self._bad_weights():
@@ -68,10 +77,20 @@ class Spec(Model):
                 raise ValueError("verifier/lower: needed where there is no calibrator")
             if self.verifier.model is not None and self.similarity.kind == "precomputed":
                 raise ValueError("verifier/model: its answers have no precomputed similarity")
+        if self.sampler is not None and (reason := self._endless(self.sampler)):
+            raise ValueError(f"sampler/stop_early: {reason}")
         for index, item in enumerate(self.items or []):
             if fault := self.fault(item):
                 raise ValueError(f"items/{index}: {fault[0]} {fault[1]}")
         return self
+
+    def _endless(self, sampler: Sampler) -> str | None:
+        """Why sampling cannot be stopped as the sampler says, or None."""
+        if sampler.stop_early is None:
+            return None
+        if self.similarity.kind == "precomputed":
+            return "answers that are drawn have no precomputed similarity"
+        return sampler.stop_early.fault(self.scorers[0], sampler.logprobs)
 
     def _bad_weights(self) -> str | None:
         if "ensemble" in self.scorers and len(self.scorers) < 2:

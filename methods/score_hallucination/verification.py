@@ -17,11 +17,11 @@ from methods.score_hallucination import evaluation, two_stage
 from methods.score_hallucination.batch import Options
 from methods.score_hallucination.calibrator import Calibrator, TwoStage
 from methods.score_hallucination.core import ItemScores, score
+from methods.score_hallucination.drawn import Drawn, draw, sampling_of
 from methods.score_hallucination.interval import Interval
 from methods.score_hallucination.items import Item
 from methods.score_hallucination.numerics_input import answers_of
 from methods.score_hallucination.reading import chunks
-from methods.score_hallucination.sampling import Drawn, draw, sampling_of
 from methods.score_hallucination.verification_spec import (
     Verdicts,
     Verification,

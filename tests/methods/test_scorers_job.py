@@ -25,6 +25,9 @@ CONFIDENCES = {
     "min_token_prob",
     "prob_margin",
     "semantic_density",
+    "p_true",
+    "verbalized_confidence",
+    "llm_panel",
     "ensemble",
 }
 
@@ -49,10 +52,11 @@ def test_the_table_and_the_spec_name_the_same_scorers() -> None:
 
 
 OF_MODELS = {"noncontradiction", "entailment", "selfcheck_nli", "cosine", "eigenscore"}
+OF_MODELS |= {"token_sar", "sar", "p_true", "verbalized_confidence", "llm_panel"}
 
 
 def test_every_scorer_has_a_value_when_all_is_given(tmp_path: Path) -> None:
-    """Those of models are tested in test_score_hallucination_models."""
+    """Those of models are tested in test_score_hallucination_models, _judges and _scorers_sar."""
     item = {
         "responses": [
             _answer("It is Paris", -0.1, -0.2),

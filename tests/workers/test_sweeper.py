@@ -138,6 +138,38 @@ def test_retention_leaves_a_tombstone_and_no_bytes(
     assert run_sql(engine, f"SELECT count(*) FROM job_events WHERE job_id = '{job.id}'") == [(0,)]
 
 
+def test_audit_records_go_when_they_expire_and_not_before(
+    api: Client, sweeper: Sweeper, engine: Engine
+) -> None:
+    api.jobs.create("toy", {})
+    insert = (
+        "INSERT INTO audit_records (tenant_id, action, object_id, expires_at) "
+        "SELECT id, 'old', id, now() - interval '1 s' FROM tenants"
+    )
+    run_sql(engine, insert)
+    sweeper.clean()
+    actions = run_sql(engine, "SELECT action FROM audit_records ORDER BY id")
+    assert actions == [("key.create",), ("job.create",)]
+    days = "SELECT DISTINCT extract(day FROM expires_at - created_at) FROM audit_records"
+    assert run_sql(engine, days) == [(400,)]
+
+
+def test_a_purge_that_was_interrupted_is_taken_up_again(
+    api: Client, sweeper: Sweeper, engine: Engine, workplace: Workplace
+) -> None:
+    job = api.jobs.create("toy", {"artifact": "x"})
+    workplace.run()
+    (artifact,) = job.artifacts()
+    with engine.begin() as connection:  # a gateway that died right after the tombstone
+        tenant = run_sql(engine, "SELECT id FROM tenants")[0][0]
+        connection.execute(transitions.bury(tenant, job.id))
+    sweeper.clean()
+    names = {p.name for p in workplace.settings_storage().rglob("*") if p.is_file()}
+    assert artifact.record.id not in names
+    purged = "SELECT purged_at IS NOT NULL, (SELECT count(*) FROM artifacts) FROM jobs"
+    assert run_sql(engine, purged) == [(True, 0)]
+
+
 def test_idempotency_keys_are_forgotten_after_a_day(
     api: Client, sweeper: Sweeper, engine: Engine
 ) -> None:

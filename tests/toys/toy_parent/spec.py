@@ -69,6 +69,7 @@ WHOLE = JobType(
     example={"parts": [{"name": "a"}]},
     resource_of=_resource,
     isolation="thread",
+    deterministic=False,  # tests want it to run each time
     timeout=timedelta(seconds=60),
 )
 JOBS = [
