@@ -69,7 +69,7 @@ def start(
         [*command, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     up = Up(folder, port, process)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while True:
         assert process.poll() is None, process.stdout and process.stdout.read().decode()
         assert time.monotonic() < deadline, "not ready"
