@@ -64,10 +64,8 @@ def problems(source: str) -> list[str]:
 
 
 def _is(node: ast.AST | None, value: object) -> bool:
-    return (
-        (isinstance(node, ast.Constant)
-        and node.value is value)
-        or (isinstance(node, ast.Constant) and isinstance(value, str) and node.value == value)
+    return (isinstance(node, ast.Constant) and node.value is value) or (
+        isinstance(node, ast.Constant) and isinstance(value, str) and node.value == value
     )
 
 

@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
-from models import metrics, repositories, transitions, webhooks
+from models import metrics, repositories, transitions, webhook_sending
 from models.doorbell import Doorbell
 from models.settings import Settings
 from models.storage import Storage, job_prefix, kept_prefix
@@ -93,8 +93,8 @@ class Sweeper:
                 self._delete_file(session, tenant_id, file_id)
             session.execute(repositories.trim_cache(self._settings.cache_entries))
             session.execute(transitions.forget_idempotency(self._settings.idempotency_retention))
-            session.execute(webhooks.drop_undeliverable(_BATCH))
-            session.execute(webhooks.forget_deliveries(self._settings.delivery_retention))
+            session.execute(webhook_sending.drop_undeliverable(_BATCH))
+            session.execute(webhook_sending.forget_deliveries(self._settings.delivery_retention))
 
     def _delete_file(self, session: Session, tenant_id: str, file_id: str) -> None:
         if session.execute(repositories.file_in_use(tenant_id, file_id)).first() is not None:
