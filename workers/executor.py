@@ -247,7 +247,7 @@ class Executor:
                 "details": error.details,
             }
         )
-        _log.warning("attempt failed", code=error.code, message=error.message)
+        _log.warning("attempt failed", code=error.code, message=stored["message"])
         backoff: timedelta | None = self._settings.retry_backoff if error.retryable else None
         return transitions.fail(job.id, job.attempt, stored, backoff=backoff, trace=storable(trace))
 

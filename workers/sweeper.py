@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
-from models import accounts, metrics, repositories, transitions, webhooks
+from models import accounts, metrics, repositories, transitions, webhook_sending
 from models.doorbell import Doorbell
 from models.settings import Settings
 from models.storage import Storage, job_prefix, kept_prefix
@@ -98,8 +98,19 @@ class Sweeper:
             session.execute(repositories.trim_cache(self._settings.cache_entries))
             session.execute(transitions.forget_idempotency(self._settings.idempotency_retention))
             session.execute(accounts.forget_audit())
-            session.execute(webhooks.drop_undeliverable(_BATCH))
-            session.execute(webhooks.forget_deliveries(self._settings.delivery_retention))
+            session.execute(webhook_sending.drop_undeliverable(_BATCH))
+            session.execute(webhook_sending.forget_deliveries(self._settings.delivery_retention))
+
+    def _purge_one(self) -> bool:
+        with self._sessions.begin() as session:
+            job_id = session.execute(repositories.purgeable(1)).scalar_one_or_none()
+            if job_id is None:
+                return False
+            # Bytes first: after a crash in between the next round finds the row again.
+            self._storage.delete(job_prefix(job_id))
+            for statement in repositories.purged(job_id):
+                session.execute(statement)
+        return True
 
     def _purge_one(self) -> bool:
         with self._sessions.begin() as session:

@@ -22,6 +22,7 @@ from models.ids import new_id
 from models.storage import CHUNK, Storage, artifact_key, kept_prefix
 from outbound.sources import is_uri
 from workers.runtime.ledger import Ledger
+from workers.runtime.texts import storable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -209,7 +210,7 @@ class _JobLog(logging.LoggerAdapter[logging.Logger]):
         return f"{self.extra['job_id']}: {msg}" if self.extra else msg, kwargs
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        text = storable(str(msg) % args if args else str(msg))
         if level >= logging.INFO:
-            text = str(msg) % args if args else str(msg)
             self._ledger.log(logging.getLevelName(level).lower(), text)
-        super().log(level, msg, *args, **kwargs)
+        super().log(level, "%s", text, **kwargs)

@@ -90,7 +90,7 @@ class DatabaseLedger:
 
     def log(self, level: str, message: str) -> None:
         """Add a line to the job's events."""
-        self._write(transitions.log(*self._owner, level, storable(message[:4096])))
+        self._write(transitions.log(*self._owner, level, message[:4096]))
 
     def input(self, input_id: str) -> tuple[str, str]:
         """Storage key and SHA-256 of an upload or artifact of this tenant."""
