@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from app import problems
-from app.api import accounts, files, jobs, meta
+from app.api import accounts, files, jobs, meta, webhooks
 from app.api.dependencies import Services
 from app.middleware import Gateway
 from app.schemas import Problem
@@ -21,10 +21,12 @@ from app.services.auth import Authenticator
 from app.services.bell import Bell
 from app.services.changes import JobChanges
 from app.services.files import FileService
+from app.services.inputs import Inputs
 from app.services.jobs import JobService
 from app.services.limits import RateLimiter
 from app.services.quotas import Quotas
 from app.services.reuse import Reuse
+from app.services.webhooks import WebhookService
 from methods.inference.declared import declarations
 from methods.registry import load_registry
 from models import metrics
@@ -66,10 +68,20 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.state.services = Services(
             settings=settings,
             jobs=JobService(
-                sessions, registry, bell, changes, storage, models, quotas, audit, Reuse(models)
+                sessions,
+                registry,
+                bell,
+                changes,
+                storage,
+                models,
+                quotas,
+                audit,
+                Reuse(models),
+                Inputs(settings.sources()),
             ),
             files=FileService(sessions, storage, quotas, audit),
             accounts=AccountService(sessions, quotas, audit, secret),
+            webhooks=WebhookService(sessions, secret, settings.guard()),
             auth=Authenticator(sessions, secret),
             limits=limits,
         )
@@ -95,6 +107,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(jobs.create_router(offered))
     app.include_router(files.create_router(settings))
     app.include_router(accounts.create_router())
+    app.include_router(webhooks.create_router())
+    webhooks.declare_webhooks(app)
     app.include_router(meta.create_router(offered))
     problems.install(app)
     _declare_problem(app)

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 from models.api_keys import SCOPES
 from models.states import JobState
@@ -13,8 +21,34 @@ from models.states import JobState
 S = TypeVar("S", bound=BaseModel)
 T = TypeVar("T")
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,63}$")]
 LabelValue = Annotated[str, StringConstraints(max_length=512, pattern=r"^[^\x00]*$")]
+
+
+#: Of a body: the spec, and sixteen levels in it.
+MAX_DEPTH = 17
+
+
+def plain(body: Any) -> Any:
+    """The same body, when it is neither too deep nor has keys that UTF-8 cannot write.
+
+    Raises:
+        ValueError: it is.
+    """
+    level, depth = [body], 0
+    while level := [value for value in level if isinstance(value, (dict, list))]:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise ValueError(f"the spec is nested deeper than {MAX_DEPTH - 1} levels")
+        below: list[Any] = []
+        for value in level:
+            below += value.values() if isinstance(value, dict) else value
+            if isinstance(value, dict) and _SURROGATE.search("".join(map(str, value))):
+                raise ValueError("a key contains half a surrogate pair")
+        level = below
+    return body
 
 
 class Wire(BaseModel):
@@ -27,6 +61,11 @@ class JobCreate(BaseModel, Generic[S]):
     """Everything a client says when it asks for a job; unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bounded(cls, body: Any) -> Any:
+        return plain(body)
 
     spec: S
     labels: dict[LabelKey, LabelValue] = Field(

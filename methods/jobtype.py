@@ -42,9 +42,12 @@ class Reference(str):
 
 
 class InputRef(Reference):
-    """Uploaded bytes: a `file_...` id in the service, a path in `LocalContext`.
+    """Bytes to read: in the service the id of an upload (`file_...`) or of a job's artifact
+    (`art_...`), or a URI; in `LocalContext` a path.
 
-    The gateway checks that the tenant owns it and records its digest.
+    The gateway checks that the tenant owns them and records its digest, or that the URI
+    (`https://`, `s3://`, `hf://`, optionally with `#sha256=...`) is on the operator's list for the
+    tenant; a worker fetches it and records the digest then.
     """
 
     __slots__ = ()

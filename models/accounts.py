@@ -63,6 +63,11 @@ def ensure_tenant(tenant_id: str, name: str) -> Any:
     return upsert(Tenant).values(id=tenant_id, name=name).on_conflict_do_nothing()
 
 
+def tenant_name(tenant_id: str) -> Select[str]:
+    """What settings call a tenant."""
+    return select(Tenant.name).where(Tenant.id == tenant_id)
+
+
 def tenant_named(name: str) -> Select[str]:
     """The id of a tenant."""
     return select(Tenant.id).where(Tenant.name == name)

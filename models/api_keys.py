@@ -19,6 +19,8 @@ SCOPES = (
     "files:read",
     "files:write",
     "usage:read",
+    "webhooks:read",
+    "webhooks:write",
     "admin",
 )
 

@@ -98,6 +98,9 @@ DISPATCH_PENDING = Gauge(
     "datassay_dispatch_pending", "Queued jobs whose bell was missed.", registry=REGISTRY
 )
 REAPED = Counter("datassay_reaped", "Expired leases taken back.", ["state"], registry=REGISTRY)
+WEBHOOK_ATTEMPTS = Counter(
+    "datassay_webhook_attempts", "Webhooks sent, by outcome.", ["outcome"], registry=REGISTRY
+)
 LAST_SWEEP = Gauge(
     "datassay_last_sweep_timestamp_seconds", "When the last sweep ended.", registry=REGISTRY
 )

@@ -43,6 +43,7 @@ from models.tables import (
     JobAttempt,
     JobChild,
     JobEvent,
+    WebhookDelivery,
 )
 
 Position = tuple[datetime, str]
@@ -393,6 +394,7 @@ def forget_history(job_id: str) -> list[Delete]:
         delete(JobEvent).where(JobEvent.job_id == job_id),
         delete(JobAttempt).where(JobAttempt.job_id == job_id),
         delete(Checkpoint).where(Checkpoint.job_id == job_id),
+        delete(WebhookDelivery).where(WebhookDelivery.job_id == job_id),
         delete(JobChild).where(or_(JobChild.parent_id == job_id, JobChild.child_id == job_id)),
     ]
 

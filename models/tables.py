@@ -363,6 +363,69 @@ class Artifact(Base):
     __table_args__ = (Index("ix_artifacts_job_id", "job_id", "attempt"),)
 
 
+class WebhookEndpoint(Base):
+    """Where a tenant wants to be told of its jobs; `models/webhook_secrets.py` says what salts are.
+
+    `failing_since` is the first failure after which nothing went well.
+    """
+
+    __tablename__ = "webhook_endpoints"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    url: Mapped[str]
+    description: Mapped[str] = mapped_column(server_default="")
+    events: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    state: Mapped[str] = mapped_column(server_default="ACTIVE")
+    disabled_reason: Mapped[str | None]
+    salt: Mapped[str]
+    old_salt: Mapped[str | None]
+    old_until: Mapped[datetime | None]
+    failing_since: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (
+        CheckConstraint("state IN ('ACTIVE', 'DISABLED')", "state"),
+        Index("ix_webhook_endpoints_list", "tenant_id", text("created_at DESC"), text("id DESC")),
+    )
+
+
+class WebhookDelivery(Base):
+    """A message to an endpoint, written with the event that it tells of; `id` is its webhook-id."""
+
+    __tablename__ = "webhook_deliveries"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    # No foreign key: deleting an endpoint must never make the statement fail that ends a job.
+    endpoint_id: Mapped[str]
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"), index=True)
+    type: Mapped[str]
+    # Text: the very bytes that are signed, the same for every attempt.
+    payload: Mapped[str]
+    state: Mapped[str] = mapped_column(server_default="PENDING")
+    attempts: Mapped[int] = mapped_column(server_default="0")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    due_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    leased_until: Mapped[datetime | None]
+    last_attempt_at: Mapped[datetime | None]
+    status_code: Mapped[int | None]
+    error: Mapped[str | None]
+
+    __table_args__ = (
+        CheckConstraint("state IN ('PENDING', 'DELIVERED', 'FAILED')", "state"),
+        Index(
+            "ix_webhook_deliveries_list", "endpoint_id", text("created_at DESC"), text("id DESC")
+        ),
+        Index(
+            "ix_webhook_deliveries_due",
+            "endpoint_id",
+            "due_at",
+            postgresql_where=text("state = 'PENDING'"),
+        ),
+    )
+
+
 class IdempotencyKey(Base):
     """Which job a client's Idempotency-Key made, and for which request."""
 

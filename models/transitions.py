@@ -41,7 +41,7 @@ from sqlalchemy import (
     true,
     update,
 )
-from sqlalchemy.dialects.postgresql import JSON
+from sqlalchemy.dialects.postgresql import JSON, JSONB, aggregate_order_by
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from models.repositories import needed
@@ -56,6 +56,7 @@ from models.tables import (
     JobEvent,
     Tenant,
 )
+from models.webhooks import job_ended
 
 _jobs = cast_type(Table, Job.__table__)
 _events = cast_type(Table, JobEvent.__table__)
@@ -92,10 +93,10 @@ def _state_event(changed: CTE, **more: Any) -> CTE:
     c = changed.c
     terminal = c.finished_at.is_not(None)
     data = _json(state=c.state, attempt=c.attempt, error=c.error, **more)
-    return _event(changed, "state", data, terminal)
+    return _event(changed, "state", data, terminal, job_ended(changed))
 
 
-def _event(changed: CTE, kind: str, data: Any, terminal: Any = False) -> CTE:
+def _event(changed: CTE, kind: str, data: Any, terminal: Any = False, *also: CTE) -> CTE:
     row = select(
         changed.c.id,
         changed.c.version,
@@ -103,9 +104,8 @@ def _event(changed: CTE, kind: str, data: Any, terminal: Any = False) -> CTE:
         data,
         cast(terminal, _events.c.terminal.type),
     )
-    return (insert(_events).from_select(["job_id", "seq", "kind", "data", "terminal"], row)).cte(
-        "event"
-    )
+    names = ["job_id", "seq", "kind", "data", "terminal"]
+    return insert(_events).from_select(names, row).add_cte(*also).cte("event")
 
 
 def _end_attempt(changed: CTE, outcome: Any, error: Any, trace: str | None) -> CTE:
@@ -458,6 +458,27 @@ def add_artifact(job_id: str, attempt: int, artifact: Mapping[str, Any]) -> Any:
     ).where(_owned(job_id, attempt))
     columns = ["job_id", "tenant_id", "attempt", *names]
     return insert(Artifact).from_select(columns, row).returning(Artifact.id)
+
+
+def record_input(job_id: str, attempt: int, uri: str, sha256: str) -> Any:
+    """Note the digest of a fetched input unless one is known; returns all inputs of the job.
+
+    No row: the lease is lost.
+    """
+    entry = (
+        func.jsonb_array_elements(_jobs.c.inputs)
+        .table_valued(column("value", JSONB), with_ordinality="place")
+        .render_derived()
+    )
+    value = entry.c.value
+    new = and_(value["uri"].astext == uri, ~value.has_key("sha256"))
+    noted = value.concat(cast({"sha256": sha256}, JSONB))
+    inputs = select(
+        func.jsonb_agg(aggregate_order_by(case((new, noted), else_=value), entry.c.place))
+    ).scalar_subquery()
+    return (
+        update(_jobs).where(_owned(job_id, attempt)).values(inputs=inputs).returning(_jobs.c.inputs)
+    )
 
 
 def save_checkpoint(

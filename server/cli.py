@@ -53,6 +53,9 @@ def _parser() -> argparse.ArgumentParser:
         help="of Prometheus metrics: the gateway's; the workers' and the sweeper's follow",
     )
     up.add_argument("--run-db-as", metavar="USER", help="as root: whom Postgres runs as")
+    up.add_argument(
+        "--input-root", type=Path, metavar="FOLDER", help="jobs may read files below it, by file://"
+    )
     up.add_argument("--vllm", metavar="MODEL", help="also serve this folder or hub id by vLLM")
     up.add_argument(
         "--vllm-python", type=Path, help="of the environment that has vLLM (default: `make vllm`)"
@@ -71,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     worker.set_defaults(run=_worker)
 
     sweeper = commands.add_parser("sweeper", help="repair and clean up; any number may run")
-    sweeper.set_defaults(run=lambda _: _become("workers", "sweeper"))
+    sweeper.set_defaults(run=_sweeper)
 
     migrate = commands.add_parser("migrate", help="bring the database up to date")
     migrate.add_argument("--revision", default="head")
@@ -118,6 +121,7 @@ def _up(args: argparse.Namespace) -> int:
         args.port,
         workers=args.workers,
         run_as=args.run_db_as,
+        input_root=args.input_root,
         metrics_port=args.metrics_port,
         vllm=args.vllm,
         vllm_python=args.vllm_python,
@@ -145,6 +149,11 @@ def _gateway(args: argparse.Namespace) -> int:
 def _worker(args: argparse.Namespace) -> int:
     alive = [] if args.alive_file is None else ["--alive-file", str(args.alive_file)]
     return _become("workers", "worker", "--queues", args.queues, *alive)
+
+
+def _sweeper(_: argparse.Namespace) -> int:
+    Settings().require_secret()  # it signs webhooks
+    return _become("workers", "sweeper")
 
 
 def _become(*module: str) -> int:

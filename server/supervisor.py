@@ -55,6 +55,7 @@ class Embedded:
         host, port: of the gateway.
         workers: number of worker processes.
         run_as: whom Postgres runs as when we are root.
+        input_root: the folder that jobs may read by `file://`, if any.
         vllm: a model to serve by vLLM, with `vllm_python` and `vllm_arguments`.
     """
 
@@ -63,6 +64,7 @@ class Embedded:
     port: int = 8765
     workers: int = 1
     run_as: str | None = None
+    input_root: Path | None = None
     vllm: str | None = None
     vllm_python: Path | None = None
     vllm_arguments: str = ""
@@ -136,6 +138,9 @@ class Embedded:
             environment["DATASSAY_BROKER_URL"] = self.valkey.url
         environment.setdefault("DATASSAY_STORAGE_URL", str(self.data_dir / "storage"))
         environment.setdefault("DATASSAY_SECRET", self._secret())
+        environment["DATASSAY_STANDALONE"] = "true"
+        if self.input_root is not None:
+            environment["DATASSAY_INPUT_ROOT"] = str(self.input_root.resolve())
         if self.vllm is not None:
             log = self.data_dir / "log" / "vllm.log"
             self._vllm = VLLM.prepare(self.vllm, log, self.vllm_python, self.vllm_arguments)

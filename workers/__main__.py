@@ -40,13 +40,18 @@ def main(argv: list[str] | None = None) -> int:
 
 def _sweep(settings: Settings) -> int:
     from workers.sweeper import Sweeper
+    from workers.webhooks import WebhookSender
 
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     sessions = sync_sessions(sync_engine(settings, "datassay-sweeper"))
     doorbell = Doorbell(create_celery(settings))
+    # A thread of its own: a slow receiver must not hold up leases.
+    sender = threading.Thread(target=WebhookSender(settings, sessions).run, args=(stop,))
+    sender.start()
     Sweeper(settings, sessions, doorbell).run(stop)
+    sender.join()
     doorbell.close()
     return 0
 

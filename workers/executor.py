@@ -42,7 +42,9 @@ from workers.fanout import FanOut
 from workers.isolation import RunnerCrashed, run_isolated
 from workers.lease import Lease, Shutdown
 from workers.runtime.context import JobContext
+from workers.runtime.inputs import Fetcher
 from workers.runtime.ledger import DatabaseLedger, Ledger
+from workers.runtime.texts import storable
 
 _log = structlog.get_logger(__name__)
 
@@ -71,6 +73,7 @@ class Executor:
         self._resources, self._name = list(resources), name
         self._storage = Storage(settings.storage_url)
         self._models = Models(declarations(settings.models), keep=settings.loaded_models)
+        self._fetcher = Fetcher(settings)
         self._shutdown = shutdown or Shutdown(settings.shutdown_grace)
 
     def run_until_empty(self) -> int:
@@ -145,13 +148,17 @@ class Executor:
 
     def _conclude(self, job: Row[Any], lease: Lease, workdir: Path, fan_out: FanOut) -> Any | None:
         """Run the method and return the statement that ends the attempt (None: not ours to end)."""
+        ledger = DatabaseLedger(
+            *(self._sessions, lease, job.tenant_id, fan_out),
+            *(job.inputs, self._fetcher, workdir),
+        )
         try:
             try:
-                result = self._execute(job, lease, workdir, fan_out)
+                result = self._execute(job, lease, ledger, workdir)
             finally:
                 lease.runner_ended()
             lease.flush()
-            return transitions.finish(job.id, job.attempt, result, self._provenance(job))
+            return transitions.finish(job.id, job.attempt, result, self._provenance(job, ledger))
         except Interrupted as why:
             return self._interrupted(job, why)
         except JobError as error:
@@ -167,14 +174,13 @@ class Executor:
             return self._failed(job, JobError("internal", text), traceback.format_exc())
 
     def _execute(
-        self, job: Row[Any], lease: Lease, workdir: Path, fan_out: FanOut
+        self, job: Row[Any], lease: Lease, ledger: Ledger, workdir: Path
     ) -> dict[str, Any]:
         declared = self._registry.get(job.type)
         if declared is None or declared.version != job.type_version:
             raise JobError(
                 "internal", f"This worker does not have {job.type} version {job.type_version}."
             )
-        ledger = DatabaseLedger(self._sessions, lease, job.tenant_id, fan_out)
         if self._is_isolated(job):
             result = run_isolated(
                 job.type,
@@ -207,6 +213,7 @@ class Executor:
 
     def _checked(self, declared: JobType, result: dict[str, Any]) -> dict[str, Any]:
         try:
+            result = storable(result)
             text = json.dumps(result, allow_nan=False)
             declared.result.model_validate(result)
         except (ValueError, ValidationError) as error:
@@ -231,16 +238,18 @@ class Executor:
                 return None
 
     def _failed(self, job: Row[Any], error: JobError, trace: str | None) -> Any:
-        stored = {
-            "code": error.code,
-            "message": error.message,
-            "origin": error.origin,
-            "retryable": error.retryable,
-            "details": error.details,
-        }
+        stored = storable(
+            {
+                "code": error.code,
+                "message": error.message,
+                "origin": error.origin,
+                "retryable": error.retryable,
+                "details": error.details,
+            }
+        )
         _log.warning("attempt failed", code=error.code, message=error.message)
         backoff: timedelta | None = self._settings.retry_backoff if error.retryable else None
-        return transitions.fail(job.id, job.attempt, stored, backoff=backoff, trace=trace)
+        return transitions.fail(job.id, job.attempt, stored, backoff=backoff, trace=storable(trace))
 
     def _persist(self, conclusion: Any, lease: Lease) -> Row[Any] | None:
         """Write the conclusion; while the database is away, for as long as the lease may hold."""
@@ -266,13 +275,13 @@ class Executor:
         _log.error("the runner ignores its orders: the worker restarts", why=type(why).__name__)
         os._exit(75)
 
-    def _provenance(self, job: Row[Any]) -> dict[str, Any]:
+    def _provenance(self, job: Row[Any], ledger: DatabaseLedger) -> dict[str, Any]:
         return {
             "datassay": version("datassay-server"),
             "type_version": job.type_version,
             "python": platform.python_version(),
             "worker": self._name,
-            "inputs": job.inputs,
+            "inputs": ledger.inputs,
         }
 
 

@@ -19,6 +19,7 @@ from models import repositories, transitions
 from models.database import is_outage
 from models.ids import new_id
 from models.states import JobState
+from outbound.sources import is_uri, split_digest
 from workers.lease import Lease, Shutdown
 
 _log = structlog.get_logger(__name__)
@@ -53,6 +54,8 @@ class FanOut:
         self._sessions, self._registry, self._models = sessions, registry, models
         self._parent, self._lease, self._shutdown = parent, lease, shutdown
         self._lend_a_hand = lend_a_hand
+        #: The digest of an input that is named by URI; the attempt's ledger knows it.
+        self.digest_of_uri: Callable[[str], str] = _unknown
         #: Rows by content key, with the place of each.
         self._wanted: dict[str, tuple[int, dict[str, Any]]] = {}
 
@@ -146,10 +149,7 @@ class FanOut:
                 "type_version": job_type.version,
                 "resource": job_type.resource_for(spec),
                 "spec": spec.model_dump(mode="json"),
-                "inputs": [
-                    {"pointer": f"/spec{at}", "id": str(ref), "sha256": digests[ref]}
-                    for at, ref in refs
-                ],
+                "inputs": [_input(f"/spec{at}", str(ref), digests[ref]) for at, ref in refs],
                 "timeout_seconds": job_type.timeout.total_seconds(),
                 "content_key": content_key(job_type, spec, digests.__getitem__, self._models),
             }
@@ -157,14 +157,24 @@ class FanOut:
         ]
 
     def _digests(self, refs: set[InputRef]) -> dict[InputRef, str]:
-        if not refs:
-            return {}
-        statement = repositories.use_files(self._parent.tenant_id, [str(ref) for ref in refs])
-        with self._sessions.begin() as session:
-            found = {row.id: row.sha256 for row in session.execute(statement).all()}
+        found = {str(ref): self.digest_of_uri(ref) for ref in refs if is_uri(ref)}
+        files = [str(ref) for ref in refs if not is_uri(ref)]
+        if files:
+            statement = repositories.use_files(self._parent.tenant_id, files)
+            with self._sessions.begin() as session:
+                found |= {row.id: row.sha256 for row in session.execute(statement).all()}
         if absent := refs - set(found):
             raise JobError("input_unreadable", f"{min(absent)} does not exist any more")
         return {ref: found[ref] for ref in refs}
+
+
+def _input(pointer: str, ref: str, sha256: str) -> dict[str, str]:
+    place = {"uri": split_digest(ref)[0]} if is_uri(ref) else {"id": ref}
+    return {"pointer": pointer, **place, "sha256": sha256}
+
+
+def _unknown(ref: str) -> str:
+    raise AssertionError("a ledger tells the digests of URIs")
 
 
 def _failure(row: Row[Any]) -> JobError:

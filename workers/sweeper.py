@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
-from models import accounts, metrics, repositories, transitions
+from models import accounts, metrics, repositories, transitions, webhooks
 from models.doorbell import Doorbell
 from models.settings import Settings
 from models.storage import Storage, job_prefix, kept_prefix
@@ -98,6 +98,8 @@ class Sweeper:
             session.execute(repositories.trim_cache(self._settings.cache_entries))
             session.execute(transitions.forget_idempotency(self._settings.idempotency_retention))
             session.execute(accounts.forget_audit())
+            session.execute(webhooks.drop_undeliverable(_BATCH))
+            session.execute(webhooks.forget_deliveries(self._settings.delivery_retention))
 
     def _purge_one(self) -> bool:
         with self._sessions.begin() as session:

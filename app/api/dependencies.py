@@ -16,6 +16,7 @@ from app.services.auth import Authenticator, Caller
 from app.services.files import FileService
 from app.services.jobs import JobService
 from app.services.limits import Bucket, RateLimiter
+from app.services.webhooks import WebhookService
 from models.ids import is_id
 from models.settings import Settings
 
@@ -28,6 +29,7 @@ class Services:
     jobs: JobService
     files: FileService
     accounts: AccountService
+    webhooks: WebhookService
     auth: Authenticator
     limits: RateLimiter
 
@@ -99,7 +101,6 @@ async def limited_by_address(request: Request, found: ServicesDep) -> None:
 
 
 _caller, _submitter = Authorised(), Authorised(submits=True)
-
 # The scopes are part of the OpenAPI document; a test goes through all of them.
 AnyKey = Annotated[Caller, Security(_caller)]
 JobsRead = Annotated[Caller, Security(_caller, scopes=["jobs:read"])]
@@ -110,6 +111,8 @@ FilesRead = Annotated[Caller, Security(_caller, scopes=["files:read"])]
 FilesWrite = Annotated[Caller, Security(_caller, scopes=["files:write"])]
 FilesUpload = Annotated[Caller, Security(_submitter, scopes=["files:write"])]
 UsageRead = Annotated[Caller, Security(_caller, scopes=["usage:read"])]
+WebhooksRead = Annotated[Caller, Security(_caller, scopes=["webhooks:read"])]
+WebhooksWrite = Annotated[Caller, Security(_caller, scopes=["webhooks:write"])]
 Admin = Annotated[Caller, Security(_caller, scopes=["admin"])]
 
 
@@ -132,6 +135,10 @@ def _key_id(key_id: Annotated[str, Path(description="`key_...`")]) -> str:
     return _existing(key_id, "key", "API key")
 
 
+def _endpoint_id(endpoint_id: Annotated[str, Path(description="`whe_...`")]) -> str:
+    return _existing(endpoint_id, "whe", "webhook endpoint")
+
+
 def _existing(value: str, prefix: str, kind: str) -> str:
     if not is_id(value, prefix):
         raise NotFound(f"There is no {kind} {value[:64]!r}.")
@@ -140,6 +147,7 @@ def _existing(value: str, prefix: str, kind: str) -> str:
 
 JobId = Annotated[str, Depends(_job_id)]
 FileId = Annotated[str, Depends(_file_id)]
+EndpointId = Annotated[str, Depends(_endpoint_id)]
 ArtifactId = Annotated[str, Depends(_artifact_id)]
 KeyId = Annotated[str, Depends(_key_id)]
 

@@ -29,9 +29,10 @@ from app.services.audit import Audit, canonical
 from app.services.auth import Caller
 from app.services.bell import Bell
 from app.services.changes import JobChanges
+from app.services.inputs import Inputs, Refs, invalid_spec
 from app.services.quotas import Quotas
 from app.services.reuse import Reuse
-from methods.jobtype import InputRef, JobType, ModelRef, Reference, references
+from methods.jobtype import JobType, ModelRef, references
 from models import repositories, transitions
 from models.ids import is_id, new_id
 from models.states import TERMINAL, JobState
@@ -41,7 +42,6 @@ from models.storage import Storage, job_prefix
 _MANY = 1000
 
 JobRow = Row[*tuple[Any, ...]]
-Refs = list[tuple[str, Reference]]
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,9 @@ class JobService:
         quotas: Quotas,
         audit: Audit,
         reuse: Reuse,
+        inputs: Inputs,
     ) -> None:
-        self._models = models
+        self._models, self._inputs = models, inputs
         self._quotas, self._audit, self._reuse = quotas, audit, reuse
         self._sessions, self._registry, self._bell = sessions, registry, bell
         self._changes, self._storage = changes, storage
@@ -116,7 +117,7 @@ class JobService:
         async with self._sessions() as session:
             if key is not None and (earlier := await self._replay(session, caller, key, digest)):
                 return earlier
-            row["inputs"] = await _resolve_inputs(session, caller, refs)
+            row["inputs"] = await self._inputs.resolve(session, caller, refs)
             if request.cache != "off":
                 row["cache_key"] = self._reuse.key(job_type, request.spec, row["inputs"])
             # From here to the commit the tenant's submissions go one after another.
@@ -146,7 +147,7 @@ class JobService:
         ]
         if unknown:
             known = ", ".join(sorted(self._models)) or "none"
-            raise _invalid(
+            raise invalid_spec(
                 [
                     FieldError(
                         pointer=f"/spec{at}",
@@ -295,7 +296,9 @@ class JobService:
             row["type_version"] = job_type.version
             spec = job_type.spec.model_validate(old.spec)
             refs = references(spec)
-            row["inputs"] = await _resolve_inputs(session, caller, refs)
+            # The same job again: bytes behind a URI that changed since are told, not taken.
+            seen = {entry["uri"]: entry for entry in old.inputs if "uri" in entry}
+            row["inputs"] = await self._inputs.resolve(session, caller, refs, seen)
             if old.cache_key is not None:
                 row["cache_key"] = self._reuse.key(job_type, spec, row["inputs"])
             room = await self._quotas.lock(session, caller)
@@ -381,30 +384,3 @@ def _digest(job_type: JobType, request: JobCreate[Any]) -> bytes:
     except UnicodeEncodeError as error:
         message = "a text contains half a surrogate pair"
         raise InvalidSpec(message, errors=[FieldError(pointer="", message=message)]) from error
-
-
-def _invalid(faults: list[FieldError]) -> InvalidSpec:
-    return InvalidSpec(f"{faults[0].pointer}: {faults[0].message}", errors=faults)
-
-
-async def _resolve_inputs(
-    session: AsyncSession, caller: Caller, references: Refs
-) -> list[dict[str, str]]:
-    """Check that every input exists and belongs to the caller; note its digest."""
-    refs = [(at, ref) for at, ref in references if isinstance(ref, InputRef)]
-    ids = [str(ref) for _, ref in refs if is_id(ref, "file")]
-    found: dict[str, str] = {}
-    if ids:
-        statement = repositories.use_files(caller.tenant_id, ids)
-        found = {row.id: row.sha256 for row in (await session.execute(statement)).all()}
-    faults = [
-        FieldError(pointer=f"/spec{pointer}", message=f"there is no file {ref[:64]}")
-        for pointer, ref in refs
-        if ref not in found
-    ]
-    if faults:
-        raise _invalid(faults)
-    return [
-        {"pointer": f"/spec{pointer}", "id": str(ref), "sha256": found[ref]}
-        for pointer, ref in refs
-    ]

@@ -31,6 +31,7 @@ from datassay.errors import (
     QuotaExceeded,
     RateLimited,
     WaitTimeout,
+    WebhookVerificationFailed,
 )
 from datassay.jobs import Job
 from datassay.models import (
@@ -50,8 +51,12 @@ from datassay.models import (
     Quota,
     Readiness,
     Usage,
+    WebhookDelivery,
+    WebhookEndpoint,
+    WebhookMessage,
 )
 from datassay.result import AsyncResult, Figure, Result
+from datassay.signatures import verify_webhook
 
 __all__ = [
     "APIError",
@@ -93,6 +98,11 @@ __all__ = [
     "Result",
     "Usage",
     "WaitTimeout",
+    "WebhookDelivery",
+    "WebhookEndpoint",
+    "WebhookMessage",
+    "WebhookVerificationFailed",
     "__version__",
     "errors",
+    "verify_webhook",
 ]

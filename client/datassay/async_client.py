@@ -11,6 +11,7 @@ import httpx2
 
 from datassay import calls
 from datassay.async_jobs import AsyncJobs
+from datassay.async_webhooks import AsyncWebhooks
 from datassay.config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT, Config
 from datassay.models import (
     ApiKey,
@@ -126,6 +127,7 @@ class AsyncClient:
         self.jobs = AsyncJobs(self._transport)
         self.files = AsyncFiles(self._transport)
         self.job_types = AsyncJobTypes(self._transport)
+        self.webhooks = AsyncWebhooks(self._transport)
         self.keys = AsyncKeys(self._transport)
 
     async def me(self) -> Me:

@@ -25,6 +25,7 @@ from datassay.models import (
 from datassay.retry import RetryPolicy
 from datassay.transport import Transport
 from datassay.uploads import UploadProgress, open_upload
+from datassay.webhooks import Webhooks
 
 
 class Files:
@@ -152,6 +153,7 @@ class Client:
         self.jobs = Jobs(self._transport)
         self.files = Files(self._transport)
         self.job_types = JobTypes(self._transport)
+        self.webhooks = Webhooks(self._transport)
         self.keys = Keys(self._transport)
 
     def me(self) -> Me:

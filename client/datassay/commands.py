@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from datassay.calls import JobFilter, JobOptions
 from datassay.client import Client
 from datassay.result import Result
+from datassay.uploads import is_uri
 
 if TYPE_CHECKING:
     from datassay.jobs import Job
@@ -36,7 +37,8 @@ def submit(session: Session, args: Namespace) -> None:
     """Submit a job; with --wait also wait for it and print the result."""
     spec = _spec(args)
     if args.input is not None:
-        spec["input"] = session.client.files.upload(args.input).id
+        uri = is_uri(args.input)
+        spec["input"] = args.input if uri else session.client.files.upload(args.input).id
     options = JobOptions(labels=pairs(args.label, "--label"))
     if args.priority is not None:
         options["priority"] = args.priority
@@ -244,6 +246,12 @@ def write_json(value: Any) -> None:
         return part.model_dump(mode="json", by_alias=True) if isinstance(part, BaseModel) else part
 
     _write(json.dumps(value, default=plain, indent=2, ensure_ascii=False))
+
+
+def write_lines(lines: Iterable[str]) -> None:
+    """Lines of the answer, fit for a terminal."""
+    for line in lines:
+        _write(printable(line))
 
 
 def _write(text: str) -> None:

@@ -5,6 +5,7 @@ DatassayError
   ConnectionFailed            no answer: refused, dropped or timed out
   InvalidResponse             an answer that is not what the service promises
   ChecksumMismatch            downloaded bytes are not those that the job produced
+  WebhookVerificationFailed   a webhook that does not come from the service, or came too late
   WaitTimeout                 the job is still going on (also a TimeoutError)
   JobEnded                    the job ended without a result: .job, .error
     JobFailed  JobCancelled  JobExpired
@@ -57,6 +58,10 @@ class InvalidResponse(DatassayError):
 
 class ChecksumMismatch(DatassayError):
     """Downloaded bytes are not those that the job produced."""
+
+
+class WebhookVerificationFailed(DatassayError):
+    """A webhook that does not come from the service, or came too late."""
 
 
 class WaitTimeout(DatassayError, TimeoutError):

@@ -261,6 +261,45 @@ class AuditRecord(Wire):
     request_id: str | None = None
 
 
+class WebhookEndpoint(Wire):
+    """A URL that is told when jobs end; `secret` is there right after it was made, never again."""
+
+    id: str
+    url: str
+    events: list[str] = Field(default_factory=list)
+    description: str = ""
+    state: str
+    disabled_reason: str | None = None
+    failing_since: AwareDatetime | None = None
+    old_until: AwareDatetime | None = None
+    created_at: AwareDatetime
+    secret: str | None = Field(None, repr=False)
+
+
+class WebhookDelivery(Wire):
+    """A message to an endpoint; `id` is its `webhook-id`, `due_at` that of the next attempt."""
+
+    id: str
+    endpoint_id: str
+    job_id: str | None = None
+    type: str
+    state: str
+    attempts: int = 0
+    status_code: int | None = None
+    error: str | None = None
+    created_at: AwareDatetime
+    last_attempt_at: AwareDatetime | None = None
+    due_at: AwareDatetime | None = None
+
+
+class WebhookMessage(Wire):
+    """What a receiver gets: `type` such as "job.succeeded", and `data` with the job's id."""
+
+    type: str
+    timestamp: AwareDatetime
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
 class JobType(Wire):
     """What the service can do; the schemas and the example are None in lists."""
 

@@ -25,7 +25,7 @@ class Spec(Model):
     sampler: Sampler | None = Field(None, description="For items without `responses`.")
     calibrator: InputRef | None = Field(
         None,
-        description="The uploaded `calibrator.json` of a calibrate-scorer job: every item gets the "
+        description="The artifact `calibrator.json` of a calibrate-scorer job: every item gets the "
         "probability that its answer is right. It must have been fitted with these options.",
     )
     verifier: Verifier | None = Field(

@@ -257,6 +257,7 @@ class JobProtocol(RuleBasedStateMachine):
             assert later in FOLLOWERS[earlier]
 
 
+@pytest.mark.timeout(600)  # a minute where nothing else runs
 def test_the_protocol_keeps_its_promises(engine: Engine) -> None:
     machine = type("Machine", (JobProtocol,), {"engine": engine})
     run_state_machine_as_test(

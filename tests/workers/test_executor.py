@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 from datassay import Client
+from datassay.errors import InvalidSpec
 from sqlalchemy import Engine, text
 
 from models import repositories, transitions
 from models.settings import Settings
-from tests.services import Workplace
+from tests.services import Workplace, client
 from workers.sweeper import Sweeper
 
 KINDS = ["toy", "toy-isolated"]
@@ -252,6 +253,27 @@ def test_inputs(api: Client, workplace: Workplace, tmp_path: Any, kind: str) -> 
     gone = submit(api, kind, action="read", input=file.id)
     workplace.run()
     assert gone.refresh().error.code == "input_unreadable"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_artifact_of_one_job_is_the_input_of_another(
+    api: Client, workplace: Workplace, gateway_url: str, service_settings: Settings, kind: str
+) -> None:
+    first = submit(api, kind, artifact="from the first")
+    workplace.run()
+    (artifact,) = first.artifacts()
+    second = submit(api, kind, action="read", input=artifact.record.id)
+    workplace.run()
+    assert second.refresh().result().data["text"] == "from the first"
+    with (
+        client(gateway_url, service_settings, tenant="other") as stranger,
+        pytest.raises(InvalidSpec, match="there is no file art_"),
+    ):
+        submit(stranger, kind, action="read", input=artifact.record.id)
+    third = submit(api, kind, action="read", input=artifact.record.id, steps=2)
+    api.jobs.delete(first.id)
+    workplace.run()
+    assert third.refresh().error.code == "input_unreadable"
 
 
 def test_the_lease_outlives_a_database_outage(

@@ -20,6 +20,7 @@ from methods.inference.declared import Models
 from methods.jobtype import InputRef
 from models.ids import new_id
 from models.storage import CHUNK, Storage, artifact_key, kept_prefix
+from outbound.sources import is_uri
 from workers.runtime.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 class JobContext:
     """All that the runner of one attempt sees of the world; see `methods.context.RunContext`."""
+
+    parallel = True
 
     def __init__(
         self,
@@ -86,6 +89,10 @@ class JobContext:
         self._check()
 
     def open_input(self, ref: InputRef) -> BinaryIO:
+        if is_uri(ref):
+            if ref not in self._inputs:
+                self._inputs[ref] = self._ledger.fetch(str(ref))
+            return self._inputs[ref].open("rb")
         return self._open(ref, *self._ledger.input(ref))
 
     def _open(self, name: str, key: str, digest: str) -> BinaryIO:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from sqlalchemy import Row
 from sqlalchemy.orm import Session, sessionmaker
 
 from methods.errors import JobError, LeaseLost
-from models import metrics, repositories, transitions
+from models import accounts, metrics, repositories, transitions
+from outbound.sources import split_digest
 from workers.fanout import Ended, FanOut
 from workers.lease import Lease
+from workers.runtime.inputs import Fetcher
+from workers.runtime.texts import storable
 
 _CACHED_AT_ONCE = 5_000
 
@@ -24,6 +28,8 @@ class Ledger(Protocol):
     def log(self, level: str, message: str) -> None: ...
 
     def input(self, file_id: str) -> tuple[str, str]: ...
+
+    def fetch(self, uri: str) -> Path: ...
 
     def add_artifact(self, artifact: dict[str, Any]) -> None: ...
 
@@ -49,35 +55,89 @@ class Ledger(Protocol):
 
 
 class DatabaseLedger:
-    """Writes under the fence of the attempt: a zombie's calls raise `LeaseLost`."""
+    """Writes under the fence of the attempt: a zombie's calls raise `LeaseLost`.
+
+    Attributes:
+        inputs: as stored with the job; digests of URIs come in as they are fetched.
+    """
 
     def __init__(
-        self, sessions: sessionmaker[Session], lease: Lease, tenant_id: str, fan_out: FanOut
+        self,
+        sessions: sessionmaker[Session],
+        lease: Lease,
+        tenant_id: str,
+        fan_out: FanOut,
+        inputs: Sequence[dict[str, Any]],
+        fetcher: Fetcher,
+        workdir: Path,
     ) -> None:
         self._sessions, self._lease, self._tenant_id = sessions, lease, tenant_id
         self.begin_children, self.next_child = fan_out.begin, fan_out.next
         self.child_artifact = fan_out.artifact
         self._owner = (lease.job_id, lease.attempt)
+        self.inputs = list(inputs)
+        self._fetcher, self._workdir = fetcher, workdir
+        self._fetched: dict[str, Path] = {}
+        fan_out.digest_of_uri = self._digest_of
 
     def progress(self, progress: dict[str, Any]) -> None:
         """Publish how far the job is; at most a few times a second reach the database."""
-        self._lease.publish(progress=progress)
+        self._lease.publish(progress=storable(progress))
 
     def preview(self, result: dict[str, Any]) -> None:
         """Show what there is of the result; as often as the progress."""
-        self._lease.publish(preview=result)
+        self._lease.publish(preview=storable(result))
 
     def log(self, level: str, message: str) -> None:
         """Add a line to the job's events."""
-        self._write(transitions.log(*self._owner, level, message[:4096]))
+        self._write(transitions.log(*self._owner, level, storable(message[:4096])))
 
-    def input(self, file_id: str) -> tuple[str, str]:
-        """Storage key and SHA-256 of an input of this tenant."""
+    def input(self, input_id: str) -> tuple[str, str]:
+        """Storage key and SHA-256 of an upload or artifact of this tenant."""
+        uploaded = input_id.startswith("file_")
+        find = repositories.file if uploaded else repositories.artifact
         with self._sessions.begin() as session:
-            row = session.execute(repositories.file(self._tenant_id, file_id)).scalar_one_or_none()
+            row = session.execute(find(self._tenant_id, input_id)).scalar_one_or_none()
         if row is None:
-            raise JobError("input_unreadable", f"{file_id} does not exist any more")
+            raise JobError("input_unreadable", f"{input_id} does not exist any more")
         return row.storage_key, row.sha256
+
+    def fetch(self, uri: str) -> Path:
+        """A local copy of an input that is named by URI; its digest is noted with the job."""
+        if uri in self._fetched:
+            return self._fetched[uri]
+        place, _ = split_digest(uri)
+        pointer = next((i["pointer"] for i in self.inputs if i.get("uri") == place), "")
+        with self._sessions.begin() as session:
+            tenant = session.execute(accounts.tenant_name(self._tenant_id)).scalar_one()
+        target = self._workdir / f"fetched-{len(self._fetched)}"
+        try:
+            sha256 = self._fetcher.fetch(tenant, uri, target, self._lease.check)
+            self._note(place, sha256)
+        except JobError as error:
+            error.message = f"{pointer}: {error.message}"
+            error.details["pointer"] = pointer
+            raise
+        self._fetched[uri] = target
+        return target
+
+    def _digest_of(self, uri: str) -> str:
+        """What a child may rely on; an input that this attempt has not read yet is fetched."""
+        self.fetch(uri)
+        place, _ = split_digest(uri)
+        return next(str(entry["sha256"]) for entry in self.inputs if entry.get("uri") == place)
+
+    def _note(self, uri: str, sha256: str) -> None:
+        with self._sessions.begin() as session:
+            statement = transitions.record_input(*self._owner, uri, sha256)
+            row = session.execute(statement).first()
+        if row is None:
+            raise LeaseLost
+        self.inputs = row.inputs
+        known = {entry["sha256"] for entry in self.inputs if entry.get("uri") == uri}
+        if known != {sha256}:
+            text = f"{uri[:200]}: other bytes than before (SHA-256 {', '.join(sorted(known))})"
+            raise JobError("input_changed", text)
 
     def add_artifact(self, artifact: dict[str, Any]) -> None:
         """Record stored bytes."""
@@ -85,11 +145,11 @@ class DatabaseLedger:
 
     def save_checkpoint(self, key: str, value: Any) -> None:
         """Keep a value for a later attempt."""
-        self._write(transitions.save_checkpoint(*self._owner, key, value))
+        self._write(transitions.save_checkpoint(*self._owner, storable(key), storable(value)))
 
     def load_checkpoint(self, key: str) -> Any | None:
         """The value of an earlier attempt."""
-        row = self._checkpoint(key)
+        row = self._checkpoint(storable(key))
         return None if row is None else row.value["value"]
 
     def keep_file(self, key: str, file: dict[str, Any]) -> str | None:
