@@ -35,7 +35,8 @@ class Options:
     """How to score; the fields are those of the spec.
 
     relate: asks the model that the kinds `nli`, `hybrid` and `embedding` need. rule: which NLI
-    verdicts make two answers equivalent; None: threshold or equality.
+    verdicts make two answers equivalent; None: threshold or equality. all_pairs: the similarity of
+    every pair is wanted, even where no scorer reads it.
     """
 
     scorers: tuple[str, ...] = ("snne",)
@@ -49,6 +50,7 @@ class Options:
     threshold: float | None = None
     tau: float = 1.0
     include_self: bool = True
+    all_pairs: bool = False
 
 
 @dataclass(frozen=True)

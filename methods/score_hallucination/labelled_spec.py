@@ -88,6 +88,7 @@ class LabelledSpec(Model):
             tau=self.tau,
             include_self=self.include_self,
             seed=self.seed,
+            explain="none",
         )
 
 

@@ -28,6 +28,7 @@ def options_of(spec: Spec, models: Models) -> Options:
         threshold=spec.clustering.threshold,
         tau=spec.tau,
         include_self=spec.include_self,
+        all_pairs=spec.explain != "none",
     )
 
 
