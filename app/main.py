@@ -22,6 +22,7 @@ from app.services.files import FileService
 from app.services.jobs import JobService
 from methods.inference.declared import declarations
 from methods.registry import load_registry
+from models import metrics
 from models.database import async_engine, async_sessions
 from models.doorbell import Doorbell, create_celery
 from models.logs import configure_logging
@@ -43,6 +44,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or Settings()
     configure_logging(settings)
     registry = load_registry(settings.extra_methods)
+    offered = {name: found for name, found in registry.items() if not found.internal}
     secret = settings.require_secret()
     models = declarations(settings.models).keys()
 
@@ -60,6 +62,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             files=FileService(sessions, storage),
             auth=Authenticator(sessions, secret),
         )
+        metrics.serve(settings)
         bell.start()
         changes.start()
         yield
@@ -77,9 +80,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         generate_unique_id_function=_operation_id,
         redoc_url=None,
     )
-    app.include_router(jobs.create_router(registry))
+    app.include_router(jobs.create_router(offered))
     app.include_router(files.create_router(settings))
-    app.include_router(meta.create_router(registry))
+    app.include_router(meta.create_router(offered))
     problems.install(app)
     _declare_problem(app)
     return app

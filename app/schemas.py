@@ -108,11 +108,29 @@ class JobSummary(Wire):
     links: Links
 
 
+class ChildCounts(Wire):
+    """The parts of a job that run as jobs of their own, by state; some may be shared."""
+
+    total: int
+    queued: int
+    running: int
+    succeeded: int
+    failed: int
+    cancelled: int
+
+
 class Job(JobSummary):
     """A job in full."""
 
     spec: dict[str, Any] = Field(description="As accepted, defaults filled in.")
     result: dict[str, Any] | None = Field(description="By the result schema of the job type.")
+    preview: dict[str, Any] | None = Field(
+        description="What is known of the result before it is there; null where the job type "
+        "shows nothing, and once there is a result."
+    )
+    children: ChildCounts | None = Field(
+        None, description="Null where the job has no parts. `GET /v1/jobs?parent=` lists them."
+    )
     provenance: dict[str, Any] | None
 
 
@@ -120,7 +138,9 @@ class Event(Wire):
     """One line of a job's history; `seq` is the job's version at that moment."""
 
     seq: int
-    kind: Literal["state", "progress", "log"]
+    kind: Literal["state", "progress", "preview", "log"] = Field(
+        description="`preview`: the job's preview has changed."
+    )
     created_at: AwareDatetime
     data: dict[str, Any]
 

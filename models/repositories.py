@@ -19,6 +19,7 @@ from sqlalchemy import (
     Update,
     and_,
     delete,
+    exists,
     func,
     insert,
     literal,
@@ -28,16 +29,20 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.orm import aliased
+from sqlalchemy.sql.expression import SQLColumnExpression
 
-from models.states import JobState
+from models.states import TERMINAL, JobState
 from models.tables import (
     ApiKey,
     Artifact,
+    CacheEntry,
     Checkpoint,
     File,
     IdempotencyKey,
     Job,
     JobAttempt,
+    JobChild,
     JobEvent,
     Tenant,
 )
@@ -46,7 +51,8 @@ Position = tuple[datetime, str]
 Statement = Select[*tuple[Any, ...]]
 
 #: What a list shows: everything but the bulky columns.
-JOB_SUMMARY = [c for c in Job.__table__.c if c.name not in {"spec", "result", "provenance"}]
+_BULKY = {"spec", "result", "provenance", "preview"}
+JOB_SUMMARY = [c for c in Job.__table__.c if c.name not in _BULKY]
 
 
 def _mine(tenant_id: str) -> ColumnElement[bool]:
@@ -54,8 +60,19 @@ def _mine(tenant_id: str) -> ColumnElement[bool]:
 
 
 def job(tenant_id: str, job_id: str) -> Statement:
-    """One job in full."""
-    return select(*Job.__table__.c).where(_mine(tenant_id), Job.id == job_id)
+    """One job in full, with the number of its children by state (null without children)."""
+    child = aliased(Job)
+    by_state = (
+        select(child.state, func.count().label("count"))
+        .join(JobChild, JobChild.child_id == child.id)
+        .where(JobChild.parent_id == job_id)
+        .group_by(child.state)
+        .subquery()
+    )
+    children = select(func.json_object_agg(by_state.c.state, by_state.c.count)).scalar_subquery()
+    return select(*Job.__table__.c, children.label("children")).where(
+        _mine(tenant_id), Job.id == job_id
+    )
 
 
 def job_version(tenant_id: str, job_id: str) -> Select[int, JobState]:
@@ -73,9 +90,22 @@ def jobs(
     labels: Mapping[str, str] | None = None,
     created_after: datetime | None = None,
     created_before: datetime | None = None,
+    parent: str | None = None,
 ) -> Statement:
-    """Newest first; `after` is the position of the last row already seen."""
+    """Newest first; `after` is the position of the last row already seen.
+
+    Children are listed under their parents only.
+    """
     statement = select(*JOB_SUMMARY).where(_mine(tenant_id))
+    if parent is None:
+        statement = statement.where(Job.content_key.is_(None))
+    else:
+        owner = aliased(Job)
+        statement = (
+            statement.join(JobChild, JobChild.child_id == Job.id)
+            .join(owner, owner.id == JobChild.parent_id)
+            .where(owner.id == parent, owner.tenant_id == tenant_id)
+        )
     if after is not None:
         statement = statement.where(tuple_(Job.created_at, Job.id) < tuple_(*after))
     if types:
@@ -208,9 +238,73 @@ def remembered(tenant_id: str, key: str) -> Select[bytes, str]:
     )
 
 
-def checkpoint(job_id: str, key: str) -> Select[dict[str, Any]]:
+def checkpoint(job_id: str, key: str) -> Select[dict[str, Any], str | None]:
     """What an attempt of this job kept under a key; only its worker asks."""
-    return select(Checkpoint.value).where(Checkpoint.job_id == job_id, Checkpoint.key == key)
+    return select(Checkpoint.value, Checkpoint.storage_key).where(
+        Checkpoint.job_id == job_id, Checkpoint.key == key
+    )
+
+
+# Children
+
+
+def needed(child_id: SQLColumnExpression[str]) -> ColumnElement[bool]:
+    """Whether a live job waits for this one."""
+    parent = aliased(Job)
+    return exists().where(
+        JobChild.child_id == child_id,
+        parent.id == JobChild.parent_id,
+        parent.state.in_([JobState.QUEUED, JobState.RUNNING]),
+    )
+
+
+def waited_for(job_id: str) -> Select[bool]:
+    """Whether a live job waits for this one."""
+    return select(needed(literal(job_id)))
+
+
+def children(parent_id: str) -> Statement:
+    """How the children of a job stand; those that were cancelled or purged are none."""
+    return (
+        select(Job.id, Job.content_key, Job.type, Job.state, Job.error, JobChild.reused)
+        .join(JobChild, JobChild.child_id == Job.id)
+        .where(
+            JobChild.parent_id == parent_id,
+            Job.deleted_at.is_(None),
+            Job.state != JobState.CANCELLED,
+        )
+    )
+
+
+def child_result(child_id: str) -> Select[dict[str, Any] | None]:
+    """The result of a child; only its parent's worker asks."""
+    return select(Job.result).where(Job.id == child_id, Job.deleted_at.is_(None))
+
+
+def child_artifact(parent_id: str, child_id: str, name: str) -> Select[str, str]:
+    """Storage key and SHA-256 of an artifact of a child of this parent."""
+    return (
+        select(Artifact.storage_key, Artifact.sha256)
+        .join(Job, Job.id == Artifact.job_id)
+        .join(JobChild, JobChild.child_id == Job.id)
+        .where(JobChild.parent_id == parent_id, Job.id == child_id, _won(), Artifact.name == name)
+    )
+
+
+def own_children(parent_id: str) -> Select[str]:
+    """The ended children of a job that belong to no other."""
+    other = aliased(JobChild)
+    shared = exists().where(other.child_id == JobChild.child_id, other.parent_id != parent_id)
+    return (
+        select(Job.id)
+        .join(JobChild, JobChild.child_id == Job.id)
+        .where(
+            JobChild.parent_id == parent_id,
+            Job.finished_at.is_not(None),
+            Job.deleted_at.is_(None),
+            ~shared,
+        )
+    )
 
 
 # Keys and tenants
@@ -267,6 +361,40 @@ def revoke_key(key_id: str) -> Any:
     )
 
 
+# The cache that the jobs of a tenant share
+
+
+def cached(tenant_id: str, keys: Sequence[bytes]) -> Select[bytes, bytes]:
+    """The entries that are there."""
+    mine = and_(CacheEntry.tenant_id == tenant_id, CacheEntry.key.in_(keys))
+    return select(CacheEntry.key, CacheEntry.value).where(mine)
+
+
+def touch_cached(tenant_id: str, keys: Sequence[bytes]) -> Update:
+    """Note that entries are in use, once an hour."""
+    return (
+        update(CacheEntry)
+        .where(CacheEntry.tenant_id == tenant_id, CacheEntry.key.in_(keys))
+        .where(CacheEntry.used_at < func.now() - timedelta(hours=1))
+        .values(used_at=func.now())
+    )
+
+
+def cache(tenant_id: str, entries: Mapping[bytes, bytes]) -> Any:
+    """Add entries; what is there stays."""
+    # In the order of the keys: two writers of the same ones do not lock each other out.
+    rows = [{"tenant_id": tenant_id, "key": k, "value": v} for k, v in sorted(entries.items())]
+    return upsert(CacheEntry).values(rows).on_conflict_do_nothing()
+
+
+def trim_cache(keep: int) -> Delete:
+    """Drop what was used longest ago beyond so many entries of all tenants."""
+    oldest = (
+        select(CacheEntry.used_at).order_by(CacheEntry.used_at.desc()).offset(keep).limit(1)
+    ).scalar_subquery()
+    return delete(CacheEntry).where(CacheEntry.used_at <= oldest)
+
+
 # The sweeper's clean-up
 
 
@@ -274,7 +402,7 @@ def expired_jobs(limit: int) -> Select[str]:
     """Jobs past their retention."""
     return (
         select(Job.id)
-        .where(Job.expires_at < func.now(), Job.deleted_at.is_(None))
+        .where(Job.expires_at < func.now(), Job.deleted_at.is_(None), ~needed(Job.id))
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
@@ -287,7 +415,26 @@ def forget_history(job_id: str) -> list[Delete]:
         delete(JobAttempt).where(JobAttempt.job_id == job_id),
         delete(Checkpoint).where(Checkpoint.job_id == job_id),
         delete(Artifact).where(Artifact.job_id == job_id),
+        delete(JobChild).where(or_(JobChild.parent_id == job_id, JobChild.child_id == job_id)),
     ]
+
+
+def jobs_with_kept_files(limit: int) -> Select[str]:
+    """Ended jobs that still have files for a later attempt."""
+    return (
+        select(Checkpoint.job_id)
+        .distinct()
+        .join(Job, Job.id == Checkpoint.job_id)
+        .where(Checkpoint.storage_key.is_not(None), Job.state.in_(TERMINAL))
+        .limit(limit)
+    )
+
+
+def forget_kept_files(job_id: str) -> Delete:
+    """Delete the rows of those files."""
+    return delete(Checkpoint).where(
+        Checkpoint.job_id == job_id, Checkpoint.storage_key.is_not(None)
+    )
 
 
 def stale_files(older_than: timedelta, limit: int) -> Select[str, str]:
@@ -297,6 +444,27 @@ def stale_files(older_than: timedelta, limit: int) -> Select[str, str]:
         .where(File.last_used_at < func.now() - older_than)
         .limit(limit)
         .with_for_update(skip_locked=True)
+    )
+
+
+def unfinished_counts() -> Statement:
+    """Jobs that have not ended by type and state: how many, how many were not rung for, and for
+    queued ones how long the oldest that could start has been waiting."""
+    queued = Job.state == JobState.QUEUED
+    due = and_(queued, Job.not_before <= func.now())
+    return (
+        select(
+            Job.type,
+            Job.state,
+            func.count().label("jobs"),
+            func.count().filter(and_(queued, Job.rung_at.is_(None))).label("unrung"),
+            func.extract("epoch", func.now() - func.min(Job.not_before).filter(due)).label(
+                "oldest_seconds"
+            ),
+        )
+        # As the partial indexes have it: a million jobs that have ended are not looked at.
+        .where(or_(queued, Job.state.in_([JobState.RUNNING, JobState.CANCELLING])))
+        .group_by(Job.type, Job.state)
     )
 
 
@@ -310,7 +478,8 @@ def ping() -> Select[int]:
 
 def storage_keys() -> CompoundSelect[str]:
     """Every storage key that a row refers to."""
-    return select(File.storage_key).union_all(select(Artifact.storage_key))
+    kept = select(Checkpoint.storage_key).where(Checkpoint.storage_key.is_not(None))
+    return select(File.storage_key).union_all(select(Artifact.storage_key), kept)
 
 
 def unfinished_jobs() -> Select[str]:

@@ -63,6 +63,7 @@ class Settings(BaseSettings):
     max_wait: timedelta = timedelta(seconds=55)
     idempotency_retention: timedelta = timedelta(hours=24)
     file_retention: timedelta = timedelta(days=30)
+    cache_entries: int = 1_000_000
     isolated_memory_bytes: int | None = Field(
         None, description="Address-space limit of jobs that run in a process of their own."
     )
@@ -70,6 +71,11 @@ class Settings(BaseSettings):
     database_pool: int = 10
     database_connect_timeout: timedelta = timedelta(seconds=3)
     statement_timeout: timedelta = timedelta(seconds=10)
+    metrics_port: int | None = Field(
+        None, ge=1, le=65535, description="Prometheus metrics of this process; none: not served."
+    )
+    metrics_host: str = "127.0.0.1"
+    metrics_interval: timedelta = timedelta(seconds=10)
     log_json: bool = True
     log_level: str = "INFO"
 

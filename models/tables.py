@@ -27,6 +27,7 @@ from models.states import JobState
 
 _TERMINAL = "state IN ('SUCCEEDED', 'FAILED', 'CANCELLED', 'EXPIRED')"
 _LEASED = "state IN ('RUNNING', 'CANCELLING')"
+_OCCUPIES = "state IN ('QUEUED', 'RUNNING', 'CANCELLING', 'SUCCEEDED') AND deleted_at IS NULL"
 
 
 class Base(DeclarativeBase):
@@ -96,6 +97,10 @@ class Job(Base):
     inputs: Mapped[list[dict[str, str]]] = mapped_column(JSONB, server_default=text("'[]'"))
     labels: Mapped[dict[str, str]] = mapped_column(JSONB, server_default=text("'{}'"))
     priority: Mapped[int] = mapped_column(server_default="0")
+    # Claim order within a priority: a job's own id; that of a child begins with its parent's.
+    turn: Mapped[str] = mapped_column(Text(collation="C"))
+    # Of children only: a digest of all that determines the result.
+    content_key: Mapped[str | None]
     timeout_seconds: Mapped[float] = mapped_column(Float)
     retention_seconds: Mapped[float] = mapped_column(Float)
     # `attempt` counts starts, `failures` those that count against `max_attempts`: a worker that
@@ -115,25 +120,48 @@ class Job(Base):
     lease_until: Mapped[datetime | None]
     worker: Mapped[str | None]
     progress: Mapped[dict[str, Any] | None]
+    # What the runner shows of its result before it is there.
+    preview: Mapped[dict[str, Any] | None]
     result: Mapped[dict[str, Any] | None]
     error: Mapped[dict[str, Any] | None]
     provenance: Mapped[dict[str, Any] | None]
     retry_of: Mapped[str | None]
     created_by: Mapped[str | None]
+    # Of the request that made it, W3C trace context.
+    traceparent: Mapped[str | None]
 
     __table_args__ = (
         CheckConstraint(f"({_LEASED}) = (lease_until IS NOT NULL)", "lease_only_while_running"),
         CheckConstraint(f"({_TERMINAL}) = (finished_at IS NOT NULL)", "finished_when_terminal"),
         CheckConstraint("result IS NULL OR state = 'SUCCEEDED'", "result_of_success"),
         CheckConstraint("error IS NULL OR state <> 'SUCCEEDED'", "no_error_of_success"),
-        Index("ix_jobs_list", "tenant_id", text("created_at DESC"), text("id DESC")),
+        Index(
+            "ix_jobs_list",
+            "tenant_id",
+            text("created_at DESC"),
+            text("id DESC"),
+            postgresql_where=text("content_key IS NULL"),
+        ),
+        # One child for all parents of a tenant that need the same.
+        Index(
+            "uq_jobs_content_key",
+            "tenant_id",
+            "content_key",
+            unique=True,
+            postgresql_where=text(_OCCUPIES),
+        ),
+        Index(
+            "ix_jobs_live_children",
+            "id",
+            postgresql_where=text("content_key IS NOT NULL AND state IN ('QUEUED', 'RUNNING')"),
+        ),
         Index("ix_jobs_labels", "labels", postgresql_using="gin"),
         Index(
             "ix_jobs_queue",
             "tenant_id",
             "resource",
             text("priority DESC"),
-            "id",
+            "turn",
             postgresql_where=text("state = 'QUEUED'"),
         ),
         Index("ix_jobs_lease", "lease_until", postgresql_where=text(_LEASED)),
@@ -145,6 +173,19 @@ class Job(Base):
         ),
         Index("ix_jobs_expiry", "expires_at", postgresql_where=text("deleted_at IS NULL")),
     )
+
+
+class JobChild(Base):
+    """Which jobs a job waits for; several parents may share a child."""
+
+    __tablename__ = "job_children"
+
+    parent_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    child_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True, index=True)
+    # The parent's order: its own worker claims them by it.
+    place: Mapped[int]
+    # It was there before this parent asked for it.
+    reused: Mapped[bool]
 
 
 class JobEvent(Base):
@@ -191,7 +232,31 @@ class Checkpoint(Base):
     key: Mapped[str] = mapped_column(primary_key=True)
     attempt: Mapped[int]
     value: Mapped[dict[str, Any]]
+    # Set where the value is bytes in storage.
+    storage_key: Mapped[str | None]
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (
+        Index(
+            "ix_job_checkpoints_stored",
+            "job_id",
+            postgresql_where=text("storage_key IS NOT NULL"),
+        ),
+    )
+
+
+class CacheEntry(Base):
+    """What costs much to compute and is the same for every job of a tenant; may vanish any time."""
+
+    __tablename__ = "cache_entries"
+
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), primary_key=True)
+    key: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    value: Mapped[bytes] = mapped_column(LargeBinary)
+    used_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+
+    # After a crash of the database it is empty, and writes cost half as much.
+    __table_args__ = {"prefixes": ["UNLOGGED"]}  # noqa: RUF012 - SQLAlchemy reads it
 
 
 class File(Base):

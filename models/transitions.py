@@ -27,6 +27,7 @@ from sqlalchemy import (
     cast,
     column,
     delete,
+    exists,
     func,
     insert,
     literal,
@@ -40,13 +41,24 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from models.repositories import needed
 from models.states import LEASED, JobState
-from models.tables import Artifact, Checkpoint, IdempotencyKey, Job, JobAttempt, JobEvent, Tenant
+from models.tables import (
+    Artifact,
+    Checkpoint,
+    IdempotencyKey,
+    Job,
+    JobAttempt,
+    JobChild,
+    JobEvent,
+    Tenant,
+)
 
 _jobs = cast_type(Table, Job.__table__)
 _events = cast_type(Table, JobEvent.__table__)
 _attempts = cast_type(Table, JobAttempt.__table__)
 _tenants = cast_type(Table, Tenant.__table__)
+_children = cast_type(Table, JobChild.__table__)
 
 Statement = Select[*tuple[Any, ...]]
 
@@ -120,7 +132,13 @@ def submit(job: Mapping[str, Any], queue_timeout: timedelta | None) -> Statement
     changed = (
         insert(_jobs)
         # Optimistic: the gateway rings right after the commit and takes it back if that fails.
-        .values(**job, state=JobState.QUEUED, queue_deadline=deadline, rung_at=func.now())
+        .values(
+            **job,
+            turn=job["id"],
+            state=JobState.QUEUED,
+            queue_deadline=deadline,
+            rung_at=func.now(),
+        )
         .returning(*_jobs.c)
         .cte("changed")
     )
@@ -135,14 +153,14 @@ def claim(worker: str, resources: Sequence[str], lease: timedelta) -> Statement:
     """
     wanted = values(column("resource", Text), name="wanted").data([(r,) for r in resources])
     head = (
-        select(_jobs.c.id, _jobs.c.priority)
+        select(_jobs.c.id, _jobs.c.priority, _jobs.c.turn)
         .where(
             _jobs.c.tenant_id == _tenants.c.id,
             _jobs.c.resource == wanted.c.resource,
             _jobs.c.state == literal(JobState.QUEUED, _jobs.c.state.type, literal_execute=True),
             _jobs.c.not_before <= func.now(),
         )
-        .order_by(_jobs.c.priority.desc(), _jobs.c.id)
+        .order_by(_jobs.c.priority.desc(), _jobs.c.turn)
         .limit(1)
         .with_for_update(skip_locked=True)
         .lateral("head")
@@ -150,11 +168,47 @@ def claim(worker: str, resources: Sequence[str], lease: timedelta) -> Statement:
     turn = (
         select(head.c.id)
         .select_from(_tenants.join(wanted, true()).join(head, true()))
-        .order_by(_tenants.c.last_claim_at.asc().nulls_first(), head.c.priority.desc(), head.c.id)
+        .order_by(_tenants.c.last_claim_at.asc().nulls_first(), head.c.priority.desc(), head.c.turn)
         .limit(1)
         .cte("turn")
     )
-    changed = (
+    changed = _started(turn, worker, lease)
+    served = (
+        update(_tenants)
+        .where(_tenants.c.id == changed.c.tenant_id)
+        .values(last_claim_at=func.now())
+        .cte("served")
+    )
+    return _result(changed, *_start_records(changed), served)
+
+
+def claim_child(
+    parent_id: str, worker: str, resources: Sequence[str], lease: timedelta
+) -> Statement:
+    """Start the next child of a job in that job's order: its own worker lends a hand.
+
+    It is no turn of the tenant: the worker's slot is the parent's already.
+    """
+    turn = (
+        select(_jobs.c.id)
+        .join(_children, _children.c.child_id == _jobs.c.id)
+        .where(
+            _children.c.parent_id == parent_id,
+            _jobs.c.resource.in_(resources),
+            _jobs.c.state == JobState.QUEUED,
+            _jobs.c.not_before <= func.now(),
+        )
+        .order_by(_children.c.place)
+        .limit(1)
+        .with_for_update(of=_jobs, skip_locked=True)
+        .cte("turn")
+    )
+    changed = _started(turn, worker, lease)
+    return _result(changed, *_start_records(changed))
+
+
+def _started(turn: CTE, worker: str, lease: timedelta) -> CTE:
+    return (
         update(_jobs)
         .where(_jobs.c.id == turn.c.id, _jobs.c.state == JobState.QUEUED)
         .values(
@@ -169,12 +223,9 @@ def claim(worker: str, resources: Sequence[str], lease: timedelta) -> Statement:
         .returning(*_jobs.c)
         .cte("changed")
     )
-    served = (
-        update(_tenants)
-        .where(_tenants.c.id == changed.c.tenant_id)
-        .values(last_claim_at=func.now())
-        .cte("served")
-    )
+
+
+def _start_records(changed: CTE) -> tuple[CTE, CTE]:
     started = (
         insert(_attempts)
         .from_select(
@@ -183,16 +234,23 @@ def claim(worker: str, resources: Sequence[str], lease: timedelta) -> Statement:
         )
         .cte("started")
     )
-    return _result(changed, _state_event(changed, worker=changed.c.worker), started, served)
+    return _state_event(changed, worker=changed.c.worker), started
 
 
 def heartbeat(
-    job_id: str, attempt: int, lease: timedelta, progress: Mapping[str, Any] | None = None
+    job_id: str,
+    attempt: int,
+    lease: timedelta,
+    progress: Mapping[str, Any] | None = None,
+    preview: Mapping[str, Any] | None = None,
 ) -> Statement:
-    """Extend the lease and, when given, publish the progress. No row: the lease is lost."""
-    change: dict[str, Any] = {"lease_until": func.now() + lease}
-    if progress is not None:
-        change |= {"progress": dict(progress), "version": _jobs.c.version + 1}
+    """Extend the lease; publish progress and preview if given. No row: the lease is lost."""
+    told = {"progress": progress, "preview": preview}
+    change: dict[str, Any] = {name: dict(v) for name, v in told.items() if v is not None}
+    told_something = bool(change)
+    change["lease_until"] = func.now() + lease
+    if told_something:
+        change["version"] = _jobs.c.version + 1
     changed = (
         update(_jobs)
         .where(_owned(job_id, attempt))
@@ -200,9 +258,11 @@ def heartbeat(
         .returning(_jobs.c.id, _jobs.c.version, _jobs.c.state, _jobs.c.progress)
         .cte("changed")
     )
-    if progress is None:
-        return _result(changed)
-    return _result(changed, _event(changed, "progress", changed.c.progress))
+    if progress is not None:
+        return _result(changed, _event(changed, "progress", changed.c.progress))
+    if told_something:
+        return _result(changed, _event(changed, "preview", literal({}, JSON)))
+    return _result(changed)
 
 
 def log(job_id: str, attempt: int, level: str, message: str) -> Statement:
@@ -231,17 +291,25 @@ def add_artifact(job_id: str, attempt: int, artifact: Mapping[str, Any]) -> Any:
     return insert(Artifact).from_select(columns, row).returning(Artifact.id)
 
 
-def save_checkpoint(job_id: str, attempt: int, key: str, value: Any) -> Any:
-    """Keep a runner's value; refused (no row) when the lease is lost."""
+def save_checkpoint(
+    job_id: str, attempt: int, key: str, value: Any, storage_key: str | None = None
+) -> Any:
+    """Keep a runner's value, or say where its bytes are; refused (no row) without the lease."""
     row = select(
-        _jobs.c.id, literal(key, Text), _jobs.c.attempt, literal({"value": value}, JSON)
+        _jobs.c.id,
+        literal(key, Text),
+        _jobs.c.attempt,
+        literal({"value": value}, JSON),
+        literal(storage_key, Text),
     ).where(_owned(job_id, attempt))
-    statement = upsert(Checkpoint).from_select(["job_id", "key", "attempt", "value"], row)
+    columns = ["job_id", "key", "attempt", "value", "storage_key"]
+    statement = upsert(Checkpoint).from_select(columns, row)
     return statement.on_conflict_do_update(
         index_elements=["job_id", "key"],
         set_={
             "value": statement.excluded.value,
             "attempt": statement.excluded.attempt,
+            "storage_key": statement.excluded.storage_key,
             "updated_at": func.now(),
         },
     ).returning(Checkpoint.key)
@@ -259,6 +327,7 @@ def finish(
             version=_jobs.c.version + 1,
             result=dict(result),
             provenance=dict(provenance),
+            preview=None,
             # The error of an earlier attempt stays with that attempt.
             error=None,
             finished_at=func.now(),
@@ -391,15 +460,32 @@ def _unsuccessful(
 
 def cancel(tenant_id: str, job_id: str) -> Statement:
     """QUEUED becomes CANCELLED at once, RUNNING becomes CANCELLING until the runner stops."""
+    return _stop(
+        and_(_jobs.c.id == job_id, _jobs.c.tenant_id == tenant_id, _jobs.c.deleted_at.is_(None))
+    )
+
+
+def cancel_unneeded(limit: int, parent_id: str | None = None) -> Statement:
+    """Cancel the children that no live job waits for: all there are, or those of one parent."""
+    which = [
+        _jobs.c.content_key.is_not(None),
+        _jobs.c.state.in_([JobState.QUEUED, JobState.RUNNING]),
+        ~needed(_jobs.c.id),
+    ]
+    if parent_id is not None:
+        mine = select(_children.c.child_id).where(_children.c.parent_id == parent_id)
+        which.append(_jobs.c.id.in_(mine))
+    idle = select(_jobs.c.id).where(*which).limit(limit).with_for_update(skip_locked=True)
+    return _stop(_jobs.c.id == idle.cte("idle").c.id)
+
+
+def _stop(which: ColumnElement[bool]) -> Statement:
     queued = _jobs.c.state == JobState.QUEUED
+    live = _jobs.c.state.in_([JobState.QUEUED, JobState.RUNNING])
     changed = (
         update(_jobs)
-        .where(
-            _jobs.c.id == job_id,
-            _jobs.c.tenant_id == tenant_id,
-            _jobs.c.deleted_at.is_(None),
-            _jobs.c.state.in_([JobState.QUEUED, JobState.RUNNING]),
-        )
+        # A child is cancelled with the last of its parents and not before.
+        .where(which, live, ~needed(_jobs.c.id))
         .values(
             state=case((queued, JobState.CANCELLED), else_=JobState.CANCELLING),
             version=_jobs.c.version + 1,
@@ -411,6 +497,74 @@ def cancel(tenant_id: str, job_id: str) -> Statement:
         .cte("changed")
     )
     return _result(changed, _state_event(changed))
+
+
+def submit_child(parent_id: str, attempt: int, child: Mapping[str, Any], place: int) -> Statement:
+    """Insert a QUEUED child of a running job. No row: there is one with its content key already.
+
+    A child that failed for this parent is not tried again for it. Its bell is the sweeper's.
+
+    Args:
+        child: id, type, type_version, resource, spec, inputs, timeout_seconds and content_key; all
+            else is the parent's.
+    """
+    tried = _jobs.alias("tried")
+    failed = exists().where(
+        _children.c.parent_id == parent_id,
+        tried.c.id == _children.c.child_id,
+        tried.c.content_key == child["content_key"],
+        tried.c.state.in_([JobState.FAILED, JobState.EXPIRED]),
+    )
+    values: dict[str, ColumnElement[Any]] = {
+        name: literal(value, _jobs.c[name].type) for name, value in child.items()
+    }
+    for name in ("tenant_id", "priority", "retention_seconds", "max_attempts", "created_by"):
+        values[name] = _jobs.c[name]
+    values["state"] = literal(JobState.QUEUED, _jobs.c.state.type)
+    values["turn"] = _jobs.c.turn + literal(f"c{place:06d}", Text)
+    row = select(*values.values()).where(_owned(parent_id, attempt), ~failed)
+    unique = next(i for i in _jobs.indexes if i.name == "uq_jobs_content_key")
+    changed = (
+        upsert(_jobs)
+        .from_select(list(values), row)
+        .on_conflict_do_nothing(
+            index_elements=["tenant_id", "content_key"],
+            index_where=unique.dialect_options["postgresql"]["where"],
+        )
+        .returning(*_jobs.c)
+        .cte("changed")
+    )
+    return _result(changed, _state_event(changed))
+
+
+def link_child(parent_id: str, attempt: int, content_key: str, place: int, *, reused: bool) -> Any:
+    """Let a running job wait for the child with this key, and keep a finished one for as long.
+
+    No row: there is none at this moment (one that is being cancelled does not count), or the two
+    are linked already.
+    """
+    child = _jobs.alias("child")
+    row = select(_jobs.c.id, child.c.id, literal(place), literal(reused)).where(
+        _owned(parent_id, attempt),
+        child.c.tenant_id == _jobs.c.tenant_id,
+        child.c.content_key == content_key,
+        child.c.deleted_at.is_(None),
+        child.c.state.in_([JobState.QUEUED, JobState.RUNNING, JobState.SUCCEEDED]),
+    )
+    linked = (
+        upsert(_children)
+        .from_select(["parent_id", "child_id", "place", "reused"], row)
+        .on_conflict_do_nothing()
+        .returning(_children.c.child_id)
+        .cte("linked")
+    )
+    kept = (
+        update(_jobs)
+        .where(_jobs.c.id == linked.c.child_id, _jobs.c.expires_at.is_not(None))
+        .values(expires_at=func.greatest(_jobs.c.expires_at, _retention()))
+        .cte("kept")
+    )
+    return select(linked.c.child_id).add_cte(kept)
 
 
 def expire_queued(limit: int) -> Statement:
@@ -470,7 +624,10 @@ def bell_missed(job_ids: Iterable[str]) -> Any:
 
 
 def bury(tenant_id: str | None, job_id: str) -> Any:
-    """Delete a terminal job: its data goes, a tombstone stays. No row: not terminal."""
+    """Delete a terminal job: its data goes, a tombstone stays.
+
+    No row: it has not ended, or it is a child that a live job waits for.
+    """
     mine = literal(True) if tenant_id is None else _jobs.c.tenant_id == tenant_id
     return (
         update(_jobs)
@@ -479,9 +636,16 @@ def bury(tenant_id: str | None, job_id: str) -> Any:
             mine,
             _jobs.c.finished_at.is_not(None),
             _jobs.c.deleted_at.is_(None),
+            ~needed(_jobs.c.id),
         )
         .values(
-            deleted_at=func.now(), spec={}, result=None, labels={}, progress=None, provenance=None
+            deleted_at=func.now(),
+            spec={},
+            result=None,
+            labels={},
+            progress=None,
+            preview=None,
+            provenance=None,
         )
         .returning(_jobs.c.id)
     )

@@ -45,6 +45,11 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--host", default="127.0.0.1")
     up.add_argument("--port", type=int, default=8765)
     up.add_argument("--workers", type=int, default=1)
+    up.add_argument(
+        "--metrics-port",
+        type=int,
+        help="of Prometheus metrics: the gateway's; the workers' and the sweeper's follow",
+    )
     up.add_argument("--run-db-as", metavar="USER", help="as root: whom Postgres runs as")
     up.add_argument("--vllm", metavar="MODEL", help="also serve this folder or hub id by vLLM")
     up.add_argument(
@@ -100,6 +105,7 @@ def _up(args: argparse.Namespace) -> int:
         args.port,
         workers=args.workers,
         run_as=args.run_db_as,
+        metrics_port=args.metrics_port,
         vllm=args.vllm,
         vllm_python=args.vllm_python,
         vllm_arguments=args.vllm_args,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import secrets
 import signal
@@ -65,6 +66,7 @@ class Embedded:
     vllm: str | None = None
     vllm_python: Path | None = None
     vllm_arguments: str = ""
+    metrics_port: int | None = None
     postgres: Postgres | None = None
     valkey: Valkey | None = None
     services: list[Service] = field(default_factory=list)
@@ -156,13 +158,18 @@ class Embedded:
         return file.read_text()
 
     def _start_processes(self, environment: dict[str, str]) -> None:
+        ports = itertools.count(self.metrics_port or 0)
+
         def python(name: str, *arguments: str) -> Callable[[], subprocess.Popen[bytes]]:
+            own = dict(environment)
+            if self.metrics_port is not None:
+                own["DATASSAY_METRICS_PORT"] = str(next(ports))
             # Killed, not asked: they are made to survive it, and must not outlive us.
             return lambda: spawn(
                 [sys.executable, "-m", *arguments],
                 log=self.data_dir / "log" / f"{name}.log",
                 death_signal=signal.SIGKILL,
-                env=environment,
+                env=own,
             )
 
         gateway = ["server", "gateway", "--host", self.host, "--port", str(self.port)]

@@ -8,6 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
+from models import metrics
 from models.database import sync_engine, sync_sessions
 from models.doorbell import RESOURCES, Doorbell, create_celery
 from models.logs import configure_logging
@@ -25,6 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     settings = Settings()
     configure_logging(settings)
+    metrics.serve(settings)
     if args.command == "sweeper":
         return _sweep(settings)
     queues = args.queues.split(",")

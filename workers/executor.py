@@ -10,13 +10,13 @@ import tempfile
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import structlog
-from psycopg import OperationalError
 from pydantic import ValidationError
 from sqlalchemy import Row
 from sqlalchemy.exc import DBAPIError
@@ -32,15 +32,22 @@ from methods.errors import (
 )
 from methods.inference.declared import Models, declarations
 from methods.jobtype import JobType
-from models import transitions
+from models import metrics, transitions
+from models.database import is_outage
 from models.settings import Settings
+from models.states import TERMINAL
 from models.storage import Storage, job_prefix
+from workers import tracing
+from workers.fanout import FanOut
 from workers.isolation import RunnerCrashed, run_isolated
 from workers.lease import Lease, Shutdown
 from workers.runtime.context import JobContext
 from workers.runtime.ledger import DatabaseLedger, Ledger
 
 _log = structlog.get_logger(__name__)
+
+#: Children cancelled with their parent at once; the sweeper does the rest.
+_MANY = 1000
 
 
 class Executor:
@@ -75,20 +82,38 @@ class Executor:
 
     def run_next(self) -> bool:
         """Run the job whose turn it is; False when there is none."""
-        claim = transitions.claim(self._name, self._resources, self._settings.lease)
+        return self._run_claimed(
+            transitions.claim(self._name, self._resources, self._settings.lease), None
+        )
+
+    def _run_child(self, parent_id: str, outer: Lease) -> bool:
+        """Run a child of a job whose runner waits for it in this thread."""
+        claim = transitions.claim_child(
+            parent_id, self._name, self._resources, self._settings.lease
+        )
+        return self._run_claimed(claim, outer)
+
+    def _run_claimed(self, claim: Any, outer: Lease | None) -> bool:
         with self._sessions.begin() as session:
             job = session.execute(claim).first()
         if job is None:
             return False
+        _note_start(job)
         with structlog.contextvars.bound_contextvars(
             job_id=job.id, attempt=job.attempt, tenant_id=job.tenant_id
         ):
             _log.info("job started", type=job.type)
-            state = self._run(job)
+            began = time.monotonic()
+            with _busy(outer), tracing.attempt(job):
+                state = self._run(job, outer)
+            metrics.JOB_RUN_SECONDS.labels(job.type).observe(time.monotonic() - began)
+            metrics.JOB_ATTEMPTS.labels(job.type, state.lower()).inc()
+            if state == "lost":
+                metrics.LEASE_LOST.inc()
             _log.info("job ended", state=state)
         return True
 
-    def _run(self, job: Row[Any]) -> str:
+    def _run(self, job: Row[Any], outer: Lease | None) -> str:
         workdir = Path(tempfile.mkdtemp(prefix=f"{job.id}-"))
         lease = Lease(
             self._sessions,
@@ -98,11 +123,18 @@ class Executor:
             job.timeout_seconds,
             self._shutdown,
             on_stuck=None if self._is_isolated(job) else lambda why: self._abandon(job, why),
+            outer=outer,
+        )
+        fan_out = FanOut(
+            *(self._sessions, self._registry, self._models, job, lease, self._shutdown),
+            lend_a_hand=lambda: self._run_child(job.id, lease),
         )
         try:
             with lease:
-                conclusion = self._conclude(job, lease, workdir)
+                conclusion = self._conclude(job, lease, workdir, fan_out)
                 row = None if conclusion is None else self._persist(conclusion, lease)
+                if fan_out.used and row is not None and row.state in TERMINAL:
+                    self._persist(transitions.cancel_unneeded(_MANY, job.id), lease)
         finally:
             shutil.rmtree(workdir, ignore_errors=True)
         if row is None or row.state != "SUCCEEDED":
@@ -110,11 +142,11 @@ class Executor:
             self._storage.delete(f"{job_prefix(job.id)}/{job.attempt}")
         return "lost" if row is None else str(row.state)
 
-    def _conclude(self, job: Row[Any], lease: Lease, workdir: Path) -> Any | None:
+    def _conclude(self, job: Row[Any], lease: Lease, workdir: Path, fan_out: FanOut) -> Any | None:
         """Run the method and return the statement that ends the attempt (None: not ours to end)."""
         try:
             try:
-                result = self._execute(job, lease, workdir)
+                result = self._execute(job, lease, workdir, fan_out)
             finally:
                 lease.runner_ended()
             lease.flush()
@@ -133,13 +165,15 @@ class Executor:
             text = _crash_text(f"{type(error).__name__}: {error}")
             return self._failed(job, JobError("internal", text), traceback.format_exc())
 
-    def _execute(self, job: Row[Any], lease: Lease, workdir: Path) -> dict[str, Any]:
+    def _execute(
+        self, job: Row[Any], lease: Lease, workdir: Path, fan_out: FanOut
+    ) -> dict[str, Any]:
         declared = self._registry.get(job.type)
         if declared is None or declared.version != job.type_version:
             raise JobError(
                 "internal", f"This worker does not have {job.type} version {job.type_version}."
             )
-        ledger = DatabaseLedger(self._sessions, lease, job.tenant_id)
+        ledger = DatabaseLedger(self._sessions, lease, job.tenant_id, fan_out)
         if self._is_isolated(job):
             result = run_isolated(
                 job.type,
@@ -215,7 +249,7 @@ class Executor:
                 with self._sessions.begin() as session:
                     return session.execute(conclusion).first()
             except DBAPIError as error:
-                if not error.connection_invalidated and not _is_outage(error):
+                if not is_outage(error):
                     raise
                 if not lease.keeping():
                     return None
@@ -241,13 +275,23 @@ class Executor:
         }
 
 
+def _busy(outer: Lease | None) -> AbstractContextManager[Any]:
+    """A child runs where its parent does: one busy worker."""
+    return metrics.WORKER_BUSY.track_inprogress() if outer is None else nullcontext()
+
+
+def _note_start(job: Row[Any]) -> None:
+    if job.attempt == 1:
+        waited = (job.started_at - job.created_at).total_seconds()
+        metrics.JOB_QUEUE_SECONDS.labels(job.type).observe(waited)
+        if job.rung_at is not None:
+            lag = (job.started_at - job.rung_at).total_seconds()
+            metrics.DOORBELL_LAG_SECONDS.observe(lag)
+
+
 def _timeout(job: Row[Any]) -> JobError:
     return JobError("timeout", f"The attempt ran longer than {job.timeout_seconds:g} s.")
 
 
 def _crash_text(what: str) -> str:
     return f"The method failed unexpectedly ({what[:500]})."
-
-
-def _is_outage(error: DBAPIError) -> bool:
-    return isinstance(error.orig, OperationalError)

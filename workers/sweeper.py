@@ -13,10 +13,10 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
-from models import repositories, transitions
+from models import metrics, repositories, transitions
 from models.doorbell import Doorbell
 from models.settings import Settings
-from models.storage import Storage, job_prefix
+from models.storage import Storage, job_prefix, kept_prefix
 
 _log = structlog.get_logger(__name__)
 
@@ -32,7 +32,7 @@ class Sweeper:
     ) -> None:
         self._settings, self._sessions, self._doorbell = settings, sessions, doorbell
         self._storage = Storage(settings.storage_url)
-        self._cleaned_at = float("-inf")
+        self._cleaned_at = self._counted_at = float("-inf")
 
     def run(self, stop: threading.Event) -> None:
         """Sweep until told to stop; a database that is away is waited for."""
@@ -45,15 +45,36 @@ class Sweeper:
                 _log.exception("sweep failed")
 
     def sweep(self) -> None:
-        """Reap expired leases, expire queued jobs, ring missed bells; once a minute clean up."""
+        """Reap expired leases, expire queued jobs, cancel children that nobody waits for, ring
+        missed bells; once a minute clean up."""
         for row in self._execute(transitions.reap(_BATCH, self._settings.retry_backoff)):
+            metrics.REAPED.labels(str(row.state).lower()).inc()
             _log.warning("lease expired", job_id=row.id, attempt=row.attempt, state=row.state)
         for row in self._execute(transitions.expire_queued(_BATCH)):
             _log.info("queue timeout", job_id=row.id)
+        for row in self._execute(transitions.cancel_unneeded(_BATCH)):
+            _log.info("no job needs it any more", job_id=row.id)
         self._ring()
         if time.monotonic() - self._cleaned_at > _CLEAN_EVERY:
             self.clean()
             self._cleaned_at = time.monotonic()
+        if time.monotonic() - self._counted_at > self._settings.metrics_interval.total_seconds():
+            self._count()
+            self._counted_at = time.monotonic()
+        metrics.LAST_SWEEP.set_to_current_time()
+
+    def _count(self) -> None:
+        if self._settings.metrics_port is None:
+            return
+        rows = self._execute(repositories.unfinished_counts())
+        for gauge in (metrics.JOBS, metrics.OLDEST_QUEUED_SECONDS):
+            # What is no more must not stay at its last value.
+            gauge.clear()
+        for row in rows:
+            metrics.JOBS.labels(row.type, str(row.state).lower()).set(row.jobs)
+            if row.oldest_seconds is not None:
+                metrics.OLDEST_QUEUED_SECONDS.labels(row.type).set(row.oldest_seconds)
+        metrics.DISPATCH_PENDING.set(sum(row.unrung for row in rows))
 
     def clean(self) -> None:
         """Purge what is past its retention."""
@@ -62,11 +83,15 @@ class Sweeper:
                 # Bytes first: after a crash in between the next round finds the row again.
                 self._storage.delete(job_prefix(job_id))
                 purge_job(session, None, job_id)
+            for (job_id,) in session.execute(repositories.jobs_with_kept_files(_BATCH)).all():
+                self._storage.delete(kept_prefix(job_id))
+                session.execute(repositories.forget_kept_files(job_id))
             retention = self._settings.file_retention
             for tenant_id, file_id in session.execute(
                 repositories.stale_files(retention, _BATCH)
             ).all():
                 self._delete_file(session, tenant_id, file_id)
+            session.execute(repositories.trim_cache(self._settings.cache_entries))
             session.execute(transitions.forget_idempotency(self._settings.idempotency_retention))
 
     def _delete_file(self, session: Session, tenant_id: str, file_id: str) -> None:

@@ -119,7 +119,7 @@ def _add_common(router: APIRouter) -> None:
         responses={**one, **responses(InvalidRequest, *_ALWAYS, NotFound),
                    200: {"content": _EVENT_STREAM}})  # fmt: skip
     add("/{job_id}/attempts", list_job_attempts, methods=["GET"], responses=one)
-    ended = responses(*_ALWAYS, NotFound, JobTerminal)
+    ended = responses(*_ALWAYS, NotFound, JobTerminal, Conflict)
     accepted: Declared = {202: {"model": Job, "description": "The runner is being stopped."}}
     add("/{job_id}/cancel", cancel_job, methods=["POST"], responses={**ended, **accepted})
     again = responses(*_ALWAYS, NotFound, JobNotFinished, Conflict, InvalidSpec)
@@ -136,6 +136,9 @@ async def list_jobs(
     label: Annotated[list[str] | None, Query(description="`key:value`; repeatable: all.")] = None,
     created_after: AwareDatetime | None = None,
     created_before: AwareDatetime | None = None,
+    parent: Annotated[
+        str | None, Query(description="The parts of this job; they are not listed otherwise.")
+    ] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[JobSummary]:
@@ -146,6 +149,7 @@ async def list_jobs(
         labels=_labels(label or []),
         created_after=created_after,
         created_before=created_before,
+        parent=None if parent is None else _clean([parent])[0],
     )
     rows, following = await found.jobs.page(caller, narrowed, limit, cursor)
     return Page(items=[views.summary(row) for row in rows], next_cursor=following)
@@ -221,7 +225,10 @@ async def list_job_attempts(job_id: JobId, caller: JobsRead, found: ServicesDep)
 async def cancel_job(
     job_id: JobId, response: Response, caller: JobsWrite, found: ServicesDep
 ) -> Job:
-    """Cancel: at once while queued (200), else the runner is asked to stop (202)."""
+    """Cancel: at once while queued (200), else the runner is asked to stop (202).
+
+    Its parts are cancelled with it, but for those that another job waits for.
+    """
     job = await found.jobs.cancel(caller, job_id)
     response.status_code = 200 if job.state == JobState.CANCELLED else 202
     views.describe(response, job)
@@ -239,7 +246,7 @@ async def retry_job(
 
 
 async def delete_job(job_id: JobId, caller: JobsDelete, found: ServicesDep) -> None:
-    """Purge an ended job with everything that it left."""
+    """Purge an ended job with everything that it left, but for parts that other jobs share."""
     await found.jobs.delete(caller, job_id)
 
 

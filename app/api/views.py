@@ -6,8 +6,8 @@ from typing import Any
 
 from fastapi import Response
 
-from app.schemas import Artifact, Event, Job, JobSummary, Links
-from models.states import TERMINAL
+from app.schemas import Artifact, ChildCounts, Event, Job, JobSummary, Links
+from models.states import TERMINAL, JobState
 
 #: How long a client may leave a job alone that has not ended, in seconds.
 _POLL_HINT = "1"
@@ -20,7 +20,26 @@ def summary(row: Any) -> JobSummary:
 
 def full(row: Any) -> Job:
     """A job in full."""
-    return Job.model_validate({**row._mapping, "links": _links(row.id)})
+    fields = {**row._mapping, "links": _links(row.id)}
+    fields["children"] = _counts(fields.get("children"))
+    return Job.model_validate(fields)
+
+
+def _counts(by_state: dict[str, int] | None) -> ChildCounts | None:
+    if by_state is None:
+        return None
+
+    def count(*states: JobState) -> int:
+        return sum(by_state.get(state, 0) for state in states)
+
+    return ChildCounts(
+        total=sum(by_state.values()),
+        queued=count(JobState.QUEUED),
+        running=count(JobState.RUNNING),
+        succeeded=count(JobState.SUCCEEDED),
+        failed=count(JobState.FAILED, JobState.EXPIRED),
+        cancelled=count(JobState.CANCELLING, JobState.CANCELLED),
+    )
 
 
 def event(row: Any) -> Event:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 from collections.abc import AsyncIterator, Collection, Mapping
@@ -13,6 +14,7 @@ from typing import Any
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from app import tracing
 from app.problems import (
     Conflict,
     IdempotencyMismatch,
@@ -33,6 +35,9 @@ from models.ids import is_id, new_id
 from models.states import TERMINAL, JobState
 from models.storage import Storage, job_prefix
 
+#: Children cancelled with their parent at once; the sweeper does the rest.
+_MANY = 1000
+
 JobRow = Row[*tuple[Any, ...]]
 Refs = list[tuple[str, Reference]]
 
@@ -46,6 +51,7 @@ class JobFilter:
     labels: Mapping[str, str] | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
+    parent: str | None = None
 
 
 class JobService:
@@ -88,7 +94,7 @@ class JobService:
             "tenant_id": caller.tenant_id,
             "type": job_type.name,
             "type_version": job_type.version,
-            "resource": job_type.resource,
+            "resource": job_type.resource_for(request.spec),
             "spec": request.spec.model_dump(mode="json"),
             "labels": request.labels,
             "priority": request.priority,
@@ -96,6 +102,7 @@ class JobService:
             "retention_seconds": request.expires_after_seconds,
             "max_attempts": request.max_attempts,
             "created_by": caller.key_id,
+            "traceparent": tracing.current(),
         }
         wait = request.queue_timeout_seconds
         queue_timeout = None if wait is None else timedelta(seconds=wait)
@@ -166,6 +173,7 @@ class JobService:
             labels=narrowed.labels,
             created_after=narrowed.created_after,
             created_before=narrowed.created_before,
+            parent=narrowed.parent,
         )
         async with self._sessions.begin() as session:
             rows, following = paging.split((await session.execute(statement)).all(), size)
@@ -234,15 +242,22 @@ class JobService:
             return list((await session.execute(statement)).scalars().all())
 
     async def cancel(self, caller: Caller, job_id: str) -> JobRow:
-        """CANCELLED at once when queued, else CANCELLING. Raises `JobTerminal`, `NotFound`."""
+        """CANCELLED at once when queued, else CANCELLING; so are the children only it needs.
+
+        Raises:
+            JobTerminal, NotFound: it has ended; it does not exist.
+            Conflict: it is a child that another job waits for.
+        """
         async with self._sessions.begin() as session:
             row = (await session.execute(transitions.cancel(caller.tenant_id, job_id))).first()
             if row is not None:
-                return row
+                await session.execute(transitions.cancel_unneeded(_MANY, job_id))
             job = await _job(session, caller, job_id)
         if job.state in {JobState.CANCELLING, JobState.CANCELLED}:
             return job
-        raise JobTerminal(f"{job_id} is {job.state}.")
+        if job.state in TERMINAL:
+            raise JobTerminal(f"{job_id} is {job.state}.")
+        raise Conflict(f"Another job waits for {job_id}: cancel that.")
 
     async def retry(self, caller: Caller, job_id: str) -> JobRow:
         """A new job with the same spec; the old one is history. Raises `JobNotFinished`."""
@@ -251,8 +266,8 @@ class JobService:
             if old.state not in TERMINAL:
                 raise JobNotFinished(f"{job_id} is {old.state}: only an ended job is retried.")
             job_type = self._registry.get(old.type)
-            if job_type is None:
-                raise Conflict(f"{old.type} is no job type any more.")
+            if job_type is None or job_type.internal:
+                raise Conflict(f"{old.type} is no job type that can be submitted.")
             row = {name: getattr(old, name) for name in _RETRIED}
             row |= {"id": new_id("job"), "retry_of": old.id, "created_by": caller.key_id}
             row["type_version"] = job_type.version
@@ -263,16 +278,27 @@ class JobService:
         return job
 
     async def delete(self, caller: Caller, job_id: str) -> None:
-        """Purge an ended job. Raises `Conflict` while it runs, `NotFound`."""
+        """Purge an ended job and the ended children that belong to no other.
+
+        Raises:
+            Conflict: it has not ended, or another job waits for it.
+            NotFound: it does not exist.
+        """
         async with self._sessions.begin() as session:
             job = await _job(session, caller, job_id)
             if job.state not in TERMINAL:
                 raise Conflict(f"{job_id} is {job.state}: cancel it first.")
+            if (await session.execute(repositories.waited_for(job_id))).scalar_one():
+                raise Conflict(f"Another job waits for {job_id}.")
+            children = (await session.execute(repositories.own_children(job_id))).scalars().all()
         await asyncio.to_thread(self._storage.delete, job_prefix(job_id))
         async with self._sessions.begin() as session:
             await session.execute(transitions.bury(caller.tenant_id, job_id))
             for statement in repositories.forget_history(job_id):
                 await session.execute(statement)
+        for child in children:
+            with contextlib.suppress(Conflict, NotFound):  # somebody needs it by now, or was faster
+                await self.delete(caller, child)
 
     async def _exists(self, session: AsyncSession, caller: Caller, job_id: str) -> None:
         statement = repositories.job_version(caller.tenant_id, job_id)

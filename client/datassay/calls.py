@@ -79,6 +79,7 @@ class JobFilter(TypedDict, total=False):
         state: One state or several.
         labels: Labels that the job has.
         created_after, created_before: Aware datetimes.
+        parent: Id of a job whose parts are wanted; no other list shows them.
     """
 
     type: str
@@ -86,6 +87,7 @@ class JobFilter(TypedDict, total=False):
     labels: Mapping[str, str]
     created_after: datetime
     created_before: datetime
+    parent: str
 
 
 _BODY_NAMES = {
@@ -131,6 +133,8 @@ def list_jobs(condition: JobFilter) -> Call:
         params["created_after"] = condition["created_after"].isoformat()
     if "created_before" in condition:
         params["created_before"] = condition["created_before"].isoformat()
+    if "parent" in condition:
+        params["parent"] = condition["parent"]
     return Call("GET", "/v1/jobs", params=params)
 
 

@@ -65,10 +65,22 @@ class JobError(Wire):
     details: dict[str, Any] = Field(default_factory=dict)
 
 
+class ChildCounts(Wire):
+    """The parts of a job that run as jobs of their own, by state."""
+
+    total: int
+    queued: int = 0
+    running: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+
 class JobRecord(Wire):
     """A job as the service tells it.
 
-    Jobs from a list carry no `spec`, `result_data` and `provenance`; `refresh()` fills them in.
+    Jobs from a list carry no `spec`, `result_data`, `preview`, `children` and `provenance`;
+    `refresh()` fills them in.
     """
 
     id: str
@@ -91,6 +103,8 @@ class JobRecord(Wire):
     links: dict[str, str] = Field(default_factory=dict)
     spec: dict[str, Any] | None = None
     result_data: dict[str, Any] | None = Field(None, alias="result")
+    preview: dict[str, Any] | None = None
+    children: ChildCounts | None = None
     provenance: dict[str, Any] | None = None
 
     _etag: str | None = PrivateAttr(None)
@@ -120,7 +134,7 @@ class JobRecord(Wire):
 class Event(Wire):
     """One line of a job's history; `seq` is the job's version at that moment.
 
-    `kind` is "state", "progress" or "log".
+    `kind` is "state", "progress", "preview" or "log".
     """
 
     seq: int

@@ -79,6 +79,8 @@ class Spec(LabelledSpec):
     def _different(self) -> Self:
         if len(set(self.scorers)) != len(self.scorers):
             raise ValueError("a scorer is named twice")
+        if "ensemble" in self.scorers:
+            raise ValueError("scorers: name those of the ensemble; their weights are fitted")
         if len(set(self.risks)) != len(self.risks):
             raise ValueError("a risk is named twice")
         given = self.two_stage.scores if self.two_stage is not None else None

@@ -35,6 +35,8 @@ class Spec(LabelledSpec):
     def _different(self) -> Self:
         if self.scorers is not None and len(set(self.scorers)) != len(self.scorers):
             raise ValueError("a scorer is named twice")
+        if self.scorers == ["ensemble"]:
+            raise ValueError("scorers: an ensemble is made of other scorers, and none is named")
         return self
 
 

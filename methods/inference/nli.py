@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from hashlib import blake2b
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from methods.inference.declared import ModelDeclaration
+from methods.inference.memory import Memory, NLICost
 
 Floats = npt.NDArray[np.float64]
 Pair = tuple[str, str]
@@ -26,20 +28,7 @@ _TOKENS_CPU, _TOKENS_GPU = 2048, 65_536
 #: What a forward pass costs beside its tokens, in tokens; on a GPU it is rarely full.
 _PASS_CPU, _PASS_GPU = 48, 4096
 _KEPT_PAIRS = 400_000
-
-
-@dataclass
-class NLICost:
-    """What an engine has done since it was loaded; a pair has a direction.
-
-    asked: pairs that callers wanted. scored: pairs that went through the model. forwards: batches.
-    padded_tokens: tokens of these batches, padding included.
-    """
-
-    asked: int = 0
-    scored: int = 0
-    forwards: int = 0
-    padded_tokens: int = 0
+_REMEMBERED_AT_ONCE = 2_000
 
 
 def load_nli(source: ModelDeclaration) -> NLI:
@@ -72,12 +61,16 @@ class NLI:
         self.cost = NLICost()
 
     def probabilities(
-        self, pairs: Sequence[Pair], check: Callable[[], None] = lambda: None
+        self,
+        pairs: Sequence[Pair],
+        check: Callable[[], None] = lambda: None,
+        memory: Memory | None = None,
     ) -> Floats:
         """(P, 3) probabilities of contradiction, neutral, entailment of (premise, hypothesis).
 
         Args:
             check: called between batches; may raise to end the work.
+            memory: what was scored before, here or elsewhere, and is added to.
 
         A pair beyond the model's length is cut at the end of its longer text.
         """
@@ -94,12 +87,49 @@ class NLI:
                 found[pair] = known
             else:
                 missing[pair] = key
-        for part, rows in self._score(list(missing), check):
-            for pair, row in zip(part, rows.tolist(), strict=True):
-                found[pair] = self._cache[missing[pair]] = tuple(row)
+        for pair, row in self._elsewhere(missing, check, memory):
+            found[pair] = self._cache[missing[pair]] = row
         while len(self._cache) > _KEPT_PAIRS:
             self._cache.popitem(last=False)
         return np.array([found[pair] for pair in pairs], dtype=np.float64).reshape(-1, 3)
+
+    def _elsewhere(
+        self, missing: dict[Pair, bytes], check: Callable[[], None], memory: Memory | None
+    ) -> Iterator[tuple[Pair, tuple[float, ...]]]:
+        """From the memory, or else from the model."""
+        if memory is None:
+            yield from self._fresh(list(missing), check)
+            return
+        keys = {pair: self.digest + key for pair, key in missing.items()}
+        recalled = memory.recall(list(keys.values()))
+        known = {pair: recalled[key] for pair, key in keys.items() if key in recalled}
+        self.cost.recalled += len(known)
+        for pair, value in known.items():
+            yield pair, struct.unpack("<3d", value)
+        fresh: dict[bytes, bytes] = {}
+        for pair, row in self._fresh([pair for pair in missing if pair not in known], check):
+            fresh[keys[pair]] = struct.pack("<3d", *row)
+            yield pair, row
+            if len(fresh) >= _REMEMBERED_AT_ONCE:
+                memory.remember(fresh)
+                fresh = {}
+        memory.remember(fresh)
+
+    def _fresh(
+        self, pairs: list[Pair], check: Callable[[], None]
+    ) -> Iterator[tuple[Pair, tuple[float, ...]]]:
+        for part, rows in self._score(pairs, check):
+            yield from zip(part, map(tuple, rows.tolist()), strict=True)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """Names the weights and the tokenizer by their content, wherever they were loaded from."""
+        content = blake2b(f"nli/{self._limit}".encode(), digest_size=16)
+        content.update(self._tokenizer.backend_tokenizer.to_str().encode())
+        for name, tensor in sorted(self._model.state_dict().items()):
+            content.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            content.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        return content.digest()
 
     def _score(self, pairs: list[Pair], check: Callable[[], None]) -> Any:
         """Batches of pairs of like length with their (b, 3) probabilities."""

@@ -10,6 +10,7 @@ from typing import Any
 import httpx2
 
 from methods.errors import JobError
+from methods.inference.counters import TOKENS, in_flight
 from methods.inference.declared import ModelDeclaration
 from methods.inference.llm import Completion, Sampling, Usage
 
@@ -108,7 +109,8 @@ class OpenAIServer:
         while True:
             wait = pause * random.uniform(0.5, 1.0)
             try:
-                answer = await client.post(self._url + path, json=body)
+                with in_flight(self._name):
+                    answer = await client.post(self._url + path, json=body)
             except httpx2.TransportError as error:
                 what = f"does not answer ({type(error).__name__})"
             else:
@@ -155,6 +157,8 @@ def _completions(
         usage.requests += 1
         usage.prompt_tokens += int(spent.get("prompt_tokens", 0))
         usage.completion_tokens += int(spent.get("completion_tokens", 0))
+        TOKENS[name, "prompt"] += int(spent.get("prompt_tokens", 0))
+        TOKENS[name, "completion"] += int(spent.get("completion_tokens", 0))
         choices = sorted(answer["choices"], key=lambda choice: choice["index"])
         found = [_completion(choice, sampling) for choice in choices]
     except (KeyError, TypeError, AttributeError, ValueError) as error:

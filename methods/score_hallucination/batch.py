@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -35,8 +35,9 @@ class Options:
     """How to score; the fields are those of the spec.
 
     relate: asks the model that the kinds `nli`, `hybrid` and `embedding` need. rule: which NLI
-    verdicts make two answers equivalent; None: threshold or equality. all_pairs: the similarity of
-    every pair is wanted, even where no scorer reads it.
+    verdicts make two answers equivalent; None: threshold or equality. weights: of the `ensemble`;
+    None: all other scorers alike. all_pairs: the similarity of every pair is wanted, even where no
+    scorer reads it.
     """
 
     scorers: tuple[str, ...] = ("snne",)
@@ -51,6 +52,7 @@ class Options:
     tau: float = 1.0
     include_self: bool = True
     all_pairs: bool = False
+    weights: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,8 @@ class Batch:
     logprob: (B, n) log-probability of the answers as a whole, tokens: (B, n) how many tokens that
     were; NaN and 0 where unknown. positions: which of the item's different answers each one is.
     cross: for each item (n, k) similarity to the k answers of a verifier, None without them.
-    nli: (B, n, n, 3) and embeddings: (B, n, d), None without such a model.
+    nli: (B, n, n, 3) and embeddings: (B, n, d), None without such a model. weights: of the
+    scorers in the ensemble, and confidences: (B,) of those that were computed, NaN where undefined.
     """
 
     n: int
@@ -135,6 +138,8 @@ class Batch:
     cross: Sequence[Floats | None]
     nli: Floats | None = None
     embeddings: Floats | None = None
+    weights: Mapping[str, float] | None = None
+    confidences: dict[str, Floats] = field(default_factory=dict)
 
     @cached_property
     def loglik(self) -> Floats:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from methods.score_hallucination import (
     consistency,
+    ensemble,
     equivalence,
     graph,
     kernels,
@@ -114,6 +115,15 @@ def _across(batch: Batch) -> Floats:
     return np.array([np.nan if c is None else float(two_stage.mpd_cross(c)) for c in batch.cross])
 
 
+def _ensemble(batch: Batch) -> Floats:
+    members = batch.weights or dict.fromkeys(batch.confidences, 1.0)
+    undefined = np.full(len(batch.texts), np.nan)
+    confidences = [batch.confidences.get(name, undefined) for name in members]
+    if not confidences:
+        return undefined
+    return ensemble.combine(np.array(confidences), np.array(list(members.values())))
+
+
 def _of_vectors(batch: Batch, function: Callable[[Floats], Floats]) -> Floats:
     assert batch.embeddings is not None, "the scorer needs embeddings"
     return function(batch.embeddings)
@@ -177,6 +187,16 @@ SCORERS: dict[str, Scorer] = {
     "kernel_language_entropy": _uncertainty(
         "similarity",
         lambda b: kernels.kernel_language_entropy(_semantic_graph(b)),
+        _of_entropy,
+    ),
+    "kernel_language_entropy_matern": _uncertainty(
+        "similarity",
+        lambda b: kernels.kernel_language_entropy(_semantic_graph(b), "matern"),
+        _of_entropy,
+    ),
+    "kernel_language_entropy_full": _uncertainty(
+        "similarity clusters logprobs",
+        lambda b: kernels.kernel_language_entropy_full(_semantic_graph(b), b.loglik, b.ids),
         _of_entropy,
     ),
     "luq": _uncertainty("similarity", lambda b: nli.luq(_luq_similarity(b)), _complement),
@@ -262,4 +282,5 @@ SCORERS: dict[str, Scorer] = {
         "answer_similarity logprobs",
         lambda b: whitebox.semantic_density(b.loglik, b.judged.to_samples, _first_of_equals(b)),
     ),
+    "ensemble": _confidence("", _ensemble),
 }

@@ -74,7 +74,8 @@ def score(
             )
             for row in range(len(chosen))
         ]
-        for name in options.scorers:
+        # The ensemble is made of the others.
+        for name in sorted(options.scorers, key="ensemble".__eq__):
             _apply(name, batch, scored)
         for i, result in zip(chosen, scored, strict=True):
             results[i] = result
@@ -163,6 +164,7 @@ def _batch(
         ],
         nli=verdicts,
         embeddings=np.stack(vectors) if vectors else None,
+        weights=options.weights,
     )
 
 
@@ -223,6 +225,8 @@ def _apply(name: str, batch: Batch, scored: list[ItemScores]) -> None:
         return
     value = scorer.value(batch)
     confidence = scorer.confidence(batch, value)
+    known = np.array([row not in reasons for row in range(len(scored))])
+    batch.confidences[name] = np.where(known & np.isfinite(value), confidence, np.nan)
     for row, item in enumerate(scored):
         if row in reasons:
             item.reasons[name] = reasons[row]

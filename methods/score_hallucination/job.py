@@ -20,7 +20,7 @@ from methods.score_hallucination.explanations import explanations
 from methods.score_hallucination.graders import contains
 from methods.score_hallucination.interval import Interval
 from methods.score_hallucination.items import Item
-from methods.score_hallucination.numerics_input import answers_of, options_of
+from methods.score_hallucination.numerics_input import answers_of, nli_cost, options_of
 from methods.score_hallucination.options import described
 from methods.score_hallucination.reading import Items, chunks
 from methods.score_hallucination.results import (
@@ -54,10 +54,10 @@ def run(spec: Spec, ctx: RunContext) -> Result:
     sampled = None
     if items.unanswered and spec.sampler is not None:
         complete, sampled = sampling.complete(items, spec.sampler, ctx)
-    options = options_of(spec, ctx.models)
+    options = options_of(spec, ctx)
     if first is not None and first.scorer is not None and first.scorer not in options.scorers:
         options = replace(options, scorers=(*options.scorers, first.scorer))
-    tally = _Tally(spec.scorers)
+    spent, tally = nli_cost(options), _Tally(spec.scorers)
     path = ctx.workdir / "items.jsonl"
     done = 0
     with path.open("wb") as writer:
@@ -94,7 +94,8 @@ def run(spec: Spec, ctx: RunContext) -> Result:
             tally.sizes,
             {name for name in spec.scorers if SCORERS[name].direction == "confidence"},
         ),
-        provenance=_provenance(spec),
+        provenance=_provenance(spec)
+        | {f"nli_{what}": n - spent[what] for what, n in nli_cost(options).items()},
     )
 
 

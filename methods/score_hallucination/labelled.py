@@ -54,7 +54,7 @@ def read(spec: LabelledSpec, scorers: Sequence[ScorerName], ctx: RunContext) -> 
         JobError: `input_invalid` for bad rows, or when no item has a label.
     """
     scoring = spec.scoring(scorers)
-    items, options = Items(scoring, ctx), options_of(scoring, ctx.models)
+    items, options = Items(scoring, ctx), options_of(scoring, ctx)
     columns, sources, done = _Columns(scorers), Counter[str](), 0
     for chunk in chunks(items):
         labels = [label_of(item, spec) for item in chunk]

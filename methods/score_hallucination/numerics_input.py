@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from methods.inference.declared import Models
+from dataclasses import asdict
+
+from methods.context import RunContext
 from methods.score_hallucination.batch import Answers, Judgement, Options
 from methods.score_hallucination.items import Answer, Item
 from methods.score_hallucination.options import Similarity
@@ -10,7 +12,7 @@ from methods.score_hallucination.relations import Relate, RelateByEmbedding, Rel
 from methods.score_hallucination.spec import Spec
 
 
-def options_of(spec: Spec, models: Models) -> Options:
+def options_of(spec: Spec, ctx: RunContext) -> Options:
     """How to score, from a spec.
 
     Raises:
@@ -22,27 +24,34 @@ def options_of(spec: Spec, models: Models) -> Options:
         tokenizer=spec.similarity.tokenizer,
         symmetrize=spec.similarity.symmetrize,
         variant=spec.similarity.variant,
-        relate=_relate(spec.similarity, models),
+        relate=_relate(spec.similarity, ctx),
         rule=spec.clustering.resolved(spec.similarity),
         algorithm=spec.clustering.algorithm,
         threshold=spec.clustering.threshold,
         tau=spec.tau,
         include_self=spec.include_self,
         all_pairs=spec.explain != "none",
+        weights={str(name): weight for name, weight in (spec.weights or {}).items()} or None,
     )
 
 
-def _relate(similarity: Similarity, models: Models) -> Relate | None:
+def _relate(similarity: Similarity, ctx: RunContext) -> Relate | None:
     if similarity.model is None:
         return None
     if similarity.kind == "embedding":
         from methods.inference.embedder import embedder
 
-        return RelateByEmbedding(embedder(models, similarity.model))
+        return RelateByEmbedding(embedder(ctx.models, similarity.model))
     from methods.inference.nli import load_nli
 
-    engine = models.load(similarity.model, load_nli)
-    return RelateByNLI(engine, similarity.condition_on_prompt)
+    engine = ctx.models.load(similarity.model, load_nli)
+    return RelateByNLI(engine, similarity.condition_on_prompt, ctx)
+
+
+def nli_cost(options: Options) -> dict[str, int]:
+    """What the NLI model of these options has done so far; empty without one."""
+    relate = options.relate
+    return asdict(relate.engine.cost) if isinstance(relate, RelateByNLI) else {}
 
 
 def answers_of(item: Item) -> Answers:

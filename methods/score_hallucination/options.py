@@ -24,6 +24,8 @@ ScorerName = Literal[
     "degree_matrix",
     "eccentricity",
     "kernel_language_entropy",
+    "kernel_language_entropy_matern",
+    "kernel_language_entropy_full",
     "luq",
     "luq_pair",
     "mpd_self",
@@ -49,6 +51,7 @@ ScorerName = Literal[
     "cocoa_ppl",
     "cocoa_mte",
     "semantic_density",
+    "ensemble",
 ]
 
 

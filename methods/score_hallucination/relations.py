@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from methods.inference.memory import Memory, NLICost
 from methods.score_hallucination.asking import TextPair, pairs_read
 from methods.score_hallucination.equivalence import Rule
 from methods.score_hallucination.nli import ENTAILMENT
@@ -100,7 +101,11 @@ Relate = Callable[[Sequence[Compared], Check], list[Relations]]
 class PairEngine(Protocol):
     """An NLI model: (P, 3) probabilities of (premise, hypothesis) pairs."""
 
-    def probabilities(self, pairs: Sequence[tuple[str, str]], check: Check) -> Floats: ...
+    cost: NLICost
+
+    def probabilities(
+        self, pairs: Sequence[tuple[str, str]], check: Check, memory: Memory | None
+    ) -> Floats: ...
 
 
 @dataclass(frozen=True)
@@ -108,11 +113,12 @@ class RelateByNLI:
     """Asks an NLI model about ordered pairs of different answers: all, or those that are read.
 
     condition_on_prompt: each text is preceded by the prompt, as in the semantic-entropy papers;
-    other clusters and scores come of it.
+    other clusters and scores come of it. memory: what earlier jobs asked.
     """
 
     engine: PairEngine
     condition_on_prompt: bool = False
+    memory: Memory | None = None
 
     def __call__(self, items: Sequence[Compared], check: Check) -> list[Relations]:
         """See `Relate`."""
@@ -167,7 +173,7 @@ class RelateByNLI:
             for k, pairs in wanted.items()
             for a, b in pairs
         ]
-        found, start = self.engine.probabilities(texts + more, check), 0
+        found, start = self.engine.probabilities(texts + more, check, self.memory), 0
         for k, pairs in wanted.items():
             if pairs:
                 verdicts[k][tuple(zip(*pairs, strict=True))] = found[start : start + len(pairs)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -38,6 +38,11 @@ class Spec(Model):
     scorers: list[ScorerName] = Field(default=["snne"], min_length=1)
     similarity: Similarity = Similarity()
     clustering: Clustering = Clustering()
+    weights: dict[ScorerName, Annotated[float, Field(ge=0)]] | None = Field(
+        None,
+        description="Of `ensemble`, the weighted mean of the confidences of other scorers, those "
+        "left out that are undefined for the item; null: all other scorers alike.",
+    )
     tau: float = Field(
         1.0,
         ge=1e-6,
@@ -56,6 +61,8 @@ class Spec(Model):
             raise ValueError("a scorer is named twice")
         if reason := conflict(self.similarity, self.clustering):
             raise ValueError(reason)
+        if reason := self._bad_weights():
+            raise ValueError(f"weights: {reason}")
         if self.verifier is not None:
             if self.verifier.calibrated and self.calibrator is None:
                 raise ValueError("verifier/lower: needed where there is no calibrator")
@@ -65,6 +72,18 @@ class Spec(Model):
             if fault := self.fault(item):
                 raise ValueError(f"items/{index}: {fault[0]} {fault[1]}")
         return self
+
+    def _bad_weights(self) -> str | None:
+        if "ensemble" in self.scorers and len(self.scorers) < 2:
+            return "an ensemble is made of other scorers, and none is named"
+        if self.weights is None:
+            return None
+        if "ensemble" not in self.scorers:
+            return "are those of the scorer ensemble, which is not named"
+        missing = [name for name in self.weights if name not in self.scorers or name == "ensemble"]
+        if missing:
+            return f"{missing[0]} is not among the other scorers"
+        return None if sum(self.weights.values()) > 0 else "one must be above 0"
 
     def fault(self, item: Item) -> tuple[str, str] | None:
         """What this spec needs of an item and the item lacks: the field, and in words."""

@@ -77,6 +77,8 @@ def job(state: str = "QUEUED", **changes: Any) -> dict[str, Any]:
         "links": {"self": "/v1/jobs/job_1"},
         "spec": {"items": []},
         "result": None,
+        "preview": None,
+        "children": None,
         "provenance": None,
     }
     return document | changes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from itertools import combinations, pairwise, product
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,30 @@ def test_no_pair_is_scored_twice_and_no_equal_texts_at_all(folder: str) -> None:
     again = engine.probabilities(pairs)
     assert (again == found).all()
     assert engine.cost.scored == 2
+
+
+class Shared(dict[bytes, bytes]):
+    """A memory that two processes share."""
+
+    def recall(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        return {key: self[key] for key in keys if key in self}
+
+    def remember(self, entries: Mapping[bytes, bytes]) -> None:
+        self.update(entries)
+
+
+def test_what_another_process_scored_is_recalled(folder: str, tmp_path: Path) -> None:
+    one, other = (load_nli(ModelDeclaration(path=folder)) for _ in range(2))
+    memory, pairs = Shared(), [("w1", "w2"), ("w2", "w1"), ("w1", "w1")]
+    expected = one.probabilities(pairs, memory=memory)
+    found = other.probabilities([*pairs, ("w3", "w1")], memory=memory)
+    assert (found[:3] == expected).all()
+    assert (other.cost.recalled, other.cost.scored, len(memory)) == (2, 1, 3)
+    stranger = load_nli(
+        ModelDeclaration(path=make_nli(tmp_path, ("contradiction", "neutral", "entailment"), 1))
+    )
+    stranger.probabilities(pairs, memory=memory)
+    assert (stranger.cost.recalled, stranger.cost.scored) == (0, 2)
 
 
 def test_batches_keep_to_the_budget_and_lose_nothing() -> None:

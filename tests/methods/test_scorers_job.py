@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from methods.context import LocalContext
 from methods.score_hallucination.core import SCORERS
@@ -24,6 +25,7 @@ CONFIDENCES = {
     "min_token_prob",
     "prob_margin",
     "semantic_density",
+    "ensemble",
 }
 
 
@@ -78,6 +80,40 @@ def test_every_scorer_has_a_value_when_all_is_given(tmp_path: Path) -> None:
     assert values["cocoa_msp"] == pytest.approx(0.2 * 0.5)
     weights = np.exp([-0.15, -0.3, -2.0])
     assert values["semantic_density"] == pytest.approx((weights @ [0.5, 1, 0]) / weights.sum())
+
+
+def test_an_ensemble_is_the_weighted_mean_of_what_is_defined(tmp_path: Path) -> None:
+    full = {"responses": [_answer("a b"), _answer("a c"), _answer("a b")]}
+    judged = {**full, "answer": _answer("a b")}
+    names = ["ensemble", "exact_match", "mpd_self", "sentence_sar"]
+    result = _run(
+        tmp_path, items=[judged, full], scorers=names, weights={"exact_match": 3, "mpd_self": 1}
+    )
+    assert result.items is not None
+    for item, expected in zip(result.items, [(3 * 2 / 3 + 7 / 9) / 4, 7 / 9], strict=True):
+        assert item.scores["mpd_self"].confidence == pytest.approx(7 / 9)
+        assert item.scores["ensemble"].value == pytest.approx(expected)
+    alike = _run(tmp_path, items=[judged], scorers=names)
+    assert alike.items is not None
+    assert alike.items[0].scores["ensemble"].value == pytest.approx((2 / 3 + 7 / 9) / 2)
+    single = {"responses": [_answer("a")]}
+    nothing = _run(tmp_path, items=[single], scorers=["ensemble", "mpd_self"])
+    assert nothing.items is not None
+    assert not nothing.items[0].scores["ensemble"].valid
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"scorers": ["ensemble"]}, "made of other scorers"),
+        ({"weights": {"snne": 1}}, "ensemble, which is not named"),
+        ({"scorers": ["ensemble", "snne"], "weights": {"wsnne": 1}}, "wsnne is not among"),
+        ({"scorers": ["ensemble", "snne"], "weights": {"snne": 0}}, "one must be above 0"),
+    ],
+)
+def test_weights_that_make_no_ensemble(spec: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Spec.model_validate({"items": [{"responses": [_answer("a")]}], **spec})
 
 
 def test_semantic_density_counts_equal_samples_once(tmp_path: Path) -> None:

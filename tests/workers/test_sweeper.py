@@ -11,10 +11,11 @@ import pytest
 from datassay import Client
 from sqlalchemy import Engine, text
 
-from models import transitions
+from models import repositories, transitions
 from models.database import sync_engine, sync_sessions
 from models.doorbell import Doorbell, create_celery
 from models.settings import Settings
+from tests.models.factories import add_tenant
 from tests.services import Workplace
 from workers.sweeper import Sweeper
 
@@ -144,6 +145,23 @@ def test_idempotency_keys_are_forgotten_after_a_day(
     run_sql(engine, "UPDATE idempotency_keys SET created_at = now() - interval '25 hours'")
     sweeper.clean()
     assert api.jobs.create("toy", {}, idempotency_key="k").id != first.id
+
+
+def test_the_cache_keeps_what_was_used_last(
+    service_settings: Settings, sweeper: Sweeper, engine: Engine
+) -> None:
+    with engine.begin() as connection:
+        tenant = add_tenant(connection)
+        connection.execute(repositories.cache(tenant, {bytes([k]): b"x" for k in range(6)}))
+        age = "now() - get_byte(key, 0) * interval '2 hours'"
+        connection.execute(text(f"UPDATE cache_entries SET used_at = {age}"))
+        connection.execute(repositories.touch_cached(tenant, [b"\x05"]))
+    sweeper._settings = service_settings.model_copy(update={"cache_entries": 3})
+    sweeper.clean()
+    left = run_sql(engine, "SELECT get_byte(key, 0) FROM cache_entries ORDER BY 1")
+    assert left == [(0,), (1,), (5,)]
+    sweeper.clean()
+    assert len(run_sql(engine, "SELECT 1 FROM cache_entries")) == 3
 
 
 def test_the_real_doorbell(settings: Settings) -> None:

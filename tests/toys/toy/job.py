@@ -26,12 +26,22 @@ def run(spec: Spec, ctx: RunContext) -> Any:
         time.sleep(spec.step_seconds)
         if spec.action == "resume":
             ctx.checkpoint("step", step + 1)
+            _keep(ctx, step + 1)
             if step + 1 == spec.steps // 2 and first == 0:
                 raise JobError("model_unavailable", "half-way")
     if spec.artifact is not None:
         ctx.save_artifact("notes.txt", spec.artifact.encode(), "text/plain")
     ctx.log.info("did %d steps", spec.steps)
     return _end(spec, ctx, first)
+
+
+def _keep(ctx: RunContext, step: int) -> None:
+    """Keep a file, and check that it replaces the one of the step before."""
+    kept = ctx.kept_file("large")
+    assert (kept.read_text() if kept else None) == (f"step {step - 1}" if step > 1 else None)
+    path = ctx.workdir / "large"
+    path.write_text(f"step {step}")
+    ctx.keep_file("large", path)
 
 
 def _end(spec: Spec, ctx: RunContext, first: int) -> Any:
@@ -52,6 +62,10 @@ def _end(spec: Spec, ctx: RunContext, first: int) -> Any:
             assert spec.input is not None
             with ctx.open_input(spec.input) as reader:
                 return Result(steps=0, text=reader.read().decode())
+        case "remember":
+            known = ctx.recall([b"a", b"b"])
+            ctx.remember({b"a": b"of " + ctx.workdir.name.encode(), b"c": b"other"})
+            return Result(steps=len(known), text=known.get(b"a", b"").decode())
         case "find":
             assert spec.model is not None
             return Result(steps=0, text=ctx.models.find(spec.model).path or "")

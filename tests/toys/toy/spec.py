@@ -13,7 +13,7 @@ from methods.jobtype import InputRef, JobType, Model, ModelRef
 class Spec(Model):
     action: Literal[
         "succeed", "fail", "crash", "exit", "segfault", "stubborn", "bad_result", "huge_result",
-        "resume", "read", "find",
+        "resume", "read", "find", "remember",
     ] = "succeed"  # fmt: skip
     steps: int = 1
     step_seconds: float = Field(0.0, ge=0)
