@@ -112,17 +112,6 @@ class Sweeper:
                 session.execute(statement)
         return True
 
-    def _purge_one(self) -> bool:
-        with self._sessions.begin() as session:
-            job_id = session.execute(repositories.purgeable(1)).scalar_one_or_none()
-            if job_id is None:
-                return False
-            # Bytes first: after a crash in between the next round finds the row again.
-            self._storage.delete(job_prefix(job_id))
-            for statement in repositories.purged(job_id):
-                session.execute(statement)
-        return True
-
     def _delete_file(self, session: Session, tenant_id: str, file_id: str) -> None:
         file = session.execute(repositories.lock_file(tenant_id, file_id)).scalar_one_or_none()
         if file is None:

@@ -34,7 +34,7 @@ class Spec(Model):
     explain: Literal["none", "answers", "matrix"] = Field(
         "answers",
         description="`answers`: what each answer adds to the suspicion; `matrix`: also how alike "
-        "the answers are, pair by pair.",
+        "the answers are, pair by pair. `none` saves an NLI model the pairs that only this needs.",
     )
     scorers: list[ScorerName] = Field(default=["snne"], min_length=1)
     judges: list[Judge] = Field(
