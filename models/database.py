@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from psycopg import OperationalError
 from sqlalchemy import Engine, create_engine, make_url
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -51,6 +53,11 @@ def async_engine(settings: Settings, application: str) -> AsyncEngine:
 def sync_sessions(engine: Engine) -> sessionmaker[Session]:
     """Sessions whose objects stay readable after the commit."""
     return sessionmaker(engine, expire_on_commit=False)
+
+
+def is_outage(error: DBAPIError) -> bool:
+    """Whether the database was out of reach, so that the same statement may work later."""
+    return error.connection_invalidated or isinstance(error.orig, OperationalError)
 
 
 def async_sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:

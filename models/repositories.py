@@ -12,7 +12,6 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
-    CompoundSelect,
     Delete,
     Insert,
     Select,
@@ -303,16 +302,3 @@ def stale_files(older_than: timedelta, limit: int) -> Select[str, str]:
 def ping() -> Select[int]:
     """The cheapest question."""
     return select(literal(1))
-
-
-# The doctor's questions
-
-
-def storage_keys() -> CompoundSelect[str]:
-    """Every storage key that a row refers to."""
-    return select(File.storage_key).union_all(select(Artifact.storage_key))
-
-
-def unfinished_jobs() -> Select[str]:
-    """Jobs that may still write."""
-    return select(Job.id).where(Job.finished_at.is_(None))

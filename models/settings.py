@@ -51,7 +51,6 @@ class Settings(BaseSettings):
     progress_interval: timedelta = timedelta(milliseconds=500)
     shutdown_grace: timedelta = timedelta(seconds=20)
     retry_backoff: timedelta = timedelta(seconds=2)
-    retry_backoff_max: timedelta = timedelta(minutes=5)
 
     sweep_interval: timedelta = timedelta(seconds=1)
     ring_again_after: timedelta = timedelta(seconds=30)
@@ -63,6 +62,8 @@ class Settings(BaseSettings):
     max_wait: timedelta = timedelta(seconds=55)
     idempotency_retention: timedelta = timedelta(hours=24)
     file_retention: timedelta = timedelta(days=30)
+    # Bytes may be older than their row by as long as an upload's last step takes.
+    orphan_retention: timedelta = timedelta(hours=24)
     isolated_memory_bytes: int | None = Field(
         None, description="Address-space limit of jobs that run in a process of their own."
     )

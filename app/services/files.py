@@ -16,7 +16,7 @@ from models.storage import Storage, file_key
 
 
 class FileService:
-    """Bytes in storage, rows in the database: bytes are written first and deleted first."""
+    """Bytes in storage, rows in the database: bytes are written first and deleted last."""
 
     def __init__(self, sessions: async_sessionmaker[AsyncSession], storage: Storage) -> None:
         self._sessions, self.storage = sessions, storage
@@ -35,12 +35,9 @@ class FileService:
             "sha256": stored.sha256,
             "storage_key": key,
         }
-        try:
-            async with self._sessions.begin() as session:
-                return (await session.execute(repositories.add_file(row))).scalar_one()
-        except BaseException:
-            await asyncio.to_thread(self.storage.delete, key)
-            raise
+        # Bytes whose row fails are left to the sweeper: a commit may be done, its answer lost.
+        async with self._sessions.begin() as session:
+            return (await session.execute(repositories.add_file(row))).scalar_one()
 
     async def get(self, caller: Caller, file_id: str) -> Any:
         """One input. Raises `NotFound`."""
@@ -73,8 +70,8 @@ class FileService:
             in_use = repositories.file_in_use(caller.tenant_id, file_id)
             if (job := (await session.execute(in_use)).scalar_one_or_none()) is not None:
                 raise Conflict(f"{job} has not ended and needs {file_id}.")
-            await asyncio.to_thread(self.storage.delete, key)
             await session.execute(repositories.delete_file(caller.tenant_id, file_id))
+        await asyncio.to_thread(self.storage.delete, key)
 
     async def artifacts(self, caller: Caller, job_id: str) -> list[Any]:
         """The artifacts of a succeeded job. Raises `NotFound`."""

@@ -268,11 +268,11 @@ class JobService:
             job = await _job(session, caller, job_id)
             if job.state not in TERMINAL:
                 raise Conflict(f"{job_id} is {job.state}: cancel it first.")
-        await asyncio.to_thread(self._storage.delete, job_prefix(job_id))
-        async with self._sessions.begin() as session:
             await session.execute(transitions.bury(caller.tenant_id, job_id))
             for statement in repositories.forget_history(job_id):
                 await session.execute(statement)
+        # Rows first: nobody is sent to bytes that are gone; bytes without a row are swept up.
+        await asyncio.to_thread(self._storage.delete, job_prefix(job_id))
 
     async def _exists(self, session: AsyncSession, caller: Caller, job_id: str) -> None:
         statement = repositories.job_version(caller.tenant_id, job_id)

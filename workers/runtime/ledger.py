@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from sqlalchemy.orm import Session, sessionmaker
-
 from methods.errors import JobError, LeaseLost
 from models import repositories, transitions
 from workers.lease import Lease
@@ -28,10 +26,13 @@ class Ledger(Protocol):
 
 
 class DatabaseLedger:
-    """Writes under the fence of the attempt: a zombie's calls raise `LeaseLost`."""
+    """Writes under the fence of the attempt: a zombie's calls raise `LeaseLost`.
 
-    def __init__(self, sessions: sessionmaker[Session], lease: Lease, tenant_id: str) -> None:
-        self._sessions, self._lease, self._tenant_id = sessions, lease, tenant_id
+    A database that is away is waited for while the lease may hold: a runner notices nothing.
+    """
+
+    def __init__(self, lease: Lease, tenant_id: str) -> None:
+        self._lease, self._tenant_id = lease, tenant_id
         self._owner = (lease.job_id, lease.attempt)
 
     def progress(self, progress: dict[str, Any]) -> None:
@@ -44,11 +45,10 @@ class DatabaseLedger:
 
     def input(self, file_id: str) -> tuple[str, str]:
         """Storage key and SHA-256 of an input of this tenant."""
-        with self._sessions.begin() as session:
-            row = session.execute(repositories.file(self._tenant_id, file_id)).scalar_one_or_none()
-        if row is None:
+        rows = self._lease.execute(repositories.file(self._tenant_id, file_id))
+        if not rows:
             raise JobError("input_unreadable", f"{file_id} does not exist any more")
-        return row.storage_key, row.sha256
+        return rows[0][0].storage_key, rows[0][0].sha256
 
     def add_artifact(self, artifact: dict[str, Any]) -> None:
         """Record stored bytes."""
@@ -60,11 +60,9 @@ class DatabaseLedger:
 
     def load_checkpoint(self, key: str) -> Any | None:
         """The value of an earlier attempt."""
-        with self._sessions.begin() as session:
-            row = session.execute(repositories.checkpoint(self._lease.job_id, key)).first()
-        return None if row is None else row.value["value"]
+        rows = self._lease.execute(repositories.checkpoint(self._lease.job_id, key))
+        return rows[0].value["value"] if rows else None
 
     def _write(self, statement: Any) -> None:
-        with self._sessions.begin() as session:
-            if session.execute(statement).first() is None:
-                raise LeaseLost
+        if not self._lease.execute(statement):
+            raise LeaseLost

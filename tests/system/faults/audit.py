@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
@@ -69,7 +68,7 @@ def audit(stage: Stage, load: Load, faults: list[Fault], seconds: float, seed: i
     _jobs(report, load, jobs)
     _effects(report, stage, jobs)
     _ledger(report, stage)
-    report.late_writes = sum(_lost_attempts(stage))
+    report.late_writes = _late_writes(stage)
     ((attempts,),) = stage.query("SELECT count(*) FROM job_attempts")
     report.attempts = int(str(attempts))
     report.starts = sum(" start " in line for line in stage.journal.read_text().splitlines())
@@ -133,12 +132,16 @@ def _ledger(report: Report, stage: Stage) -> None:
     report.violations += [f"{row[0]}: an event after the end" for row in after]
 
 
-def _lost_attempts(stage: Stage) -> Iterable[int]:
+def _late_writes(stage: Stage) -> int:
+    """Conclusions that were refused; not those whose commit went well and whose answer was lost."""
+    won = set(stage.query("SELECT id, attempt FROM jobs WHERE finished_at IS NOT NULL"))
+    late = set()
     for log in stage.logs.glob("worker-*.log"):
         for line in log.read_text(errors="replace").splitlines():
-            if '"state": "lost"' in line:
+            if '"event": "the attempt was not ours to end"' in line:
                 entry = json.loads(line)
-                yield entry["event"] == "job ended"
+                late.add((entry["job_id"], entry["attempt"]))
+    return len(late - won)
 
 
 def _recovery(stage: Stage, faults: list[Fault]) -> dict[str, dict[str, float]]:

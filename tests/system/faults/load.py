@@ -88,7 +88,7 @@ class Load:
             spec["input"] = self._insist(
                 lambda: client.files.upload(io.BytesIO(key.encode()), "key.txt").id
             )
-        options = {"max_attempts": 10, "idempotency_key": key}
+        options = {"idempotency_key": key}
         for _ in range(1 + twice):
             job = self._insist(lambda: client.jobs.create(kind, spec, **options))
             self.accepted.setdefault(key, []).append(job.id)
