@@ -11,7 +11,7 @@ PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q
 INPUTS := pyproject.toml client/pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo vllm test unit check format up benchmarks clean
+.PHONY: help demo vllm test unit check format up faults benchmarks clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -66,6 +66,9 @@ check: $(VENV)/.dev ## lint, types, import contracts
 
 format: $(VENV)/.dev ## format the code
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+faults: $(VENV)/.dev ## break the service a thousand times over, about half an hour
+	@$(BIN)/python -m tests.system.faults
 
 benchmarks: $(VENV)/.dev ## measure, side by side with peers
 	@$(BIN)/python benchmarks/score_hallucination.py

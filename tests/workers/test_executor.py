@@ -323,6 +323,22 @@ def test_a_babbler_does_not_fill_the_disk(api: Client, workplace: Workplace) -> 
     assert 0 < job.refresh().result().data["steps"] < 10 << 20, "of 200 MiB"
 
 
+def test_a_stuck_worker_ends_even_without_its_database(
+    api: Client, workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(api, "toy", action="stubborn", step_seconds=3, timeout=0.1)
+    ended = threading.Event()
+    monkeypatch.setattr("workers.executor.os._exit", lambda code: ended.set())
+
+    def refuse(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if threading.current_thread().name.startswith("lease-") and "failures" in statement:
+            raise sever(connection)
+
+    event.listen(workplace.executor._sessions.kw["bind"], "before_cursor_execute", refuse)
+    with workplace.running():
+        assert ended.wait(60)
+
+
 def test_nothing_is_left_on_the_disk(
     api: Client, workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.system.faults.audit import Report, audit
 from tests.system.faults.faults import Saboteur
 from tests.system.faults.load import Load
-from tests.system.faults.stage import Stage, staged
+from tests.system.faults.stage import ORPHAN_SECONDS, TENANTS, Stage, staged
 
 _SETTLE_SECONDS = 120.0
 
@@ -36,9 +36,19 @@ def run(
         _settle(stage)
         seconds = time.monotonic() - began
         report = audit(stage, load, saboteur.done, seconds, seed)
+        _delete_some(stage)
+        # What was left behind is swept up at that age, and overdue at twice of it.
+        time.sleep(2 * ORPHAN_SECONDS + 2)
         examined = stage.doctor()
         report.doctor = "" if examined.returncode == 0 else examined.stdout + examined.stderr
         return report
+
+
+def _delete_some(stage: Stage) -> None:
+    for tenant in TENANTS:
+        with stage.client(tenant) as client:
+            for job in list(client.jobs.list())[::3]:
+                client.jobs.delete(job.id)
 
 
 def _settle(stage: Stage) -> None:

@@ -28,6 +28,7 @@ from tests.system.faults.proxy import Line
 
 METHODS = Path(__file__).parent / "methods"
 LEASE = 3.0
+ORPHAN_SECONDS = 5.0
 TENANTS = ("acme", "blue")
 SECRET = "a secret of the fault suite, long enough"
 
@@ -158,7 +159,7 @@ def _environment(stage_folder: Path, disk: Path, database_url: str, broker: str)
         "DATASSAY_RING_AGAIN_AFTER": "PT3S",
         "DATASSAY_SHUTDOWN_GRACE": "PT0.5S",
         "DATASSAY_STATEMENT_TIMEOUT": "PT3S",
-        "DATASSAY_ORPHAN_RETENTION": "PT5S",
+        "DATASSAY_ORPHAN_RETENTION": f"PT{ORPHAN_SECONDS:g}S",
         "TMPDIR": str(stage_folder / "tmp"),
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
