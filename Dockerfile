@@ -11,6 +11,7 @@ RUN groupadd --gid 10001 datassay \
     && install -d -o datassay -g datassay /var/lib/datassay
 WORKDIR /srv/datassay
 COPY pyproject.toml constraints.txt README.md ./
+COPY outbound outbound
 COPY models models
 COPY migrations migrations
 COPY methods methods
@@ -28,7 +29,7 @@ CMD ["gateway", "--host", "0.0.0.0"]
 
 FROM base AS worker
 COPY workers workers
-RUN pip install -c constraints.txt '.[worker,s3]' && rm -rf build
+RUN pip install -c constraints.txt '.[worker,s3,hf]' && rm -rf build
 USER 10001:10001
 # The worker touches the file every two seconds, busy or not.
 HEALTHCHECK --interval=15s --timeout=3s --start-period=30s \

@@ -11,7 +11,7 @@ PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q
 INPUTS := pyproject.toml client/pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo vllm test unit check format up faults benchmarks clean
+.PHONY: help demo vllm test unit check audit format up faults benchmarks clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -57,12 +57,17 @@ test: $(VENV)/.dev ## all tests: first those of parts, then those that start rea
 unit: $(VENV)/.dev ## tests of parts only
 	@$(PYTEST) -n 2 -m 'not system'
 
-check: $(VENV)/.dev ## lint, types, import contracts
+check: $(VENV)/.dev ## lint, types, import contracts, security lint
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/bandit -q -c pyproject.toml -r app workers models methods server client/datassay
 	@$(BIN)/hadolint Dockerfile
+
+audit: $(VENV)/.dev ## known vulnerabilities of what constraints.txt pins (asks a public service)
+	@$(PYTHON) -m venv .venv-audit && .venv-audit/bin/python -m pip -q install pip-audit
+	@.venv-audit/bin/pip-audit -r constraints.txt --no-deps --disable-pip
 
 format: $(VENV)/.dev ## format the code
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .

@@ -11,17 +11,25 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from app import problems
-from app.api import files, jobs, meta
+from app.api import accounts, files, jobs, meta, webhooks
 from app.api.dependencies import Services
 from app.middleware import Gateway
 from app.schemas import Problem
+from app.services.accounts import AccountService
+from app.services.audit import Audit
 from app.services.auth import Authenticator
 from app.services.bell import Bell
 from app.services.changes import JobChanges
 from app.services.files import FileService
+from app.services.inputs import Inputs
 from app.services.jobs import JobService
+from app.services.limits import RateLimiter
+from app.services.quotas import Quotas
+from app.services.reuse import Reuse
+from app.services.webhooks import WebhookService
 from methods.inference.declared import declarations
 from methods.registry import load_registry
+from models import metrics
 from models.database import async_engine, async_sessions
 from models.doorbell import Doorbell, create_celery
 from models.logs import configure_logging
@@ -43,8 +51,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or Settings()
     configure_logging(settings)
     registry = load_registry(settings.extra_methods)
+    offered = {name: found for name, found in registry.items() if not found.internal}
     secret = settings.require_secret()
-    models = declarations(settings.models).keys()
+    models = declarations(settings.models)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -54,17 +63,35 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         bell = Bell(doorbell, sessions)
         changes = JobChanges(settings.database_url.get_secret_value())
         app.state.sessions, app.state.doorbell = sessions, doorbell
+        audit, quotas = Audit(settings.audit_retention), Quotas(settings)
+        limits = RateLimiter(settings.broker_url.get_secret_value())
         app.state.services = Services(
             settings=settings,
-            jobs=JobService(sessions, registry, bell, changes, storage, models),
-            files=FileService(sessions, storage),
+            jobs=JobService(
+                sessions,
+                registry,
+                bell,
+                changes,
+                storage,
+                models,
+                quotas,
+                audit,
+                Reuse(models),
+                Inputs(settings.sources()),
+            ),
+            files=FileService(sessions, storage, quotas, audit),
+            accounts=AccountService(sessions, quotas, audit, secret),
+            webhooks=WebhookService(sessions, secret, settings.guard()),
             auth=Authenticator(sessions, secret),
+            limits=limits,
         )
+        metrics.serve(settings)
         bell.start()
         changes.start()
         yield
         await changes.stop()
         await bell.stop()
+        await limits.close()
         await engine.dispose()
 
     app = Gateway(
@@ -77,9 +104,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         generate_unique_id_function=_operation_id,
         redoc_url=None,
     )
-    app.include_router(jobs.create_router(registry))
+    app.include_router(jobs.create_router(offered))
     app.include_router(files.create_router(settings))
-    app.include_router(meta.create_router(registry))
+    app.include_router(accounts.create_router())
+    app.include_router(webhooks.create_router())
+    webhooks.declare_webhooks(app)
+    app.include_router(meta.create_router(offered))
     problems.install(app)
     _declare_problem(app)
     return app

@@ -10,10 +10,13 @@ import structlog
 from fastapi import FastAPI, Request
 from starlette.types import Message, Receive, Scope, Send
 
+from app import tracing
 from app.problems import PayloadTooLarge, render
+from models.metrics import HTTP_REQUEST_SECONDS
 
 _log = structlog.get_logger("datassay.access")
 
+_METHODS = frozenset(["GET", "POST", "PATCH", "PUT", "DELETE", "HEAD", "OPTIONS"])
 _ACCEPTABLE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -26,18 +29,25 @@ class Gateway(FastAPI):
             return
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
+        tracing.begin(scope)
         began = time.perf_counter()
         answer = _Answer(scope, receive, send, request_id)
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 await super().__call__(scope, receive, answer.send)
             finally:
+                seconds = time.perf_counter() - began
+                HTTP_REQUEST_SECONDS.labels(
+                    getattr(scope.get("route"), "path", "unmatched"),
+                    scope["method"] if scope["method"] in _METHODS else "other",
+                    answer.status,
+                ).observe(seconds)
                 _log.debug(
                     "request",
                     method=scope["method"],
                     path=scope["path"],
                     status=answer.status,
-                    ms=round(1000 * (time.perf_counter() - began), 2),
+                    ms=round(1000 * seconds, 2),
                 )
 
 
@@ -65,7 +75,9 @@ class _Answer:
             if self.status == 413 and dict(headers).get(b"content-type", b"").startswith(b"text/"):
                 await self._tell_too_large()
                 return
-            message["headers"] = [*headers, self._header]
+            more = self._scope["state"].get("headers", {})
+            said = [(name.lower().encode(), value.encode()) for name, value in more.items()]
+            message["headers"] = [*headers, self._header, *said]
         await self._send(message)
 
     async def _tell_too_large(self) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
-from app.schemas import FieldError, JobFailure
+from app.schemas import FieldError, JobFailure, Quota
 from app.schemas import Problem as ProblemBody
 
 _log = structlog.get_logger(__name__)
@@ -37,12 +37,14 @@ class Problem(Exception):  # noqa: N818 - named after the standard
         errors: list[FieldError] | None = None,
         headers: dict[str, str] | None = None,
         job_error: dict[str, Any] | None = None,
+        quota: Quota | None = None,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.errors = errors or []
         self.headers = headers or {}
         self.job_error = job_error
+        self.quota = quota
 
 
 class InvalidRequest(Problem):
@@ -124,6 +126,19 @@ class IdempotencyMismatch(Problem):
     title = "The Idempotency-Key belongs to another request"
 
 
+class RateLimited(Problem):
+    """Too many requests in a short time; `Retry-After` says when the next one passes."""
+
+    code, status, title, retryable = "rate-limited", 429, "Too many requests", True
+
+
+class QuotaExceeded(Problem):
+    """The tenant has taken up what it may; `quota` says of what. With `Retry-After`, waiting helps;
+    without it, something has to be deleted."""
+
+    code, status, title, retryable = "quota-exceeded", 429, "The quota is used up", True
+
+
 class InternalError(Problem):
     """Our fault."""
 
@@ -146,7 +161,7 @@ def problem_types() -> dict[str, type[Problem]]:
 def responses(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI declaration of problems that an operation may answer with."""
     declared: dict[int | str, dict[str, Any]] = {}
-    everything: tuple[type[Problem], ...] = (*kinds, BackendUnavailable)
+    everything: tuple[type[Problem], ...] = (*kinds, RateLimited, BackendUnavailable)
     for kind in everything:
         text = f"`{kind.code}`: {(kind.__doc__ or '').strip()}"
         if kind.status in declared:
@@ -173,6 +188,7 @@ def render(problem: Problem, request: Request) -> JSONResponse:
         retryable=problem.retryable,
         errors=problem.errors,
         job_error=problem.job_error and JobFailure.model_validate(problem.job_error),
+        quota=problem.quota,
     )
     content = jsonable_encoder(body, exclude_none=True)
     return JSONResponse(content, problem.status, problem.headers, media_type=MEDIA_TYPE)

@@ -23,7 +23,7 @@ from methods.context import LocalContext
 from methods.score_hallucination.evaluation import resampled_auroc
 from methods.score_hallucination.labelled import read
 from methods.score_hallucination.labelled_spec import LabelledSpec
-from methods.score_hallucination.spec import ScorerName
+from methods.score_hallucination.options import ScorerName
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

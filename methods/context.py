@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, runtime_checkable
 
 from methods.errors import JobError
+from methods.fanout import Child, content_key
 from methods.inference.declared import Models
 from methods.jobtype import InputRef
 
 if TYPE_CHECKING:
     import numpy as np
+    from pydantic import BaseModel
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,35 @@ class RunContext(Protocol):
 
     def restore(self, key: str) -> Any | None:
         """The value of an earlier `checkpoint(key, ...)`, or None."""
+
+    def keep_file(self, key: str, path: Path) -> None:
+        """Keep the bytes of a file, of any size, until the job has ended."""
+
+    def kept_file(self, key: str) -> Path | None:
+        """A file with the bytes of an earlier `keep_file(key, ...)`, or None. Only read it."""
+
+    def partial(self, result: dict[str, Any]) -> None:
+        """Show a JSON object, such as a leaderboard so far, until the result is there.
+
+        It replaces the one before; one that is too large is not shown.
+        """
+
+    def fan_out(self, job_type: str, specs: Sequence[BaseModel]) -> Iterator[Child]:
+        """Run a job type once for each spec, here and on other workers; yields them as they end.
+
+        What was run before for this tenant with the same content, by this job or another, is not
+        run again. The children are queued when this returns and claimed in the order of `specs`,
+        so give the longest first.
+
+        Raises:
+            JobError: a child failed; the message names it.
+        """
+
+    def recall(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """What earlier jobs of the same owner remembered, as far as it is still there."""
+
+    def remember(self, entries: Mapping[bytes, bytes]) -> None:
+        """Offer later jobs what was costly; a key names the content: the value never changes."""
 
 
 def seeded_rng(spec: object) -> np.random.Generator:
@@ -135,5 +167,55 @@ class LocalContext:
         file = self._checkpoint_file(key)
         return json.loads(file.read_text()) if file.exists() else None
 
+    def keep_file(self, key: str, path: Path) -> None:
+        kept = self._checkpoint_file(key).with_suffix(".kept")
+        part = kept.with_suffix(".part")
+        shutil.copyfile(path, part)
+        part.replace(kept)
+
+    def kept_file(self, key: str) -> Path | None:
+        kept = self._checkpoint_file(key).with_suffix(".kept")
+        return kept if kept.exists() else None
+
+    def partial(self, result: dict[str, Any]) -> None:
+        return None
+
+    def fan_out(self, job_type: str, specs: Sequence[BaseModel]) -> Iterator[Child]:
+        from methods.registry import load_registry
+
+        declared = load_registry()[job_type]
+        for place, spec in enumerate(specs):
+            key = content_key(declared, spec, self._digest, self.models)
+            folder = self.folder / "children" / key[:32]
+            done = folder / "result.json"
+            reused = done.exists()
+            if not reused:
+                own = LocalContext(folder, spec, self._on_progress, self.inputs, self.models)
+                result: BaseModel = declared.load_runner()(spec, own)
+                done.write_text(result.model_dump_json())
+            saved = _SavedArtifacts(folder / "artifacts")
+            yield Child(place, folder.name, json.loads(done.read_text()), reused, saved.open)
+
+    def _digest(self, ref: InputRef) -> str:
+        digest = sha256()
+        with self.open_input(ref) as reader:
+            while chunk := reader.read(1 << 20):
+                digest.update(chunk)
+        return digest.hexdigest()
+
+    def recall(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        return {}
+
+    def remember(self, entries: Mapping[bytes, bytes]) -> None:
+        return None
+
     def _checkpoint_file(self, key: str) -> Path:
         return self.workdir / f"checkpoint-{sha256(key.encode()).hexdigest()[:16]}.json"
+
+
+@dataclass(frozen=True)
+class _SavedArtifacts:
+    folder: Path
+
+    def open(self, name: str) -> BinaryIO:
+        return (self.folder / name).open("rb")

@@ -42,9 +42,11 @@ class Reference(str):
 
 
 class InputRef(Reference):
-    """Uploaded bytes: a `file_...` id in the service, a path in `LocalContext`.
+    """Bytes to read: in the service a `file_...` id or a URI, in `LocalContext` a path.
 
-    The gateway checks that the tenant owns it and records its digest.
+    The gateway checks that the tenant owns the upload and records its digest, or that the URI
+    (`https://`, `s3://`, `hf://`, optionally with `#sha256=...`) is on the operator's list for the
+    tenant; a worker fetches it and records the digest then.
     """
 
     __slots__ = ()
@@ -72,8 +74,10 @@ class JobType:
         result: the answer, validated before it is stored.
         runner: `package.module:function`, imported only where the job runs.
         resource: the class of worker that takes it.
+        resource_of: the same where it depends on the spec; it runs in the gateway.
         timeout: default limit of one attempt; `max_timeout` caps what a request may ask for.
         isolation: `thread` (warm, cooperative) or `process` (a spawned child that can be killed).
+        internal: only other jobs may submit it, as their child (`RunContext.fan_out`).
         deterministic: the same spec, inputs and version give the same result.
         paper: where the method comes from.
         example: a spec that works as it stands; it is shown in the API documentation.
@@ -87,12 +91,18 @@ class JobType:
     result: type[BaseModel]
     runner: str
     resource: Resource = "cpu"
+    resource_of: Callable[[Any], Resource] | None = None
     timeout: timedelta = timedelta(hours=1)
     max_timeout: timedelta = timedelta(hours=24)
     isolation: Isolation = "process"
+    internal: bool = False
     deterministic: bool = True
     paper: str = ""
     example: dict[str, Any] = field(default_factory=dict)
+
+    def resource_for(self, spec: BaseModel) -> Resource:
+        """The class of worker that takes a job with this spec."""
+        return self.resource if self.resource_of is None else self.resource_of(spec)
 
     def load_runner(self) -> Callable[..., BaseModel]:
         """Import and return `run(spec, ctx) -> result`."""

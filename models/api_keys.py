@@ -18,6 +18,9 @@ SCOPES = (
     "jobs:delete",
     "files:read",
     "files:write",
+    "usage:read",
+    "webhooks:read",
+    "webhooks:write",
     "admin",
 )
 

@@ -6,7 +6,7 @@ import os
 import re
 import time
 
-_PATTERN = re.compile(r"(job|file|art|key|ten)_[0-9a-f]{32}")
+_PATTERN = re.compile(r"(job|file|art|key|ten|whe|msg)_[0-9a-f]{32}")
 
 
 def new_id(prefix: str) -> str:

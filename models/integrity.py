@@ -11,7 +11,7 @@ from datetime import timedelta
 from sqlalchemy import Select, Text, and_, case, column, func, or_, select, values
 
 from models.states import LEASED, TERMINAL, JobState
-from models.tables import Artifact, File, Job, JobAttempt, JobEvent
+from models.tables import Artifact, Checkpoint, File, Job, JobAttempt, JobEvent
 
 
 def orphans(keys: Sequence[str]) -> Select[str]:
@@ -33,11 +33,16 @@ def orphans(keys: Sequence[str]) -> Select[str]:
 
 
 def referred_keys() -> Select[str]:
-    """Every storage key that a row refers to and that a client could ask for."""
+    """Every storage key that a row refers to and that somebody may ask for."""
     won = and_(Job.id == Artifact.job_id, Job.attempt == Artifact.attempt)
     visible = select(Artifact.storage_key).join(Job, won).where(Job.state == JobState.SUCCEEDED)
-    both = select(File.storage_key).union_all(visible).subquery()
-    return select(both.c.storage_key)
+    kept = (
+        select(Checkpoint.storage_key)
+        .join(Job, Job.id == Checkpoint.job_id)
+        .where(Checkpoint.storage_key.is_not(None), Job.finished_at.is_(None))
+    )
+    everything = select(File.storage_key).union_all(visible, kept).subquery()
+    return select(everything.c.storage_key)
 
 
 def contradictions(grace: timedelta) -> Mapping[str, Select[str]]:

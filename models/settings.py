@@ -9,6 +9,9 @@ from typing import Any, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from outbound.guard import Guard
+from outbound.sources import Credential, Source, Sources
+
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
@@ -43,6 +46,26 @@ class Settings(BaseSettings):
         description="Models that jobs may name; see methods/inference/declared.py for the fields: "
         '{"gemma": {"base_url": "http://localhost:8000/v1"}, "minilm": {"path": "/models/minilm"}}',
     )
+    outbound_allow: list[str] = Field(
+        default_factory=list,
+        description="Private hosts, host:port or networks that inputs and webhooks may reach, "
+        "over plain http and any port too.",
+    )
+    input_sources: list[Source] = Field(
+        default_factory=list,
+        description="Where inputs by URI may come from, and for which tenants: "
+        '[{"prefix": "s3://sets/acme/", "tenants": ["acme"], "credential": "lake"}].',
+    )
+    credentials: dict[str, Credential] = Field(
+        default_factory=dict,
+        description='What sources are shown: {"lake": {"options": {"key": "...", "secret": "..."}}}'
+        ' or {"web": {"headers": {"Authorization": "Bearer ..."}}}.',
+    )
+    input_timeout: timedelta = timedelta(minutes=30)
+    standalone: bool = Field(False, description="Set by `datassay-server up`, by nobody else.")
+    input_root: Path | None = Field(
+        None, description="Folder below which file:// inputs lie; `up --input-root` sets it."
+    )
     loaded_models: int = Field(2, ge=1, description="How many a worker keeps in memory.")
 
     # The lease outlives several heartbeats: a long C call may hold the GIL for a while.
@@ -62,15 +85,33 @@ class Settings(BaseSettings):
     max_wait: timedelta = timedelta(seconds=55)
     idempotency_retention: timedelta = timedelta(hours=24)
     file_retention: timedelta = timedelta(days=30)
+    audit_retention: timedelta = timedelta(days=400)
+    delivery_retention: timedelta = timedelta(days=30)
+    cache_entries: int = 1_000_000
     # Bytes may be older than their row by as long as an upload's last step takes.
     orphan_retention: timedelta = timedelta(hours=24)
     isolated_memory_bytes: int | None = Field(
         None, description="Address-space limit of jobs that run in a process of their own."
     )
 
+    # What a tenant may take up; `datassay-server tenants limit` sets other numbers for one tenant.
+    quota_queued_jobs: int = Field(10_000, ge=0)
+    quota_running_jobs: int = Field(1_000, ge=0)
+    quota_stored_bytes: int = Field(100 * GIB, ge=0)
+    # Token buckets, refilled evenly over the minute; 0 turns one off.
+    rate_key: int = Field(6_000, ge=0, description="Requests a minute with one API key.")
+    rate_tenant: int = Field(12_000, ge=0, description="Requests a minute of one tenant.")
+    rate_submit: int = Field(1_200, ge=0, description="New jobs and uploads a minute of a tenant.")
+    rate_address: int = Field(600, ge=0, description="Requests a minute without a valid key.")
+
     database_pool: int = 10
     database_connect_timeout: timedelta = timedelta(seconds=3)
     statement_timeout: timedelta = timedelta(seconds=10)
+    metrics_port: int | None = Field(
+        None, ge=1, le=65535, description="Prometheus metrics of this process; none: not served."
+    )
+    metrics_host: str = "127.0.0.1"
+    metrics_interval: timedelta = timedelta(seconds=10)
     log_json: bool = True
     log_level: str = "INFO"
 
@@ -79,6 +120,21 @@ class Settings(BaseSettings):
         if self.lease < 3 * self.heartbeat:
             raise ValueError("DATASSAY_LEASE must be at least three times DATASSAY_HEARTBEAT")
         return self
+
+    @model_validator(mode="after")
+    def _outbound_is_sound(self) -> Self:
+        if self.input_root is not None and not self.standalone:
+            raise ValueError("DATASSAY_INPUT_ROOT is for `datassay-server up` only")
+        self.guard(), self.sources()
+        return self
+
+    def guard(self) -> Guard:
+        """What decides whether an address may be connected to."""
+        return Guard(self.outbound_allow)
+
+    def sources(self) -> Sources:
+        """What decides whether a tenant's input may come from a URI."""
+        return Sources(self.input_sources, self.credentials, files=self.input_root is not None)
 
     def require_secret(self) -> bytes:
         """The HMAC key. Raises ValueError when it is missing or short."""

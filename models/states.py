@@ -24,7 +24,10 @@ LEASED = frozenset({JobState.RUNNING, JobState.CANCELLING})
 
 #: state -> states that may follow; the trigger in the database enforces the same table.
 FOLLOWERS: dict[JobState, frozenset[JobState]] = {
-    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.CANCELLED, JobState.EXPIRED}),
+    # Straight to SUCCEEDED goes only a job that waited for its twin and takes over the result.
+    JobState.QUEUED: frozenset(
+        {JobState.RUNNING, JobState.CANCELLED, JobState.EXPIRED, JobState.SUCCEEDED}
+    ),
     JobState.RUNNING: frozenset(
         {JobState.QUEUED, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLING}
     ),

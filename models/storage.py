@@ -142,6 +142,11 @@ def job_prefix(job_id: str) -> str:
     return f"jobs/{job_id}"
 
 
+def kept_prefix(job_id: str) -> str:
+    """Where the files lie that an attempt keeps for the next."""
+    return f"{job_prefix(job_id)}/kept"
+
+
 def artifact_key(job_id: str, attempt: int, artifact_id: str) -> str:
     """Where an artifact lies; the attempt is part of it, so a zombie overwrites nothing."""
     return f"{job_prefix(job_id)}/{attempt}/{artifact_id}"

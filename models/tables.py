@@ -13,6 +13,7 @@ from sqlalchemy import (
     Enum,
     Float,
     ForeignKey,
+    Identity,
     Index,
     LargeBinary,
     MetaData,
@@ -27,6 +28,7 @@ from models.states import JobState
 
 _TERMINAL = "state IN ('SUCCEEDED', 'FAILED', 'CANCELLED', 'EXPIRED')"
 _LEASED = "state IN ('RUNNING', 'CANCELLING')"
+_OCCUPIES = "state IN ('QUEUED', 'RUNNING', 'CANCELLING', 'SUCCEEDED') AND deleted_at IS NULL"
 
 
 class Base(DeclarativeBase):
@@ -58,7 +60,15 @@ class Tenant(Base):
     name: Mapped[str] = mapped_column(unique=True)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     # Turns go round: the tenant that was served longest ago is next.
-    last_claim_at: Mapped[datetime | None] = mapped_column(index=True)
+    last_claim_at: Mapped[datetime | None]
+    # Quotas; where there is no number, the settings' holds.
+    max_queued_jobs: Mapped[int | None]
+    max_running_jobs: Mapped[int | None]
+    max_stored_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    # Kept by triggers on files and artifacts.
+    stored_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
+
+    __table_args__ = (Index("ix_tenants_turn", text("last_claim_at NULLS FIRST"), "id"),)
 
 
 class ApiKey(Base):
@@ -76,6 +86,29 @@ class ApiKey(Base):
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
+    created_by: Mapped[str | None]
+
+
+class AuditRecord(Base):
+    """Who changed what; a trigger refuses updates, and deletion before `expires_at`."""
+
+    __tablename__ = "audit_records"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+    # None: the operator, at the command line.
+    key_id: Mapped[str | None]
+    action: Mapped[str]
+    object_id: Mapped[str]
+    # SHA-256 of the object as it was and as it is.
+    before: Mapped[str | None]
+    after: Mapped[str | None]
+    address: Mapped[str | None]
+    request_id: Mapped[str | None]
+
+    __table_args__ = (Index("ix_audit_records_list", "tenant_id", text("id DESC")),)
 
 
 class Job(Base):
@@ -96,6 +129,10 @@ class Job(Base):
     inputs: Mapped[list[dict[str, str]]] = mapped_column(JSONB, server_default=text("'[]'"))
     labels: Mapped[dict[str, str]] = mapped_column(JSONB, server_default=text("'{}'"))
     priority: Mapped[int] = mapped_column(server_default="0")
+    # Claim order within a priority: a job's own id; that of a child begins with its parent's.
+    turn: Mapped[str] = mapped_column(Text(collation="C"))
+    # Of children only: a digest of all that determines the result.
+    content_key: Mapped[str | None]
     timeout_seconds: Mapped[float] = mapped_column(Float)
     retention_seconds: Mapped[float] = mapped_column(Float)
     # `attempt` counts starts, `failures` those that count against `max_attempts`: a worker that
@@ -115,26 +152,81 @@ class Job(Base):
     lease_until: Mapped[datetime | None]
     worker: Mapped[str | None]
     progress: Mapped[dict[str, Any] | None]
+    # What the runner shows of its result before it is there.
+    preview: Mapped[dict[str, Any] | None]
     result: Mapped[dict[str, Any] | None]
     error: Mapped[dict[str, Any] | None]
     provenance: Mapped[dict[str, Any] | None]
     retry_of: Mapped[str | None]
     created_by: Mapped[str | None]
+    # What the result depends on; jobs with the same key have the same result.
+    cache_key: Mapped[bytes | None] = mapped_column(LargeBinary)
+    # The job that made result and artifacts, when it was not this one.
+    hit_of: Mapped[str | None]
+    # The unfinished twin whose result this job waits for; no worker takes it meanwhile.
+    waits_for: Mapped[str | None]
+    # Set when the bytes of a deleted job are gone.
+    purged_at: Mapped[datetime | None]
+    # Of the request that made it, W3C trace context.
+    traceparent: Mapped[str | None]
 
     __table_args__ = (
         CheckConstraint(f"({_LEASED}) = (lease_until IS NOT NULL)", "lease_only_while_running"),
         CheckConstraint(f"({_TERMINAL}) = (finished_at IS NOT NULL)", "finished_when_terminal"),
         CheckConstraint("result IS NULL OR state = 'SUCCEEDED'", "result_of_success"),
         CheckConstraint("error IS NULL OR state <> 'SUCCEEDED'", "no_error_of_success"),
-        Index("ix_jobs_list", "tenant_id", text("created_at DESC"), text("id DESC")),
+        Index(
+            "ix_jobs_list",
+            "tenant_id",
+            text("created_at DESC"),
+            text("id DESC"),
+            postgresql_where=text("content_key IS NULL"),
+        ),
+        # One child for all parents of a tenant that need the same.
+        Index(
+            "uq_jobs_content_key",
+            "tenant_id",
+            "content_key",
+            unique=True,
+            postgresql_where=text(_OCCUPIES),
+        ),
+        Index(
+            "ix_jobs_live_children",
+            "id",
+            postgresql_where=text("content_key IS NOT NULL AND state IN ('QUEUED', 'RUNNING')"),
+        ),
         Index("ix_jobs_labels", "labels", postgresql_using="gin"),
         Index(
             "ix_jobs_queue",
             "tenant_id",
             "resource",
             text("priority DESC"),
-            "id",
-            postgresql_where=text("state = 'QUEUED'"),
+            "turn",
+            postgresql_where=text("state = 'QUEUED' AND waits_for IS NULL"),
+        ),
+        Index(
+            "ix_jobs_unfinished", "tenant_id", "state", postgresql_where=text("finished_at IS NULL")
+        ),
+        Index(
+            "ix_jobs_waiting",
+            "waits_for",
+            postgresql_where=text("waits_for IS NOT NULL AND finished_at IS NULL"),
+        ),
+        Index(
+            "ix_jobs_cache",
+            "tenant_id",
+            "cache_key",
+            postgresql_where=text("cache_key IS NOT NULL AND deleted_at IS NULL"),
+        ),
+        Index(
+            "ix_jobs_hit_of",
+            "hit_of",
+            postgresql_where=text("hit_of IS NOT NULL AND deleted_at IS NULL"),
+        ),
+        Index(
+            "ix_jobs_unpurged",
+            "deleted_at",
+            postgresql_where=text("deleted_at IS NOT NULL AND purged_at IS NULL"),
         ),
         Index("ix_jobs_lease", "lease_until", postgresql_where=text(_LEASED)),
         Index("ix_jobs_bell", "rung_at", postgresql_where=text("state = 'QUEUED'")),
@@ -145,6 +237,19 @@ class Job(Base):
         ),
         Index("ix_jobs_expiry", "expires_at", postgresql_where=text("deleted_at IS NULL")),
     )
+
+
+class JobChild(Base):
+    """Which jobs a job waits for; several parents may share a child."""
+
+    __tablename__ = "job_children"
+
+    parent_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    child_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True, index=True)
+    # The parent's order: its own worker claims them by it.
+    place: Mapped[int]
+    # It was there before this parent asked for it.
+    reused: Mapped[bool]
 
 
 class JobEvent(Base):
@@ -191,7 +296,31 @@ class Checkpoint(Base):
     key: Mapped[str] = mapped_column(primary_key=True)
     attempt: Mapped[int]
     value: Mapped[dict[str, Any]]
+    # Set where the value is bytes in storage.
+    storage_key: Mapped[str | None]
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (
+        Index(
+            "ix_job_checkpoints_stored",
+            "job_id",
+            postgresql_where=text("storage_key IS NOT NULL"),
+        ),
+    )
+
+
+class CacheEntry(Base):
+    """What costs much to compute and is the same for every job of a tenant; may vanish any time."""
+
+    __tablename__ = "cache_entries"
+
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), primary_key=True)
+    key: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    value: Mapped[bytes] = mapped_column(LargeBinary)
+    used_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+
+    # After a crash of the database it is empty, and writes cost half as much.
+    __table_args__ = {"prefixes": ["UNLOGGED"]}  # noqa: RUF012 - SQLAlchemy reads it
 
 
 class File(Base):
@@ -232,6 +361,69 @@ class Artifact(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
     __table_args__ = (Index("ix_artifacts_job_id", "job_id", "attempt"),)
+
+
+class WebhookEndpoint(Base):
+    """Where a tenant wants to be told of its jobs; `models/webhook_secrets.py` says what salts are.
+
+    `failing_since` is the first failure after which nothing went well.
+    """
+
+    __tablename__ = "webhook_endpoints"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    url: Mapped[str]
+    description: Mapped[str] = mapped_column(server_default="")
+    events: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    state: Mapped[str] = mapped_column(server_default="ACTIVE")
+    disabled_reason: Mapped[str | None]
+    salt: Mapped[str]
+    old_salt: Mapped[str | None]
+    old_until: Mapped[datetime | None]
+    failing_since: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (
+        CheckConstraint("state IN ('ACTIVE', 'DISABLED')", "state"),
+        Index("ix_webhook_endpoints_list", "tenant_id", text("created_at DESC"), text("id DESC")),
+    )
+
+
+class WebhookDelivery(Base):
+    """A message to an endpoint, written with the event that it tells of; `id` is its webhook-id."""
+
+    __tablename__ = "webhook_deliveries"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    # No foreign key: deleting an endpoint must never make the statement fail that ends a job.
+    endpoint_id: Mapped[str]
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"), index=True)
+    type: Mapped[str]
+    # Text: the very bytes that are signed, the same for every attempt.
+    payload: Mapped[str]
+    state: Mapped[str] = mapped_column(server_default="PENDING")
+    attempts: Mapped[int] = mapped_column(server_default="0")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    due_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    leased_until: Mapped[datetime | None]
+    last_attempt_at: Mapped[datetime | None]
+    status_code: Mapped[int | None]
+    error: Mapped[str | None]
+
+    __table_args__ = (
+        CheckConstraint("state IN ('PENDING', 'DELIVERED', 'FAILED')", "state"),
+        Index(
+            "ix_webhook_deliveries_list", "endpoint_id", text("created_at DESC"), text("id DESC")
+        ),
+        Index(
+            "ix_webhook_deliveries_due",
+            "endpoint_id",
+            "due_at",
+            postgresql_where=text("state = 'PENDING'"),
+        ),
+    )
 
 
 class IdempotencyKey(Base):

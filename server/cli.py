@@ -14,8 +14,10 @@ from sqlalchemy.exc import DBAPIError
 from models import schema
 from models.api_keys import SCOPES
 from models.settings import Settings
-from server import doctor, keys
+from server import doctor, keys, tenants
 from server.supervisor import Embedded
+
+_LIMITS = ("max_queued_jobs", "max_running_jobs", "max_stored_bytes")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -45,7 +47,15 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--host", default="127.0.0.1")
     up.add_argument("--port", type=int, default=8765)
     up.add_argument("--workers", type=int, default=1)
+    up.add_argument(
+        "--metrics-port",
+        type=int,
+        help="of Prometheus metrics: the gateway's; the workers' and the sweeper's follow",
+    )
     up.add_argument("--run-db-as", metavar="USER", help="as root: whom Postgres runs as")
+    up.add_argument(
+        "--input-root", type=Path, metavar="FOLDER", help="jobs may read files below it, by file://"
+    )
     up.add_argument("--vllm", metavar="MODEL", help="also serve this folder or hub id by vLLM")
     up.add_argument(
         "--vllm-python", type=Path, help="of the environment that has vLLM (default: `make vllm`)"
@@ -64,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     worker.set_defaults(run=_worker)
 
     sweeper = commands.add_parser("sweeper", help="repair and clean up; any number may run")
-    sweeper.set_defaults(run=lambda _: _become("workers", "sweeper"))
+    sweeper.set_defaults(run=_sweeper)
 
     migrate = commands.add_parser("migrate", help="bring the database up to date")
     migrate.add_argument("--revision", default="head")
@@ -74,7 +84,18 @@ def _parser() -> argparse.ArgumentParser:
         run=_doctor
     )
     _add_keys(commands.add_parser("keys", help="API keys"))
+    _add_tenants(commands.add_parser("tenants", help="tenants and their limits"))
     return parser
+
+
+def _add_tenants(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(dest="tenants_command", required=True)
+    commands.add_parser("list", help="all tenants").set_defaults(run=_list_tenants)
+    limit = commands.add_parser("limit", help="set limits; -1 goes back to the default")
+    limit.add_argument("tenant")
+    for name in _LIMITS:
+        limit.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N")
+    limit.set_defaults(run=_limit_tenant)
 
 
 def _add_keys(parser: argparse.ArgumentParser) -> None:
@@ -100,6 +121,8 @@ def _up(args: argparse.Namespace) -> int:
         args.port,
         workers=args.workers,
         run_as=args.run_db_as,
+        input_root=args.input_root,
+        metrics_port=args.metrics_port,
         vllm=args.vllm,
         vllm_python=args.vllm_python,
         vllm_arguments=args.vllm_args,
@@ -126,6 +149,11 @@ def _gateway(args: argparse.Namespace) -> int:
 def _worker(args: argparse.Namespace) -> int:
     alive = [] if args.alive_file is None else ["--alive-file", str(args.alive_file)]
     return _become("workers", "worker", "--queues", args.queues, *alive)
+
+
+def _sweeper(_: argparse.Namespace) -> int:
+    Settings().require_secret()  # it signs webhooks
+    return _become("workers", "sweeper")
 
 
 def _become(*module: str) -> int:
@@ -168,4 +196,22 @@ def _revoke_key(args: argparse.Namespace) -> int:
         print(f"{args.id} is revoked")
         return 0
     print(f"datassay-server: there is no live key {args.id}", file=sys.stderr)
+    return 1
+
+
+def _list_tenants(_: argparse.Namespace) -> int:
+    for tenant in tenants.list_all(Settings()):
+        limits = (f"{k}={'default' if v is None else v}" for k, v in tenant.limits.items())
+        print(tenant.id, tenant.name, f"stored_bytes={tenant.stored_bytes}", *limits)
+    return 0
+
+
+def _limit_tenant(args: argparse.Namespace) -> int:
+    asked = {name: getattr(args, name) for name in _LIMITS if getattr(args, name) is not None}
+    if not asked:
+        raise ValueError("name at least one limit")
+    limits = {name: None if value < 0 else value for name, value in asked.items()}
+    if tenants.limit(Settings(), args.tenant, limits):
+        return 0
+    print(f"datassay-server: there is no tenant {args.tenant}", file=sys.stderr)
     return 1

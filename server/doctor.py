@@ -40,7 +40,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield Finding(sys.version_info >= (3, 11, 4), "python", version)
     yield _binary("postgres binaries", find_postgres)
     yield _binary("valkey binaries", find_valkey)
-    for extra, module in (("worker", "scipy"), ("s3", "s3fs")):
+    for extra, module in (("worker", "scipy"), ("s3", "s3fs"), ("hf", "huggingface_hub")):
         present = importlib.util.find_spec(module) is not None
         text = "installed" if present else f"not installed: pip install datassay-server[{extra}]"
         yield Finding(None, f"extra {extra}", text)

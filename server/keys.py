@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.orm import Session
 
-from models import repositories
+from models import accounts
 from models.api_keys import SCOPES, hint, new_token, token_digest
 from models.database import sync_engine, sync_sessions
 from models.ids import new_id
@@ -17,7 +17,8 @@ from models.settings import Settings
 
 
 @contextmanager
-def _session(settings: Settings) -> Iterator[Session]:
+def operator_session(settings: Settings) -> Iterator[Session]:
+    """One transaction of an operator's command."""
     engine = sync_engine(settings, "datassay-keys")
     try:
         with sync_sessions(engine).begin() as session:
@@ -63,17 +64,18 @@ def create(
         "scopes": list(scopes),
         "expires_at": None if expires_in is None else datetime.now(UTC) + expires_in,
     }
-    with _session(settings) as session:
-        session.execute(repositories.ensure_tenant(new_id("ten"), tenant))
-        tenant_id = session.execute(repositories.tenant_named(tenant)).scalar_one()
-        session.execute(repositories.add_key({**row, "tenant_id": tenant_id}))
+    with operator_session(settings) as session:
+        session.execute(accounts.ensure_tenant(new_id("ten"), tenant))
+        tenant_id = session.execute(accounts.tenant_named(tenant)).scalar_one()
+        session.execute(accounts.add_key({**row, "tenant_id": tenant_id}))
+        _note(settings, session, tenant_id, "key.create", row["id"])
     return token
 
 
 def list_all(settings: Settings) -> list[KeyInfo]:
     """Every key of every tenant, oldest first."""
-    with _session(settings) as session:
-        rows = session.execute(repositories.keys()).all()
+    with operator_session(settings) as session:
+        rows = session.execute(accounts.keys()).all()
     now = datetime.now(UTC)
     return [
         KeyInfo(
@@ -96,6 +98,15 @@ def list_all(settings: Settings) -> list[KeyInfo]:
 
 def revoke(settings: Settings, key_id: str) -> bool:
     """Revoke a key at once; False when there is no such live key."""
-    with _session(settings) as session:
-        row = session.execute(repositories.revoke_key(key_id)).first()
+    with operator_session(settings) as session:
+        row = session.execute(accounts.revoke_key(key_id)).first()
+        if row is not None:
+            _note(settings, session, row.tenant_id, "key.revoke", key_id)
     return row is not None
+
+
+def _note(
+    settings: Settings, session: Session, tenant_id: str, action: str, object_id: object
+) -> None:
+    row = {"tenant_id": tenant_id, "action": action, "object_id": object_id}
+    session.execute(accounts.add_audit(row, settings.audit_retention))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import secrets
 import signal
@@ -54,6 +55,7 @@ class Embedded:
         host, port: of the gateway.
         workers: number of worker processes.
         run_as: whom Postgres runs as when we are root.
+        input_root: the folder that jobs may read by `file://`, if any.
         vllm: a model to serve by vLLM, with `vllm_python` and `vllm_arguments`.
     """
 
@@ -62,9 +64,11 @@ class Embedded:
     port: int = 8765
     workers: int = 1
     run_as: str | None = None
+    input_root: Path | None = None
     vllm: str | None = None
     vllm_python: Path | None = None
     vllm_arguments: str = ""
+    metrics_port: int | None = None
     postgres: Postgres | None = None
     valkey: Valkey | None = None
     services: list[Service] = field(default_factory=list)
@@ -134,6 +138,9 @@ class Embedded:
             environment["DATASSAY_BROKER_URL"] = self.valkey.url
         environment.setdefault("DATASSAY_STORAGE_URL", str(self.data_dir / "storage"))
         environment.setdefault("DATASSAY_SECRET", self._secret())
+        environment["DATASSAY_STANDALONE"] = "true"
+        if self.input_root is not None:
+            environment["DATASSAY_INPUT_ROOT"] = str(self.input_root.resolve())
         if self.vllm is not None:
             log = self.data_dir / "log" / "vllm.log"
             self._vllm = VLLM.prepare(self.vllm, log, self.vllm_python, self.vllm_arguments)
@@ -156,13 +163,18 @@ class Embedded:
         return file.read_text()
 
     def _start_processes(self, environment: dict[str, str]) -> None:
+        ports = itertools.count(self.metrics_port or 0)
+
         def python(name: str, *arguments: str) -> Callable[[], subprocess.Popen[bytes]]:
+            own = dict(environment)
+            if self.metrics_port is not None:
+                own["DATASSAY_METRICS_PORT"] = str(next(ports))
             # Killed, not asked: they are made to survive it, and must not outlive us.
             return lambda: spawn(
                 [sys.executable, "-m", *arguments],
                 log=self.data_dir / "log" / f"{name}.log",
                 death_signal=signal.SIGKILL,
-                env=environment,
+                env=own,
             )
 
         gateway = ["server", "gateway", "--host", self.host, "--port", str(self.port)]

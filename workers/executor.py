@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -27,17 +29,25 @@ from methods.errors import (
 )
 from methods.inference.declared import Models, declarations
 from methods.jobtype import JobType
-from models import transitions
+from models import metrics, transitions
 from models.settings import Settings
+from models.states import TERMINAL
 from models.storage import Storage, job_prefix
+from workers import tracing
 from workers.crash import RunnerCrashed
+from workers.fanout import FanOut
 from workers.isolation import run_isolated
 from workers.lease import Lease, Shutdown
 from workers.runtime.context import JobContext
+from workers.runtime.inputs import Fetcher
 from workers.runtime.ledger import DatabaseLedger, Ledger
+from workers.runtime.texts import storable
 from workers.scratch import Scratch
 
 _log = structlog.get_logger(__name__)
+
+#: Children cancelled with their parent at once; the sweeper does the rest.
+_MANY = 1000
 
 
 class Executor:
@@ -61,6 +71,7 @@ class Executor:
         self._resources, self._name = list(resources), name
         self._storage, self._scratch = Storage(settings.storage_url), Scratch()
         self._models = Models(declarations(settings.models), keep=settings.loaded_models)
+        self._fetcher = Fetcher(settings)
         self._shutdown = shutdown or Shutdown(settings.shutdown_grace)
 
     def run_until_empty(self) -> int:
@@ -72,20 +83,39 @@ class Executor:
 
     def run_next(self) -> bool:
         """Run the job whose turn it is; False when there is none."""
-        claim = transitions.claim(self._name, self._resources, self._settings.lease)
+        claim = transitions.claim(
+            self._name, self._resources, self._settings.lease, self._settings.quota_running_jobs
+        )
+        return self._run_claimed(claim, None)
+
+    def _run_child(self, parent_id: str, outer: Lease) -> bool:
+        """Run a child of a job whose runner waits for it in this thread."""
+        claim = transitions.claim_child(
+            parent_id, self._name, self._resources, self._settings.lease
+        )
+        return self._run_claimed(claim, outer)
+
+    def _run_claimed(self, claim: Any, outer: Lease | None) -> bool:
         with self._sessions.begin() as session:
             job = session.execute(claim).first()
         if job is None:
             return False
+        _note_start(job)
         with structlog.contextvars.bound_contextvars(
             job_id=job.id, attempt=job.attempt, tenant_id=job.tenant_id
         ):
             _log.info("job started", type=job.type)
-            state = self._run(job)
+            began = time.monotonic()
+            with _busy(outer), tracing.attempt(job):
+                state = self._run(job, outer)
+            metrics.JOB_RUN_SECONDS.labels(job.type).observe(time.monotonic() - began)
+            metrics.JOB_ATTEMPTS.labels(job.type, state.lower()).inc()
+            if state == "lost":
+                metrics.LEASE_LOST.inc()
             _log.info("job ended", state=state)
         return True
 
-    def _run(self, job: Row[Any]) -> str:
+    def _run(self, job: Row[Any], outer: Lease | None) -> str:
         lease = Lease(
             self._sessions,
             self._settings,
@@ -94,10 +124,17 @@ class Executor:
             job.timeout_seconds,
             self._shutdown,
             on_stuck=None if self._is_isolated(job) else lambda why: self._abandon(job, why),
+            outer=outer,
         )
-        with lease:
-            conclusion = self._conclude(job, lease)
+        fan_out = FanOut(
+            *(self._sessions, self._registry, self._models, job, lease, self._shutdown),
+            lend_a_hand=lambda: self._run_child(job.id, lease),
+        )
+        with self._scratch.folder(job.id) as workdir, lease:
+            conclusion = self._conclude(job, lease, workdir, fan_out)
             row = None if conclusion is None else self._persist(conclusion, lease)
+            if fan_out.used and row is not None and row.state in TERMINAL:
+                self._persist(transitions.cancel_unneeded(_MANY, job.id), lease)
         if row is None:
             # Refused; or done, and the answer was lost: then the files are wanted. The sweeper
             # will know.
@@ -114,16 +151,18 @@ class Executor:
         except OSError as error:
             _log.warning("files are left to the sweeper", error=str(error))
 
-    def _conclude(self, job: Row[Any], lease: Lease) -> Any | None:
+    def _conclude(self, job: Row[Any], lease: Lease, workdir: Path, fan_out: FanOut) -> Any | None:
         """Run the method and return the statement that ends the attempt (None: not ours to end)."""
+        ledger = DatabaseLedger(
+            *(lease, job.tenant_id, fan_out, job.inputs, self._fetcher, workdir),
+        )
         try:
             try:
-                with self._scratch.folder(job.id) as workdir:
-                    result = self._execute(job, lease, workdir)
+                result = self._execute(job, lease, ledger, workdir)
             finally:
                 lease.runner_ended()
             lease.flush()
-            return transitions.finish(job.id, job.attempt, result, self._provenance(job))
+            return transitions.finish(job.id, job.attempt, result, self._provenance(job, ledger))
         except Interrupted as why:
             return self._interrupted(job, why)
         except JobError as error:
@@ -133,13 +172,14 @@ class Executor:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the boundary of foreign code
             return self._crashed(job, RunnerCrashed.of(error))
 
-    def _execute(self, job: Row[Any], lease: Lease, workdir: Path) -> dict[str, Any]:
+    def _execute(
+        self, job: Row[Any], lease: Lease, ledger: Ledger, workdir: Path
+    ) -> dict[str, Any]:
         declared = self._registry.get(job.type)
         if declared is None or declared.version != job.type_version:
             raise JobError(
                 "internal", f"This worker does not have {job.type} version {job.type_version}."
             )
-        ledger = DatabaseLedger(lease, job.tenant_id)
         if self._is_isolated(job):
             result = run_isolated(
                 job.type,
@@ -172,6 +212,7 @@ class Executor:
 
     def _checked(self, declared: JobType, result: dict[str, Any]) -> dict[str, Any]:
         try:
+            result = storable(result)
             text = json.dumps(result, allow_nan=False)
             declared.result.model_validate(result)
         except (ValueError, ValidationError) as error:
@@ -199,16 +240,18 @@ class Executor:
         return self._failed(job, JobError(crash.code, crash.message), crash.trace)
 
     def _failed(self, job: Row[Any], error: JobError, trace: str | None) -> Any:
-        stored = {
-            "code": error.code,
-            "message": error.message,
-            "origin": error.origin,
-            "retryable": error.retryable,
-            "details": error.details,
-        }
+        stored = storable(
+            {
+                "code": error.code,
+                "message": error.message,
+                "origin": error.origin,
+                "retryable": error.retryable,
+                "details": error.details,
+            }
+        )
         _log.warning("attempt failed", code=error.code, message=error.message)
         backoff: timedelta | None = self._settings.retry_backoff if error.retryable else None
-        return transitions.fail(job.id, job.attempt, stored, backoff=backoff, trace=trace)
+        return transitions.fail(job.id, job.attempt, stored, backoff=backoff, trace=storable(trace))
 
     def _persist(self, conclusion: Any, lease: Lease) -> Row[Any] | None:
         """Write the conclusion. None: it was refused, or the lease ended while nobody answered."""
@@ -234,14 +277,28 @@ class Executor:
         """Give back what lies on the disk."""
         self._scratch.close()
 
-    def _provenance(self, job: Row[Any]) -> dict[str, Any]:
+    def _provenance(self, job: Row[Any], ledger: DatabaseLedger) -> dict[str, Any]:
         return {
             "datassay": version("datassay-server"),
             "type_version": job.type_version,
             "python": platform.python_version(),
             "worker": self._name,
-            "inputs": job.inputs,
+            "inputs": ledger.inputs,
         }
+
+
+def _busy(outer: Lease | None) -> AbstractContextManager[Any]:
+    """A child runs where its parent does: one busy worker."""
+    return metrics.WORKER_BUSY.track_inprogress() if outer is None else nullcontext()
+
+
+def _note_start(job: Row[Any]) -> None:
+    if job.attempt == 1:
+        waited = (job.started_at - job.created_at).total_seconds()
+        metrics.JOB_QUEUE_SECONDS.labels(job.type).observe(waited)
+        if job.rung_at is not None:
+            lag = (job.started_at - job.rung_at).total_seconds()
+            metrics.DOORBELL_LAG_SECONDS.observe(lag)
 
 
 def _timeout(job: Row[Any]) -> JobError:

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import structlog
-from sqlalchemy import Row
+from sqlalchemy import CursorResult, Row
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
@@ -23,7 +23,7 @@ from models.states import JobState
 
 _log = structlog.get_logger(__name__)
 
-Progress = dict[str, Any]
+News = dict[str, Any]
 
 
 class Shutdown:
@@ -54,6 +54,8 @@ class Lease:
 
     Args:
         timeout: limit of the attempt in seconds.
+        outer: the lease of a parent that waits for this job in the same thread: when that has to
+            stop, this job is handed back.
         on_stuck: called in the heartbeat thread when the runner was told to stop and did not
             within the grace; a thread cannot be killed, so this ends the process.
     """
@@ -67,14 +69,15 @@ class Lease:
         timeout: float,
         shutdown: Shutdown,
         on_stuck: Callable[[Interrupted], None] | None = None,
+        outer: Lease | None = None,
     ) -> None:
         self._sessions, self._settings = sessions, settings
         self.job_id, self.attempt = job_id, attempt
-        self._shutdown, self._on_stuck = shutdown, on_stuck
+        self._shutdown, self._on_stuck, self._outer = shutdown, on_stuck, outer
         self._deadline = time.monotonic() + timeout
         self._kept = time.monotonic()
         self._cancelled = self._lost = False
-        self._progress: Progress | None = None
+        self._news: News = {}
         self._asked_at: float | None = None
         self._wake = threading.Condition()
         self._closed = False
@@ -103,7 +106,7 @@ class Lease:
             return JobCancelled()
         if time.monotonic() > self._deadline:
             return DeadlineExceeded()
-        if self._shutdown.overdue:
+        if self._shutdown.overdue or (self._outer and self._outer.interruption()):
             return ShuttingDown()
         return None
 
@@ -112,19 +115,19 @@ class Lease:
         if (why := self.interruption()) is not None:
             raise why
 
-    def publish(self, progress: Progress) -> None:
-        """Hand the newest progress to the heartbeat; older ones that were not sent are dropped."""
+    def publish(self, **news: Any) -> None:
+        """Hand the newest `progress` or `preview` to the heartbeat; it drops older ones unsent."""
         with self._wake:
-            if self._progress is None:
+            if not self._news:
                 self._wake.notify()
-            self._progress = progress
+            self._news |= news
 
     def flush(self) -> None:
         """Write the newest progress now, so that a finished job does not end at 98 %."""
         with self._wake:
-            progress, self._progress = self._progress, None
-        if progress is not None:
-            self._beat(progress)
+            news, self._news = self._news, {}
+        if news:
+            self._beat(news)
 
     def runner_ended(self) -> None:
         """The runner has returned: nobody can be stuck any more."""
@@ -147,7 +150,8 @@ class Lease:
         while True:
             try:
                 with self._sessions.begin() as session:
-                    return list(session.execute(statement).all())
+                    result = cast(CursorResult[Any], session.execute(statement))
+                    return list(result.all()) if result.returns_rows else []
             except (DBAPIError, PoolTimeout) as error:
                 if isinstance(error, DBAPIError) and not is_outage(error):
                     raise
@@ -162,22 +166,22 @@ class Lease:
         next_beat = time.monotonic() + beat
         while True:
             with self._wake:
-                if not self._closed and self._progress is None:
+                if not self._closed and not self._news:
                     self._wake.wait(min(max(0.0, next_beat - time.monotonic()), 1.0))
                 if self._closed:
                     return
-                progress, self._progress = self._progress, None
-            if progress is not None or time.monotonic() >= next_beat:
-                self._beat(progress)
+                news, self._news = self._news, {}
+            if news or time.monotonic() >= next_beat:
+                self._beat(news)
                 next_beat = time.monotonic() + beat
             self._watch_for_stuck_runner()
-            if progress is not None:
+            if news:
                 with self._wake:
                     if not self._closed:
                         self._wake.wait_for(lambda: self._closed, timeout=pause)
 
-    def _beat(self, progress: Progress | None) -> None:
-        statement = transitions.heartbeat(self.job_id, self.attempt, self._settings.lease, progress)
+    def _beat(self, news: News) -> None:
+        statement = transitions.heartbeat(self.job_id, self.attempt, self._settings.lease, **news)
         try:
             with self._sessions.begin() as session:
                 row = session.execute(statement).first()

@@ -14,10 +14,10 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
-from models import integrity, repositories, transitions
+from models import accounts, integrity, metrics, repositories, transitions, webhooks
 from models.doorbell import Doorbell
 from models.settings import Settings
-from models.storage import Storage, job_prefix
+from models.storage import Storage, job_prefix, kept_prefix
 
 _log = structlog.get_logger(__name__)
 
@@ -33,7 +33,7 @@ class Sweeper:
     ) -> None:
         self._settings, self._sessions, self._doorbell = settings, sessions, doorbell
         self._storage = Storage(settings.storage_url)
-        self._cleaned_at = self._tidied_at = float("-inf")
+        self._cleaned_at = self._tidied_at = self._counted_at = float("-inf")
 
     def run(self, stop: threading.Event) -> None:
         """Sweep until told to stop; a database that is away is waited for."""
@@ -46,31 +46,77 @@ class Sweeper:
                 _log.exception("sweep failed")
 
     def sweep(self) -> None:
-        """Reap expired leases, expire queued jobs, ring missed bells; clean up now and then."""
+        """Reap expired leases, expire queued jobs, settle twins, cancel children that nobody waits
+        for, ring missed bells; once a minute clean up."""
         for row in self._execute(transitions.reap(_BATCH, self._settings.retry_backoff)):
+            metrics.REAPED.labels(str(row.state).lower()).inc()
             _log.warning("lease expired", job_id=row.id, attempt=row.attempt, state=row.state)
         for row in self._execute(transitions.expire_queued(_BATCH)):
             _log.info("queue timeout", job_id=row.id)
+        for row in self._execute(transitions.take_over(_BATCH)):
+            _log.info("took over the result of its twin", job_id=row.id, hit_of=row.hit_of)
+        self._execute(transitions.stop_waiting(_BATCH))
+        for row in self._execute(transitions.cancel_unneeded(_BATCH)):
+            _log.info("no job needs it any more", job_id=row.id)
         self._ring()
-        now = time.monotonic()
-        if now - self._cleaned_at > _CLEAN_EVERY:
-            self._cleaned_at = now
+        if time.monotonic() - self._cleaned_at > _CLEAN_EVERY:
             self.clean()
-        if now - self._tidied_at > self._settings.orphan_retention.total_seconds():
-            self._tidied_at = now
+            self._cleaned_at = time.monotonic()
+        if time.monotonic() - self._tidied_at > self._settings.orphan_retention.total_seconds():
             self.tidy()
+            self._tidied_at = time.monotonic()
+        if time.monotonic() - self._counted_at > self._settings.metrics_interval.total_seconds():
+            self._count()
+            self._counted_at = time.monotonic()
+        metrics.LAST_SWEEP.set_to_current_time()
+
+    def _count(self) -> None:
+        if self._settings.metrics_port is None:
+            return
+        rows = self._execute(repositories.unfinished_counts())
+        for gauge in (metrics.JOBS, metrics.OLDEST_QUEUED_SECONDS):
+            # What is no more must not stay at its last value.
+            gauge.clear()
+        for row in rows:
+            metrics.JOBS.labels(row.type, str(row.state).lower()).set(row.jobs)
+            if row.oldest_seconds is not None:
+                metrics.OLDEST_QUEUED_SECONDS.labels(row.type).set(row.oldest_seconds)
+        metrics.DISPATCH_PENDING.set(sum(row.unrung for row in rows))
 
     def clean(self) -> None:
-        """Purge what is past its retention: rows first, so that nobody is sent to missing bytes."""
+        """Purge what is past its retention; a transaction each, so that nobody waits for long."""
         for (job_id,) in self._execute(repositories.expired_jobs(_BATCH)):
             with self._sessions.begin() as session:
-                purged = purge_job(session, None, job_id)
-            if purged:
-                self._delete(job_prefix(job_id))
-        for key in self._forget_stale_files():
-            self._delete(key)
+                bury_job(session, job_id)
+        while self._purge_one():
+            pass
+        for (job_id,) in self._execute(repositories.jobs_with_kept_files(_BATCH)):
+            self._delete(kept_prefix(job_id))
+            with self._sessions.begin() as session:
+                session.execute(repositories.forget_kept_files(job_id))
+        stale = repositories.stale_files(self._settings.file_retention, _BATCH)
+        for tenant_id, file_id in self._execute(stale):
+            with self._sessions.begin() as session:
+                key = self._forget_file(session, tenant_id, file_id)
+            if key is not None:
+                self._delete(key)
         with self._sessions.begin() as session:
+            session.execute(repositories.trim_cache(self._settings.cache_entries))
             session.execute(transitions.forget_idempotency(self._settings.idempotency_retention))
+            session.execute(accounts.forget_audit())
+            session.execute(webhooks.drop_undeliverable(_BATCH))
+            session.execute(webhooks.forget_deliveries(self._settings.delivery_retention))
+
+    def _purge_one(self) -> bool:
+        with self._sessions.begin() as session:
+            job_id = session.execute(repositories.purgeable(1)).scalar_one_or_none()
+            if job_id is None:
+                return False
+            # Bytes first: after a crash in between the next round finds the row again.
+            self._delete(job_prefix(job_id))
+            for statement in repositories.purged(job_id):
+                session.execute(statement)
+        return True
 
     def tidy(self) -> None:
         """Delete bytes without a row: of killed workers and gateways, of deletions half done."""
@@ -80,22 +126,22 @@ class Sweeper:
                 _log.warning("bytes without a row", key=row.key)
                 self._delete(row.key)
 
-    def _forget_stale_files(self) -> list[str]:
-        stale, keys = repositories.stale_files(self._settings.file_retention, _BATCH), []
-        with self._sessions.begin() as session:
-            for tenant_id, file_id in session.execute(stale).all():
-                in_use = repositories.file_in_use(tenant_id, file_id)
-                if session.execute(in_use).first() is None:
-                    locked = repositories.lock_file(tenant_id, file_id)
-                    keys.append(session.execute(locked).scalar_one())
-                    session.execute(repositories.delete_file(tenant_id, file_id))
-        return keys
-
     def _delete(self, key: str) -> None:
         try:
             self._storage.delete(key)
         except OSError as error:
-            _log.warning("bytes could not be deleted", key=key, error=str(error))
+            _log.warning("bytes are left to a later round", key=key, error=str(error))
+
+    def _forget_file(self, session: Session, tenant_id: str, file_id: str) -> str | None:
+        """Delete the row of an unused input; returns where its bytes are."""
+        file = session.execute(repositories.lock_file(tenant_id, file_id)).scalar_one_or_none()
+        if file is None:
+            return None
+        if session.execute(repositories.file_in_use(tenant_id, file_id)).first() is not None:
+            session.execute(repositories.use_files(tenant_id, [file_id]))
+            return None
+        session.execute(repositories.delete_file(tenant_id, file_id))
+        return file.storage_key
 
     def _ring(self) -> None:
         again = self._settings.ring_again_after
@@ -112,10 +158,9 @@ class Sweeper:
             return list(session.execute(statement).all())
 
 
-def purge_job(session: Session, tenant_id: str | None, job_id: str) -> bool:
-    """Turn a terminal job into a tombstone without history."""
-    if session.execute(transitions.bury(tenant_id, job_id)).first() is None:
-        return False
-    for statement in repositories.forget_history(job_id):
-        session.execute(statement)
-    return True
+def bury_job(session: Session, job_id: str) -> None:
+    """Turn a terminal job into a tombstone without history; its bytes are purged next."""
+    session.execute(repositories.lock_maker(job_id))
+    if session.execute(transitions.bury(None, job_id)).first() is not None:
+        for statement in repositories.forget_history(job_id):
+            session.execute(statement)

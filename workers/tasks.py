@@ -20,11 +20,13 @@ from sqlalchemy.exc import DBAPIError
 
 from methods.jobtype import JobType
 from methods.registry import load_registry
+from models import metrics
 from models.database import sync_engine, sync_sessions
 from models.doorbell import TASK, create_celery
 from models.settings import Settings
 from workers.executor import Executor
 from workers.lease import Shutdown
+from workers.metrics import ModelCollector
 
 _log = structlog.get_logger(__name__)
 
@@ -126,6 +128,7 @@ def create_worker(settings: Settings, resources: Sequence[str]) -> tuple[Celery,
 def run_worker(settings: Settings, resources: Sequence[str], heartbeat: Path | None) -> None:
     """Serve until SIGTERM: finish the running job within the grace, or hand it back."""
     celery, worker = create_worker(settings, resources)
+    metrics.REGISTRY.register(ModelCollector())
     stop = threading.Event()
 
     def begin_shutdown(**_: Any) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Header, Path, Query, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+import structlog
+from fastapi import Depends, Header, Path, Query, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
-from app.problems import InvalidRequest, NotFound
+from app.problems import InvalidRequest, NotFound, Unauthenticated
+from app.services.accounts import AccountService
 from app.services.auth import Authenticator, Caller
 from app.services.files import FileService
 from app.services.jobs import JobService
+from app.services.limits import Bucket, RateLimiter
+from app.services.webhooks import WebhookService
 from models.ids import is_id
 from models.settings import Settings
 
@@ -25,7 +28,10 @@ class Services:
     settings: Settings
     jobs: JobService
     files: FileService
+    accounts: AccountService
+    webhooks: WebhookService
     auth: Authenticator
+    limits: RateLimiter
 
 
 def services(request: Request) -> Services:
@@ -39,25 +45,75 @@ ServicesDep = Annotated[Services, Depends(services)]
 _bearer = HTTPBearer(auto_error=False, description="An API key: `das_live_...`")
 
 
-def caller_with(scope: str) -> Callable[..., Awaitable[Caller]]:
-    """A dependency that gives the caller, who must hold the scope."""
+class Authorised:
+    """A dependency that gives the caller, who must hold the route's scopes and keep to the limits.
 
-    async def authorised(
+    Args:
+        submits: whether the request makes something that costs, which has a bucket of its own.
+    """
+
+    def __init__(self, submits: bool = False) -> None:
+        self._submits = submits
+
+    async def __call__(
+        self,
+        request: Request,
         found: ServicesDep,
+        needed: SecurityScopes,
         credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     ) -> Caller:
-        caller = await found.auth.authenticate(credentials.credentials if credentials else None)
-        caller.require(scope)
+        address = request.client.host if request.client else None
+        token = credentials.credentials if credentials else None
+        try:
+            caller = await found.auth.authenticate(token, address, request.state.request_id)
+        except Unauthenticated:
+            await _limit(request, found, _by_address(address, found.settings))
+            raise
+        structlog.contextvars.bind_contextvars(tenant_id=caller.tenant_id, key_id=caller.key_id)
+        await _limit(request, found, self._buckets(caller, found.settings))
+        for scope in needed.scopes:
+            caller.require(scope)
         return caller
 
-    return authorised
+    def _buckets(self, caller: Caller, settings: Settings) -> list[Bucket]:
+        buckets = [
+            Bucket("key", caller.key_id, settings.rate_key),
+            Bucket("tenant", caller.tenant_id, settings.rate_tenant),
+        ]
+        if self._submits:
+            buckets.append(Bucket("submit", caller.tenant_id, settings.rate_submit))
+        return buckets
 
 
-JobsRead = Annotated[Caller, Depends(caller_with("jobs:read"))]
-JobsWrite = Annotated[Caller, Depends(caller_with("jobs:write"))]
-JobsDelete = Annotated[Caller, Depends(caller_with("jobs:delete"))]
-FilesRead = Annotated[Caller, Depends(caller_with("files:read"))]
-FilesWrite = Annotated[Caller, Depends(caller_with("files:write"))]
+async def _limit(request: Request, found: Services, buckets: list[Bucket]) -> None:
+    # Through the request's state, because handlers may answer with a response of their own.
+    request.state.headers = await found.limits.take(buckets)
+
+
+def _by_address(address: str | None, settings: Settings) -> list[Bucket]:
+    return [Bucket("address", address or "", settings.rate_address)]
+
+
+async def limited_by_address(request: Request, found: ServicesDep) -> None:
+    """For routes that need no key."""
+    address = request.client.host if request.client else None
+    await _limit(request, found, _by_address(address, found.settings))
+
+
+_caller, _submitter = Authorised(), Authorised(submits=True)
+# The scopes are part of the OpenAPI document; a test goes through all of them.
+AnyKey = Annotated[Caller, Security(_caller)]
+JobsRead = Annotated[Caller, Security(_caller, scopes=["jobs:read"])]
+JobsWrite = Annotated[Caller, Security(_caller, scopes=["jobs:write"])]
+JobsSubmit = Annotated[Caller, Security(_submitter, scopes=["jobs:write"])]
+JobsDelete = Annotated[Caller, Security(_caller, scopes=["jobs:delete"])]
+FilesRead = Annotated[Caller, Security(_caller, scopes=["files:read"])]
+FilesWrite = Annotated[Caller, Security(_caller, scopes=["files:write"])]
+FilesUpload = Annotated[Caller, Security(_submitter, scopes=["files:write"])]
+UsageRead = Annotated[Caller, Security(_caller, scopes=["usage:read"])]
+WebhooksRead = Annotated[Caller, Security(_caller, scopes=["webhooks:read"])]
+WebhooksWrite = Annotated[Caller, Security(_caller, scopes=["webhooks:write"])]
+Admin = Annotated[Caller, Security(_caller, scopes=["admin"])]
 
 
 # A malformed id is one that does not exist: 404, and it never reaches the database.
@@ -75,6 +131,14 @@ def _artifact_id(artifact_id: Annotated[str, Path(description="`art_...`")]) -> 
     return _existing(artifact_id, "art", "artifact")
 
 
+def _key_id(key_id: Annotated[str, Path(description="`key_...`")]) -> str:
+    return _existing(key_id, "key", "API key")
+
+
+def _endpoint_id(endpoint_id: Annotated[str, Path(description="`whe_...`")]) -> str:
+    return _existing(endpoint_id, "whe", "webhook endpoint")
+
+
 def _existing(value: str, prefix: str, kind: str) -> str:
     if not is_id(value, prefix):
         raise NotFound(f"There is no {kind} {value[:64]!r}.")
@@ -83,7 +147,9 @@ def _existing(value: str, prefix: str, kind: str) -> str:
 
 JobId = Annotated[str, Depends(_job_id)]
 FileId = Annotated[str, Depends(_file_id)]
+EndpointId = Annotated[str, Depends(_endpoint_id)]
 ArtifactId = Annotated[str, Depends(_artifact_id)]
+KeyId = Annotated[str, Depends(_key_id)]
 
 Limit = Annotated[int, Query(description="Page size; more than 200 is taken as 200.", ge=1)]
 Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before.")]

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, File, UploadFile
 from fastapi.responses import FileResponse, StreamingResponse
+from starlette.types import Message, Receive, Scope, Send
 
 from app.api import views
 from app.api.dependencies import (
@@ -16,6 +17,7 @@ from app.api.dependencies import (
     Cursor,
     FileId,
     FilesRead,
+    FilesUpload,
     FilesWrite,
     JobId,
     JobsRead,
@@ -29,6 +31,7 @@ from app.problems import (
     InvalidSpec,
     NotFound,
     PayloadTooLarge,
+    QuotaExceeded,
     Unauthenticated,
     responses,
 )
@@ -46,7 +49,7 @@ def create_router(settings: Settings) -> APIRouter:
     router = APIRouter(prefix="/v1")
     add = router.add_api_route
     one = responses(*_ALWAYS, NotFound)
-    upload = responses(InvalidRequest, *_ALWAYS, PayloadTooLarge, InvalidSpec)
+    upload = responses(InvalidRequest, *_ALWAYS, PayloadTooLarge, InvalidSpec, QuotaExceeded)
     add("/files", upload_file, methods=["POST"], status_code=201, tags=["files"],
         responses=upload, max_body_size=settings.max_file_bytes + _MULTIPART_OVERHEAD)  # fmt: skip
     paged = responses(InvalidRequest, *_ALWAYS)
@@ -64,7 +67,7 @@ def create_router(settings: Settings) -> APIRouter:
 
 
 async def upload_file(
-    caller: FilesWrite,
+    caller: FilesUpload,
     found: ServicesDep,
     file: Annotated[UploadFile, File(description="The input, as a multipart part.")],
 ) -> FileBody:
@@ -72,7 +75,7 @@ async def upload_file(
     name = (file.filename or "unnamed").replace("\x00", "")[-255:]
     media_type = (file.content_type or "application/octet-stream").replace("\x00", "")[:127]
     row = await found.files.upload(caller, name, media_type, file.file)
-    return FileBody.model_validate(row)
+    return views.file(row, found.settings.file_retention)
 
 
 async def list_files(
@@ -80,12 +83,14 @@ async def list_files(
 ) -> Page[FileBody]:
     """Your inputs, newest first."""
     rows, following = await found.files.page(caller, limit, cursor)
-    return Page(items=[FileBody.model_validate(row) for row in rows], next_cursor=following)
+    retention = found.settings.file_retention
+    return Page(items=[views.file(row, retention) for row in rows], next_cursor=following)
 
 
 async def get_file(file_id: FileId, caller: FilesRead, found: ServicesDep) -> FileBody:
     """One input: name, size, digest."""
-    return FileBody.model_validate(await found.files.get(caller, file_id))
+    row = await found.files.get(caller, file_id)
+    return views.file(row, found.settings.file_retention)
 
 
 async def delete_file(file_id: FileId, caller: FilesWrite, found: ServicesDep) -> None:
@@ -107,12 +112,40 @@ async def get_artifact_content(
     storage = found.files.storage
     digest = base64.b64encode(bytes.fromhex(row.sha256)).decode()
     headers = {"Repr-Digest": f"sha-256=:{digest}:", "X-Content-Type-Options": "nosniff"}
-    if (path := storage.local_path(row.storage_key)) is not None:
-        return FileResponse(path, media_type=row.media_type, filename=row.name, headers=headers)
+    try:
+        if (path := storage.local_path(row.storage_key)) is not None:
+            there = path.stat()
+            return _StoredFile(
+                path, media_type=row.media_type, filename=row.name, headers=headers,
+                stat_result=there,
+            )  # fmt: skip
+        stream = _chunks(storage.open(row.storage_key))
+    except FileNotFoundError as error:
+        # Deleted since the row was read.
+        raise NotFound(f"There is no artifact {artifact_id[:64]}.") from error
     headers["Content-Disposition"] = f"attachment; filename*=utf-8''{quote(row.name)}"
     headers["Content-Length"] = str(row.size)
-    stream = _chunks(storage.open(row.storage_key))
     return StreamingResponse(stream, media_type=row.media_type, headers=headers)
+
+
+class _StoredFile(FileResponse):
+    """A file that may be deleted until it is open: the answer begins only then."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        held: list[Message] = []
+
+        async def hold(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                held.append(message)
+                return
+            while held:
+                await send(held.pop())
+            await send(message)
+
+        try:
+            await super().__call__(scope, receive, hold)
+        except FileNotFoundError as error:
+            raise NotFound("The bytes of the artifact were deleted a moment ago.") from error
 
 
 def _chunks(reader: BinaryIO) -> Iterator[bytes]:

@@ -17,6 +17,7 @@ from app.api.dependencies import (
     JobId,
     JobsDelete,
     JobsRead,
+    JobsSubmit,
     JobsWrite,
     Limit,
     ServicesDep,
@@ -33,6 +34,7 @@ from app.problems import (
     JobTerminal,
     NotFound,
     PayloadTooLarge,
+    QuotaExceeded,
     Unauthenticated,
     responses,
 )
@@ -62,7 +64,7 @@ def _add_create(router: APIRouter, job_type: JobType) -> None:
     async def create(
         request: Any,
         response: Response,
-        caller: JobsWrite,
+        caller: JobsSubmit,
         found: ServicesDep,
         key: IdempotencyKey,
         wait: Wait,
@@ -76,7 +78,7 @@ def _add_create(router: APIRouter, job_type: JobType) -> None:
             await found.jobs.wait(caller, job.id, wait)
             job = await found.jobs.get(caller, job.id)
             response.headers["Preference-Applied"] = f"wait={wait:g}"
-        response.status_code = 200 if wait is not None and job.state in TERMINAL else 202
+        response.status_code = 200 if job.state in TERMINAL else 202
         response.headers["Location"] = f"/v1/jobs/{job.id}"
         views.describe(response, job)
         return views.full(job)
@@ -99,9 +101,14 @@ def _add_create(router: APIRouter, job_type: JobType) -> None:
         description=f"{job_type.summary}{paper}",
         response_model=Job,
         responses={
-            200: {"model": Job, "description": "`Prefer: wait`: the job has ended; or `dry_run`."},
+            200: {"model": Job, "description": "The job has ended already; or `dry_run`."},
             **responses(
-                InvalidRequest, *_ALWAYS, PayloadTooLarge, InvalidSpec, IdempotencyMismatch
+                InvalidRequest,
+                *_ALWAYS,
+                PayloadTooLarge,
+                InvalidSpec,
+                IdempotencyMismatch,
+                QuotaExceeded,
             ),
         },
     )
@@ -119,10 +126,10 @@ def _add_common(router: APIRouter) -> None:
         responses={**one, **responses(InvalidRequest, *_ALWAYS, NotFound),
                    200: {"content": _EVENT_STREAM}})  # fmt: skip
     add("/{job_id}/attempts", list_job_attempts, methods=["GET"], responses=one)
-    ended = responses(*_ALWAYS, NotFound, JobTerminal)
+    ended = responses(*_ALWAYS, NotFound, JobTerminal, Conflict)
     accepted: Declared = {202: {"model": Job, "description": "The runner is being stopped."}}
     add("/{job_id}/cancel", cancel_job, methods=["POST"], responses={**ended, **accepted})
-    again = responses(*_ALWAYS, NotFound, JobNotFinished, Conflict, InvalidSpec)
+    again = responses(*_ALWAYS, NotFound, JobNotFinished, Conflict, InvalidSpec, QuotaExceeded)
     add("/{job_id}/retry", retry_job, methods=["POST"], status_code=202, responses=again)
     add("/{job_id}", delete_job, methods=["DELETE"], status_code=204,
         responses=responses(*_ALWAYS, NotFound, Conflict))  # fmt: skip
@@ -136,6 +143,9 @@ async def list_jobs(
     label: Annotated[list[str] | None, Query(description="`key:value`; repeatable: all.")] = None,
     created_after: AwareDatetime | None = None,
     created_before: AwareDatetime | None = None,
+    parent: Annotated[
+        str | None, Query(description="The parts of this job; they are not listed otherwise.")
+    ] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[JobSummary]:
@@ -146,6 +156,7 @@ async def list_jobs(
         labels=_labels(label or []),
         created_after=created_after,
         created_before=created_before,
+        parent=None if parent is None else _clean([parent])[0],
     )
     rows, following = await found.jobs.page(caller, narrowed, limit, cursor)
     return Page(items=[views.summary(row) for row in rows], next_cursor=following)
@@ -221,7 +232,10 @@ async def list_job_attempts(job_id: JobId, caller: JobsRead, found: ServicesDep)
 async def cancel_job(
     job_id: JobId, response: Response, caller: JobsWrite, found: ServicesDep
 ) -> Job:
-    """Cancel: at once while queued (200), else the runner is asked to stop (202)."""
+    """Cancel: at once while queued (200), else the runner is asked to stop (202).
+
+    Its parts are cancelled with it, but for those that another job waits for.
+    """
     job = await found.jobs.cancel(caller, job_id)
     response.status_code = 200 if job.state == JobState.CANCELLED else 202
     views.describe(response, job)
@@ -229,7 +243,7 @@ async def cancel_job(
 
 
 async def retry_job(
-    job_id: JobId, response: Response, caller: JobsWrite, found: ServicesDep
+    job_id: JobId, response: Response, caller: JobsSubmit, found: ServicesDep
 ) -> Job:
     """Submit an ended job again, as a new job with `retry_of` set."""
     job = await found.jobs.retry(caller, job_id)
@@ -239,7 +253,7 @@ async def retry_job(
 
 
 async def delete_job(job_id: JobId, caller: JobsDelete, found: ServicesDep) -> None:
-    """Purge an ended job with everything that it left."""
+    """Purge an ended job with everything that it left, but for parts that other jobs share."""
     await found.jobs.delete(caller, job_id)
 
 

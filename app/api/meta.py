@@ -7,10 +7,11 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from app.api.dependencies import limited_by_address
 from app.problems import NotFound, problem_types, responses
 from app.schemas import JobTypeDetail, JobTypeSummary, Page, ProblemType, Readiness
 from methods.jobtype import JobType
@@ -22,14 +23,20 @@ _CACHE = {"Cache-Control": "public, max-age=300"}
 def create_router(registry: Mapping[str, JobType]) -> APIRouter:
     """Routes that need no key."""
     router = APIRouter()
+    limited = [Depends(limited_by_address)]
 
-    @router.get("/v1/job-types", tags=["job types"])
+    @router.get("/v1/job-types", tags=["job types"], responses=responses(), dependencies=limited)
     async def list_job_types(response: Response) -> Page[JobTypeSummary]:
         """Every job type of this service."""
         response.headers.update(_CACHE)
         return Page(items=[_summary(job_type) for job_type in registry.values()])
 
-    @router.get("/v1/job-types/{name}", tags=["job types"], responses=responses(NotFound))
+    @router.get(
+        "/v1/job-types/{name}",
+        tags=["job types"],
+        responses=responses(NotFound),
+        dependencies=limited,
+    )
     async def get_job_type(name: str, response: Response) -> JobTypeDetail:
         """A job type with the JSON Schemas of its spec and result."""
         if name not in registry:
@@ -37,7 +44,9 @@ def create_router(registry: Mapping[str, JobType]) -> APIRouter:
         response.headers.update(_CACHE)
         return _detail(registry[name])
 
-    @router.get("/problems/{code}", tags=["service"], responses=responses(NotFound))
+    @router.get(
+        "/problems/{code}", tags=["service"], responses=responses(NotFound), dependencies=limited
+    )
     async def get_problem_type(code: str, response: Response) -> ProblemType:
         """What a problem type means; the `type` of every problem leads here."""
         if code not in problem_types():

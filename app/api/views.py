@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from fastapi import Response
 
-from app.schemas import Artifact, Event, Job, JobSummary, Links
-from models.states import TERMINAL
+from app.schemas import Artifact, ChildCounts, Event, File, Job, JobCache, JobSummary, Links
+from models.states import TERMINAL, JobState
 
 #: How long a client may leave a job alone that has not ended, in seconds.
 _POLL_HINT = "1"
@@ -15,12 +16,42 @@ _POLL_HINT = "1"
 
 def summary(row: Any) -> JobSummary:
     """A job as lists show it."""
-    return JobSummary.model_validate({**row._mapping, "links": _links(row.id)})
+    return JobSummary.model_validate(_job(row))
 
 
 def full(row: Any) -> Job:
     """A job in full."""
-    return Job.model_validate({**row._mapping, "links": _links(row.id)})
+    counts = _counts(row._mapping.get("children"))
+    return Job.model_validate({**_job(row), "children": counts})
+
+
+def _job(row: Any) -> dict[str, Any]:
+    key = row.cache_key
+    cache = key and JobCache(key=key.hex(), hit_of=row.hit_of, waits_for=row.waits_for)
+    return {**row._mapping, "links": _links(row.id), "cache": cache}
+
+
+def _counts(by_state: dict[str, int] | None) -> ChildCounts | None:
+    if by_state is None:
+        return None
+
+    def count(*states: JobState) -> int:
+        return sum(by_state.get(state, 0) for state in states)
+
+    return ChildCounts(
+        total=sum(by_state.values()),
+        queued=count(JobState.QUEUED),
+        running=count(JobState.RUNNING),
+        succeeded=count(JobState.SUCCEEDED),
+        failed=count(JobState.FAILED, JobState.EXPIRED),
+        cancelled=count(JobState.CANCELLING, JobState.CANCELLED),
+    )
+
+
+def file(row: Any, retention: timedelta) -> File:
+    """An uploaded input with the time at which it goes."""
+    fields = {name: getattr(row, name) for name in File.model_fields if name != "expires_at"}
+    return File(**fields, expires_at=row.last_used_at + retention)
 
 
 def event(row: Any) -> Event:

@@ -7,9 +7,11 @@ from typing import Any, BinaryIO
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from app.problems import Conflict, NotFound
+from app.problems import Conflict, NotFound, Problem
 from app.services import paging
+from app.services.audit import Audit
 from app.services.auth import Caller
+from app.services.quotas import Quotas
 from models import repositories
 from models.ids import new_id
 from models.storage import Storage, file_key
@@ -18,11 +20,18 @@ from models.storage import Storage, file_key
 class FileService:
     """Bytes in storage, rows in the database: bytes are written first and deleted last."""
 
-    def __init__(self, sessions: async_sessionmaker[AsyncSession], storage: Storage) -> None:
+    def __init__(
+        self,
+        sessions: async_sessionmaker[AsyncSession],
+        storage: Storage,
+        quotas: Quotas,
+        audit: Audit,
+    ) -> None:
         self._sessions, self.storage = sessions, storage
+        self._quotas, self._audit = quotas, audit
 
     async def upload(self, caller: Caller, name: str, media_type: str, source: BinaryIO) -> Any:
-        """Store a stream as an input."""
+        """Store a stream as an input. Raises `QuotaExceeded`."""
         file_id = new_id("file")
         key = file_key(caller.tenant_id, file_id)
         stored = await asyncio.to_thread(self.storage.put, key, source)
@@ -35,9 +44,16 @@ class FileService:
             "sha256": stored.sha256,
             "storage_key": key,
         }
-        # Bytes whose row fails are left to the sweeper: a commit may be done, its answer lost.
-        async with self._sessions.begin() as session:
-            return (await session.execute(repositories.add_file(row))).scalar_one()
+        try:
+            async with self._sessions.begin() as session:
+                self._quotas.check_bytes(await self._quotas.lock(session, caller), stored.size)
+                file = (await session.execute(repositories.add_file(row))).scalar_one()
+                await self._audit.record(session, caller, "file.create", file_id, after=file)
+                return file
+        except Problem:
+            await asyncio.to_thread(self.storage.delete, key)
+            raise
+        # After an outage the row may be there, and only its answer lost: the sweeper will know.
 
     async def get(self, caller: Caller, file_id: str) -> Any:
         """One input. Raises `NotFound`."""
@@ -64,14 +80,15 @@ class FileService:
         async with self._sessions.begin() as session:
             # The lock keeps out jobs that are just being submitted with this file.
             statement = repositories.lock_file(caller.tenant_id, file_id)
-            key = (await session.execute(statement)).scalar_one_or_none()
-            if key is None:
+            file = (await session.execute(statement)).scalar_one_or_none()
+            if file is None:
                 raise _missing(file_id)
             in_use = repositories.file_in_use(caller.tenant_id, file_id)
             if (job := (await session.execute(in_use)).scalar_one_or_none()) is not None:
                 raise Conflict(f"{job} has not ended and needs {file_id}.")
             await session.execute(repositories.delete_file(caller.tenant_id, file_id))
-        await asyncio.to_thread(self.storage.delete, key)
+            await self._audit.record(session, caller, "file.delete", file_id, before=file)
+        await asyncio.to_thread(self.storage.delete, file.storage_key)
 
     async def artifacts(self, caller: Caller, job_id: str) -> list[Any]:
         """The artifacts of a succeeded job. Raises `NotFound`."""

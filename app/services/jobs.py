@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
-import json
 from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from app import tracing
 from app.problems import (
     Conflict,
     IdempotencyMismatch,
@@ -24,17 +25,23 @@ from app.problems import (
 )
 from app.schemas import FieldError, JobCreate
 from app.services import paging
+from app.services.audit import Audit, canonical
 from app.services.auth import Caller
 from app.services.bell import Bell
 from app.services.changes import JobChanges
-from methods.jobtype import InputRef, JobType, ModelRef, Reference, references
+from app.services.inputs import Inputs, Refs, invalid_spec
+from app.services.quotas import Quotas
+from app.services.reuse import Reuse
+from methods.jobtype import JobType, ModelRef, references
 from models import repositories, transitions
 from models.ids import is_id, new_id
 from models.states import TERMINAL, JobState
 from models.storage import Storage, job_prefix
 
+#: Children cancelled with their parent at once; the sweeper does the rest.
+_MANY = 1000
+
 JobRow = Row[*tuple[Any, ...]]
-Refs = list[tuple[str, Reference]]
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,7 @@ class JobFilter:
     labels: Mapping[str, str] | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
+    parent: str | None = None
 
 
 class JobService:
@@ -58,9 +66,14 @@ class JobService:
         bell: Bell,
         changes: JobChanges,
         storage: Storage,
-        models: Collection[str] = (),
+        models: Collection[str],
+        quotas: Quotas,
+        audit: Audit,
+        reuse: Reuse,
+        inputs: Inputs,
     ) -> None:
-        self._models = models
+        self._models, self._inputs = models, inputs
+        self._quotas, self._audit, self._reuse = quotas, audit, reuse
         self._sessions, self._registry, self._bell = sessions, registry, bell
         self._changes, self._storage = changes, storage
 
@@ -79,6 +92,7 @@ class JobService:
         Raises:
             InvalidSpec: an input or a model does not exist; a time limit is beyond the job type's.
             IdempotencyMismatch: the key belongs to another request.
+            QuotaExceeded: too many jobs of the tenant wait, or too many bytes are stored.
         """
         digest = _digest(job_type, request)
         refs = references(request.spec)
@@ -88,7 +102,7 @@ class JobService:
             "tenant_id": caller.tenant_id,
             "type": job_type.name,
             "type_version": job_type.version,
-            "resource": job_type.resource,
+            "resource": job_type.resource_for(request.spec),
             "spec": request.spec.model_dump(mode="json"),
             "labels": request.labels,
             "priority": request.priority,
@@ -96,26 +110,35 @@ class JobService:
             "retention_seconds": request.expires_after_seconds,
             "max_attempts": request.max_attempts,
             "created_by": caller.key_id,
+            "traceparent": tracing.current(),
         }
         wait = request.queue_timeout_seconds
         queue_timeout = None if wait is None else timedelta(seconds=wait)
         async with self._sessions() as session:
             if key is not None and (earlier := await self._replay(session, caller, key, digest)):
                 return earlier
-            row["inputs"] = await _resolve_inputs(session, caller, refs)
-            job = (await session.execute(transitions.submit(row, queue_timeout))).one()
+            row["inputs"] = await self._inputs.resolve(session, caller, refs)
+            if request.cache != "off":
+                row["cache_key"] = self._reuse.key(job_type, request.spec, row["inputs"])
+            # From here to the commit the tenant's submissions go one after another.
+            room = await self._quotas.lock(session, caller)
+            if key is not None and (earlier := await self._replay(session, caller, key, digest)):
+                return earlier
+            job = None
+            if request.cache == "use" and row["cache_key"] is not None and not dry_run:
+                job = await self._reuse.insert(session, row)
+            if job is None:
+                await self._quotas.check_job(session, caller, room)
+                job = (await session.execute(transitions.submit(row, queue_timeout))).one()
             if dry_run:
                 return job
             if key is not None:
-                statement = repositories.remember(caller.tenant_id, key, digest, job.id)
-                if (await session.execute(statement)).first() is None:
-                    # A twin was faster while we were inserting: take ours back, show theirs.
-                    await session.rollback()
-                    twin = await self._replay(session, caller, key, digest)
-                    assert twin is not None, "the key is held by a committed request"
-                    return twin
+                remember = repositories.remember(caller.tenant_id, key, digest, job.id)
+                await session.execute(remember)
+            await self._audit.record(session, caller, "job.create", job.id, after=job)
             await session.commit()
-        self._bell.ring(job.id, job.resource)
+        if job.state not in TERMINAL and job.waits_for is None:
+            self._bell.ring(job.id, job.resource)
         return job
 
     def _check_models(self, refs: Refs) -> None:
@@ -124,7 +147,7 @@ class JobService:
         ]
         if unknown:
             known = ", ".join(sorted(self._models)) or "none"
-            raise _invalid(
+            raise invalid_spec(
                 [
                     FieldError(
                         pointer=f"/spec{at}",
@@ -166,6 +189,7 @@ class JobService:
             labels=narrowed.labels,
             created_after=narrowed.created_after,
             created_before=narrowed.created_before,
+            parent=narrowed.parent,
         )
         async with self._sessions.begin() as session:
             rows, following = paging.split((await session.execute(statement)).all(), size)
@@ -234,45 +258,89 @@ class JobService:
             return list((await session.execute(statement)).scalars().all())
 
     async def cancel(self, caller: Caller, job_id: str) -> JobRow:
-        """CANCELLED at once when queued, else CANCELLING. Raises `JobTerminal`, `NotFound`."""
+        """CANCELLED at once when queued, else CANCELLING; so are the children only it needs.
+
+        Raises:
+            JobTerminal, NotFound: it has ended; it does not exist.
+            Conflict: it is a child that another job waits for.
+        """
         async with self._sessions.begin() as session:
+            before = await _job(session, caller, job_id)
             row = (await session.execute(transitions.cancel(caller.tenant_id, job_id))).first()
             if row is not None:
-                return row
+                await session.execute(transitions.cancel_unneeded(_MANY, job_id))
+                await self._audit.record(session, caller, "job.cancel", job_id, before, row)
             job = await _job(session, caller, job_id)
         if job.state in {JobState.CANCELLING, JobState.CANCELLED}:
             return job
-        raise JobTerminal(f"{job_id} is {job.state}.")
+        if job.state in TERMINAL:
+            raise JobTerminal(f"{job_id} is {job.state}.")
+        raise Conflict(f"Another job waits for {job_id}: cancel that.")
 
     async def retry(self, caller: Caller, job_id: str) -> JobRow:
-        """A new job with the same spec; the old one is history. Raises `JobNotFinished`."""
+        """A new job with the same spec; the old one is history.
+
+        Raises:
+            JobNotFinished: it may still succeed.
+            QuotaExceeded: as in `submit`.
+        """
         async with self._sessions.begin() as session:
             old = await _job(session, caller, job_id)
             if old.state not in TERMINAL:
                 raise JobNotFinished(f"{job_id} is {old.state}: only an ended job is retried.")
             job_type = self._registry.get(old.type)
-            if job_type is None:
-                raise Conflict(f"{old.type} is no job type any more.")
+            if job_type is None or job_type.internal:
+                raise Conflict(f"{old.type} is no job type that can be submitted.")
             row = {name: getattr(old, name) for name in _RETRIED}
             row |= {"id": new_id("job"), "retry_of": old.id, "created_by": caller.key_id}
             row["type_version"] = job_type.version
-            refs = references(job_type.spec.model_validate(old.spec))
-            row["inputs"] = await _resolve_inputs(session, caller, refs)
+            spec = job_type.spec.model_validate(old.spec)
+            refs = references(spec)
+            # The same job again: bytes behind a URI that changed since are told, not taken.
+            seen = {entry["uri"]: entry for entry in old.inputs if "uri" in entry}
+            row["inputs"] = await self._inputs.resolve(session, caller, refs, seen)
+            if old.cache_key is not None:
+                row["cache_key"] = self._reuse.key(job_type, spec, row["inputs"])
+            room = await self._quotas.lock(session, caller)
+            await self._quotas.check_job(session, caller, room)
             job = (await session.execute(transitions.submit(row, None))).one()
+            await self._audit.record(session, caller, "job.retry", old.id, old, job)
         self._bell.ring(job.id, job.resource)
         return job
 
     async def delete(self, caller: Caller, job_id: str) -> None:
-        """Purge an ended job. Raises `Conflict` while it runs, `NotFound`."""
+        """Purge an ended job and the ended children that belong to no other.
+
+        Raises:
+            Conflict: it has not ended, or another job waits for it.
+            NotFound: it does not exist.
+        """
         async with self._sessions.begin() as session:
             job = await _job(session, caller, job_id)
             if job.state not in TERMINAL:
                 raise Conflict(f"{job_id} is {job.state}: cancel it first.")
-            await session.execute(transitions.bury(caller.tenant_id, job_id))
+            if (await session.execute(repositories.waited_for(job_id))).scalar_one():
+                raise Conflict(f"Another job waits for {job_id}.")
+            children = (await session.execute(repositories.own_children(job_id))).scalars().all()
+            maker = (await session.execute(repositories.lock_maker(job_id))).scalar_one()
+            if (await session.execute(transitions.bury(caller.tenant_id, job_id))).first() is None:
+                raise Conflict(f"{job_id} is being deleted, or another job began to wait for it.")
             for statement in repositories.forget_history(job_id):
                 await session.execute(statement)
-        # Rows first: nobody is sent to bytes that are gone; bytes without a row are swept up.
-        await asyncio.to_thread(self._storage.delete, job_prefix(job_id))
+            await self._audit.record(session, caller, "job.delete", job_id, before=job)
+        await self._purge([job_id, maker])
+        for child in children:
+            with contextlib.suppress(Conflict, NotFound):  # somebody needs it by now, or was faster
+                await self.delete(caller, child)
+
+    async def _purge(self, job_ids: list[str]) -> None:
+        """Delete the bytes of deleted jobs; if it fails, the sweeper does it."""
+        async with self._sessions.begin() as session:
+            found = (await session.execute(repositories.purgeable(2, job_ids))).scalars().all()
+            for job_id in found:
+                await asyncio.to_thread(self._storage.delete, job_prefix(job_id))
+                for statement in repositories.purged(job_id):
+                    await session.execute(statement)
 
     async def _exists(self, session: AsyncSession, caller: Caller, job_id: str) -> None:
         statement = repositories.job_version(caller.tenant_id, job_id)
@@ -311,36 +379,8 @@ def _timeout(job_type: JobType, asked: float | None) -> float:
 
 def _digest(job_type: JobType, request: JobCreate[Any]) -> bytes:
     body = request.model_dump(mode="json")
-    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     try:
-        return hashlib.sha256(f"{job_type.name}\n{canonical}".encode()).digest()
+        return hashlib.sha256(canonical([job_type.name, body])).digest()
     except UnicodeEncodeError as error:
         message = "a text contains half a surrogate pair"
         raise InvalidSpec(message, errors=[FieldError(pointer="", message=message)]) from error
-
-
-def _invalid(faults: list[FieldError]) -> InvalidSpec:
-    return InvalidSpec(f"{faults[0].pointer}: {faults[0].message}", errors=faults)
-
-
-async def _resolve_inputs(
-    session: AsyncSession, caller: Caller, references: Refs
-) -> list[dict[str, str]]:
-    """Check that every input exists and belongs to the caller; note its digest."""
-    refs = [(at, ref) for at, ref in references if isinstance(ref, InputRef)]
-    ids = [str(ref) for _, ref in refs if is_id(ref, "file")]
-    found: dict[str, str] = {}
-    if ids:
-        statement = repositories.use_files(caller.tenant_id, ids)
-        found = {row.id: row.sha256 for row in (await session.execute(statement)).all()}
-    faults = [
-        FieldError(pointer=f"/spec{pointer}", message=f"there is no file {ref[:64]}")
-        for pointer, ref in refs
-        if ref not in found
-    ]
-    if faults:
-        raise _invalid(faults)
-    return [
-        {"pointer": f"/spec{pointer}", "id": str(ref), "sha256": found[ref]}
-        for pointer, ref in refs
-    ]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from app.problems import InvalidRequest
@@ -33,12 +32,12 @@ def decode(cursor: str | None) -> Position | None:
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         moment, row_id = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-        position = datetime.fromisoformat(moment), str(row_id)
-    except (ValueError, TypeError, binascii.Error) as error:
+        position = datetime.fromisoformat(moment)
+        if position.tzinfo is None or b"\0" in row_id.encode():
+            raise ValueError(cursor)
+        return position.astimezone(UTC), row_id
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InvalidRequest("The cursor is not one that this list gave.") from error
-    if position[0].tzinfo is None or "\x00" in position[1]:
-        raise InvalidRequest("The cursor is not one that this list gave.")
-    return position
 
 
 def split(rows: Sequence[Any], limit: int) -> tuple[Sequence[Any], str | None]:

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import IO, Self
 
 import httpx2
 
 from datassay import calls
 from datassay.async_jobs import AsyncJobs
+from datassay.async_webhooks import AsyncWebhooks
 from datassay.config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT, Config
-from datassay.models import File, JobType, Readiness
+from datassay.models import (
+    ApiKey,
+    AuditRecord,
+    File,
+    JobType,
+    Me,
+    NewApiKey,
+    Readiness,
+    Usage,
+)
 from datassay.retry import RetryPolicy
 from datassay.transport import AsyncTransport
 from datassay.uploads import UploadProgress, open_upload
@@ -69,6 +79,28 @@ class AsyncJobTypes:
         return await self._transport.run(operation)
 
 
+class AsyncKeys:
+    """`client.keys` of the async client."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def create(
+        self, name: str, scopes: Sequence[str], *, expires_in: float | None = None
+    ) -> NewApiKey:
+        """A new key; see `Keys.create`."""
+        call = calls.create_key(name, scopes, expires_in)
+        return await self._transport.run(self._transport.operations.fetch(call, NewApiKey))
+
+    def list(self, *, limit: int | None = None) -> AsyncIterator[ApiKey]:
+        """Keys, newest first, over all pages, at most `limit`."""
+        return self._transport.pages(calls.list_keys(), ApiKey, limit)
+
+    async def revoke(self, id: str) -> None:  # noqa: A002
+        """End a key: nothing is done with it any more."""
+        await self._transport.run(self._transport.operations.send(calls.revoke_key(id)))
+
+
 class AsyncClient:
     """A connection to a Datassay service for asyncio.
 
@@ -95,6 +127,20 @@ class AsyncClient:
         self.jobs = AsyncJobs(self._transport)
         self.files = AsyncFiles(self._transport)
         self.job_types = AsyncJobTypes(self._transport)
+        self.webhooks = AsyncWebhooks(self._transport)
+        self.keys = AsyncKeys(self._transport)
+
+    async def me(self) -> Me:
+        """Whose key this client uses."""
+        return await self._transport.run(self._transport.operations.fetch(calls.me(), Me))
+
+    async def usage(self) -> Usage:
+        """What your tenant takes up, and its quotas."""
+        return await self._transport.run(self._transport.operations.fetch(calls.usage(), Usage))
+
+    def audit(self, *, limit: int | None = None) -> AsyncIterator[AuditRecord]:
+        """Who changed what, newest first, at most `limit`; needs the scope `admin`."""
+        return self._transport.pages(calls.audit(), AuditRecord, limit)
 
     async def ready(self) -> Readiness:
         """Whether the service can serve; asked once, without retries.

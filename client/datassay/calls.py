@@ -6,10 +6,10 @@ The sync and the async client build their requests here, so an endpoint is writt
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 from urllib.parse import quote
 
 from datassay.uploads import Upload
@@ -61,6 +61,9 @@ class JobOptions(TypedDict, total=False):
         timeout: Seconds that one attempt may take; default: the job type's.
         queue_timeout: Seconds after which a job that no worker took is EXPIRED.
         expires_after: Seconds that the job and its data are kept after its end.
+        cache: "use" (default) takes over the result of an earlier job of yours with the same spec,
+            inputs and models, if the job type is deterministic; "refresh" runs anyway; "off" also
+            keeps the result from later jobs.
     """
 
     labels: Mapping[str, str]
@@ -69,6 +72,7 @@ class JobOptions(TypedDict, total=False):
     timeout: float
     queue_timeout: float
     expires_after: float
+    cache: Literal["use", "refresh", "off"]
 
 
 class JobFilter(TypedDict, total=False):
@@ -79,6 +83,7 @@ class JobFilter(TypedDict, total=False):
         state: One state or several.
         labels: Labels that the job has.
         created_after, created_before: Aware datetimes.
+        parent: Id of a job whose parts are wanted; no other list shows them.
     """
 
     type: str
@@ -86,6 +91,7 @@ class JobFilter(TypedDict, total=False):
     labels: Mapping[str, str]
     created_after: datetime
     created_before: datetime
+    parent: str
 
 
 _BODY_NAMES = {
@@ -131,6 +137,8 @@ def list_jobs(condition: JobFilter) -> Call:
         params["created_after"] = condition["created_after"].isoformat()
     if "created_before" in condition:
         params["created_before"] = condition["created_before"].isoformat()
+    if "parent" in condition:
+        params["parent"] = condition["parent"]
     return Call("GET", "/v1/jobs", params=params)
 
 
@@ -225,6 +233,37 @@ def list_job_types() -> Call:
 def get_job_type(name: str) -> Call:
     """A job type with its schemas."""
     return Call("GET", f"/v1/job-types/{_id(name)}")
+
+
+def me() -> Call:
+    """Whose key this is."""
+    return Call("GET", "/v1/me")
+
+
+def usage() -> Call:
+    """What the tenant takes up."""
+    return Call("GET", "/v1/usage")
+
+
+def create_key(name: str, scopes: Sequence[str], expires_in: float | None) -> Call:
+    """Make an API key; not repeated, for a lost answer would leave a key that nobody knows."""
+    body = {"name": name, "scopes": list(scopes), "expires_in_seconds": expires_in}
+    return Call("POST", "/v1/api-keys", json=body, retry=False)
+
+
+def list_keys() -> Call:
+    """List API keys, newest first."""
+    return Call("GET", "/v1/api-keys")
+
+
+def revoke_key(key_id: str) -> Call:
+    """End an API key."""
+    return Call("DELETE", f"/v1/api-keys/{_id(key_id)}")
+
+
+def audit() -> Call:
+    """List changes, newest first."""
+    return Call("GET", "/v1/audit")
 
 
 def ready() -> Call:

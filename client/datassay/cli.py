@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from datassay import commands, selecting
+from datassay import commands, hooks, selecting
 from datassay._version import __version__
 from datassay.client import Client
 from datassay.commands import Session
@@ -93,13 +93,15 @@ def _parser() -> argparse.ArgumentParser:
         parents=[_common(None, False)],
     )
     parser.add_argument("--version", action="version", version=f"datassay {__version__}")
-    add = _Adder(parser.add_subparsers(metavar="COMMAND", required=True))
+    add = Adder(parser.add_subparsers(metavar="COMMAND", required=True))
     _add_submit(add)
     selecting.add_arguments(
         add("select-subset", selecting.select_subset, "choose the rows of a file worth training on")
     )
     _add_job_commands(add)
     _add_files(add)
+    add("usage", commands.usage, "show what your tenant takes up, and its quotas")
+    hooks.add_arguments(add)
     types = add("types", commands.types, "list the job types, or show one with its schemas")
     types.add_argument("name", nargs="?", metavar="NAME")
     return parser
@@ -116,7 +118,7 @@ def _common(absent: Any, absent_flag: Any) -> argparse.ArgumentParser:
     return common
 
 
-class _Adder:
+class Adder:
     """Adds commands that all take the global options too."""
 
     def __init__(self, parsers: Any) -> None:
@@ -134,7 +136,7 @@ class _Adder:
         return parser
 
 
-def _add_submit(add: _Adder) -> None:
+def _add_submit(add: Adder) -> None:
     submit = add("submit", commands.submit, "submit a job and print its id")
     submit.add_argument("type", metavar="TYPE", help="a job type; `datassay types` lists them")
     submit.add_argument("--spec", metavar="FILE", help="the spec as JSON; - reads standard input")
@@ -145,15 +147,24 @@ def _add_submit(add: _Adder) -> None:
         metavar="KEY=VALUE",
         help="set a field of the spec; KEY may have dots, VALUE is JSON or else text",
     )
-    submit.add_argument("--input", metavar="PATH", help="upload a file and set spec.input to it")
+    submit.add_argument(
+        "--input",
+        metavar="PATH",
+        help="set spec.input: a file is uploaded, a URI (https://, s3://, hf://) passed on",
+    )
     submit.add_argument("--label", action="append", default=[], metavar="KEY=VALUE")
     submit.add_argument("--priority", type=int, metavar="N", help="-100 to 100, higher is sooner")
     submit.add_argument("--timeout", type=float, metavar="SECONDS", help="limit of one attempt")
+    submit.add_argument(
+        "--cache",
+        choices=("use", "refresh", "off"),
+        help="whether an earlier result may be taken over (default: use)",
+    )
     submit.add_argument("--dry-run", action="store_true", help="validate only")
     submit.add_argument("--wait", action="store_true", help="wait for the end, print the result")
 
 
-def _add_job_commands(add: _Adder) -> None:
+def _add_job_commands(add: Adder) -> None:
     for name, run, text in (
         ("wait", commands.wait, "wait until a job has ended"),
         ("show", commands.show, "show a job"),
@@ -175,9 +186,9 @@ def _add_job_commands(add: _Adder) -> None:
     jobs.add_argument("--limit", type=int, default=20, metavar="N", help="default: 20")
 
 
-def _add_files(add: _Adder) -> None:
+def _add_files(add: Adder) -> None:
     files = add("files", commands.list_files, "upload, list and delete inputs")
-    action = _Adder(files.add_subparsers(metavar="ACTION", required=True))
+    action = Adder(files.add_subparsers(metavar="ACTION", required=True))
     upload = action("upload", commands.upload, "upload files and print their ids")
     upload.add_argument("paths", nargs="+", metavar="PATH")
     listing = action("list", commands.list_files, "list uploaded files, newest first")

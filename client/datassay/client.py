@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Self
 
 import httpx2
@@ -12,10 +12,20 @@ import httpx2
 from datassay import calls
 from datassay.config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT, Config
 from datassay.jobs import Jobs
-from datassay.models import File, JobType, Readiness
+from datassay.models import (
+    ApiKey,
+    AuditRecord,
+    File,
+    JobType,
+    Me,
+    NewApiKey,
+    Readiness,
+    Usage,
+)
 from datassay.retry import RetryPolicy
 from datassay.transport import Transport
 from datassay.uploads import UploadProgress, open_upload
+from datassay.webhooks import Webhooks
 
 
 class Files:
@@ -77,6 +87,33 @@ class JobTypes:
         return self._transport.run(operation)
 
 
+class Keys:
+    """`client.keys`: the API keys of your tenant; needs the scope `admin`."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def create(
+        self, name: str, scopes: Sequence[str], *, expires_in: float | None = None
+    ) -> NewApiKey:
+        """A new key; its `token` is shown this once.
+
+        Args:
+            scopes: Such as "jobs:read"; "admin" holds all.
+            expires_in: Seconds; None: it does not expire.
+        """
+        call = calls.create_key(name, scopes, expires_in)
+        return self._transport.run(self._transport.operations.fetch(call, NewApiKey))
+
+    def list(self, *, limit: int | None = None) -> Iterator[ApiKey]:
+        """Keys, newest first, over all pages, at most `limit`."""
+        return self._transport.pages(calls.list_keys(), ApiKey, limit)
+
+    def revoke(self, id: str) -> None:  # noqa: A002
+        """End a key: nothing is done with it any more."""
+        self._transport.run(self._transport.operations.send(calls.revoke_key(id)))
+
+
 class Client:
     """A connection to a Datassay service.
 
@@ -116,6 +153,20 @@ class Client:
         self.jobs = Jobs(self._transport)
         self.files = Files(self._transport)
         self.job_types = JobTypes(self._transport)
+        self.webhooks = Webhooks(self._transport)
+        self.keys = Keys(self._transport)
+
+    def me(self) -> Me:
+        """Whose key this client uses."""
+        return self._transport.run(self._transport.operations.fetch(calls.me(), Me))
+
+    def usage(self) -> Usage:
+        """What your tenant takes up, and its quotas: `client.usage()["queued_jobs"].used`."""
+        return self._transport.run(self._transport.operations.fetch(calls.usage(), Usage))
+
+    def audit(self, *, limit: int | None = None) -> Iterator[AuditRecord]:
+        """Who changed what, newest first, at most `limit`; needs the scope `admin`."""
+        return self._transport.pages(calls.audit(), AuditRecord, limit)
 
     def ready(self) -> Readiness:
         """Whether the service can serve; asked once, without retries.

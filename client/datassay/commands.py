@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from datassay.calls import JobFilter, JobOptions
 from datassay.client import Client
 from datassay.result import Result
+from datassay.uploads import is_uri
 
 if TYPE_CHECKING:
     from datassay.jobs import Job
@@ -36,12 +37,15 @@ def submit(session: Session, args: Namespace) -> None:
     """Submit a job; with --wait also wait for it and print the result."""
     spec = _spec(args)
     if args.input is not None:
-        spec["input"] = session.client.files.upload(args.input).id
+        uri = is_uri(args.input)
+        spec["input"] = args.input if uri else session.client.files.upload(args.input).id
     options = JobOptions(labels=pairs(args.label, "--label"))
     if args.priority is not None:
         options["priority"] = args.priority
     if args.timeout is not None:
         options["timeout"] = args.timeout
+    if args.cache is not None:
+        options["cache"] = args.cache
     job = session.client.jobs.create(args.type, spec, dry_run=args.dry_run, **options)
     if args.dry_run:
         tell(session, job, "the spec is valid")
@@ -148,6 +152,15 @@ def delete_files(session: Session, args: Namespace) -> None:
         note(f"deleted {file_id}")
 
 
+def usage(session: Session, args: Namespace) -> None:
+    """Show what the tenant takes up."""
+    found = session.client.usage()
+    if session.as_json:
+        write_json(found)
+    else:
+        _write("\n".join(f"{q.what:<14} {q.used:>16,} of {q.limit:,}" for q in found.quotas))
+
+
 def types(session: Session, args: Namespace) -> None:
     """List the job types or show one."""
     from datassay.display import print_job_type, print_job_types
@@ -233,6 +246,12 @@ def write_json(value: Any) -> None:
         return part.model_dump(mode="json", by_alias=True) if isinstance(part, BaseModel) else part
 
     _write(json.dumps(value, default=plain, indent=2, ensure_ascii=False))
+
+
+def write_lines(lines: Iterable[str]) -> None:
+    """Lines of the answer, fit for a terminal."""
+    for line in lines:
+        _write(printable(line))
 
 
 def _write(text: str) -> None:

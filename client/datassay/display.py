@@ -88,6 +88,8 @@ def print_job(job: JobRecord) -> None:
         "finished": _moment(job.finished_at),
         "expires": _moment(job.expires_at),
         "retry of": job.retry_of,
+        "result of": job.cache and job.cache.hit_of,
+        "waits for": job.cache and job.cache.waits_for,
         "labels": ", ".join(f"{key}={value}" for key, value in job.labels.items()),
         "progress": _status(job) if job.progress and not job.is_terminal else None,
         "error": f"{job.error.code}: {job.error.message}" if job.error else None,

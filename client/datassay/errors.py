@@ -5,6 +5,7 @@ DatassayError
   ConnectionFailed            no answer: refused, dropped or timed out
   InvalidResponse             an answer that is not what the service promises
   ChecksumMismatch            downloaded bytes are not those that the job produced
+  WebhookVerificationFailed   a webhook that does not come from the service, or came too late
   WaitTimeout                 the job is still going on (also a TimeoutError)
   JobEnded                    the job ended without a result: .job, .error
     JobFailed  JobCancelled  JobExpired
@@ -28,7 +29,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from datassay.models import FieldError, JobError, JobRecord, JobState, Problem
+from datassay.models import FieldError, JobError, JobRecord, JobState, Problem, Quota
 
 
 class DatassayError(Exception):
@@ -57,6 +58,10 @@ class InvalidResponse(DatassayError):
 
 class ChecksumMismatch(DatassayError):
     """Downloaded bytes are not those that the job produced."""
+
+
+class WebhookVerificationFailed(DatassayError):
+    """A webhook that does not come from the service, or came too late."""
 
 
 class WaitTimeout(DatassayError, TimeoutError):
@@ -232,9 +237,17 @@ class RateLimited(TooManyRequests):
 
 
 class QuotaExceeded(TooManyRequests):
-    """The tenant's quota is used up for now."""
+    """The tenant has taken up what it may.
+
+    Where waiting helps (jobs wait), `retry_after` is set; else something has to be deleted.
+    """
 
     problem_code = "quota-exceeded"
+
+    @property
+    def quota(self) -> Quota | None:
+        """Which quota, how much of it is used, and its limit."""
+        return self.problem.quota
 
 
 class ServerError(APIError):

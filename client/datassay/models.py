@@ -65,10 +65,34 @@ class JobError(Wire):
     details: dict[str, Any] = Field(default_factory=dict)
 
 
+class JobCache(Wire):
+    """Where a result comes from when the same job was submitted before.
+
+    `hit_of` is the job that made the result, if it was another one; `waits_for` the unfinished job
+    whose result this one will take over.
+    """
+
+    key: str = ""
+    hit_of: str | None = None
+    waits_for: str | None = None
+
+
+class ChildCounts(Wire):
+    """The parts of a job that run as jobs of their own, by state."""
+
+    total: int
+    queued: int = 0
+    running: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+
 class JobRecord(Wire):
     """A job as the service tells it.
 
-    Jobs from a list carry no `spec`, `result_data` and `provenance`; `refresh()` fills them in.
+    Jobs from a list carry no `spec`, `result_data`, `preview`, `children` and `provenance`;
+    `refresh()` fills them in.
     """
 
     id: str
@@ -87,10 +111,13 @@ class JobRecord(Wire):
     finished_at: AwareDatetime | None = None
     expires_at: AwareDatetime | None = None
     retry_of: str | None = None
+    cache: JobCache | None = None
     version: int = 0
     links: dict[str, str] = Field(default_factory=dict)
     spec: dict[str, Any] | None = None
     result_data: dict[str, Any] | None = Field(None, alias="result")
+    preview: dict[str, Any] | None = None
+    children: ChildCounts | None = None
     provenance: dict[str, Any] | None = None
 
     _etag: str | None = PrivateAttr(None)
@@ -120,7 +147,7 @@ class JobRecord(Wire):
 class Event(Wire):
     """One line of a job's history; `seq` is the job's version at that moment.
 
-    `kind` is "state", "progress" or "log".
+    `kind` is "state", "progress", "preview" or "log".
     """
 
     seq: int
@@ -170,6 +197,107 @@ class File(Wire):
     size: int
     sha256: str
     created_at: AwareDatetime
+    expires_at: AwareDatetime | None = None
+
+
+class Quota(Wire):
+    """One of the things that a tenant may take up: queued_jobs, running_jobs, stored_bytes."""
+
+    what: str
+    used: int
+    limit: int
+
+
+class Usage(Wire):
+    """What a tenant takes up."""
+
+    quotas: list[Quota]
+
+    def __getitem__(self, what: str) -> Quota:
+        """The quota called `what`. Raises KeyError."""
+        return {quota.what: quota for quota in self.quotas}[what]
+
+
+class ApiKey(Wire):
+    """An API key; of the token only the beginning is known."""
+
+    id: str
+    name: str
+    hint: str = ""
+    scopes: list[str]
+    created_at: AwareDatetime
+    expires_at: AwareDatetime | None = None
+    revoked_at: AwareDatetime | None = None
+    last_used_at: AwareDatetime | None = None
+    created_by: str | None = None
+
+
+class NewApiKey(ApiKey):
+    """An API key with its token, which the service shows this once."""
+
+    token: str = Field(repr=False)
+
+
+class Me(Wire):
+    """Whose key it is."""
+
+    tenant_id: str
+    tenant: str
+    key: ApiKey
+
+
+class AuditRecord(Wire):
+    """One change; `before` and `after` are SHA-256 of the object, `key_id` None: the operator."""
+
+    id: int
+    created_at: AwareDatetime
+    expires_at: AwareDatetime
+    key_id: str | None = None
+    action: str
+    object_id: str
+    before: str | None = None
+    after: str | None = None
+    address: str | None = None
+    request_id: str | None = None
+
+
+class WebhookEndpoint(Wire):
+    """A URL that is told when jobs end; `secret` is there right after it was made, never again."""
+
+    id: str
+    url: str
+    events: list[str] = Field(default_factory=list)
+    description: str = ""
+    state: str
+    disabled_reason: str | None = None
+    failing_since: AwareDatetime | None = None
+    old_until: AwareDatetime | None = None
+    created_at: AwareDatetime
+    secret: str | None = Field(None, repr=False)
+
+
+class WebhookDelivery(Wire):
+    """A message to an endpoint; `id` is its `webhook-id`, `due_at` that of the next attempt."""
+
+    id: str
+    endpoint_id: str
+    job_id: str | None = None
+    type: str
+    state: str
+    attempts: int = 0
+    status_code: int | None = None
+    error: str | None = None
+    created_at: AwareDatetime
+    last_attempt_at: AwareDatetime | None = None
+    due_at: AwareDatetime | None = None
+
+
+class WebhookMessage(Wire):
+    """What a receiver gets: `type` such as "job.succeeded", and `data` with the job's id."""
+
+    type: str
+    timestamp: AwareDatetime
+    data: dict[str, Any] = Field(default_factory=dict)
 
 
 class JobType(Wire):
@@ -223,3 +351,4 @@ class Problem(Wire):
     retryable: bool = False
     errors: list[FieldError] = Field(default_factory=list)
     job_error: JobError | None = None
+    quota: Quota | None = None

@@ -6,7 +6,13 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from datassay.errors import APIError, ConnectionFailed, DatassayError, IdempotencyInFlight
+from datassay.errors import (
+    APIError,
+    ConnectionFailed,
+    DatassayError,
+    IdempotencyInFlight,
+    QuotaExceeded,
+)
 
 _TRANSIENT_STATUS = frozenset({429, 502, 503, 504})
 
@@ -74,4 +80,6 @@ def is_transient(failure: DatassayError) -> bool:
         return failure.transient
     if isinstance(failure, IdempotencyInFlight):
         return True
+    if isinstance(failure, QuotaExceeded):
+        return failure.retry_after is not None  # else only deleting something helps
     return isinstance(failure, APIError) and failure.status in _TRANSIENT_STATUS

@@ -9,10 +9,12 @@ from decimal import Decimal, InvalidOperation
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from datassay.client import Client
 from datassay.commands import Session, UsageError, note, pairs, tell, wait_for, write_json
 from datassay.jobs import Job
+from datassay.uploads import is_uri
 
 _FORMATS = {
     ".json": "llava_json",
@@ -26,7 +28,12 @@ _FORMATS = {
 def add_arguments(parser: ArgumentParser) -> None:
     """The arguments of the command."""
     add = parser.add_argument
-    add("data", metavar="DATA", help="rows: .jsonl, .json (LLaVA), .parquet or .tar (WebDataset)")
+    add(
+        "data",
+        metavar="DATA",
+        help="rows: .jsonl, .json (LLaVA), .parquet or .tar (WebDataset); this and every other "
+        "FILE may be a URI that the service reads (https://, s3://, hf://)",
+    )
     add("--budget", required=True, metavar="BUDGET", help="rows, or a share such as 20%%")
     add("--method", default="xmas", metavar="NAME", help="default: xmas")
     add(
@@ -44,7 +51,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--balance", choices=["none", "equal", "proportional"], default="none")
     add("--skip-bad-rows", action="store_true", help="leave bad rows out; default: an error")
     add("--seed", type=int, default=0)
-    add("--out", metavar="FOLDER", help="default: DATA without its ending, and -subset")
+    add("--out", metavar="FOLDER", help="default: DATA without its ending, and -subset; of a URI "
+        "in this folder")  # fmt: skip
     add("--no-wait", action="store_true", help="print the id of the job and leave")
 
 
@@ -59,11 +67,7 @@ def select_subset(session: Session, args: Namespace) -> None:
     note(job.id)
     wait_for(job)
     result = job.result().data
-    folder = (
-        Path(args.out)
-        if args.out
-        else Path(args.data).with_name(Path(args.data).name.split(".")[0] + "-subset")
-    )
+    folder = Path(args.out) if args.out else _folder(args.data)
     written = _download(job, folder)
     (folder / "result.json").write_text(
         json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
@@ -77,9 +81,19 @@ def select_subset(session: Session, args: Namespace) -> None:
         tell(session, job, f"{text}{folder}")
 
 
+def _plain_path(source: str) -> Path:
+    """A path, or that of a URI without its query and digest."""
+    return Path(urlsplit(source).path) if is_uri(source) else Path(source)
+
+
+def _folder(source: str) -> Path:
+    name = _plain_path(source).name.split(".")[0] + "-subset"
+    return Path(name) if is_uri(source) else Path(source).with_name(name)
+
+
 def _spec(args: Namespace) -> dict[str, Any]:
     """The spec, with paths where the ids of uploads will be."""
-    form = args.format or _FORMATS.get(Path(args.data).suffix.lower())
+    form = args.format or _FORMATS.get(_plain_path(args.data).suffix.lower())
     if form is None:
         raise UsageError(f"{args.data}: give --format, the ending says nothing")
     if args.model is not None and args.feature:
@@ -142,6 +156,7 @@ def _upload(client: Client, spec: dict[str, Any], args: Namespace) -> None:
             places.append((feature, "input"))
         else:
             places += [(feature["inputs"], number) for number in range(len(feature["inputs"]))]
+    places = [(holder, key) for holder, key in places if not is_uri(holder[key])]
     for holder, key in places:
         if not Path(holder[key]).is_file():
             raise UsageError(f"{holder[key]}: no such file")

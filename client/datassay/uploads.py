@@ -108,6 +108,11 @@ def open_upload(
     yield Upload(source, name or given, media_type, on_progress)
 
 
+def is_uri(source: str) -> bool:
+    """Whether an input is named by URI (`https://`, `s3://`, ...): the service fetches it."""
+    return "://" in source
+
+
 def guess_media_type(name: str) -> str:
     """The media type by the ending of a file's name."""
     ending = Path(name).suffix.lower()

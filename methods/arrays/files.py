@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import math
-import zipfile
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Protocol
 
@@ -17,10 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from methods.arrays.headers import SafetensorsHeader, read_npy_header, widened
+from methods.arrays.unpacking import DAMAGED, check_parquet, open_zip, size_of
 from methods.errors import JobError
 
 #: Column-major arrays cannot be read row by row, so they are held whole up to this many bytes.
 MAX_COLUMN_MAJOR_BYTES = 2 << 30
+#: Rows are read in a stream, so this is about time more than about memory.
+MAX_UNPACKED_BYTES = 1 << 40
 #: One row has to fit into memory many times over.
 MAX_COLUMNS = 65536
 MAX_ITEM_BYTES = 4096
@@ -60,8 +62,8 @@ def open_array(stream: BinaryIO, array: str | None, label: str) -> ArrayRows:
         if magic.startswith(b"PAR1"):
             return _open_parquet(stream, array, label)
         return _open_safetensors(stream, array, label)
-    except (ValueError, EOFError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise _invalid(label, f"is not readable: {error}") from error
+    except DAMAGED as error:
+        raise _invalid(label, f"is not readable: {_reason(error)}") from error
 
 
 class _RawRows:
@@ -80,7 +82,10 @@ class _RawRows:
         wanted = rows * self._width * self._dtype.itemsize
         parts: list[bytes] = []
         while wanted > 0:
-            part = self._stream.read(wanted)
+            try:
+                part = self._stream.read(wanted)
+            except DAMAGED as error:
+                raise _invalid(self._label, f"is damaged: {_reason(error)}") from error
             if not part:
                 done = self.shape[0] - self._left
                 raise _invalid(self._label, f"ends before the rows after row {done} are complete")
@@ -130,7 +135,7 @@ def _open_npy(stream: BinaryIO, label: str) -> ArrayRows:
 
 
 def _open_npz(stream: BinaryIO, array: str | None, label: str) -> ArrayRows:
-    archive = zipfile.ZipFile(stream)
+    archive = open_zip(stream, label, MAX_UNPACKED_BYTES)
     names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
     name = _pick(names, array, label)
     return _open_npy(archive.open(f"{name}.npy"), f"{label}[{name}]")  # type: ignore[arg-type]
@@ -165,7 +170,10 @@ class _ParquetRows:
         parts = [self._buffer]
         have = len(self._buffer)
         while have < rows:
-            batch = next(self._batches, None)
+            try:
+                batch = next(self._batches, None)
+            except DAMAGED as error:
+                raise _invalid(self._label, f"is damaged: {_reason(error)}") from error
             if batch is None:
                 break
             parts.append(self._to_array(batch))
@@ -200,6 +208,7 @@ def _open_parquet(stream: BinaryIO, array: str | None, label: str) -> ArrayRows:
             "upload npy, npz or safetensors",
         ) from error
     file = parquet.ParquetFile(stream)
+    check_parquet(file, size_of(stream), label)
     schema = file.schema_arrow
     if array is None:
         numeric = [f.name for f in schema if str(f.type).startswith(("float", "double", "half"))]
@@ -232,6 +241,10 @@ def _check_shape(shape: tuple[int, ...], dtype: np.dtype[Any], label: str) -> No
             f"{label} has the shape {shape} of {dtype}; at most {MAX_COLUMNS} columns of "
             f"{MAX_ITEM_BYTES} bytes are read",
         )
+
+
+def _reason(error: BaseException) -> str:
+    return str(error) or type(error).__name__
 
 
 def _invalid(label: str, problem: str) -> JobError:

@@ -5,18 +5,27 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-MAX_SAFETENSORS_HEADER = 100 << 20
+MAX_SAFETENSORS_HEADER = 16 << 20
+#: numpy writes some hundred bytes.
+MAX_NPY_HEADER = 64 << 10
 
 _SAFETENSORS_DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4",
     "I16": "<i2", "I8": "|i1", "U8": "|u1", "BOOL": "|b1",
 }  # fmt: skip
+
+
+_NPY_VERSIONS = {
+    (1, 0): npy_format.read_array_header_1_0,
+    (2, 0): npy_format.read_array_header_2_0,
+}
 
 
 def read_npy_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -26,11 +35,17 @@ def read_npy_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[A
         ValueError: for another version of the format (3.0 holds structured arrays) or no header.
     """
     version = npy_format.read_magic(stream)
-    if version == (1, 0):
-        return npy_format.read_array_header_1_0(stream)
-    if version == (2, 0):
-        return npy_format.read_array_header_2_0(stream)
-    raise ValueError(f"npy format version {version} holds structured arrays")
+    if version not in _NPY_VERSIONS:
+        raise ValueError(f"npy format version {version} holds structured arrays")
+    field = stream.read(2 * version[0])
+    length = int.from_bytes(field, "little")
+    if length > MAX_NPY_HEADER:
+        raise ValueError(f"its header says that it has {length} bytes")
+    header = BytesIO(field + stream.read(length))
+    shape, column_major, dtype = _NPY_VERSIONS[version](header)
+    if any(length < 0 for length in shape):
+        raise ValueError(f"its shape {shape} is negative")
+    return shape, column_major, dtype
 
 
 @dataclass(frozen=True)
@@ -65,7 +80,10 @@ class SafetensorsHeader:
         length = int.from_bytes(stream.read(8), "little")
         if not 2 <= length <= MAX_SAFETENSORS_HEADER:
             raise ValueError("no header of a possible length")
-        entries = json.loads(stream.read(length))
+        try:
+            entries = json.loads(stream.read(length))
+        except RecursionError as error:
+            raise ValueError("the header is nested too deeply") from error
         if not isinstance(entries, dict):
             raise ValueError("the header is no object")
         entries.pop("__metadata__", None)
@@ -88,7 +106,7 @@ class SafetensorsHeader:
         begin, end = (int(offset) for offset in entry["data_offsets"])
         dtype = np.dtype(_SAFETENSORS_DTYPES[kind])
         size = math.prod(shape) * dtype.itemsize
-        if begin < 0 or end - begin != size:
+        if begin < 0 or min(shape, default=0) < 0 or end - begin != size:
             raise ValueError(f"the offsets of {name} do not fit the shape {shape}")
         return Tensor(shape, dtype, self._data + begin, size, kind == "BF16")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Literal
 
 import numpy as np
@@ -21,8 +22,8 @@ from methods.score_hallucination.calibrator import (
     TwoStage,
 )
 from methods.score_hallucination.evaluation import Estimate
+from methods.score_hallucination.interval import Interval
 from methods.score_hallucination.probability_maps import MARGIN, Envelope, IsotonicMap, PlattMap
-from methods.score_hallucination.spec import Interval
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -191,12 +192,5 @@ def fit_two_stage(
 
 def decision_quality(flagged: Flags, right: Floats, asked: Flags) -> DecisionQuality:
     """What (N,) verdicts are worth, where some of them were left to the verifier."""
-    wrong = right == 0
-    hits, alarms = float(flagged[wrong].sum()), float(flagged[~wrong].sum())
-    n_wrong, n_right = float(wrong.sum()), float((~wrong).sum())
-    return DecisionQuality(
-        youden=hits / n_wrong - alarms / n_right,
-        f1=2 * hits / (hits + alarms + n_wrong),
-        accuracy=float((flagged == wrong).mean()),
-        asked=float(asked.mean()),
-    )
+    quality = two_stage.verdict_quality(flagged, right == 0)
+    return DecisionQuality(asked=float(asked.mean()), **asdict(quality))

@@ -30,8 +30,10 @@ from methods.score_hallucination.calibrator import (
     scoring_version,
 )
 from methods.score_hallucination.drift import Distribution
+from methods.score_hallucination.judging import described as judged
+from methods.score_hallucination.judging_spec import JUDGE_SCORERS
 from methods.score_hallucination.labelled import Labelled, read
-from methods.score_hallucination.spec import StoredFile
+from methods.score_hallucination.results import StoredFile
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -101,6 +103,7 @@ def run(spec: Spec, ctx: RunContext) -> Result:
         ensemble=data.ensemble,
         n_undefined=data.n_undefined,
         warnings=_warnings(calibrator, data),
+        judging=table.judging,
         figures=drawn,
         provenance=_provenance(spec),
     )
@@ -217,6 +220,7 @@ def _binding(spec: Spec, table: Labelled, data: _Data) -> Binding:
         clustering=spec.clustering,
         tau=spec.tau,
         include_self=spec.include_self,
+        judges=spec.judges if set(data.weights) & set(JUDGE_SCORERS) else [],
         n_answers=(int(sizes.min()), int(sizes.max())),
         scoring=scoring_version(),
     )
@@ -271,6 +275,7 @@ def _provenance(spec: Spec) -> dict[str, Any]:
     return {
         "method": f"{JOB.name}/{JOB.version}",
         "scoring": scoring_version(),
+        **judged(spec.scoring(_scorers(spec))),
         "labels": spec.labels,
         "grader": spec.grader.words,
         "seed": spec.seed,

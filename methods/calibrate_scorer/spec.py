@@ -11,8 +11,9 @@ from methods.figures import Figure
 from methods.jobtype import JobType, Model
 from methods.score_hallucination.calibrator import Calibrator, Errors, Objective
 from methods.score_hallucination.labelled_spec import LabelledSpec
+from methods.score_hallucination.options import ScorerName
 from methods.score_hallucination.probability_maps import MARGIN, Unit
-from methods.score_hallucination.spec import ScorerName, StoredFile
+from methods.score_hallucination.results import JudgingResult, StoredFile
 
 Method = Literal["platt", "isotonic"]
 
@@ -78,6 +79,8 @@ class Spec(LabelledSpec):
     def _different(self) -> Self:
         if len(set(self.scorers)) != len(self.scorers):
             raise ValueError("a scorer is named twice")
+        if "ensemble" in self.scorers:
+            raise ValueError("scorers: name those of the ensemble; their weights are fitted")
         if len(set(self.risks)) != len(self.risks):
             raise ValueError("a risk is named twice")
         given = self.two_stage.scores if self.two_stage is not None else None
@@ -113,6 +116,7 @@ class Result(Model):
     ensemble: EnsembleWeights | None
     n_undefined: int = Field(description="Labelled items without a confidence, left out.")
     warnings: list[str]
+    judging: JudgingResult | None = Field(None, description="With judges only.")
     figures: list[Figure]
     provenance: dict[str, Any]
 

@@ -25,9 +25,11 @@ from methods.evaluate_scorers.spec import (
 from methods.score_hallucination import abstention, calibration, evaluation
 from methods.score_hallucination.core import SCORERS
 from methods.score_hallucination.evaluation import Estimate
+from methods.score_hallucination.interval import Interval
+from methods.score_hallucination.judging import described as judged
 from methods.score_hallucination.labelled import Labelled, read
+from methods.score_hallucination.options import ScorerName, described
 from methods.score_hallucination.spec import JOB as SCORING
-from methods.score_hallucination.spec import Interval, ScorerName
 
 Floats = npt.NDArray[np.float64]
 
@@ -77,7 +79,8 @@ def run(spec: Spec, ctx: RunContext) -> Result:
         left_out={name: _undefined(table, name) for name in wanted if name not in served},
         warnings=_warnings(table, same),
         figures=figures.draw(ranking, table, spec.rank_by),
-        provenance=_provenance(spec),
+        judging=table.judging,
+        provenance=_provenance(spec, wanted),
     )
 
 
@@ -189,14 +192,14 @@ def _warnings(table: Labelled, same: bool) -> list[str]:
     return found
 
 
-def _provenance(spec: Spec) -> dict[str, Any]:
+def _provenance(spec: Spec, wanted: list[ScorerName]) -> dict[str, Any]:
     return {
         "method": f"{JOB.name}/{JOB.version}",
         "scoring": f"{SCORING.name}/{SCORING.version}",
         "labels": spec.labels,
         "grader": spec.grader.words,
-        "similarity": spec.similarity.model_dump(),
-        "clustering": spec.clustering.model_dump(),
+        **described(spec.similarity, spec.clustering),
+        **judged(spec.scoring(wanted)),
         "tau": spec.tau,
         "include_self": spec.include_self,
         "correction": "Romano-Wolf step-down",

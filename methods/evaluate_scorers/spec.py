@@ -9,8 +9,10 @@ from pydantic import Field, model_validator
 
 from methods.figures import Figure
 from methods.jobtype import JobType, Model
+from methods.score_hallucination.interval import Interval
 from methods.score_hallucination.labelled_spec import LabelCounts, LabelledSpec
-from methods.score_hallucination.spec import Interval, ScorerName
+from methods.score_hallucination.options import ScorerName
+from methods.score_hallucination.results import JudgingResult
 
 RankBy = Literal["auroc", "auarc", "prr", "risk_coverage_area", "ece", "brier"]
 
@@ -34,6 +36,8 @@ class Spec(LabelledSpec):
     def _different(self) -> Self:
         if self.scorers is not None and len(set(self.scorers)) != len(self.scorers):
             raise ValueError("a scorer is named twice")
+        if self.scorers == ["ensemble"]:
+            raise ValueError("scorers: an ensemble is made of other scorers, and none is named")
         return self
 
 
@@ -113,6 +117,7 @@ class Result(Model):
         description="Scorers that no labelled item can serve, with the reasons."
     )
     warnings: list[str]
+    judging: JudgingResult | None = Field(None, description="With judges only.")
     figures: list[Figure]
     provenance: dict[str, Any]
 

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 
 import torch
+from tokenizers.decoders import DecodeStream
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -20,6 +21,8 @@ from methods.errors import JobError
 from methods.inference.declared import ModelDeclaration
 from methods.inference.llm import Completion, Sampling, Usage
 
+#: Tokens with their log-probabilities.
+_Top = list[tuple[int, float]]
 _SEQUENCES = 64
 #: Prompts that are sorted by length together: less padding.
 _WINDOW = 512
@@ -80,7 +83,7 @@ class Generator:
     ) -> list[list[Completion]]:
         encoded = self._encode(prompts, sampling)
         length = encoded["input_ids"].shape[1]
-        logprobs = _DrawnLogprobs()
+        logprobs = _DrawnLogprobs(sampling.top_logprobs)
         with torch.inference_mode(), torch.random.fork_rng(enabled=sampling.seed is not None):
             if sampling.seed is not None:
                 torch.manual_seed(sampling.seed)
@@ -94,7 +97,10 @@ class Generator:
                 pad_token_id=self._tokenizer.pad_token_id,
             )[:, length:]
         values = logprobs.finish(drawn)
-        answers = [self._completion(*row, sampling) for row in zip(drawn, values, strict=True)]
+        answers = [
+            self._completion(tokens, values[row], logprobs.top(row), sampling)
+            for row, tokens in enumerate(drawn)
+        ]
         usage.requests += len(prompts)
         usage.prompt_tokens += int(encoded["attention_mask"].sum())
         usage.completion_tokens += sum(answer.tokens for answer in answers)
@@ -141,7 +147,9 @@ class Generator:
             "top_k": 0,
         }
 
-    def _completion(self, tokens: Any, logprobs: Any, sampling: Sampling) -> Completion:
+    def _completion(
+        self, tokens: Any, logprobs: Any, top: list[_Top], sampling: Sampling
+    ) -> Completion:
         """Cut at the end token (which counts) and at the first stop string (which does not)."""
         end = self._model.generation_config.eos_token_id
         ends = torch.tensor([end] if isinstance(end, int) else end or [], device=tokens.device)
@@ -152,21 +160,50 @@ class Generator:
         if found:
             text = text[: min(found)]
         values = [min(value, 0.0) for value in logprobs[:count].tolist()]
-        text = text.replace("\x00", "\ufffd")
-        return Completion(text, values if sampling.logprobs else None, count)
+        shown = self._tokenizer.decode
+        return Completion(
+            text=text.replace("\x00", "\ufffd"),
+            logprobs=values if sampling.logprobs else None,
+            tokens=count,
+            token_texts=self._texts(tokens[:count].tolist()) if sampling.logprobs else None,
+            top_logprobs=[
+                [(shown([token]), min(value, 0.0)) for token, value in place]
+                for place in top[:count]
+            ]
+            if sampling.top_logprobs
+            else None,
+        )
+
+    def _texts(self, tokens: list[int]) -> list[str]:
+        """What each token adds to the text; of the bytes of one character the last adds all."""
+        stream = DecodeStream(skip_special_tokens=True)
+        backend = self._tokenizer.backend_tokenizer
+        return [(stream.step(backend, token) or "").replace("\x00", "\ufffd") for token in tokens]
 
 
 class _DrawnLogprobs(LogitsProcessor):  # type: ignore[misc]
-    """Notes the log-probability of every drawn token before temperature and nucleus change it."""
+    """Notes the log-probability of every drawn token before temperature and nucleus change it.
 
-    def __init__(self) -> None:
+    likeliest: so many tokens of every place are noted too.
+    """
+
+    def __init__(self, likeliest: int) -> None:
         self._before: Any = None
         self._taken: list[Any] = []
+        self._likeliest = likeliest
+        self._tops: list[tuple[Any, Any]] = []
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         self._take(input_ids[:, -1:])
         self._before = torch.log_softmax(scores.float(), dim=-1)
+        if self._likeliest:
+            values, ids = self._before.topk(min(self._likeliest, scores.shape[-1]), dim=-1)
+            self._tops.append((values.tolist(), ids.tolist()))
         return scores
+
+    def top(self, row: int) -> list[_Top]:
+        """The likeliest tokens of every place of a sequence."""
+        return [list(zip(ids[row], values[row], strict=True)) for values, ids in self._tops]
 
     def _take(self, last: Any) -> None:
         if self._before is not None:

@@ -19,6 +19,8 @@ class Sampling:
         max_tokens: an answer is cut there. stop: strings that end an answer and are not part of it.
         seed: of the server's or our generator; None leaves it to chance.
         logprobs: whether the log-probability of every drawn token is wanted.
+        top_logprobs: so many of the likeliest tokens of every place are wanted too; servers limit
+            it, vLLM to 20 unless told otherwise.
         chat: the prompt is the user's turn of a chat, by the model's own template.
     """
 
@@ -29,16 +31,26 @@ class Sampling:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     logprobs: bool = True
+    top_logprobs: int = 0
     chat: bool = False
 
 
 @dataclass(frozen=True)
 class Completion:
-    """One drawn answer; logprobs: (tokens,) natural logarithms under the untempered model."""
+    """One drawn answer.
+
+    Attributes:
+        logprobs: (tokens,) natural logarithms under the untempered model.
+        tokens: how many.
+        token_texts: (tokens,) what each one adds to the text; those that end it are not in `text`.
+        top_logprobs: for every place the likeliest tokens, as text and logarithm.
+    """
 
     text: str
     logprobs: list[float] | None
     tokens: int
+    token_texts: list[str] | None = None
+    top_logprobs: list[list[tuple[str, float]]] | None = None
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import httpx2
 
 from methods.errors import JobError
+from methods.inference.counters import TOKENS, in_flight
 from methods.inference.declared import ModelDeclaration
 from methods.inference.llm import Completion, Sampling, Usage
 
@@ -93,11 +95,13 @@ class OpenAIServer:
             body["stop"] = list(sampling.stop)
         if sampling.seed is not None:
             body["seed"] = sampling.seed
+        top, wanted = sampling.top_logprobs, sampling.logprobs or sampling.top_logprobs > 0
         if sampling.chat:
             body["messages"] = [{"role": "user", "content": prompt}]
-            return "/chat/completions", body | ({"logprobs": True} if sampling.logprobs else {})
+            asked = {"logprobs": True} | ({"top_logprobs": top} if top else {})
+            return "/chat/completions", body | (asked if wanted else {})
         body["prompt"] = prompt
-        return "/completions", body | ({"logprobs": 0} if sampling.logprobs else {})
+        return "/completions", body | ({"logprobs": top} if wanted else {})
 
     async def _ask(
         self, client: httpx2.AsyncClient, path: str, body: dict[str, Any]
@@ -108,7 +112,8 @@ class OpenAIServer:
         while True:
             wait = pause * random.uniform(0.5, 1.0)
             try:
-                answer = await client.post(self._url + path, json=body)
+                with in_flight(self._name):
+                    answer = await client.post(self._url + path, json=body)
             except httpx2.TransportError as error:
                 what = f"does not answer ({type(error).__name__})"
             else:
@@ -155,6 +160,8 @@ def _completions(
         usage.requests += 1
         usage.prompt_tokens += int(spent.get("prompt_tokens", 0))
         usage.completion_tokens += int(spent.get("completion_tokens", 0))
+        TOKENS[name, "prompt"] += int(spent.get("prompt_tokens", 0))
+        TOKENS[name, "completion"] += int(spent.get("completion_tokens", 0))
         choices = sorted(answer["choices"], key=lambda choice: choice["index"])
         found = [_completion(choice, sampling) for choice in choices]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -167,13 +174,47 @@ def _completions(
 
 
 def _completion(choice: dict[str, Any], sampling: Sampling) -> Completion:
+    text, rows = _of_chat(choice) if sampling.chat else _of_text(choice)
+    known = all(token is not None for token, _, _ in rows)
+    return Completion(
+        text=_kept(text),
+        logprobs=[_bounded(value) for _, value, _ in rows] or None,
+        tokens=len(rows),
+        token_texts=[_kept(token) for token, _, _ in rows] if rows and known else None,
+        top_logprobs=[[(_kept(t), _bounded(v)) for t, v in top] for _, _, top in rows]
+        if rows and sampling.top_logprobs
+        else None,
+    )
+
+
+#: A token, its log-probability, and the likeliest ones at its place.
+_Row = tuple[Any, Any, list[tuple[str, Any]]]
+
+
+def _of_chat(choice: dict[str, Any]) -> tuple[str, list[_Row]]:
+    rows = []
+    for entry in (choice.get("logprobs") or {}).get("content") or []:
+        top = [(other["token"], other["logprob"]) for other in entry.get("top_logprobs") or []]
+        rows.append((entry["token"], entry["logprob"], top))
+    return choice["message"]["content"] or "", rows
+
+
+def _of_text(choice: dict[str, Any]) -> tuple[str, list[_Row]]:
     given = choice.get("logprobs") or {}
-    if sampling.chat:
-        text = choice["message"]["content"] or ""
-        logprobs = [entry["logprob"] for entry in given.get("content") or []]
-    else:
-        text = choice["text"]
-        logprobs = [value for value in given.get("token_logprobs") or [] if value is not None]
-    # Rounding may lift a certain token a little above 0; Postgres keeps no NUL.
-    bounded = [max(min(float(value), 0.0), -1e6) for value in logprobs]
-    return Completion(text.replace("\x00", "\ufffd"), bounded or None, len(bounded))
+    values = given.get("token_logprobs") or []
+    tokens = given.get("tokens") or [None] * len(values)
+    top = given.get("top_logprobs") or [None] * len(values)
+    rows = zip(tokens, values, top, strict=True)
+    return choice["text"], [(t, v, list((k or {}).items())) for t, v, k in rows if v is not None]
+
+
+def _kept(text: str) -> str:
+    """Postgres keeps no NUL."""
+    return text.replace("\x00", "\ufffd")
+
+
+def _bounded(value: Any) -> float:
+    """Rounding may lift a certain token a little above 0."""
+    if math.isnan(value):
+        raise ValueError("a log-probability is NaN")
+    return max(min(float(value), 0.0), -1e6)

@@ -10,19 +10,21 @@ from __future__ import annotations
 import json
 import math
 import pickle
-import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
+from methods.arrays.headers import read_npy_header
+from methods.arrays.unpacking import DAMAGED, open_zip, read_exactly
 from methods.errors import JobError
 
 Array = NDArray[Any]
 MAX_BYTES = 4 << 30
+#: Some hundred thousand names.
+MAX_DIRECTORY_BYTES = 64 << 20
 _MAX_HEADER = 16 << 20
 _SAFETENSORS = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4",
@@ -50,7 +52,7 @@ class ArrayFile:
         """One array. Raises `JobError('input_invalid')` when it is damaged."""
         try:
             return self._load(name)
-        except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
+        except DAMAGED as error:
             raise invalid(self.label, f"array {name!r} cannot be read: {error}") from error
 
     def pick(self, wanted: str | None, usual: Iterable[str], what: str) -> str:
@@ -100,7 +102,7 @@ def open_arrays(stream: BinaryIO, label: str) -> ArrayFile:
             return _zip(stream, label)
         if magic[8:9] == b"{":
             return _safetensors(stream, label)
-    except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise invalid(label, f"is not readable: {error}") from error
     if magic.startswith(b"\x80"):
         raise invalid(label, "is a bare pickle, which is never loaded; save npz or safetensors")
@@ -121,21 +123,12 @@ def arrays_if_any(stream: BinaryIO, label: str) -> ArrayFile | None:
 
 
 def _npy(stream: Any, label: str) -> Array:
-    version = npy_format.read_magic(stream)
-    readers = {
-        (1, 0): npy_format.read_array_header_1_0,
-        (2, 0): npy_format.read_array_header_2_0,
-    }
-    if version not in readers:
-        raise ValueError(f"npy version {version} is not read")
-    shape, fortran, dtype = readers[version](stream)
+    shape, fortran, dtype = read_npy_header(stream)
     if dtype.hasobject or dtype.kind not in "fiub":
         raise invalid(label, f"holds values of type {dtype}, only numbers are read")
     size = math.prod(shape) * dtype.itemsize
     _limit(size, label)
-    data = stream.read(size)
-    if len(data) != size:
-        raise ValueError(f"it ends after {len(data)} of {size} bytes")
+    data = read_exactly(stream, size)
     flat: Array = np.frombuffer(data, dtype=dtype)
     return flat.reshape(shape, order="F" if fortran else "C")
 
@@ -146,9 +139,9 @@ def _limit(size: int, label: str) -> None:
 
 
 def _zip(stream: BinaryIO, label: str) -> ArrayFile:
-    archive = zipfile.ZipFile(stream)
+    # A zip of picture folders is looked at here first.
+    archive = open_zip(stream, label, MAX_BYTES, MAX_DIRECTORY_BYTES)
     members = archive.infolist()
-    _limit(sum(member.file_size for member in members), label)
     if any(m.filename.endswith(("/data.pkl", "data.pkl")) for m in members):
         stream.seek(0)
         return _pt(stream, label)
@@ -169,6 +162,8 @@ def _safetensors(stream: BinaryIO, label: str) -> ArrayFile:
     if length > _MAX_HEADER:
         raise invalid(label, "has a safetensors header that is too long")
     header = json.loads(stream.read(length))
+    if not isinstance(header, dict):
+        raise ValueError("its header is no object")
     header.pop("__metadata__", None)
 
     def load(name: str) -> Array:
@@ -178,13 +173,12 @@ def _safetensors(stream: BinaryIO, label: str) -> ArrayFile:
         dtype = np.dtype(_SAFETENSORS[entry["dtype"]])
         start, stop = (int(offset) for offset in entry["data_offsets"])
         shape = tuple(int(n) for n in entry["shape"])
-        if start < 0 or stop - start != math.prod(shape) * dtype.itemsize:
+        size = math.prod(shape) * dtype.itemsize
+        if start < 0 or min(shape, default=0) < 0 or stop - start != size:
             raise ValueError("its offsets do not fit its shape")
         _limit(stop - start, label)
         stream.seek(8 + length + start)
-        data = stream.read(stop - start)
-        if len(data) != stop - start:
-            raise ValueError("it is cut off")
+        data = read_exactly(stream, stop - start)
         array: Array = np.frombuffer(data, dtype=dtype).reshape(shape)
         if entry["dtype"] == "BF16":
             # A bfloat16 is the upper half of a float32.

@@ -77,7 +77,9 @@ def _read_with_pillow(data: bytes, label: str) -> Pixels:
             if image.width * image.height > MAX_PIXELS:
                 raise JobError("too_large", f"{label} has {image.width}x{image.height} pixels.")
             found = np.asarray(image if image.mode == "L" else image.convert("RGB"))
-    except (OSError, ValueError) as error:
+    except pillow.DecompressionBombError as error:
+        raise JobError("too_large", f"{label} has too many pixels: {error}") from error
+    except (OSError, ValueError, SyntaxError) as error:
         raise JobError("input_invalid", f"{label} is a damaged JPEG: {error}") from error
     return found.reshape(*found.shape[:2], -1)
 

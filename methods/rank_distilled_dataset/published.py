@@ -6,18 +6,26 @@ import gzip
 import math
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable
+from operator import itemgetter
 from pathlib import PurePosixPath
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from methods.arrays.unpacking import Unpacked, open_zip, size_of
 from methods.errors import JobError
-from methods.rank_distilled_dataset.array_file import MAX_BYTES, invalid
+from methods.rank_distilled_dataset.array_file import MAX_BYTES, MAX_DIRECTORY_BYTES, invalid
 from methods.rank_distilled_dataset.pictures import read_picture
 
 MAX_FILES = 300_000
+#: One picture, or the list of classes.
+MAX_MEMBER_BYTES = 64 << 20
+#: Three times the published archives, unpacked.
+MAX_CIFAR_BYTES = 600 << 20
+_MAX_MEMBERS = 1000
 _PICTURES = (".png", ".jpg", ".jpeg")
 _PARTS = {"train": "train", "test": "test", "val": "test", "valid": "test", "validation": "test"}
 
@@ -30,7 +38,7 @@ class Labelled(NamedTuple):
 
 
 def read_limited(stream: Any, label: str) -> bytes:
-    """All bytes of a (possibly gzipped) stream, refused past the limit while unpacking."""
+    """All bytes of a stream, refused past the limit."""
     data: bytes = stream.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise JobError("too_large", f"{label} unpacks to more than {MAX_BYTES} bytes.")
@@ -44,9 +52,10 @@ def plain(stream: BinaryIO, label: str) -> bytes:
     if magic != b"\x1f\x8b":
         return read_limited(stream, label)
     try:
+        packed = size_of(stream)
         with gzip.open(stream) as unpacked:
-            return read_limited(unpacked, label)
-    except (OSError, EOFError) as error:
+            return Unpacked(unpacked, packed, MAX_BYTES, label).read()
+    except (OSError, EOFError, zlib.error) as error:
         raise invalid(label, f"is a damaged gzip file: {error}") from error
 
 
@@ -87,16 +96,21 @@ def read_cifar_archive(
     stream: BinaryIO, classes: int, label: str
 ) -> tuple[Labelled, Labelled, list[str]]:
     """Train, test and class names of the published `cifar-*-binary.tar.gz`."""
-    parts: dict[str, list[Labelled]] = {"train": [], "test": []}
+    parts: dict[str, list[tuple[str, Labelled]]] = {"train": [], "test": []}
     names: list[str] = []
-    left = MAX_BYTES
     try:
-        with tarfile.open(fileobj=stream, mode="r:*") as archive:
-            for member in sorted(archive.getmembers(), key=lambda m: m.name):
+        with (
+            gzip.open(stream) as unpacked,
+            # In a stream: a member that claims more than there is takes no memory.
+            tarfile.open(
+                fileobj=cast(Any, Unpacked(unpacked, size_of(stream), MAX_CIFAR_BYTES, label)),
+                mode="r|",
+            ) as archive,
+        ):
+            for number, member in enumerate(archive):
                 name = PurePosixPath(member.name).name
-                left -= member.size
-                if left < 0:
-                    raise JobError("too_large", f"{label} unpacks to more than {MAX_BYTES} bytes.")
+                if number >= _MAX_MEMBERS:
+                    raise JobError("too_large", f"{label} has more than {_MAX_MEMBERS} members.")
                 if not member.isfile():
                     continue
                 reader = archive.extractfile(member)
@@ -105,17 +119,21 @@ def read_cifar_archive(
                 if name.endswith(".bin"):
                     part = "test" if name.startswith("test") else "train"
                     found = read_cifar(reader.read(), classes, f"{label}:{name}")
-                    parts[part].append(found)
+                    parts[part].append((name, found))
                 elif name in ("batches.meta.txt", "fine_label_names.txt"):
                     names = reader.read().decode("ascii", "replace").split()
                 elif name in ("data_batch_1", "train"):
                     raise invalid(label, "is the Python version, which holds pickles; upload the "
                                          "binary version")  # fmt: skip
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as error:
         raise invalid(label, f"is a damaged archive: {error}") from error
     if not parts["train"] or not parts["test"]:
         raise invalid(label, "lacks the .bin files of the train or the test part")
-    return joined(parts["train"]), joined(parts["test"]), names
+    train, test = (
+        joined([found for _, found in sorted(parts[part], key=itemgetter(0))])
+        for part in ("train", "test")
+    )
+    return train, test, names
 
 
 def joined(parts: list[Labelled]) -> Labelled:
@@ -139,9 +157,9 @@ def read_folders(
             different sizes, or classes that a part lacks.
     """
     try:
-        with zipfile.ZipFile(stream) as archive:
+        with open_zip(stream, label, MAX_BYTES, MAX_DIRECTORY_BYTES) as archive:
             return _folders(archive, label, check)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
         raise invalid(label, f"is a damaged zip file: {error}") from error
 
 
@@ -151,9 +169,10 @@ def _folders(
     members = [m for m in archive.infolist() if not m.is_dir()]
     if len(members) > MAX_FILES:
         raise JobError("too_large", f"{label} holds {len(members)} files; limit {MAX_FILES}.")
-    if sum(m.file_size for m in members) > MAX_BYTES:
-        raise JobError("too_large", f"{label} unpacks to more than {MAX_BYTES} bytes.")
     for member in members:
+        if member.file_size > MAX_MEMBER_BYTES:
+            text = f"{label} holds {member.filename!r} of {member.file_size} bytes."
+            raise JobError("too_large", text)
         path = PurePosixPath(member.filename)
         if path.is_absolute() or ".." in path.parts or (member.external_attr >> 28) == 0xA:
             raise invalid(label, f"holds {member.filename!r}: links and paths outside are refused")

@@ -15,7 +15,10 @@ from pydantic import Field, ValidationError, model_validator
 from methods.errors import JobError
 from methods.jobtype import Model
 from methods.score_hallucination.drift import Distribution, Drift
+from methods.score_hallucination.interval import Interval
+from methods.score_hallucination.judging_spec import Judge
 from methods.score_hallucination.labelled_spec import LabelCounts
+from methods.score_hallucination.options import Clustering, Similarity
 from methods.score_hallucination.probability_maps import (
     Calibrated,
     Envelope,
@@ -23,7 +26,7 @@ from methods.score_hallucination.probability_maps import (
     PlattMap,
     Unit,
 )
-from methods.score_hallucination.spec import JOB, Clustering, Interval, Similarity
+from methods.score_hallucination.spec import JOB
 
 MAX_BYTES = 4 * 1024 * 1024
 Objective = Literal["youden", "f1", "accuracy"]
@@ -42,6 +45,8 @@ class Scoring(Protocol):
     def tau(self) -> float: ...
     @property
     def include_self(self) -> bool: ...
+    @property
+    def judges(self) -> Sequence[Judge]: ...
 
 
 def scoring_version() -> str:
@@ -61,6 +66,7 @@ class Binding(Model):
     clustering: Clustering
     tau: float
     include_self: bool
+    judges: list[Judge] = Field(default=[], description="Whom the scorers ask, if any does.")
     n_answers: tuple[int, int] = Field(description="Fewest and most answers of an item.")
     scoring: str = Field(description="Method and version of the scores.")
 
@@ -214,13 +220,15 @@ class Calibrator(Model):
         missing = [scorer for scorer in self.scorers if scorer not in options.scorers]
         if missing:
             return f"it was fitted for {', '.join(self.scorers)}; {missing[0]} is not scored"
-        for name in ("similarity", "clustering", "tau", "include_self"):
+        judges = ["judges"] if bound.judges else []
+        for name in ("similarity", "clustering", "tau", "include_self", *judges):
             fault = _difference(name, getattr(bound, name), getattr(options, name))
             if fault is not None:
                 return fault
-        return None if n is None else self._unlike(n)
+        return None if n is None else self.unlike(n)
 
-    def _unlike(self, n: int) -> str | None:
+    def unlike(self, n: int) -> str | None:
+        """Why it does not hold for an item with n answers, or None if it does."""
         fewest, most = self.binding.n_answers
         if fewest <= n <= most:
             return None
@@ -234,7 +242,7 @@ class Calibrator(Model):
             confidences: of the item's scorers, defined ones only.
             n: its number of answers.
         """
-        reason = self._unlike(n)
+        reason = self.unlike(n)
         confidence = None if reason else self.confidence(confidences)
         if confidence is None:
             reason = reason or "its score has no confidence"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -12,6 +11,8 @@ import numpy.typing as npt
 
 from methods.score_hallucination import (
     consistency,
+    ensemble,
+    equivalence,
     graph,
     kernels,
     ngram,
@@ -22,7 +23,8 @@ from methods.score_hallucination import (
     two_stage,
     whitebox,
 )
-from methods.score_hallucination.text import TOKENIZERS, Tokenizer
+from methods.score_hallucination.batch import Batch
+from methods.score_hallucination.text import TOKENIZERS
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -30,86 +32,13 @@ Direction = Literal["uncertainty", "confidence"]
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """The answer that is judged, with what is known of its tokens.
-
-    logprobs: log-probabilities of its tokens. top_logprobs: for every token those of the likeliest
-    alternatives, itself included.
-    """
-
-    text: str
-    logprobs: Sequence[float] | None = None
-    top_logprobs: Sequence[Sequence[float]] | None = None
-
-
-@dataclass(frozen=True)
-class Judged:
-    """The answers that are judged, one of every item of a batch.
-
-    answers: None where an item has none. equal: (B, n) samples that are the same answer.
-    to_samples: (B, n) its similarity to the samples, NaN where unknown.
-    """
-
-    answers: Sequence[Judgement | None]
-    equal: npt.NDArray[np.bool_]
-    to_samples: Floats
-
-    @cached_property
-    def logprobs(self) -> Floats:
-        """(B, T) log-probabilities of the tokens, NaN where unknown."""
-        return whitebox.pad([answer.logprobs if answer else None for answer in self.answers])
-
-    @cached_property
-    def entropy(self) -> Floats:
-        """(B, T) entropy of the token distributions, NaN where unknown."""
-        return whitebox.pad([self._of_top(a, whitebox.token_entropy) for a in self.answers])
-
-    @cached_property
-    def margin(self) -> Floats:
-        """(B, T) margin between the two likeliest tokens, NaN where unknown."""
-        return whitebox.pad([self._of_top(a, whitebox.token_margin) for a in self.answers])
-
-    @staticmethod
-    def _of_top(answer: Judgement | None, function: Callable[[Floats], Floats]) -> Floats | None:
-        # One answer at a time: a batch padded to (B, T, K) would be large for one long answer.
-        top = answer.top_logprobs if answer else None
-        return function(whitebox.pad(top)) if top else None
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Items with the same n: similarity (B, n, n), rouge_l likewise, ids and positions (B, n).
-
-    logprob: (B, n) log-probability of the answers as a whole, tokens: (B, n) how many tokens that
-    were; NaN and 0 where unknown. positions: which of the item's different answers each one is.
-    """
-
-    n: int
-    tau: float
-    include_self: bool
-    tokenizer: Tokenizer
-    texts: Sequence[Sequence[str]]
-    similarity: Floats
-    rouge_l: Floats
-    logprob: Floats
-    tokens: Ints
-    ids: Ints
-    positions: Ints
-    judged: Judged
-
-    @cached_property
-    def loglik(self) -> Floats:
-        """(B, n) mean log-probability of the answers' tokens."""
-        return self.logprob / np.maximum(self.tokens, 1)
-
-
-@dataclass(frozen=True)
 class Scorer:
     """A row of the table of scorers.
 
     at_least: smallest number of sampled answers. needs: `similarity`, `clusters`, `logprobs`,
-    `texts`, and of the judged answer `answer`, `answer_similarity`, `answer_logprobs`,
-    `answer_top_logprobs`.
+    `texts`, `embeddings`, and of the judged answer `answer`, `answer_similarity`,
+    `answer_logprobs`, `answer_top_logprobs`, `answer_nli`, `answer_sentences`, `answer_tokens`;
+    the `tokens` of the samples; the answers of a `verifier`; the opinions of a `judge`.
     """
 
     at_least: int
@@ -121,11 +50,8 @@ class Scorer:
 
 def _snne_confidence(batch: Batch, value: Floats) -> Floats:
     """(U_max - U) / (U_max - U_min) by the bounds of n answers; NaN where they do not apply."""
-    s = batch.similarity
-    floor = s.min(axis=(1, 2))
-    diagonal = np.diagonal(s, axis1=1, axis2=2)
-    unit = (np.abs(diagonal - 1) < 1e-9).all(axis=1)
-    bounded = (floor >= -1 - 1e-9) & (s.max(axis=(1, 2)) <= 1 + 1e-9) & unit
+    floor = batch.similarity.min(axis=(1, 2))
+    bounded = scorers.snne_bounded(batch.similarity)
     low, high = scorers.snne_bounds(
         batch.n, batch.tau, np.where(floor < 0, -1.0, 0.0), batch.include_self
     )
@@ -168,6 +94,41 @@ def _soft_neighbour(batch: Batch, variant: soft_neighbours.Variant) -> Floats:
     )
 
 
+def _luq_similarity(batch: Batch) -> Floats:
+    return batch.similarity if batch.nli is None else nli.similarity(batch.nli, "luq")
+
+
+def _semantic_graph(batch: Batch) -> Floats:
+    if batch.nli is None:
+        return kernels.weights_from_similarity(batch.similarity)
+    return kernels.weights_from_labels(equivalence.labels(batch.nli))
+
+
+def _selfcheck(batch: Batch) -> Floats:
+    found = batch.judged.sentences
+    return np.array(
+        [np.nan if part is None else float(nli.selfcheck_nli(part).mean()) for part in found]
+    )
+
+
+def _across(batch: Batch) -> Floats:
+    return np.array([np.nan if c is None else float(two_stage.mpd_cross(c)) for c in batch.cross])
+
+
+def _ensemble(batch: Batch) -> Floats:
+    members = batch.weights or dict.fromkeys(batch.confidences, 1.0)
+    undefined = np.full(len(batch.texts), np.nan)
+    confidences = [batch.confidences.get(name, undefined) for name in members]
+    if not confidences:
+        return undefined
+    return ensemble.combine(np.array(confidences), np.array(list(members.values())))
+
+
+def _of_vectors(batch: Batch, function: Callable[[Floats], Floats]) -> Floats:
+    assert batch.embeddings is not None, "the scorer needs embeddings"
+    return function(batch.embeddings)
+
+
 def _first_of_equals(batch: Batch) -> npt.NDArray[np.bool_]:
     same = batch.positions[:, :, None] == batch.positions[:, None, :]
     return np.asarray(~np.tril(same, -1).any(axis=2))
@@ -180,6 +141,10 @@ def _uncertainty(
     at_least: int = 2,
 ) -> Scorer:
     return Scorer(at_least, frozenset(needs.split()), value, confidence)
+
+
+def _by_judges(name: str) -> Scorer:
+    return Scorer(1, frozenset({"judge"}), lambda b: b.opinion(name), _itself, "confidence")
 
 
 def _confidence(needs: str, value: Callable[[Batch], Floats]) -> Scorer:
@@ -225,12 +190,23 @@ SCORERS: dict[str, Scorer] = {
     ),
     "kernel_language_entropy": _uncertainty(
         "similarity",
-        lambda b: kernels.kernel_language_entropy(kernels.weights_from_similarity(b.similarity)),
+        lambda b: kernels.kernel_language_entropy(_semantic_graph(b)),
         _of_entropy,
     ),
-    "luq": _uncertainty("similarity", lambda b: nli.luq(b.similarity), _complement),
-    "luq_pair": _uncertainty("similarity", lambda b: nli.luq_pair(b.similarity), _complement),
+    "kernel_language_entropy_matern": _uncertainty(
+        "similarity",
+        lambda b: kernels.kernel_language_entropy(_semantic_graph(b), "matern"),
+        _of_entropy,
+    ),
+    "kernel_language_entropy_full": _uncertainty(
+        "similarity clusters logprobs",
+        lambda b: kernels.kernel_language_entropy_full(_semantic_graph(b), b.loglik, b.ids),
+        _of_entropy,
+    ),
+    "luq": _uncertainty("similarity", lambda b: nli.luq(_luq_similarity(b)), _complement),
+    "luq_pair": _uncertainty("similarity", lambda b: nli.luq_pair(_luq_similarity(b)), _complement),
     "mpd_self": _uncertainty("similarity", lambda b: two_stage.mpd_self(b.similarity), _complement),
+    "mpd_cross": _uncertainty("verifier", _across, _complement, at_least=1),
     "weighted_cluster_entropy": _uncertainty(
         "clusters logprobs",
         lambda b: whitebox.weighted_cluster_entropy(b.loglik, b.ids),
@@ -250,6 +226,23 @@ SCORERS: dict[str, Scorer] = {
     ),
     "selfcheck_ngram": _uncertainty("answer", _surprise, _of_surprise, at_least=1),
     "exact_match": _confidence("answer", lambda b: consistency.exact_match(b.judged.equal)),
+    "noncontradiction": _confidence(
+        "answer_nli",
+        lambda b: consistency.noncontradiction(
+            b.judged.nli[:, 0], b.judged.nli[:, 1], b.judged.equal
+        ),
+    ),
+    "entailment": _confidence(
+        "answer_nli",
+        lambda b: consistency.entailment(b.judged.nli[:, 0], b.judged.nli[:, 1], b.judged.equal),
+    ),
+    "selfcheck_nli": _uncertainty("answer_sentences", _selfcheck, _complement, at_least=1),
+    "cosine": _confidence(
+        "answer_similarity embeddings", lambda b: (0.5 + b.judged.to_samples / 2).mean(axis=1)
+    ),
+    "eigenscore": _uncertainty(
+        "embeddings", lambda b: _of_vectors(b, whitebox.eigenscore), _rank_only
+    ),
     "msp": _uncertainty(
         "answer_logprobs", lambda b: whitebox.msp(b.judged.logprobs), _of_surprise, at_least=1
     ),
@@ -293,4 +286,16 @@ SCORERS: dict[str, Scorer] = {
         "answer_similarity logprobs",
         lambda b: whitebox.semantic_density(b.loglik, b.judged.to_samples, _first_of_equals(b)),
     ),
+    "token_sar": _uncertainty(
+        "answer answer_logprobs answer_tokens", lambda b: b.judged.token_sar, _of_surprise, 1
+    ),
+    "sar": _uncertainty(
+        "similarity logprobs tokens",
+        lambda b: sar.sentence_sar(-b.token_sar, b.similarity),
+        _rank_only,
+    ),
+    "p_true": _by_judges("p_true"),
+    "verbalized_confidence": _by_judges("verbalized_confidence"),
+    "llm_panel": _by_judges("llm_panel"),
+    "ensemble": _confidence("", _ensemble),
 }

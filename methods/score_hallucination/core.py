@@ -8,51 +8,29 @@ from typing import Any
 
 import numpy as np
 
-from methods.score_hallucination import clustering, lexical, similarity
-from methods.score_hallucination.catalogue import SCORERS, Batch, Judged, Judgement, Scorer
+from methods.score_hallucination import clustering, equivalence, similarity
+from methods.score_hallucination.batch import Answers, Batch, Judged, Judgement, Options
+from methods.score_hallucination.catalogue import SCORERS, Scorer
+from methods.score_hallucination.matrices import similarity_matrices
+from methods.score_hallucination.relations import Compared, Relations
 from methods.score_hallucination.similarity import Ints, Matrix
-from methods.score_hallucination.text import TOKENIZERS, Tokenizer
+from methods.score_hallucination.token_weights import token_sars, weighed
 
 __all__ = ["SCORERS", "Answers", "ItemScores", "Judgement", "Options", "Scorer", "score"]
 
 
-@dataclass(frozen=True)
-class Options:
-    """How to score; the fields are those of the spec."""
-
-    scorers: tuple[str, ...] = ("snne",)
-    kind: str = "rouge_l"
-    tokenizer: Tokenizer = "unicode"
-    symmetrize: str = "none"
-    algorithm: str = "greedy"
-    threshold: float | None = None
-    tau: float = 1.0
-    include_self: bool = True
-
-
-@dataclass(frozen=True)
-class Answers:
-    """The sampled answers of one item.
-
-    logprobs: for each answer the log-probabilities of its tokens, or None where they are missing.
-    matrix: the precomputed similarity, if the item brought one. judged: the answer in question,
-    which some scorers compare with the samples.
-    """
-
-    texts: Sequence[str]
-    logprobs: Sequence[Sequence[float] | None] = ()
-    matrix: Sequence[Sequence[float]] | None = None
-    judged: Judgement | None = None
-
-
 @dataclass
 class ItemScores:
-    """What the scorers say of one item; `values` and `confidences` hold defined scores only."""
+    """What the scorers say of one item; `values` and `confidences` hold defined scores only.
+
+    similarity: (n, n) of the samples.
+    """
 
     n: int
     n_unique: int
     cluster_ids: Ints
     representatives: Ints
+    similarity: Matrix
     values: dict[str, float] = field(default_factory=dict)
     confidences: dict[str, float] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
@@ -70,9 +48,9 @@ def score(
         ValueError: kind `precomputed` and an item without a matrix.
     """
     needs = frozenset().union(*(SCORERS[name].needs for name in options.scorers))
-    texts = [_compared(item, needs) for item in items]
-    distinct, positions = similarity.unique_answers(texts, options.tokenizer)
-    matrices, rouge_l = _matrices(items, options, distinct, positions, needs, check)
+    compared = _compared(items, needs, options)
+    relations = options.relate(compared, check) if options.relate else [Relations()] * len(items)
+    similarities, rouge_l = similarity_matrices(items, options, compared, relations, needs, check)
     results: list[ItemScores | None] = [None] * len(items)
     sizes = np.array([len(item.texts) for item in items])
     for n in np.unique(sizes).tolist():
@@ -80,80 +58,84 @@ def score(
         batch = _batch(
             n,
             [items[i] for i in chosen],
-            [matrices[i] for i in chosen],
+            [compared[i] for i in chosen],
+            [similarities[i] for i in chosen],
             [rouge_l[i] for i in chosen] if rouge_l else [],
-            [positions[i] for i in chosen],
+            [relations[i] for i in chosen],
             options,
         )
         representatives = _representatives(batch.similarity, batch.ids)
         scored = [
-            ItemScores(n, int(batch.positions[row].max()) + 1, batch.ids[row], representatives[row])
+            ItemScores(
+                n,
+                int(batch.positions[row].max()) + 1,
+                batch.ids[row],
+                representatives[row],
+                batch.similarity[row],
+            )
             for row in range(len(chosen))
         ]
-        for name in options.scorers:
+        # The ensemble is made of the others.
+        for name in sorted(options.scorers, key="ensemble".__eq__):
             _apply(name, batch, scored)
         for i, result in zip(chosen, scored, strict=True):
             results[i] = result
     return [result for result in results if result is not None]
 
 
-def _compared(item: Answers, needs: frozenset[str]) -> list[str]:
-    """The texts to compare: the samples, and after them the judged answer where it is needed."""
-    if item.judged is not None and needs & {"answer", "answer_similarity"}:
-        return [*item.texts, item.judged.text]
-    return list(item.texts)
-
-
-def _matrices(
-    items: Sequence[Answers],
-    options: Options,
-    distinct: list[list[str]],
-    positions: list[Ints],
-    needs: frozenset[str],
-    check: Callable[[], None],
-) -> tuple[list[Matrix], list[Matrix]]:
-    """The similarity of the spec, and ROUGE-L where a scorer needs the texts themselves."""
-    rouge_l: list[Matrix] = []
-    if options.kind == "rouge_l" or "texts" in needs:
-        rouge_l = similarity.rouge_l(distinct, positions, options.tokenizer, check)
-    tokenize = TOKENIZERS[options.tokenizer]
-    match options.kind:
-        case "rouge_l":
-            return rouge_l, rouge_l
-        case "exact":
-            return similarity.exact(positions), rouge_l
-        case "jaccard":
-            return lexical.jaccard(distinct, positions, tokenize), rouge_l
-        case "token_f1":
-            return lexical.token_f1(distinct, positions, tokenize), rouge_l
-        case "char_ngram":
-            return lexical.char_ngram(distinct, positions), rouge_l
-    return [_given(index, item, options) for index, item in enumerate(items)], rouge_l
-
-
-def _given(index: int, item: Answers, options: Options) -> Matrix:
-    if item.matrix is None:
-        raise ValueError(f"item {index} has no precomputed similarity")
-    return similarity.symmetrize(np.asarray(item.matrix, dtype=np.float64), options.symmetrize)
+def _compared(items: Sequence[Answers], needs: frozenset[str], options: Options) -> list[Compared]:
+    """The texts to compare: the samples, and what else the scorers need."""
+    with_judged = bool(needs & {"answer", "answer_similarity", "answer_nli"})
+    with_verifier, with_tokens = "verifier" in needs, bool(needs & {"tokens", "answer_tokens"})
+    texts, judged, verifier = [], [], []
+    for item in items:
+        own = list(item.texts)
+        judged.append(len(own) if with_judged and item.judged is not None else None)
+        if with_judged and item.judged is not None:
+            own.append(item.judged.text)
+        verifier.append(len(own))
+        texts.append([*own, *item.verifier] if with_verifier else own)
+    distinct, positions = similarity.unique_answers(texts, options.tokenizer)
+    split = "answer_sentences" in needs
+    return [
+        Compared(
+            texts=distinct[i],
+            where=positions[i],
+            n=len(item.texts),
+            judged=judged[i],
+            verifier=verifier[i],
+            prompt=item.prompt,
+            split=item.judged.text if split and item.judged else None,
+            tokens=weighed(item, needs) if with_tokens else (),
+        )
+        for i, item in enumerate(items)
+    ]
 
 
 def _batch(
     n: int,
     items: list[Answers],
+    compared: list[Compared],
     matrices: list[Matrix],
     rouge_l: list[Matrix],
-    positions: list[Ints],
+    relations: list[Relations],
     options: Options,
 ) -> Batch:
-    """Items with n samples; behind them matrices and positions may have the judged answer."""
-    own = np.stack([where[:n] for where in positions])
+    """Items with n samples; matrices and relations may also have what else was compared."""
+    own = np.stack([c.where[:n] for c in compared])
     stacked = np.stack([matrix[:n, :n] for matrix in matrices])
-    if options.threshold is None:
-        equivalent = own[:, :, None] == own[:, None, :]
-    else:
+    asked = [r.nli[:n, :n] for r in relations if r.nli is not None]
+    vectors = [r.embeddings[:n] for r in relations if r.embeddings is not None]
+    verdicts = np.stack(asked) if asked else None
+    if options.rule is not None:
+        assert verdicts is not None, "a rule comes with an NLI model"
+        equivalent = equivalence.equivalent(equivalence.labels(verdicts), options.rule)
+    elif options.threshold is not None:
         equivalent = stacked >= options.threshold
-    cluster = clustering.greedy if options.algorithm == "greedy" else clustering.components
+    else:
+        equivalent = own[:, :, None] == own[:, None, :]
     sums = np.array([[_sum(item.logprobs, i) for i in range(n)] for item in items])
+    token_sar = token_sars(items, relations, n)
     return Batch(
         n=n,
         tau=options.tau,
@@ -164,10 +146,26 @@ def _batch(
         rouge_l=np.stack([m[:n, :n] for m in rouge_l]) if rouge_l else np.empty(0),
         logprob=sums[..., 0],
         tokens=sums[..., 1].astype(np.int64),
-        ids=cluster(equivalent),
+        ids=CLUSTERINGS[options.algorithm](equivalent),
         positions=own,
-        judged=_judged(n, items, matrices, positions),
+        judged=_judged(n, items, compared, matrices, relations, token_sar[:, n]),
+        cross=[
+            matrix[:n, c.verifier :] if c.verifier < len(c.where) else None
+            for matrix, c in zip(matrices, compared, strict=True)
+        ],
+        nli=verdicts,
+        embeddings=np.stack(vectors) if vectors else None,
+        token_sar=token_sar[:, :n],
+        opinions=[item.opinions for item in items],
+        weights=options.weights,
     )
+
+
+CLUSTERINGS = {
+    "greedy": clustering.greedy,
+    "components": clustering.components,
+    "first_match": equivalence.first_match,
+}
 
 
 def _sum(logprobs: Sequence[Sequence[float] | None], i: int) -> tuple[float, int]:
@@ -176,15 +174,27 @@ def _sum(logprobs: Sequence[Sequence[float] | None], i: int) -> tuple[float, int
     return (sum(tokens), len(tokens)) if tokens else (float("nan"), 0)
 
 
-def _judged(n: int, items: list[Answers], matrices: list[Matrix], positions: list[Ints]) -> Judged:
+def _judged(
+    n: int,
+    items: list[Answers],
+    compared: list[Compared],
+    matrices: list[Matrix],
+    relations: list[Relations],
+    token_sar: Matrix,
+) -> Judged:
     equal = np.zeros((len(items), n), dtype=bool)
     to_samples = np.full((len(items), n), np.nan)
-    for row, (matrix, where) in enumerate(zip(matrices, positions, strict=True)):
-        if len(where) > n:
-            equal[row] = where[:n] == where[n]
-        if len(matrix) > n:
-            to_samples[row] = matrix[n, :n]
-    return Judged([item.judged for item in items], equal, to_samples)
+    verdicts = np.full((len(items), 2, n, 3), np.nan)
+    for row, (c, matrix, relation) in enumerate(zip(compared, matrices, relations, strict=True)):
+        if c.judged is None:
+            continue
+        equal[row] = c.where[:n] == c.where[c.judged]
+        to_samples[row] = matrix[c.judged, :n]
+        if relation.nli is not None:
+            verdicts[row] = relation.nli[c.judged, :n], relation.nli[:n, c.judged]
+    split = [relation.sentences for relation in relations]
+    answers = [item.judged for item in items]
+    return Judged(answers, equal, to_samples, verdicts, split, token_sar)
 
 
 def _representatives(matrices: Matrix, ids: Ints) -> Ints:
@@ -202,9 +212,15 @@ def _apply(name: str, batch: Batch, scored: list[ItemScores]) -> None:
         for item in scored:
             item.reasons[name] = reason
         return
-    reasons = _undefined(scorer, batch)
+    reasons = _undefined(name, batch)
+    if len(reasons) == len(scored):
+        for row, item in enumerate(scored):
+            item.reasons[name] = reasons[row]
+        return
     value = scorer.value(batch)
     confidence = scorer.confidence(batch, value)
+    known = np.array([row not in reasons for row in range(len(scored))])
+    batch.confidences[name] = np.where(known & np.isfinite(value), confidence, np.nan)
     for row, item in enumerate(scored):
         if row in reasons:
             item.reasons[name] = reasons[row]
@@ -216,9 +232,9 @@ def _apply(name: str, batch: Batch, scored: list[ItemScores]) -> None:
                 item.confidences[name] = float(confidence[row])
 
 
-def _undefined(scorer: Scorer, batch: Batch) -> dict[int, str]:
+def _undefined(name: str, batch: Batch) -> dict[int, str]:
     """Why the scorer is undefined, for the rows where it is; the first reason counts."""
-    reasons: dict[int, str] = {}
+    scorer, reasons = SCORERS[name], dict[int, str]()
 
     def add(rows: Any, reason: str) -> None:
         for row in np.flatnonzero(rows).tolist():
@@ -235,8 +251,29 @@ def _undefined(scorer: Scorer, batch: Batch) -> dict[int, str]:
         add(np.isnan(judged.logprobs).all(axis=1), "answer has no token_logprobs")
     if "answer_top_logprobs" in scorer.needs:
         add(np.isnan(judged.entropy).all(axis=1), "answer has no top_logprobs")
+    by_vectors = scorer.needs & {"embeddings", "tokens", "answer_tokens"}
+    if by_vectors and batch.embeddings is None:
+        add(np.ones(len(batch.texts)), "needs the similarity kind embedding")
+    if "tokens" in scorer.needs:
+        missing = np.isnan(batch.token_sar)
+        for row in np.flatnonzero(missing.any(axis=1)).tolist():
+            reasons.setdefault(row, f"responses/{int(np.argmax(missing[row]))} has no tokens")
+    if "answer_tokens" in scorer.needs:
+        add(np.isnan(judged.token_sar), "answer has no tokens")
+    if "judge" in scorer.needs:
+        for row, opinions in enumerate(batch.opinions):
+            if not isinstance(found := opinions.get(name, "needs judges"), float):
+                reasons.setdefault(row, found)
+    if scorer.needs & {"answer_nli", "answer_sentences"} and batch.nli is None:
+        add(np.ones(len(batch.texts)), "needs the similarity kind nli or hybrid")
+    if "answer_sentences" in scorer.needs:
+        add(np.array([part is None for part in judged.sentences]), "answer has no sentence")
     if "answer_similarity" in scorer.needs:
         add(np.isnan(judged.to_samples).any(axis=1), "its similarity to the answers is not given")
+    if "verifier" in scorer.needs:
+        add(np.array([c is None for c in batch.cross]), "the item has no verifier_responses")
+        unknown = [c is not None and bool(np.isnan(c).any()) for c in batch.cross]
+        add(np.array(unknown), "verifier_similarity is not given")
     if scorer.at_least > 1 or scorer.needs & {"answer", "answer_similarity"}:
         # Samples that all say nothing agree, but not because the model knows.
         empty = np.array([not any(text.strip() for text in texts) for texts in batch.texts])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,25 +11,34 @@ import numpy as np
 import scipy
 
 from methods.context import RunContext
+from methods.errors import JobError
 from methods.score_hallucination import evaluation, figures, sampling
+from methods.score_hallucination.calibrated import Calibration
+from methods.score_hallucination.calibrator import MAX_BYTES, read_calibrator
 from methods.score_hallucination.core import SCORERS, ItemScores, score
+from methods.score_hallucination.explanations import explanations
 from methods.score_hallucination.graders import contains
-from methods.score_hallucination.numerics_input import answers_of, options_of
+from methods.score_hallucination.interval import Interval
+from methods.score_hallucination.items import Item
+from methods.score_hallucination.judging import described as judged
+from methods.score_hallucination.judging import hear
+from methods.score_hallucination.numerics_input import answers_of, nli_cost, options_of
+from methods.score_hallucination.options import described
 from methods.score_hallucination.reading import Items, chunks
-from methods.score_hallucination.spec import (
-    JOB,
+from methods.score_hallucination.results import (
     Cluster,
     Evaluation,
-    Interval,
-    Item,
+    Explanation,
     ItemResult,
     Result,
     Score,
     ScorerSummary,
-    Spec,
     StoredFile,
     Summary,
 )
+from methods.score_hallucination.spec import JOB, Spec
+from methods.score_hallucination.verification import FirstStage, verify
+from methods.score_hallucination.verification_spec import Verification
 
 _INLINE_BYTES = 256 * 1024
 _SHOWN = 160
@@ -40,40 +49,88 @@ Label = Literal[0, 1] | None
 def run(spec: Spec, ctx: RunContext) -> Result:
     """Score every item; see `Spec` and `Result`."""
     items = Items(spec, ctx)
+    calibration = _calibration(spec, ctx)
+    calibrator = None if calibration is None else calibration.calibrator
+    first = None if spec.verifier is None else FirstStage(spec.verifier, calibrator)
     complete: Iterable[Item] = items
     sampled = None
     if items.unanswered and spec.sampler is not None:
-        complete, sampled = sampling.complete(items, spec.sampler, ctx)
-    options = options_of(spec)
-    tally = _Tally(spec.scorers)
-    path, inline = ctx.workdir / "items.jsonl", bytearray()
-    size = done = 0
+        complete, sampled = sampling.complete(items, spec.sampler, spec, ctx)
+    opinions, judging = hear(complete, spec, ctx)
+    options = options_of(spec, ctx)
+    if first is not None and first.scorer is not None and first.scorer not in options.scorers:
+        options = replace(options, scorers=(*options.scorers, first.scorer))
+    spent, tally = nli_cost(options), _Tally(spec.scorers)
+    path = ctx.workdir / "items.jsonl"
+    done = 0
     with path.open("wb") as writer:
         for chunk in chunks(complete):
-            scores = score([answers_of(item) for item in chunk], options, ctx.check)
-            for item, scored in zip(chunk, scores, strict=True):
-                label = tally.add(item, scored)
-                line = _item_result(item, scored, spec, done, label).model_dump_json().encode()
-                writer.write(line + b"\n")
-                size += len(line) + 1
-                if size <= _INLINE_BYTES:
-                    inline += line + b"\n"
+            answers = [
+                answers_of(item, opinions.scores(item, done + k)) for k, item in enumerate(chunk)
+            ]
+            scores = score(answers, options, ctx.check)
+            explained = _explained(scores, spec)
+            for item, scored, explanation in zip(chunk, scores, explained, strict=True):
+                result = _item_result(item, scored, spec, done, tally.add(item, scored))
+                result.explanation = explanation
+                result.opinions = opinions.of(done) or None
+                if calibration is not None:
+                    result.calibrated = calibration.add(scored)
+                if first is not None:
+                    first.add(scored)
+                writer.write(result.model_dump_json().encode() + b"\n")
                 done += 1
             ctx.progress("scoring", done, items.count)
+    verified = None
+    if first is not None:
+        verdicts, verified = verify(complete, first, options, np.array(tally.quality), ctx)
+        path = _with_verdicts(path, verdicts)
     ctx.progress("evaluating", 1, 1, "steps")
+    summary = tally.summary(ctx)
+    summary.calibration = None if calibration is None else calibration.summary()
+    summary.verification = verified
+    inline = path.stat().st_size <= _INLINE_BYTES
     return Result(
-        items=None if size > _INLINE_BYTES else _parse(inline),
-        items_artifact=_save(path, ctx) if size > _INLINE_BYTES else None,
-        summary=tally.summary(ctx),
+        items=_parse(path) if inline else None,
+        items_artifact=None if inline else _save(path, ctx),
+        summary=summary,
         sampling=sampled,
+        judging=judging,
         figures=figures.draw(
             tally.columns(),
             np.array(tally.quality),
             tally.sizes,
             {name for name in spec.scorers if SCORERS[name].direction == "confidence"},
         ),
-        provenance=_provenance(spec),
+        provenance=_provenance(spec)
+        | {f"nli_{what}": n - spent[what] for what, n in nli_cost(options).items()},
     )
+
+
+def _calibration(spec: Spec, ctx: RunContext) -> Calibration | None:
+    if spec.calibrator is None:
+        return None
+    with ctx.open_input(spec.calibrator) as reader:
+        calibrator = read_calibrator(reader.read(MAX_BYTES + 1))
+    if (fault := calibrator.check(spec)) is not None:
+        raise JobError("input_invalid", f"The calibrator does not hold here: {fault}.")
+    return Calibration(calibrator)
+
+
+def _explained(scores: list[ItemScores], spec: Spec) -> list[Explanation | None]:
+    if spec.explain == "none":
+        return [None] * len(scores)
+    return explanations(scores, spec.tau, spec.include_self, spec.explain == "matrix")
+
+
+def _with_verdicts(path: Path, verdicts: list[Verification]) -> Path:
+    target = path.with_name("verified.jsonl")
+    with path.open("rb") as reader, target.open("wb") as writer:
+        for line, verdict in zip(reader, verdicts, strict=True):
+            result = ItemResult.model_validate_json(line)
+            result.verification = verdict
+            writer.write(result.model_dump_json().encode() + b"\n")
+    return target
 
 
 def _item_result(
@@ -194,8 +251,9 @@ def _evaluate(uncertainty: Any, quality: Any, rng: np.random.Generator) -> Evalu
     )
 
 
-def _parse(lines: bytearray) -> list[ItemResult]:
-    return [ItemResult.model_validate_json(line) for line in bytes(lines).splitlines()]
+def _parse(path: Path) -> list[ItemResult]:
+    with path.open("rb") as reader:
+        return [ItemResult.model_validate_json(line) for line in reader]
 
 
 def _save(path: Path, ctx: RunContext) -> StoredFile:
@@ -206,8 +264,8 @@ def _save(path: Path, ctx: RunContext) -> StoredFile:
 def _provenance(spec: Spec) -> dict[str, Any]:
     return {
         "method": f"{JOB.name}/{JOB.version}",
-        "similarity": spec.similarity.model_dump(),
-        "clustering": spec.clustering.model_dump(),
+        **described(spec.similarity, spec.clustering),
+        **judged(spec),
         "tau": spec.tau,
         "include_self": spec.include_self,
         "seed": spec.seed,

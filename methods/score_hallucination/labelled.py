@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +14,13 @@ from methods.context import RunContext
 from methods.errors import JobError
 from methods.score_hallucination.core import SCORERS, score
 from methods.score_hallucination.graders import GRADERS
+from methods.score_hallucination.items import Item
+from methods.score_hallucination.judging import hear
 from methods.score_hallucination.labelled_spec import LabelCounts, LabelledSpec
 from methods.score_hallucination.numerics_input import answers_of, options_of
+from methods.score_hallucination.options import ScorerName
 from methods.score_hallucination.reading import Items, chunks
-from methods.score_hallucination.spec import Item, ScorerName
+from methods.score_hallucination.results import JudgingResult
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -29,7 +32,7 @@ class Labelled:
 
     values, confidences: (N,) for each scorer, NaN where undefined. right: (N,) 1 = right,
     0 = hallucinated. sizes: (N,) numbers of answers. reasons: for each scorer, why it is undefined,
-    and how often. rows: (N,) positions among all items.
+    and how often. rows: (N,) positions among all items. judging: what judges were asked.
     """
 
     values: dict[str, Floats]
@@ -39,6 +42,7 @@ class Labelled:
     rows: Ints
     reasons: dict[str, Counter[str]]
     counts: LabelCounts
+    judging: JudgingResult | None = None
 
     def uncertainty(self, name: str) -> Floats:
         """(N,) the scorer's value, turned so that higher is more suspicious."""
@@ -53,13 +57,17 @@ def read(spec: LabelledSpec, scorers: Sequence[ScorerName], ctx: RunContext) -> 
         JobError: `input_invalid` for bad rows, or when no item has a label.
     """
     scoring = spec.scoring(scorers)
-    items, options = Items(scoring, ctx), options_of(scoring)
+    items, options = Items(scoring, ctx), options_of(scoring, ctx)
+    opinions, judging = hear(
+        items, scoring, ctx, wanted=lambda item: label_of(item, spec)[0] is not None
+    )
     columns, sources, done = _Columns(scorers), Counter[str](), 0
     for chunk in chunks(items):
         labels = [label_of(item, spec) for item in chunk]
         sources.update(source for _, source in labels if source is not None)
         known = [k for k, (label, _) in enumerate(labels) if label is not None]
-        scored = score([answers_of(chunk[k]) for k in known], options, ctx.check) if known else []
+        answers = [answers_of(chunk[k], opinions.scores(chunk[k], done + k)) for k in known]
+        scored = score(answers, options, ctx.check) if known else []
         for k, result in zip(known, scored, strict=True):
             columns.rows.append(done + k)
             columns.right.append(1.0 - (labels[k][0] or 0))
@@ -69,7 +77,7 @@ def read(spec: LabelledSpec, scorers: Sequence[ScorerName], ctx: RunContext) -> 
         ctx.progress("scoring", done, items.count)
     if not columns.right:
         raise JobError("input_invalid", _no_label(spec))
-    return columns.labelled(done, sources)
+    return replace(columns.labelled(done, sources), judging=judging)
 
 
 def _no_label(spec: LabelledSpec) -> str:

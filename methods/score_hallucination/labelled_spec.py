@@ -8,7 +8,10 @@ from typing import Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from methods.jobtype import InputRef, Model
-from methods.score_hallucination.spec import Clustering, Item, ScorerName, Similarity, Spec
+from methods.score_hallucination.items import Item
+from methods.score_hallucination.judging_spec import Judge
+from methods.score_hallucination.options import Clustering, ScorerName, Similarity
+from methods.score_hallucination.spec import Spec
 
 GRADED = ("token_f1", "rouge_l")
 
@@ -60,6 +63,11 @@ class LabelledSpec(Model):
         "missing; `label` only; or the grader only. Items without any are left out and counted.",
     )
     grader: Grader = Grader()
+    judges: list[Judge] = Field(
+        default=[],
+        max_length=10,
+        description="Models that `p_true`, `verbalized_confidence` and `llm_panel` ask.",
+    )
     similarity: Similarity = Similarity()
     clustering: Clustering = Clustering()
     tau: float = Field(1.0, ge=1e-6, le=1e6, description="Scale of SNNE.")
@@ -81,6 +89,7 @@ class LabelledSpec(Model):
             items=self.items,
             input=self.input,
             scorers=list(scorers),
+            judges=self.judges,
             similarity=self.similarity,
             clustering=self.clustering,
             tau=self.tau,

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from methods.context import RunContext
 from methods.errors import JobError
-from methods.score_hallucination.spec import Item, Spec
+from methods.score_hallucination.items import Item
+from methods.score_hallucination.spec import Spec
 
 #: A hundred answers of the longest kind with their log-probabilities fit.
 MAX_LINE_BYTES = 16 * 1024 * 1024

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from methods.context import RunContext
-from methods.errors import Interrupted
-from methods.inference.llm import Completion, Sampling, Usage, language_model
+from methods.inference.llm import Usage, language_model
+from methods.score_hallucination.drawn import Drawn, draw, sampling_of
+from methods.score_hallucination.items import Item, Sampler
 from methods.score_hallucination.reading import Items
-from methods.score_hallucination.spec import Answer, Item, Sampler, SamplingResult, StoredFile
+from methods.score_hallucination.results import SamplingResult, StoredFile
+from methods.score_hallucination.spec import Spec
+from methods.score_hallucination.stopping import Rounds, draw_in_rounds
 
-_SAVED_ITEMS, _SAVED_SECONDS = 256, 10.0
 
-
-def complete(items: Items, sampler: Sampler, ctx: RunContext) -> tuple[Completed, SamplingResult]:
+def complete(
+    items: Items, sampler: Sampler, spec: Spec, ctx: RunContext
+) -> tuple[Completed, SamplingResult]:
     """Give every item responses and, where the sampler is asked to, an answer.
 
     What is drawn is checkpointed; a later attempt of the job draws only what is missing.
@@ -28,35 +28,19 @@ def complete(items: Items, sampler: Sampler, ctx: RunContext) -> tuple[Completed
     """
     model = language_model(ctx.models, sampler.model)
     usage = Usage(**(ctx.restore("usage") or {}))
-    shared = Sampling(
-        n=sampler.n,
-        temperature=sampler.temperature,
-        top_p=sampler.top_p,
-        max_tokens=sampler.max_tokens,
-        stop=tuple(sampler.stop),
-        seed=sampler.seed,
-        logprobs=sampler.logprobs,
-        chat=sampler.chat,
-    )
-    greedy = Sampling(**{**asdict(shared), "n": 1, "temperature": 0.0, "top_p": 1.0})
-    drawn = _Drawn("responses", ctx)
-    answers = _Drawn("answers", ctx)
-    passes = [(drawn, shared, "sampling")]
+    shared = sampling_of(sampler, sampler.logprobs)
+    greedy = replace(shared, n=1, temperature=0.0, top_p=1.0)
+    drawn: Drawn | Rounds
+    if sampler.stop_early is not None:
+        drawn = draw_in_rounds(items, sampler, spec, model, usage, ctx)
+    else:
+        drawn = Drawn("responses", ctx)
+        progress = ("sampling", items.unanswered)
+        draw(model, _questions(items, drawn), shared, drawn, usage, progress, ctx)
+    answers = Drawn("answers", ctx)
     if sampler.greedy_answer:
-        passes.append((answers, greedy, "answering"))
-    for kept, sampling, phase in passes:
-        wanted = items.unanswered
-        ctx.progress(phase, len(kept), wanted, "prompts")
-        try:
-            for number, completions in model.sample(
-                _prompts(items, kept), sampling, usage, ctx.check
-            ):
-                kept.add(number, completions, usage)
-                ctx.progress(phase, len(kept), wanted, "prompts")
-        finally:
-            # A server that dies in the middle costs what was in flight, no more.
-            with suppress(Interrupted):
-                kept.save(usage)
+        unjudged = _questions(items, answers, unjudged=True)
+        draw(model, unjudged, greedy, answers, usage, ("answering", items.unanswered), ctx)
     completed = Completed(items, drawn, answers)
     path = ctx.workdir / "responses.jsonl"
     with path.open("wb") as writer:
@@ -67,14 +51,16 @@ def complete(items: Items, sampler: Sampler, ctx: RunContext) -> tuple[Completed
         model=sampler.model,
         n_items=items.unanswered,
         artifact=StoredFile(**asdict(artifact)),
+        stop_early=drawn.saved if isinstance(drawn, Rounds) else None,
         **asdict(usage),
     )
 
 
-def _prompts(items: Items, kept: _Drawn) -> Iterator[tuple[int, str]]:
+def _questions(items: Items, kept: Drawn, unjudged: bool = False) -> Iterator[tuple[int, str]]:
+    """Prompts of the items without responses (and without an answer) that are not kept yet."""
     for number, item in enumerate(items):
-        wanted = item.responses is None if kept.name == "responses" else item.answer is None
-        if item.responses is None and wanted and number not in kept:
+        wanted = item.responses is None and not (unjudged and item.answer is not None)
+        if wanted and number not in kept:
             assert item.prompt is not None, "the spec was checked against the item"
             yield number, item.prompt
 
@@ -82,7 +68,7 @@ def _prompts(items: Items, kept: _Drawn) -> Iterator[tuple[int, str]]:
 class Completed:
     """The items with what was drawn for them, readable as often as needed."""
 
-    def __init__(self, items: Items, drawn: _Drawn, answers: _Drawn) -> None:
+    def __init__(self, items: Items, drawn: Drawn | Rounds, answers: Drawn) -> None:
         self._items, self._drawn, self._answers = items, drawn, answers
 
     def __iter__(self) -> Iterator[Item]:
@@ -93,52 +79,3 @@ class Completed:
                     update["answer"] = self._answers[number][0]
                 item = item.model_copy(update=update)
             yield item
-
-
-class _Drawn:
-    """Answers by the number of their item: on disk, and in the job's checkpoints."""
-
-    def __init__(self, name: str, ctx: RunContext) -> None:
-        self.name, self._ctx = name, ctx
-        self._file = (ctx.workdir / f"drawn-{name}.jsonl").open("w+b")
-        self._places: dict[int, int] = {}
-        self._unsaved: list[tuple[int, list[dict[str, Any]]]] = []
-        self._parts, self._saved_at = 0, time.monotonic()
-        while (part := ctx.restore(self._key())) is not None:
-            for number, answers in part:
-                self._write(number, answers)
-            self._parts += 1
-
-    def _key(self) -> str:
-        return f"{self.name}/{self._parts}"
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __contains__(self, number: int) -> bool:
-        return number in self._places
-
-    def __getitem__(self, number: int) -> list[Answer]:
-        self._file.seek(self._places[number])
-        return [Answer.model_validate(answer) for answer in json.loads(self._file.readline())]
-
-    def add(self, number: int, completions: list[Completion], usage: Usage) -> None:
-        """Note what was drawn for an item; now and then make it durable."""
-        answers = [{"text": c.text, "token_logprobs": c.logprobs} for c in completions]
-        self._write(number, answers)
-        self._unsaved.append((number, answers))
-        late = time.monotonic() - self._saved_at > _SAVED_SECONDS
-        if late or len(self._unsaved) >= _SAVED_ITEMS:
-            self.save(usage)
-
-    def save(self, usage: Usage) -> None:
-        """Make durable what is not yet."""
-        if self._unsaved:
-            self._ctx.checkpoint(self._key(), self._unsaved)
-            self._ctx.checkpoint("usage", asdict(usage))
-            self._parts += 1
-        self._unsaved, self._saved_at = [], time.monotonic()
-
-    def _write(self, number: int, answers: list[dict[str, Any]]) -> None:
-        self._places[number] = self._file.seek(0, 2)
-        self._file.write(json.dumps(answers).encode() + b"\n")

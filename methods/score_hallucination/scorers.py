@@ -13,6 +13,7 @@ from scipy.special import logsumexp, softmax, xlogy
 
 from methods.score_hallucination.clustering import membership
 
+Flags = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
@@ -47,6 +48,14 @@ def _row_terms(similarity: Floats, tau: float, include_self: bool) -> Floats:
     shift = np.where(np.isfinite(top), top, 0.0)
     with np.errstate(divide="ignore"):
         return np.log(np.exp(scaled - shift).sum(axis=-1)) + shift[..., 0]
+
+
+def snne_bounded(similarity: Floats) -> Flags:
+    """(...) whether (..., n, n) lies in [-1, 1] with unit diagonal, so that `snne_bounds` hold."""
+    s = np.asarray(similarity, dtype=np.float64)
+    unit = (np.abs(np.diagonal(s, axis1=-2, axis2=-1) - 1) < 1e-9).all(axis=-1)
+    inside = (s.min(axis=(-2, -1)) >= -1 - 1e-9) & (s.max(axis=(-2, -1)) <= 1 + 1e-9)
+    return np.asarray(unit & inside)
 
 
 def snne_bounds(

@@ -65,6 +65,14 @@ def tokenize_unicode(text: str) -> list[str]:
     return (_ASCII if folded.isascii() else _UNICODE).findall(folded)
 
 
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a text: up to a full stop, exclamation or question mark, or a line's end."""
+    return [part.strip() for part in _SENTENCE_END.split(text) if part.strip()]
+
+
 TOKENIZERS: dict[Tokenizer, Callable[[str], list[str]]] = {
     "unicode": tokenize_unicode,
     "paper": tokenize_paper,

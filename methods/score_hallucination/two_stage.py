@@ -129,6 +129,28 @@ def decide(s1: Floats, s2: Floats, band: Band) -> Flags:
     return np.where(asked(s1, band), np.asarray(s2) >= band.verdict, s1 >= band.lower)
 
 
+@dataclass(frozen=True)
+class VerdictQuality:
+    """youden: sensitivity + specificity - 1, NaN where a class is missing. f1: of hallucinations,
+    NaN where there is none, neither said nor so. accuracy: share of right verdicts."""
+
+    youden: float
+    f1: float
+    accuracy: float
+
+
+def verdict_quality(flagged: Flags, wrong: Flags) -> VerdictQuality:
+    """What (N,) verdicts are worth against (N,) truth, N > 0."""
+    hits, alarms = int(flagged[wrong].sum()), int(flagged[~wrong].sum())
+    n_wrong, n_right = int(wrong.sum()), int((~wrong).sum())
+    both, named = n_wrong and n_right, hits + alarms + n_wrong
+    return VerdictQuality(
+        youden=hits / n_wrong - alarms / n_right if both else float("nan"),
+        f1=2 * hits / named if named else float("nan"),
+        accuracy=float((flagged == wrong).mean()),
+    )
+
+
 def rank_score(s1: Floats, s2: Floats, band: Band) -> Floats:
     """One uncertainty that keeps the order of the cascade, for curves over both stages.
 

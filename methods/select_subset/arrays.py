@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import zipfile
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from methods.arrays.headers import SafetensorsHeader, read_npy_header, widened
+from methods.arrays.unpacking import DAMAGED, check_parquet, open_zip, read_exactly, size_of
 from methods.errors import JobError
 from methods.select_subset.formats import arrow, clean
 from methods.select_subset.spec import Feature
@@ -20,6 +20,8 @@ Array = npt.NDArray[Any]
 
 #: An archive that unpacks to more is refused before anything is unpacked.
 MAX_UNPACKED_BYTES = 64 * 1024**3
+#: JSON takes many times its size in memory; larger features come as npz, safetensors or parquet.
+MAX_JSON_BYTES = 256 << 20
 
 
 @dataclass
@@ -56,8 +58,9 @@ def read_table(reader: BinaryIO, feature: Feature, what: str) -> Table:
         return {"npz": _npz, "safetensors": _safetensors, "parquet": _parquet, "json": _json}[form](
             reader, feature, what
         )
-    except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise JobError("input_invalid", f"{what} is not a valid {form} file: {error}") from error
+    except DAMAGED as error:
+        reason = str(error) or type(error).__name__
+        raise JobError("input_invalid", f"{what} is not a valid {form} file: {reason}") from error
 
 
 def _format(reader: BinaryIO, what: str) -> str:
@@ -80,23 +83,19 @@ def _npy(reader: Any, what: str) -> Array:
     size = math.prod(shape) * dtype.itemsize
     if size > MAX_UNPACKED_BYTES:
         raise JobError("too_large", f"{what} says that it has {size} bytes.")
-    data = reader.read(size)
-    if len(data) != size:
-        raise ValueError(f"it ends after {len(data)} of {size} bytes")
+    data = read_exactly(reader, size)
     return np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if fortran else "C")
 
 
 def _npz(reader: BinaryIO, feature: Feature, what: str) -> Table:
-    with zipfile.ZipFile(reader) as archive:
-        sizes = {i.filename.removesuffix(".npy"): i.file_size for i in archive.infolist()}
-        if sum(sizes.values()) > MAX_UNPACKED_BYTES:
-            raise JobError("too_large", f"{what} unpacks to {sum(sizes.values())} bytes.")
+    with open_zip(reader, what, MAX_UNPACKED_BYTES) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
 
         def load(name: str) -> Array:
             with archive.open(f"{name}.npy") as member:
                 return _npy(member, f"{what}, array {name}")
 
-        return _from_names(list(sizes), load, feature, what)
+        return _from_names(names, load, feature, what)
 
 
 def _safetensors(reader: BinaryIO, feature: Feature, what: str) -> Table:
@@ -105,9 +104,7 @@ def _safetensors(reader: BinaryIO, feature: Feature, what: str) -> Table:
     def load(name: str) -> Array:
         tensor = header.tensor(name)
         reader.seek(tensor.start)
-        data = reader.read(tensor.size)
-        if len(data) != tensor.size:
-            raise ValueError(f"array {name} is cut off")
+        data = read_exactly(reader, tensor.size)
         array = np.frombuffer(data, dtype=tensor.dtype).reshape(tensor.shape)
         return widened(array) if tensor.bfloat16 else array
 
@@ -137,6 +134,7 @@ def _parquet(reader: BinaryIO, feature: Feature, what: str) -> Table:
     pyarrow, parquet = arrow()
     try:
         file = parquet.ParquetFile(reader)
+        check_parquet(file, size_of(reader), what)
         schema = file.schema_arrow
         names = schema.names
         ids = feature.id_field or next((n for n in ("id", "ids") if n in names), None)
@@ -184,7 +182,10 @@ def _column(file: Any, name: str, what: str) -> Array:
 
 
 def _json(reader: BinaryIO, feature: Feature, what: str) -> Table:
-    found = json.loads(reader.read())
+    text = reader.read(MAX_JSON_BYTES + 1)
+    if len(text) > MAX_JSON_BYTES:
+        raise JobError("too_large", f"{what} has more than {MAX_JSON_BYTES} bytes of JSON.")
+    found = json.loads(text)
     if not isinstance(found, dict) or not found:
         raise ValueError("it is not an object of id: value")
     return Table(

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
+from methods.arrays.unpacking import check_parquet, size_of
 from methods.context import RunContext
 from methods.errors import JobError
 from methods.jobtype import InputRef
@@ -21,6 +22,7 @@ from methods.select_subset.sampling import Ints
 MAX_ROW_BYTES = 64 * 1024 * 1024
 _CHUNK = 1 << 20
 _BATCH = 4096
+_PARQUET_BATCH = 64
 
 
 def clean(text: str) -> str:
@@ -264,19 +266,22 @@ class Parquet:
 
     def _open(self, reader: BinaryIO) -> Any:
         try:
-            return self._parquet.ParquetFile(reader)
-        except self._arrow.ArrowException as error:
+            file = self._parquet.ParquetFile(reader)
+        except (self._arrow.ArrowException, OSError, ValueError) as error:
             raise JobError("input_invalid", f"The file is not parquet: {error}") from error
+        check_parquet(file, size_of(reader), "The parquet file")
+        return file
 
     def read(self) -> Iterator[Any]:
         with self._ctx.open_input(self._ref) as reader:
             file = self._open(reader)
             self._total = file.metadata.num_rows
             try:
-                for batch in file.iter_batches(batch_size=_BATCH):
+                # Few at a time: rows may share one long value, which each gets a copy of.
+                for batch in file.iter_batches(batch_size=_PARQUET_BATCH):
                     self._done += len(batch)
                     yield from batch.to_pylist()
-            except self._arrow.ArrowException as error:
+            except (self._arrow.ArrowException, OSError) as error:
                 raise JobError(
                     "input_invalid", f"The parquet file is damaged near row {self._done}: {error}"
                 ) from error
@@ -288,7 +293,7 @@ class Parquet:
         with self._ctx.open_input(self._ref) as reader:
             file = self._open(reader)
             at = 0
-            for batch in file.iter_batches(batch_size=_BATCH):
+            for batch in file.iter_batches(batch_size=_PARQUET_BATCH):
                 parts.append(batch.filter(self._arrow.array(wanted[at : at + len(batch)])))
                 at += len(batch)
                 self._ctx.progress("writing rows", at, self._total, "rows")

@@ -276,6 +276,10 @@ def test_attempts(http: httpx2.Client, workplace: Workplace) -> None:
 
 
 def test_files(http: httpx2.Client, engine: Engine, service_settings: Settings) -> None:
+    def stored() -> set[Path]:
+        return {p for p in Path(service_settings.storage_url).rglob("file_*") if p.is_file()}
+
+    before = stored()
     answer = http.post("/v1/files", files={"file": ('ünï "quoted".txt', b"abc", "text/plain")})
     assert answer.status_code == 201
     file = answer.json()
@@ -295,8 +299,7 @@ def test_files(http: httpx2.Client, engine: Engine, service_settings: Settings) 
     problem(http.post("/v1/files", files={"other": ("a", b"")}), 422, "invalid-spec")
     problem(http.post("/v1/files", json={}), 422, "invalid-spec")
     assert count(engine, "files") == 0
-    storage = service_settings.storage_url
-    assert not [p for p in Path(storage).rglob("file_*") if p.is_file()]
+    assert stored() == before
 
 
 @pytest.mark.parametrize("token", [None, "das_live_wrong", "x" * 5000, "das_live_" + "0" * 43])

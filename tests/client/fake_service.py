@@ -73,10 +73,13 @@ def job(state: str = "QUEUED", **changes: Any) -> dict[str, Any]:
         "finished_at": None,
         "expires_at": None,
         "retry_of": None,
+        "cache": None,
         "version": 1,
         "links": {"self": "/v1/jobs/job_1"},
         "spec": {"items": []},
         "result": None,
+        "preview": None,
+        "children": None,
         "provenance": None,
     }
     return document | changes

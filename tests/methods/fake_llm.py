@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -13,7 +13,10 @@ from typing import Any
 class FakeLLM:
     """Answers `n` texts a prompt after the scripted failures, and notes every request.
 
+    Every answer has two tokens, its halves.
+
     Attributes:
+        say: the texts that answer a request. likeliest: the likeliest tokens of every place.
         failures: (status, headers) to answer first, one a request.
         dead_after: from this many answers on, every request is a 503.
     """
@@ -22,6 +25,8 @@ class FakeLLM:
         self.requests: list[dict[str, Any]] = []
         self.failures: list[tuple[int, dict[str, str]]] = []
         self.body: bytes | None = None
+        self.say: Callable[[dict[str, Any]], list[str]] = said
+        self.likeliest: Callable[[dict[str, Any]], dict[str, float]] = lambda body: {}
         self.dead_after: int | None = None
         self.answered = self.in_flight = self.most_in_flight = 0
         self.gate = threading.Event()
@@ -46,20 +51,35 @@ class FakeLLM:
         return 200, {}, json.dumps(self._answer(path, body)).encode()
 
     def _answer(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        prompt = body.get("prompt") or body["messages"][0]["content"]
-        greedy = body["temperature"] == 0
-        texts = [f"{prompt} {'sure' if greedy else k % 3}" for k in range(body["n"])]
         choices: list[dict[str, Any]] = []
-        for k, text in enumerate(texts):
-            values = [-0.5, -0.25]
+        for k, text in enumerate(self.say(body)):
+            half = len(text) // 2
+            values, tokens, top = [-0.5, -0.25], [text[:half], text[half:]], self.likeliest(body)
             if "messages" in body:
-                content = [{"token": "x", "logprob": value} for value in values]
+                others = [{"token": token, "logprob": value} for token, value in top.items()]
+                content = [
+                    {"token": token, "logprob": value, "top_logprobs": others}
+                    for token, value in zip(tokens, values, strict=True)
+                ]
                 choice = {"message": {"content": text}, "logprobs": {"content": content}}
             else:
-                choice = {"text": text, "logprobs": {"token_logprobs": values}}
+                given = {"token_logprobs": values, "tokens": tokens, "top_logprobs": [top] * 2}
+                choice = {"text": text, "logprobs": given}
             choices.append(choice | {"index": k})
         usage = {"prompt_tokens": 3, "completion_tokens": 2 * body["n"]}
         return {"choices": choices[::-1], "usage": usage}
+
+
+def asked(body: dict[str, Any]) -> str:
+    """The prompt of a request, or the turn of the chat."""
+    prompt: str = body.get("prompt") or body["messages"][0]["content"]
+    return prompt
+
+
+def said(body: dict[str, Any]) -> list[str]:
+    """The prompt again, with "sure" when greedy and else one of three numbers."""
+    greedy = body["temperature"] == 0
+    return [f"{asked(body)} {'sure' if greedy else k % 3}" for k in range(body["n"])]
 
 
 @contextmanager

@@ -266,6 +266,7 @@ def test_numerics_refuse_nan() -> None:
     [
         ({"items": None}, "exactly one of items and input"),
         ({"scorers": ["luq", "luq"]}, "a scorer is named twice"),
+        ({"scorers": ["luq", "ensemble"]}, "name those of the ensemble"),
         ({"risks": [0.1, 0.1]}, "a risk is named twice"),
         ({"risks": [1.0]}, "less than 1"),
         ({"two_stage": {"budget": 2, "scorer": "luq"}}, "less than or equal to 1"),

@@ -20,7 +20,7 @@ from methods.evaluate_scorers.paired import MIN_OF_CLASS, PairedTest, paired_tes
 from methods.evaluate_scorers.spec import JOB, Result, ScorerReport, Spec
 from methods.score_hallucination import abstention, calibration, evaluation
 from methods.score_hallucination import job as scoring_job
-from methods.score_hallucination.spec import ScorerName
+from methods.score_hallucination.options import ScorerName
 from methods.score_hallucination.spec import Spec as ScoringSpec
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -371,6 +371,7 @@ def test_a_bad_line_is_named(tmp_path: Path) -> None:
         ),
         ({"items": [{"prompt": "a?", "label": 0}]}, "items/0: responses is missing"),
         ({"items": items(1), "scorers": ["snne", "snne"]}, "named twice"),
+        ({"items": items(1), "scorers": ["ensemble"]}, "made of other scorers"),
         ({"items": items(1), "scorers": []}, "at least 1 item"),
         ({"items": items(1), "scorers": ["nonsense"]}, "Input should be"),
         ({"items": items(1), "grader": {"name": "exact", "threshold": 0.5}}, "no threshold"),

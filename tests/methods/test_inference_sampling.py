@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -47,7 +48,7 @@ def test_one_request_draws_all_answers_of_a_prompt(models: Models, llm: FakeLLM)
     usage = Usage()
     found = draw(models, ["a", "b"], usage, stop=("\n",), seed=7)
     assert [c.text for c in found[0]] == ["a 0", "a 1", "a 2"]
-    assert found[1][0] == Completion("b 0", [-0.5, -0.25], 2)
+    assert found[1][0] == Completion("b 0", [-0.5, -0.25], 2, ["b", " 0"])
     assert usage == Usage(requests=2, prompt_tokens=6, completion_tokens=12)
     request = next(r for r in llm.requests if r["prompt"] == "a")
     assert request | {"key": ""} == {
@@ -59,9 +60,35 @@ def test_one_request_draws_all_answers_of_a_prompt(models: Models, llm: FakeLLM)
 
 def test_chat_sends_a_turn(models: Models, llm: FakeLLM) -> None:
     found = draw(models, ["hi"], chat=True)
-    assert found[0][0] == Completion("hi 0", [-0.5, -0.25], 2)
+    assert found[0][0] == Completion("hi 0", [-0.5, -0.25], 2, ["hi", " 0"])
     assert llm.requests[0]["messages"] == [{"role": "user", "content": "hi"}]
     assert llm.requests[0]["path"] == "/v1/chat/completions"
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_the_likeliest_tokens_come_along(models: Models, llm: FakeLLM, chat: bool) -> None:
+    llm.likeliest = lambda body: {"A": -0.5, " B": -1.5}
+    found = draw(models, ["hi"], n=1, chat=chat, logprobs=False, top_logprobs=20)
+    assert found[0][0].top_logprobs == [[("A", -0.5), (" B", -1.5)]] * 2
+    request = llm.requests[0]
+    assert (request["top_logprobs"] if chat else request["logprobs"]) == 20
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"token_logprobs": [-1.0], "tokens": ["a", "b"]},
+        {"token_logprobs": [float("nan")]},
+        {"token_logprobs": ["-1"]},
+    ],
+)
+def test_log_probabilities_that_are_none_are_named(
+    models: Models, llm: FakeLLM, given: dict[str, Any]
+) -> None:
+    choice = {"index": 0, "text": "a", "logprobs": given}
+    llm.body = json.dumps({"choices": [choice]}).encode()
+    with pytest.raises(JobError, match="does not speak the OpenAI protocol"):
+        draw(models, ["a"], n=1)
 
 
 def test_the_number_of_open_requests_is_bounded(models: Models, llm: FakeLLM) -> None:
@@ -180,6 +207,40 @@ def test_log_probabilities_are_those_of_the_untempered_model(local: Models) -> N
         rows = torch.log_softmax(logits[len(prompt) - 1 : -1], -1)
         expected = [float(rows[k, token]) for k, token in enumerate(tokens)]
         assert longest.logprobs == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_likeliest_tokens_are_those_of_the_untempered_model(local: Models) -> None:
+    model = generator(local)
+    wanted = Sampling(n=2, temperature=1.7, max_tokens=5, seed=3, top_logprobs=4)
+    ((_, answers),) = model.sample([(0, PROMPTS[0])], wanted, Usage(), lambda: None)
+    tokenizer, weights = model._tokenizer, model._model
+    with torch.inference_mode():
+        prompt = torch.tensor([tokenizer(PROMPTS[0])["input_ids"]])
+        first = torch.log_softmax(weights(prompt).logits[0, -1].float(), -1)
+    values, ids = first.topk(4)
+    for answer in answers:
+        assert answer.top_logprobs is not None
+        assert len(answer.top_logprobs) == answer.tokens
+        tokens, logprobs = zip(*answer.top_logprobs[0], strict=True)
+        assert list(tokens) == [tokenizer.decode([token]) for token in ids.tolist()]
+        assert logprobs == pytest.approx(values.tolist(), abs=1e-5)
+
+
+def test_the_texts_of_the_tokens_join_to_the_answer(local: Models) -> None:
+    """Also where a character has several tokens: the last of them adds it."""
+    model = generator(local)
+    wanted = Sampling(n=8, max_tokens=12, seed=1)
+    ((_, answers),) = model.sample([(0, PROMPTS[0])], wanted, Usage(), lambda: None)
+    for answer in answers:
+        assert answer.token_texts is not None
+        assert len(answer.token_texts) == answer.tokens
+        # Bytes that end in the middle of a character are replaced in the text.
+        assert answer.text.startswith("".join(answer.token_texts).rstrip("\ufffd"))
+    ids = model._tokenizer("Zürich, 北京")["input_ids"]
+    texts = model._texts([*ids, model._tokenizer.eos_token_id])
+    assert "".join(texts) == "Zürich, 北京"
+    assert texts[-1] == ""
+    assert texts[-4:-1] == ["", "", "京"]
 
 
 def test_greedy_log_probabilities_do_not_depend_on_the_batch(local: Models) -> None:

@@ -306,6 +306,39 @@ def test_local_context_restores_checkpoints_in_a_later_attempt(tmp_path: Path) -
     assert second.restore("rows/3") is None
 
 
+def test_local_context_keeps_files_for_a_later_attempt(tmp_path: Path) -> None:
+    first, source = LocalContext(tmp_path), tmp_path / "source"
+    assert first.kept_file("large") is None
+    for content in (b"one", b"two"):
+        source.write_bytes(content)
+        first.keep_file("large", source)
+    kept = LocalContext(tmp_path).kept_file("large")
+    assert kept is not None
+    assert kept.read_bytes() == b"two"
+
+
+def test_local_context_runs_children_once_for_the_same_content(
+    folder: Path, tmp_path: Path
+) -> None:
+    add_method(folder, "toy_counting", "toy")
+    job = load_registry([folder])["toy"]
+    for name in ("a.txt", "copy.txt"):
+        (tmp_path / name).write_text("four more")
+    specs = [
+        job.spec.model_validate(data)
+        for data in ({"words": ["abc"]}, {"input": "a.txt"}, {"input": "copy.txt"})
+    ]
+    first = list(LocalContext(tmp_path).fan_out("toy", specs))
+    assert [child.place for child in first] == [0, 1, 2]
+    assert [child.result["total"] for child in first] == [3, 8, 8]
+    assert [child.reused for child in first] == [False, False, True], "inputs count by their bytes"
+    with first[2].open("words.txt") as reader:
+        assert reader.read() == b"four more"
+    (tmp_path / "a.txt").write_text("else")
+    second = list(LocalContext(tmp_path).fan_out("toy", [specs[1], specs[0]]))
+    assert [(child.result["total"], child.reused) for child in second] == [(4, False), (3, True)]
+
+
 def test_local_context_draws_by_the_seed_of_the_spec(tmp_path: Path) -> None:
     class Seeded(Model):
         seed: int | None = None

@@ -16,7 +16,9 @@ from methods.__main__ import main
 from methods.context import LocalContext
 from methods.errors import JobCancelled, JobError
 from methods.score_hallucination import job, reading, similarity
-from methods.score_hallucination.spec import MAX_ANSWERS, MAX_CHARACTERS, ItemResult, Result, Spec
+from methods.score_hallucination.items import MAX_ANSWERS, MAX_CHARACTERS
+from methods.score_hallucination.results import ItemResult, Result
+from methods.score_hallucination.spec import Spec
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "qa-gemma.jsonl"

@@ -14,7 +14,8 @@ from methods.errors import JobError
 from methods.inference import openai
 from methods.inference.declared import Models, declarations
 from methods.score_hallucination import job
-from methods.score_hallucination.spec import Result, Spec
+from methods.score_hallucination.results import Result
+from methods.score_hallucination.spec import Spec
 from tests.methods.fake_llm import FakeLLM, serving
 from tests.methods.tiny_models import tiny_llama
 
@@ -49,7 +50,7 @@ def test_what_is_missing_is_drawn_and_scored(tmp_path: Path, models: Models, llm
     assert all(score.valid for score in first.scores.values())
     assert (last.n, last.answer, last.scores["wsnne"].valid) == (2, None, False)
     assert result.sampling is not None
-    drawn = result.sampling.model_dump(exclude={"artifact"})
+    drawn = result.sampling.model_dump(exclude={"artifact", "stop_early"})
     assert drawn == {
         "model": "fake", "n_items": 12, "requests": 24, "prompt_tokens": 72,
         "completion_tokens": 12 * 2 * 5 + 12 * 2,

@@ -7,18 +7,28 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from methods.context import LocalContext
 from methods.score_hallucination.core import SCORERS
 from methods.score_hallucination.job import run
-from methods.score_hallucination.spec import Result, ScorerName, Spec
+from methods.score_hallucination.options import ScorerName
+from methods.score_hallucination.results import Result
+from methods.score_hallucination.spec import Spec
 
 CONFIDENCES = {
     "monte_carlo_probability",
     "exact_match",
+    "noncontradiction",
+    "entailment",
+    "cosine",
     "min_token_prob",
     "prob_margin",
     "semantic_density",
+    "p_true",
+    "verbalized_confidence",
+    "llm_panel",
+    "ensemble",
 }
 
 
@@ -41,7 +51,12 @@ def test_the_table_and_the_spec_name_the_same_scorers() -> None:
     assert found == CONFIDENCES
 
 
+OF_MODELS = {"noncontradiction", "entailment", "selfcheck_nli", "cosine", "eigenscore"}
+OF_MODELS |= {"token_sar", "sar", "p_true", "verbalized_confidence", "llm_panel"}
+
+
 def test_every_scorer_has_a_value_when_all_is_given(tmp_path: Path) -> None:
+    """Those of models are tested in test_score_hallucination_models, _judges and _scorers_sar."""
     item = {
         "responses": [
             _answer("It is Paris", -0.1, -0.2),
@@ -49,8 +64,10 @@ def test_every_scorer_has_a_value_when_all_is_given(tmp_path: Path) -> None:
             _answer("Lyon", -2),
         ],
         "answer": _answer("Paris", -0.2),
+        "verifier_responses": ["Paris", "Rome"],
     }
-    result = _run(tmp_path, items=[item], scorers=list(SCORERS))
+    names = [name for name in SCORERS if name not in OF_MODELS]
+    result = _run(tmp_path, items=[item], scorers=names)
     assert result.items is not None
     for name, score in result.items[0].scores.items():
         assert score.valid, (name, score.reason)
@@ -61,11 +78,46 @@ def test_every_scorer_has_a_value_when_all_is_given(tmp_path: Path) -> None:
     assert values["msp"] == values["perplexity"] == pytest.approx(0.2)
     assert values["min_token_prob"] == pytest.approx(np.exp(-0.2))
     assert values["prob_margin"] == pytest.approx(np.exp(-0.2) - np.exp(-1.2))
+    assert values["mpd_cross"] == pytest.approx(1 - (0.5 + 1) / 6)
     assert values["mpd_self"] == pytest.approx(values["degree_matrix"])
     # Paris against "It is Paris", "Paris", "Lyon": ROUGE-L 1/2, 1, 0.
     assert values["cocoa_msp"] == pytest.approx(0.2 * 0.5)
     weights = np.exp([-0.15, -0.3, -2.0])
     assert values["semantic_density"] == pytest.approx((weights @ [0.5, 1, 0]) / weights.sum())
+
+
+def test_an_ensemble_is_the_weighted_mean_of_what_is_defined(tmp_path: Path) -> None:
+    full = {"responses": [_answer("a b"), _answer("a c"), _answer("a b")]}
+    judged = {**full, "answer": _answer("a b")}
+    names = ["ensemble", "exact_match", "mpd_self", "sentence_sar"]
+    result = _run(
+        tmp_path, items=[judged, full], scorers=names, weights={"exact_match": 3, "mpd_self": 1}
+    )
+    assert result.items is not None
+    for item, expected in zip(result.items, [(3 * 2 / 3 + 7 / 9) / 4, 7 / 9], strict=True):
+        assert item.scores["mpd_self"].confidence == pytest.approx(7 / 9)
+        assert item.scores["ensemble"].value == pytest.approx(expected)
+    alike = _run(tmp_path, items=[judged], scorers=names)
+    assert alike.items is not None
+    assert alike.items[0].scores["ensemble"].value == pytest.approx((2 / 3 + 7 / 9) / 2)
+    single = {"responses": [_answer("a")]}
+    nothing = _run(tmp_path, items=[single], scorers=["ensemble", "mpd_self"])
+    assert nothing.items is not None
+    assert not nothing.items[0].scores["ensemble"].valid
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"scorers": ["ensemble"]}, "made of other scorers"),
+        ({"weights": {"snne": 1}}, "ensemble, which is not named"),
+        ({"scorers": ["ensemble", "snne"], "weights": {"wsnne": 1}}, "wsnne is not among"),
+        ({"scorers": ["ensemble", "snne"], "weights": {"snne": 0}}, "one must be above 0"),
+    ],
+)
+def test_weights_that_make_no_ensemble(spec: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Spec.model_validate({"items": [{"responses": [_answer("a")]}], **spec})
 
 
 def test_semantic_density_counts_equal_samples_once(tmp_path: Path) -> None:

@@ -491,24 +491,15 @@ def test_a_loss_that_explodes_is_named(model, tmp_path):
     assert caught.value.code == "numerical_failure"
 
 
-def test_what_is_kept_with_the_job_has_limits(tmp_path, monkeypatch):
-    monkeypatch.setattr("methods.select_subset.proxy.kept.MAX_PIECE", 100)
-    monkeypatch.setattr("methods.select_subset.proxy.kept.MAX_TOTAL", 150)
+def test_what_is_kept_is_found_by_the_next_attempt(tmp_path):
     kept = Kept(LocalContext(tmp_path), "x")
-    beside = Kept(LocalContext(tmp_path), "y", kept)
-    kept.keep("small", b"s" * 100)
-    kept.keep("large", b"l" * 101)
-    beside.keep("late", b"t" * 51)
-    beside.keep("last", b"u" * 50)
-    assert kept.find("large") == b"l" * 101
-    assert Kept(LocalContext(tmp_path), "z").find("small") is None
+    kept.keep("piece", b"of x")
+    Kept(LocalContext(tmp_path), "y").keep("piece", b"of y")
     for folder in (tmp_path / "work").glob("proxy-*"):
         shutil.rmtree(folder)
-    again = Kept(LocalContext(tmp_path), "x")
-    assert again.find("small") == b"s" * 100
-    assert again.find("large") is None
-    other = Kept(LocalContext(tmp_path), "y")
-    assert (other.find("late"), other.find("last")) == (None, b"u" * 50)
+    assert Kept(LocalContext(tmp_path), "x").find("piece") == b"of x"
+    assert Kept(LocalContext(tmp_path), "y").find("piece") == b"of y"
+    assert Kept(LocalContext(tmp_path), "z").find("piece") is None
 
 
 def test_every_epoch_visits_every_row_once():

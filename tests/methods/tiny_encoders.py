@@ -11,6 +11,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import (
     BertConfig,
+    BertForSequenceClassification,
     BertModel,
     LlamaConfig,
     LlamaModel,
@@ -24,7 +25,9 @@ from transformers import (
 WORDS = [f"w{i}" for i in range(60)]
 
 
-def _tokenizer(folder: Path, *, classes: bool, longest: int | None) -> None:
+def _tokenizer(
+    folder: Path, *, classes: bool, longest: int | None, pair: str | None = None
+) -> None:
     special = ["[PAD]", "[CLS]", "[SEP]"] if classes else ["<s>"]
     vocabulary = {word: number for number, word in enumerate([*special, *WORDS])}
     tokenizer = Tokenizer(WordLevel(vocabulary, unk_token=None))
@@ -35,7 +38,7 @@ def _tokenizer(folder: Path, *, classes: bool, longest: int | None) -> None:
         template, marks = "[CLS] $A [SEP]", [("[CLS]", 1), ("[SEP]", 2)]
     else:
         template, marks = "<s> $A", [("<s>", 0)]
-    tokenizer.post_processor = TemplateProcessing(single=template, special_tokens=marks)
+    tokenizer.post_processor = TemplateProcessing(single=template, pair=pair, special_tokens=marks)
     more = {} if longest is None else {"model_max_length": longest}
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names, **more).save_pretrained(folder)
 
@@ -79,3 +82,29 @@ def texts(count: int, seed: int = 0, longest: int = 20) -> list[str]:
         " ".join(WORDS[number(len(WORDS))] for _ in range(1 + number(longest)))
         for _ in range(count)
     ]
+
+
+def make_nli(folder: Path, labels: tuple[str, ...], seed: int = 0) -> str:
+    """Save a classifier of text pairs whose classes have these names; its path as a string.
+
+    Equal seeds give equal classes under equal names, wherever the names stand.
+    """
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=70,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=24,
+        max_position_embeddings=64,
+        initializer_range=0.5,
+        id2label=dict(enumerate(labels)),
+        label2id={label: number for number, label in enumerate(labels)},
+    )
+    model = BertForSequenceClassification(config)
+    order = sorted(range(len(labels)), key=lambda k: labels[k].lower())
+    with torch.no_grad():
+        model.classifier.weight[order] = torch.randn(len(labels), 16)
+    model.save_pretrained(folder)
+    _tokenizer(folder, classes=True, longest=None, pair="[CLS] $A [SEP] $B:1 [SEP]:1")
+    return str(folder)

@@ -6,13 +6,13 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from models import repositories, transitions
+from models import accounts, transitions
 from models.ids import new_id
 
 
 def add_tenant(connection: Connection, name: str = "acme") -> str:
-    connection.execute(repositories.ensure_tenant(new_id("ten"), name))
-    return connection.execute(repositories.tenant_named(name)).scalar_one()
+    connection.execute(accounts.ensure_tenant(new_id("ten"), name))
+    return connection.execute(accounts.tenant_named(name)).scalar_one()
 
 
 def job_row(tenant_id: str, **changes: Any) -> dict[str, Any]:

@@ -21,12 +21,21 @@ from hypothesis.stateful import (
 from sqlalchemy import Engine, text
 
 from models import transitions
+from models.ids import new_id
 from models.states import FOLLOWERS, LEASED, TERMINAL, JobState
 from tests.models.factories import add_job, add_tenant
 
 LEASE = timedelta(seconds=60)
 LOST = timedelta(seconds=-1)  # a lease that is over as soon as it is taken
+OCCUPIES = {"QUEUED", "RUNNING", "CANCELLING", "SUCCEEDED"}
 ERROR = {"code": "internal", "message": "m", "origin": "system", "retryable": True, "details": {}}
+
+
+def part(key: str, **changes: Any) -> dict[str, Any]:
+    """What a runner asks for with `fan_out`."""
+    given = {"id": new_id("job"), "type": "part", "type_version": "1", "resource": "cpu"}
+    rest = {"spec": {}, "inputs": [], "timeout_seconds": 60.0, "content_key": key}
+    return {**given, **rest, **changes}
 
 
 class JobProtocol(RuleBasedStateMachine):
@@ -109,6 +118,41 @@ class JobProtocol(RuleBasedStateMachine):
         if rows:
             assert rows[0].failures == before["failures"]
 
+    @rule(target=jobs, hold=holds, keys=st.sets(st.sampled_from("abc"), min_size=1))
+    def fan_out(self, hold: tuple[str, int], keys: set[str]) -> Any:
+        owned = self.owns(hold)
+        made = []
+        with self.engine.begin() as connection:
+            for place, key in enumerate(sorted(keys)):
+                row = connection.execute(transitions.submit_child(*hold, part(key), place)).first()
+                link = transitions.link_child(*hold, key, place, reused=row is None)
+                linked = connection.execute(link).first()
+                assert row is None or (owned and linked.child_id == row.id)
+                made += [] if row is None else [row.id]
+        for key in keys if owned else ():
+            found = {self.row(child)["state"] for child in self.children(hold[0], key)}
+            # A child that is being cancelled for others holds the key until it has stopped.
+            assert found & {"QUEUED", "RUNNING", "SUCCEEDED", "FAILED"} or self.cancelling(key)
+        return multiple(*made)
+
+    @rule(target=holds, hold=holds, lost=st.booleans())
+    def lend_a_hand(self, hold: tuple[str, int], lost: bool) -> Any:
+        lease = LOST if lost else LEASE
+        rows = self.execute(transitions.claim_child(hold[0], "w1", ["cpu"], lease))
+        if not rows:
+            return multiple()
+        assert rows[0].id in self.children(hold[0], rows[0].content_key)
+        return rows[0].id, rows[0].attempt
+
+    @rule(of=st.none() | jobs)
+    def cancel_unneeded(self, of: str | None) -> None:
+        for row in self.execute(transitions.cancel_unneeded(100, of)):
+            assert row.content_key is not None
+            assert not self.needed(row.id)
+        if of is None:
+            idle = "state IN ('QUEUED', 'RUNNING') AND content_key IS NOT NULL"
+            assert all(self.needed(job) for job in self.ids(f"SELECT id FROM jobs WHERE {idle}"))
+
     @rule()
     def reap(self) -> None:
         for row in self.execute(transitions.reap(100, timedelta())):
@@ -116,9 +160,9 @@ class JobProtocol(RuleBasedStateMachine):
 
     @rule(job=jobs)
     def cancel(self, job: str) -> None:
-        before = self.row(job)["state"]
+        before, needed = self.row(job)["state"], self.needed(job)
         rows = self.execute(transitions.cancel(self.tenant, job))
-        assert bool(rows) == (before in {"QUEUED", "RUNNING"})
+        assert bool(rows) == (before in {"QUEUED", "RUNNING"} and not needed)
 
     @rule(job=jobs)
     def cancel_by_a_stranger(self, job: str) -> None:
@@ -142,6 +186,26 @@ class JobProtocol(RuleBasedStateMachine):
             found = connection.execute(text("SELECT * FROM jobs WHERE id = :id"), {"id": job})
             return dict(found.mappings().one())
 
+    def ids(self, statement: str, **values: str) -> list[str]:
+        with self.engine.begin() as connection:
+            return list(connection.execute(text(statement), values).scalars())
+
+    def children(self, parent: str, key: str) -> list[str]:
+        return self.ids(
+            "SELECT id FROM jobs JOIN job_children ON child_id = id "
+            "WHERE parent_id = :parent AND content_key = :key",
+            parent=parent,
+            key=key,
+        )
+
+    def cancelling(self, key: str) -> bool:
+        wanted = "SELECT id FROM jobs WHERE content_key = :key AND state = 'CANCELLING'"
+        return bool(self.ids(wanted, key=key))
+
+    def needed(self, child: str) -> bool:
+        parents = self.ids("SELECT parent_id FROM job_children WHERE child_id = :id", id=child)
+        return any(self.row(parent)["state"] in {"QUEUED", "RUNNING"} for parent in parents)
+
     def owns(self, hold: tuple[str, int]) -> bool:
         row = self.row(hold[0])
         return row["attempt"] == hold[1] and row["state"] in LEASED
@@ -156,6 +220,8 @@ class JobProtocol(RuleBasedStateMachine):
             attempts = connection.execute(
                 text("SELECT job_id, number, ended_at FROM job_attempts ORDER BY 1, 2")
             ).all()
+        keys = [r["content_key"] for r in rows if r["content_key"] and r["state"] in OCCUPIES]
+        assert len(keys) == len(set(keys)), "one child for all that need the same"
         for row in rows:
             job = row["id"]
             history = [e for e in events if e.job_id == job]
@@ -175,7 +241,9 @@ class JobProtocol(RuleBasedStateMachine):
             assert row["attempt"] >= past["attempt"], "attempts only grow"
             assert row["version"] >= past["version"]
             if past["state"] in TERMINAL:
-                assert row == past, "terminal is final"
+                # A result that is used again is kept for longer.
+                assert row["expires_at"] >= past["expires_at"]
+                assert row | {"expires_at": None} == past | {"expires_at": None}, "final"
         self.seen[row["id"]] = row
 
     def check_history(self, row: dict[str, Any], history: list[Any]) -> None:
@@ -242,6 +310,38 @@ def test_tenants_take_turns_then_priority_then_age(engine: Engine) -> None:
             row = connection.execute(transitions.claim("w", ["cpu"], LEASE)).first()
             claimed.append(None if row is None else row.id)
     assert claimed == [urgent, late, *first, None]
+
+
+def test_children_of_an_older_job_come_before_a_younger_one(engine: Engine) -> None:
+    with engine.begin() as connection:
+        tenant = add_tenant(connection)
+        old, young = add_job(connection, tenant), add_job(connection, tenant)
+        urgent = add_job(connection, tenant, priority=5)
+        connection.execute(text("UPDATE jobs SET priority = 9 WHERE id = :id"), {"id": old})
+        assert connection.execute(transitions.claim("w", ["cpu"], LEASE)).one().id == old
+        connection.execute(text("UPDATE jobs SET priority = 0 WHERE id = :id"), {"id": old})
+        # Their ids say nothing of their places.
+        for place, key in ((1, "a"), (0, "b"), (2, "c")):
+            connection.execute(transitions.submit_child(old, 1, part(key), place)).one()
+            connection.execute(transitions.link_child(old, 1, key, place, reused=False)).one()
+        helped = connection.execute(transitions.claim_child(old, "w", ["cpu"], LEASE)).one()
+        order = [connection.execute(transitions.claim("w", ["cpu"], LEASE)).one() for _ in range(4)]
+    assert helped.content_key == "b"
+    assert [row.content_key or row.id for row in order] == [urgent, "a", "c", young]
+
+
+def test_children_are_shared_within_a_tenant_only(engine: Engine) -> None:
+    with engine.begin() as connection:
+        tenants = [add_tenant(connection, name) for name in ("acme", "acme", "other")]
+        parents = [add_job(connection, tenant) for tenant in tenants]
+        for _ in parents:
+            connection.execute(transitions.claim("w", ["cpu"], LEASE)).one()
+        made = [
+            connection.execute(transitions.submit_child(parent, 1, part("a"), 0)).first()
+            for parent in parents
+        ]
+    assert [row is not None for row in made] == [True, False, True]
+    assert (made[0].tenant_id, made[2].tenant_id) == (tenants[0], tenants[2])
 
 
 def test_a_released_job_keeps_its_attempts(engine: Engine) -> None:

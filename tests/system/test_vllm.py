@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,27 +22,51 @@ pytestmark = [
 ]
 
 
-def test_vllm_samples_for_a_job(tmp_path: Path, folder: Path) -> None:
+def _lines(job: Any, name: str) -> list[Any]:
+    [artifact] = [artifact for artifact in job.artifacts() if artifact.record.name == name]
+    return [json.loads(line) for line in b"".join(artifact.iter_bytes()).splitlines()]
+
+
+def test_vllm_samples_and_judges_for_a_job(tmp_path: Path, folder: Path) -> None:
     model = tiny_llama(tmp_path / "tiny-llama")
     up = start(folder, arguments=["--vllm", str(model)])
     prompts = ["Question: What is the capital of France? Answer:", "one two three", "four"]
     items = [{"prompt": prompt, "references": ["Paris"]} for prompt in prompts]
     sampler = {"model": "tiny-llama", "n": 5, "max_tokens": 12}
     scorers = ["snne", "wsnne", "semantic_entropy", "msp"]
+    judge = {"model": "tiny-llama", "chat": False}
+    spec = {"items": items, "sampler": sampler, "scorers": scorers}
+    early = {"stop_early": {"threshold": 0.5, "level": 0.999999}}
     with up.client() as client:
         # Loading takes a while: the job waits for the server, within its patience.
         job = client.jobs.create(
-            "score-hallucination", {"items": items, "sampler": sampler, "scorers": scorers}
+            "score-hallucination",
+            spec | {"scorers": [*scorers, "p_true", "llm_panel"], "judges": [judge]},
         )
         job.wait(timeout=500)
         assert job.raw_state == "SUCCEEDED", job.error
         result = job.result().data
+        said = _lines(job, "judgements.jsonl")
+        drawn = _lines(job, "responses.jsonl")
         chat = client.jobs.create(
             "score-hallucination",
-            {"items": items[:1], "sampler": sampler | {"chat": True}, "scorers": scorers},
+            spec
+            | {"items": items[:1], "sampler": sampler | {"chat": True} | early}
+            | {"scorers": ["snne", "p_true"], "judges": [judge | {"chat": True}]},
         ).wait(timeout=100)
         assert chat.raw_state == "SUCCEEDED", chat.error
+        assert chat.result().data["items"][0]["n"] == 5
+        said += _lines(chat, "judgements.jsonl")
+    assert result["judging"]["requests"] == 6
+    likeliest = [line["likeliest"] for line in said if line["scorer"] == "p_true"]
+    assert len(likeliest) == 4
+    # Of texts that end within a character a server of completions gives one.
+    assert min(map(len, likeliest)) > 5
+    for response in [response for item in drawn for response in item["responses"]]:
+        assert len(response["tokens"]) == len(response["token_logprobs"]) > 0
     for item in result["items"]:
+        judged = {name: item["scores"].pop(name) for name in ("p_true", "llm_panel")}
+        assert all(score["valid"] == (score["reason"] is None) for score in judged.values())
         assert item["n"] == 5
         assert item["label"] == 1, "a model that was never trained does not know Paris"
         assert all(score["valid"] for score in item["scores"].values())

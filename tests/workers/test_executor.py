@@ -14,9 +14,10 @@ from psycopg import OperationalError
 from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import DBAPIError
 
-from models import transitions
+from models import repositories, transitions
 from models.settings import Settings
 from tests.services import Workplace, client
+from workers.sweeper import Sweeper
 
 KINDS = ["toy", "toy-isolated"]
 
@@ -43,6 +44,24 @@ def test_a_job_succeeds_with_events_and_artifact(
     assert ("log", None) in kinds
     (artifact,) = job.artifacts()
     assert (artifact.record.name, artifact.record.size) == ("notes.txt", 5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_jobs_of_a_tenant_remember_for_one_another(
+    api: Client, workplace: Workplace, engine: Engine, kind: str
+) -> None:
+    first, second = (submit(api, kind, action="remember") for _ in range(2))
+    assert workplace.run() == 2
+    found = [job.refresh().result().data for job in (first, second)]
+    assert found[0] == {"steps": 0, "text": ""}
+    assert found[1]["steps"] == 1
+    assert found[1]["text"].startswith(f"of {first.id}-"), "what is there stays"
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO tenants (id, name) VALUES ('ten_other', 'other')"))
+        connection.execute(text("UPDATE cache_entries SET tenant_id = 'ten_other'"))
+    stranger = submit(api, kind, action="remember")
+    workplace.run()
+    assert stranger.refresh().result().data["steps"] == 0, "never across tenants"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -193,6 +212,35 @@ def test_a_second_attempt_goes_on_from_the_checkpoint(
     job = submit(api, kind, action="resume", steps=6)
     assert workplace.run() == 2
     assert job.refresh().result().data == {"steps": 6, "text": "from 3"}
+    # Each file replaced the one before; the last goes with the next clean-up.
+    (kept,) = (workplace.settings_storage() / "jobs" / job.id / "kept").iterdir()
+    assert kept.read_text() == "step 6"
+
+
+def test_kept_files_go_when_the_job_has_ended(
+    api: Client, workplace: Workplace, service_settings: Settings
+) -> None:
+    ended, waiting = (submit(api, "toy", action="resume", steps=6) for _ in range(2))
+    for _ in range(3):  # the first fails half-way, and comes again before the second
+        assert workplace.executor.run_next()
+    assert (ended.refresh().raw_state, waiting.refresh().raw_state) == ("SUCCEEDED", "QUEUED")
+    assert len(kept_files(workplace, ended.id) & known(workplace)) == 1
+    Sweeper(service_settings, workplace.executor._sessions, None).clean()  # type: ignore[arg-type]
+    assert not kept_files(workplace, ended.id)
+    assert len(kept_files(workplace, waiting.id) & known(workplace)) == 1
+    workplace.run()
+    assert waiting.refresh().result()["text"] == "from 3"
+
+
+def kept_files(workplace: Workplace, job: str) -> set[str]:
+    storage = workplace.settings_storage()
+    return {str(path.relative_to(storage)) for path in storage.glob(f"jobs/{job}/kept/*")}
+
+
+def known(workplace: Workplace) -> set[str]:
+    """What the doctor knows of."""
+    with workplace.executor._sessions.begin() as session:
+        return set(session.execute(repositories.storage_keys()).scalars())
 
 
 @pytest.mark.parametrize("kind", KINDS)

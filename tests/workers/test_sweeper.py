@@ -12,11 +12,12 @@ import pytest
 from datassay import Client
 from sqlalchemy import Engine, text
 
-from models import transitions
+from models import repositories, transitions
 from models.database import sync_engine, sync_sessions
 from models.doorbell import Doorbell, create_celery
 from models.settings import Settings
 from models.storage import Storage
+from tests.models.factories import add_tenant
 from tests.services import Workplace
 from workers.sweeper import Sweeper
 
@@ -192,6 +193,38 @@ def test_a_disk_that_refuses_to_delete_costs_no_purge(
     assert not any(p.is_file() for p in workplace.settings_storage().rglob("*"))
 
 
+def test_audit_records_go_when_they_expire_and_not_before(
+    api: Client, sweeper: Sweeper, engine: Engine
+) -> None:
+    api.jobs.create("toy", {})
+    insert = (
+        "INSERT INTO audit_records (tenant_id, action, object_id, expires_at) "
+        "SELECT id, 'old', id, now() - interval '1 s' FROM tenants"
+    )
+    run_sql(engine, insert)
+    sweeper.clean()
+    actions = run_sql(engine, "SELECT action FROM audit_records ORDER BY id")
+    assert actions == [("key.create",), ("job.create",)]
+    days = "SELECT DISTINCT extract(day FROM expires_at - created_at) FROM audit_records"
+    assert run_sql(engine, days) == [(400,)]
+
+
+def test_a_purge_that_was_interrupted_is_taken_up_again(
+    api: Client, sweeper: Sweeper, engine: Engine, workplace: Workplace
+) -> None:
+    job = api.jobs.create("toy", {"artifact": "x"})
+    workplace.run()
+    (artifact,) = job.artifacts()
+    with engine.begin() as connection:  # a gateway that died right after the tombstone
+        tenant = run_sql(engine, "SELECT id FROM tenants")[0][0]
+        connection.execute(transitions.bury(tenant, job.id))
+    sweeper.clean()
+    names = {p.name for p in workplace.settings_storage().rglob("*") if p.is_file()}
+    assert artifact.record.id not in names
+    purged = "SELECT purged_at IS NOT NULL, (SELECT count(*) FROM artifacts) FROM jobs"
+    assert run_sql(engine, purged) == [(True, 0)]
+
+
 def test_idempotency_keys_are_forgotten_after_a_day(
     api: Client, sweeper: Sweeper, engine: Engine
 ) -> None:
@@ -199,6 +232,23 @@ def test_idempotency_keys_are_forgotten_after_a_day(
     run_sql(engine, "UPDATE idempotency_keys SET created_at = now() - interval '25 hours'")
     sweeper.clean()
     assert api.jobs.create("toy", {}, idempotency_key="k").id != first.id
+
+
+def test_the_cache_keeps_what_was_used_last(
+    service_settings: Settings, sweeper: Sweeper, engine: Engine
+) -> None:
+    with engine.begin() as connection:
+        tenant = add_tenant(connection)
+        connection.execute(repositories.cache(tenant, {bytes([k]): b"x" for k in range(6)}))
+        age = "now() - get_byte(key, 0) * interval '2 hours'"
+        connection.execute(text(f"UPDATE cache_entries SET used_at = {age}"))
+        connection.execute(repositories.touch_cached(tenant, [b"\x05"]))
+    sweeper._settings = service_settings.model_copy(update={"cache_entries": 3})
+    sweeper.clean()
+    left = run_sql(engine, "SELECT get_byte(key, 0) FROM cache_entries ORDER BY 1")
+    assert left == [(0,), (1,), (5,)]
+    sweeper.clean()
+    assert len(run_sql(engine, "SELECT 1 FROM cache_entries")) == 3
 
 
 def test_the_real_doorbell(settings: Settings) -> None:

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import logging
 import re
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from methods.context import Artifact, seeded_rng
 from methods.errors import JobError, LeaseLost
+from methods.fanout import Child
 from methods.inference.declared import Models
 from methods.jobtype import InputRef
 from models.ids import new_id
-from models.storage import CHUNK, Storage, artifact_key
+from models.storage import CHUNK, Storage, artifact_key, kept_prefix
+from outbound.sources import is_uri
 from workers.runtime.ledger import Ledger
 
 if TYPE_CHECKING:
     import numpy as np
+    from pydantic import BaseModel
 
+#: A preview goes with every answer about a running job.
+MAX_PREVIEW = 256 * 1024
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -45,7 +51,7 @@ class JobContext:
         self._owner, self._spec = (job_id, attempt), spec
         self._ledger, self._storage, self._check = ledger, storage, check
         self._rng: np.random.Generator | None = None
-        self._inputs: dict[str, Path | None] = {}
+        self._inputs: dict[str, Path] = {}
         self._phase: tuple[str, float, int] | None = None
         self._sent = 0.0
 
@@ -81,18 +87,26 @@ class JobContext:
         self._check()
 
     def open_input(self, ref: InputRef) -> BinaryIO:
-        key, digest = self._ledger.input(ref)
-        try:
+        if is_uri(ref):
             if ref not in self._inputs:
-                self._inputs[ref] = self._verified(ref, key, digest)
-            local = self._inputs[ref]
-            return self._storage.open(key) if local is None else local.open("rb")
-        except OSError as error:
-            raise JobError("input_unreadable", f"{ref}: its bytes are not there") from error
+                self._inputs[ref] = self._ledger.fetch(str(ref))
+            return self._inputs[ref].open("rb")
+        return self._open(ref, *self._ledger.input(ref))
 
-    def _verified(self, ref: str, key: str, digest: str) -> Path | None:
-        """Compare the digest; where storage is remote, the same pass makes a local copy."""
-        copy = None if self._storage.local else self.workdir / f"input-{ref}"
+    def _open(self, name: str, key: str, digest: str) -> BinaryIO:
+        try:
+            return self._verified(name, key, digest).open("rb")
+        except OSError as error:
+            raise JobError("input_unreadable", f"{name}: its bytes are not there") from error
+
+    def _verified(self, name: str, key: str, digest: str) -> Path:
+        """A file whose digest was compared; of remote storage, the same pass makes a copy."""
+        if name in self._inputs:
+            return self._inputs[name]
+        local = self._storage.local_path(key)
+        copy = (
+            None if local else self.workdir / f"input-{hashlib.sha256(name.encode()).hexdigest()}"
+        )
         found = hashlib.sha256()
         with (
             self._storage.open(key) as reader,
@@ -104,8 +118,11 @@ class JobContext:
                 if writer is not None:
                     writer.write(chunk)
         if found.hexdigest() != digest:
-            raise JobError("input_changed", f"{ref}: its bytes are not those that were uploaded")
-        return copy
+            raise JobError("input_changed", f"{name}: its bytes are not those that were stored")
+        path = local or copy
+        assert path is not None
+        self._inputs[name] = path
+        return path
 
     def save_artifact(self, name: str, source: Path | bytes, media_type: str) -> Artifact:
         if not _NAME.fullmatch(name):
@@ -135,6 +152,50 @@ class JobContext:
 
     def restore(self, key: str) -> Any | None:
         return self._ledger.load_checkpoint(key)
+
+    def keep_file(self, key: str, path: Path) -> None:
+        self._check()
+        with path.open("rb") as reader:
+            stored = self._storage.put(f"{kept_prefix(self._owner[0])}/{new_id('art')}", reader)
+        file = {"storage_key": stored.key, "sha256": stored.sha256, "size": stored.size}
+        replaced = self._ledger.keep_file(key, file)
+        if replaced is not None:
+            self._storage.delete(replaced)
+
+    def kept_file(self, key: str) -> Path | None:
+        file = self._ledger.kept_file(key)
+        if file is None:
+            return None
+        return self._verified(file["storage_key"], file["storage_key"], file["sha256"])
+
+    def partial(self, result: dict[str, Any]) -> None:
+        if len(json.dumps(result)) <= MAX_PREVIEW:
+            self._ledger.preview(result)
+
+    def fan_out(self, job_type: str, specs: Sequence[BaseModel]) -> Iterator[Child]:
+        self._check()
+        wanted = [spec.model_dump(mode="json") for spec in specs]
+        return self._ended(self._ledger.begin_children(job_type, wanted))
+
+    def _ended(self, keys: list[str]) -> Iterator[Child]:
+        places: dict[str, list[int]] = {}
+        for place, key in enumerate(keys):
+            places.setdefault(key, []).append(place)
+        while places:
+            key, child, result, reused = self._ledger.next_child(list(places))
+
+            def open_artifact(name: str, child: str = child) -> BinaryIO:
+                return self._open(f"{child}/{name}", *self._ledger.child_artifact(child, name))
+
+            for place in places.pop(key):
+                yield Child(place, child, result, reused, open_artifact)
+
+    def recall(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        return self._ledger.recall(keys) if keys else {}
+
+    def remember(self, entries: Mapping[bytes, bytes]) -> None:
+        if entries:
+            self._ledger.remember(entries)
 
 
 class _JobLog(logging.LoggerAdapter[logging.Logger]):

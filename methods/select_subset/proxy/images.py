@@ -12,6 +12,7 @@ import zipfile
 from io import BytesIO
 from typing import Any, BinaryIO, cast
 
+from methods.arrays.unpacking import DAMAGED, open_zip
 from methods.context import RunContext
 from methods.errors import JobError
 from methods.jobtype import InputRef
@@ -21,6 +22,9 @@ MAX_PIXELS = 64_000_000
 #: The same for the encoded bytes.
 MAX_BYTES = 64 * 1024 * 1024
 MAX_MEMBERS = 20_000_000
+#: Of a zip archive: all files together, and the list of them (some millions).
+MAX_UNPACKED = 1 << 40
+MAX_DIRECTORY = 512 << 20
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
 _DATA_URI = "data:image/"
 
@@ -97,7 +101,7 @@ class Archive:
         self._reader.seek(0)
         try:
             if start.startswith(b"PK"):
-                self._zip = zipfile.ZipFile(self._reader)
+                self._zip = open_zip(self._reader, "The archive", MAX_UNPACKED, MAX_DIRECTORY)
                 self._names = {_plain(n): n for n in self._zip.namelist()}
             else:
                 self._places = _tar_places(self._reader, ctx)
@@ -117,7 +121,7 @@ class Archive:
                 try:
                     with self._zip.open(self._names[name]) as member:
                         data = member.read(MAX_BYTES + 1)
-                except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError) as error:
+                except DAMAGED as error:
                     raise BadImageError("cannot be unpacked") from error
             else:
                 if name not in self._places:

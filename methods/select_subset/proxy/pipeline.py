@@ -116,7 +116,7 @@ class _Work:
         parts = [*sorted(names), self._model.attention, str(top_k), str(self._model.shard_rows)]
         if self._target is not None:
             parts += [self._target.digest, *self._target.names]
-        return Kept(self._ctx, f"{self._identity} {' '.join(parts)}", self._weights)
+        return Kept(self._ctx, f"{self._identity} {' '.join(parts)}")
 
     def run(self) -> Extracted:
         marks = self._train()

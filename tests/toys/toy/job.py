@@ -13,6 +13,9 @@ from methods.toy.spec import Result, Spec
 from methods.context import RunContext
 from methods.errors import JobError
 
+#: Text that neither Postgres nor UTF-8 takes as it is.
+ODD = "a\x00b\ud800c"
+
 
 def run(spec: Spec, ctx: RunContext) -> Any:
     if spec.journal is not None:
@@ -28,6 +31,7 @@ def run(spec: Spec, ctx: RunContext) -> Any:
         time.sleep(spec.step_seconds)
         if spec.action == "resume":
             ctx.checkpoint("step", step + 1)
+            _keep(ctx, step + 1)
             if step + 1 == spec.steps // 2 and first == 0:
                 raise JobError("model_unavailable", "half-way")
     if spec.artifact is not None:
@@ -43,6 +47,15 @@ def _babble(ctx: RunContext) -> int:
     ctx.checkpoint("babbled", True)
     output = ctx.workdir / "output.log"
     return output.stat().st_size if output.exists() else 0
+
+
+def _keep(ctx: RunContext, step: int) -> None:
+    """Keep a file, and check that it replaces the one of the step before."""
+    kept = ctx.kept_file("large")
+    assert (kept.read_text() if kept else None) == (f"step {step - 1}" if step > 1 else None)
+    path = ctx.workdir / "large"
+    path.write_text(f"step {step}")
+    ctx.keep_file("large", path)
 
 
 def _end(spec: Spec, ctx: RunContext, first: int) -> Any:
@@ -72,10 +85,32 @@ def _end(spec: Spec, ctx: RunContext, first: int) -> Any:
             return Result.model_construct(steps="many")
         case "huge_result":
             return Result(steps=1, text="x" * 6_000_000)
-        case "read":
+        case "read" | "read-and-crash" | "fail-after-read":
             assert spec.input is not None
             with ctx.open_input(spec.input) as reader:
-                return Result(steps=0, text=reader.read().decode())
+                found = reader.read().decode()
+            if spec.action == "read-and-crash":
+                raise RuntimeError("after reading")
+            if spec.action == "fail-after-read":
+                raise JobError("input_invalid", "row 3 is wrong")
+            return Result(steps=0, text=found)
+        case "odd-result":
+            return Result(steps=1, text=ODD)
+        case "odd-error":
+            raise JobError("input_invalid", f"row {ODD} is wrong", details={ODD: [ODD]})
+        case "odd-crash":
+            raise RuntimeError(ODD)
+        case "odd-log":
+            ctx.log.info(ODD)
+        case "odd-progress":
+            ctx.progress(ODD, 1, 1, ODD)
+        case "odd-checkpoint":
+            ctx.checkpoint(ODD, {ODD: ODD})
+            assert ctx.restore(ODD) is not None
+        case "remember":
+            known = ctx.recall([b"a", b"b"])
+            ctx.remember({b"a": b"of " + ctx.workdir.name.encode(), b"c": b"other"})
+            return Result(steps=len(known), text=known.get(b"a", b"").decode())
         case "find":
             assert spec.model is not None
             return Result(steps=0, text=ctx.models.find(spec.model).path or "")

@@ -13,7 +13,7 @@ from methods.jobtype import InputRef, JobType, Model, ModelRef
 class Spec(Model):
     action: Literal[
         "succeed", "fail", "crash", "exit", "segfault", "stubborn", "bad_result", "huge_result",
-        "resume", "read", "find", "nan", "hoard", "hold", "babble", "suicide",
+        "resume", "read", "find", "remember", "nan", "hoard", "hold", "babble", "suicide",
     ] = "succeed"  # fmt: skip
     steps: int = 1
     step_seconds: float = Field(0.0, ge=0)
@@ -40,5 +40,6 @@ JOB = JobType(
     isolation="thread",
     timeout=timedelta(seconds=60),
     max_timeout=timedelta(seconds=600),
+    deterministic=False,  # it counts its starts, dies and sleeps: tests want it to run each time
     example={"steps": 2},
 )

@@ -1,0 +1,87 @@
+"""What a tenant may take up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.problems import QuotaExceeded, Unauthenticated
+from app.schemas import Quota, Usage
+from app.services.auth import Caller
+from models import accounts, metrics
+from models.settings import Settings
+
+_LATER = {"Retry-After": "10"}
+
+
+@dataclass(frozen=True)
+class Room:
+    """What is left to a tenant, asked with its row locked: nobody takes it meanwhile."""
+
+    limits: dict[str, int]
+    stored_bytes: int
+
+
+class Quotas:
+    """Checks quotas within the transaction that takes something up.
+
+    A tenant's row carries limits of its own; where it has none, the settings' hold.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._defaults = {
+            "queued_jobs": settings.quota_queued_jobs,
+            "running_jobs": settings.quota_running_jobs,
+            "stored_bytes": settings.quota_stored_bytes,
+        }
+
+    async def lock(self, session: AsyncSession, caller: Caller) -> Room:
+        """Lock the tenant until the end of the transaction.
+
+        Raises:
+            Unauthenticated: the key was revoked after the request had been let in.
+        """
+        statement = accounts.lock_tenant(caller.tenant_id, caller.key_id)
+        row = (await session.execute(statement)).first()
+        if row is None:
+            raise Unauthenticated("The API key is unknown, expired or revoked.")
+        return Room(self._limits(row), row.stored_bytes)
+
+    async def check_job(self, session: AsyncSession, caller: Caller, room: Room) -> None:
+        """Whether one more job may wait. Raises `QuotaExceeded`."""
+        queued = (await session.execute(accounts.queued_jobs(caller.tenant_id))).scalar_one()
+        if queued >= room.limits["queued_jobs"]:
+            raise self._exceeded("queued_jobs", room.limits, queued, "jobs wait", later=True)
+        # What a running job leaves is always kept, so the place must be there before it starts.
+        if room.stored_bytes >= room.limits["stored_bytes"]:
+            raise self._exceeded("stored_bytes", room.limits, room.stored_bytes, "bytes are stored")
+
+    def check_bytes(self, room: Room, size: int) -> None:
+        """Whether an upload fits. Raises `QuotaExceeded`."""
+        if room.stored_bytes + size > room.limits["stored_bytes"]:
+            what = f"bytes are stored and the upload has {size}"
+            raise self._exceeded("stored_bytes", room.limits, room.stored_bytes, what)
+
+    async def usage(self, session: AsyncSession, caller: Caller) -> Usage:
+        """What the tenant takes up and what it may."""
+        row = (await session.execute(accounts.usage(caller.tenant_id))).one()
+        limits = self._limits(row)
+        return Usage(
+            quotas=[Quota(what=w, used=getattr(row, w), limit=limits[w]) for w in self._defaults]
+        )
+
+    def _limits(self, row: Any) -> dict[str, int]:
+        own = {what: getattr(row, f"max_{what}") for what in self._defaults}
+        return {what: self._defaults[what] if n is None else n for what, n in own.items()}
+
+    def _exceeded(
+        self, what: str, limits: dict[str, int], used: int, text: str, later: bool = False
+    ) -> QuotaExceeded:
+        metrics.QUOTA_EXCEEDED.labels(what).inc()
+        detail = f"{used} {text}; this tenant's limit is {limits[what]}."
+        headers = _LATER if later else {}
+        return QuotaExceeded(
+            detail, headers=headers, quota=Quota(what=what, used=used, limit=limits[what])
+        )

@@ -1,0 +1,43 @@
+"""Judges: models that are asked whether an answer is right, and what comes of it."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from pydantic import Field
+
+from methods.jobtype import Model, ModelRef
+
+JudgeScorer = Literal["p_true", "verbalized_confidence", "llm_panel"]
+#: The scorers that ask judges.
+JUDGE_SCORERS: tuple[JudgeScorer, ...] = get_args(JudgeScorer)
+
+
+class Judge(Model):
+    """A model that judges answers."""
+
+    model: ModelRef = Field(description="A model that the operator declared.")
+    chat: bool = Field(
+        True, description="Ask by a user's turn of a chat; false for a model that completes text."
+    )
+    brainstorm: bool = Field(
+        False,
+        description="`p_true` shows the item's `responses` before the answer, as ideas to weigh; "
+        "Kadavath et al. find that it helps.",
+    )
+
+
+class Opinion(Model):
+    """What one judge says of an answer."""
+
+    judge: str
+    value: float | None = Field(
+        description="0 (wrong) to 1 (right). Null: what it said cannot be read."
+    )
+    said: str = Field(description="Its own words, the beginning of them.")
+
+
+def twice(judges: list[Judge]) -> str | None:
+    """The model that is named twice, or None."""
+    names = [judge.model for judge in judges]
+    return next((name for name in names if names.count(name) > 1), None)

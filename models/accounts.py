@@ -1,0 +1,187 @@
+"""Statements over tenants, their keys, what they may take up, and the audit trail.
+
+Like those of `models.repositories`: built here, executed by the caller's session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Delete,
+    Insert,
+    Select,
+    Update,
+    and_,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from models.states import LEASED, JobState
+from models.tables import ApiKey, AuditRecord, Job, Tenant
+
+Statement = Select[*tuple[Any, ...]]
+
+#: What is shown of a key; its digest never leaves the database.
+_KEY = [c for c in ApiKey.__table__.c if c.name != "digest"]
+_LIMITS = (Tenant.max_queued_jobs, Tenant.max_running_jobs, Tenant.max_stored_bytes)
+
+
+def _live() -> ColumnElement[bool]:
+    return and_(
+        ApiKey.revoked_at.is_(None),
+        or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now()),
+    )
+
+
+def key_by_digest(digest: bytes) -> Statement:
+    """The live key with this HMAC. The look-up is by index: it takes as long for any wrong key."""
+    return select(ApiKey.id, ApiKey.tenant_id, ApiKey.scopes, ApiKey.last_used_at).where(
+        ApiKey.digest == digest, _live()
+    )
+
+
+def touch_key(key_id: str) -> Update:
+    """Note the use of a key, at most once a minute."""
+    stale = or_(
+        ApiKey.last_used_at.is_(None), ApiKey.last_used_at < func.now() - timedelta(minutes=1)
+    )
+    return update(ApiKey).where(ApiKey.id == key_id, stale).values(last_used_at=func.now())
+
+
+def ensure_tenant(tenant_id: str, name: str) -> Any:
+    """Insert a tenant unless its name is there; select it with `tenant_named` afterwards."""
+    return upsert(Tenant).values(id=tenant_id, name=name).on_conflict_do_nothing()
+
+
+def tenant_name(tenant_id: str) -> Select[str]:
+    """What settings call a tenant."""
+    return select(Tenant.name).where(Tenant.id == tenant_id)
+
+
+def tenant_named(name: str) -> Select[str]:
+    """The id of a tenant."""
+    return select(Tenant.id).where(Tenant.name == name)
+
+
+def add_key(row: Mapping[str, Any]) -> Insert:
+    """Insert an API key."""
+    return insert(ApiKey).values(**row)
+
+
+def keys() -> Statement:
+    """All keys with their tenants, for the operator's command."""
+    return (
+        select(ApiKey, Tenant.name)
+        .join(Tenant, Tenant.id == ApiKey.tenant_id)
+        .order_by(ApiKey.created_at)
+    )
+
+
+def revoke_key(key_id: str, tenant_id: str | None = None) -> Any:
+    """Revoke a key; no row when there is no such live key (of that tenant)."""
+    mine = [] if tenant_id is None else [ApiKey.tenant_id == tenant_id]
+    return (
+        update(ApiKey)
+        .where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None), *mine)
+        .values(revoked_at=func.now())
+        .returning(*_KEY)
+    )
+
+
+def keys_of(tenant_id: str, limit: int, after: Any | None) -> Statement:
+    """A tenant's keys, newest first."""
+    statement = select(*_KEY).where(ApiKey.tenant_id == tenant_id)
+    if after is not None:
+        statement = statement.where(tuple_(ApiKey.created_at, ApiKey.id) < tuple_(*after))
+    return statement.order_by(ApiKey.created_at.desc(), ApiKey.id.desc()).limit(limit)
+
+
+def key_of(tenant_id: str, key_id: str) -> Statement:
+    """One of a tenant's keys, with the tenant's name."""
+    return (
+        select(*_KEY, Tenant.name.label("tenant_name"))
+        .join(Tenant, Tenant.id == ApiKey.tenant_id)
+        .where(ApiKey.tenant_id == tenant_id, ApiKey.id == key_id)
+    )
+
+
+# Quotas
+
+
+def lock_tenant(tenant_id: str, key_id: str) -> Statement:
+    """Limits and stored bytes of a tenant; no row when the key has ended meanwhile.
+
+    Who adds something takes this lock, so that two cannot both take the last place and a key that
+    was revoked adds nothing any more. Locks on files come before it: deleting a file takes both.
+    """
+    return (
+        select(*_LIMITS, Tenant.stored_bytes)
+        .join(ApiKey, ApiKey.tenant_id == Tenant.id)
+        .where(Tenant.id == tenant_id, ApiKey.id == key_id, _live())
+        .with_for_update(key_share=True, of=(Tenant, ApiKey))
+    )
+
+
+def queued_jobs(tenant_id: str) -> Select[int]:
+    """How many jobs of a tenant wait; children belong to their parents."""
+    return _count(tenant_id, [JobState.QUEUED])
+
+
+def _count(tenant_id: str, states: Collection[JobState]) -> Select[int]:
+    return select(func.count()).where(
+        Job.tenant_id == tenant_id,
+        Job.finished_at.is_(None),
+        Job.state.in_(states),
+        Job.content_key.is_(None),
+    )
+
+
+def usage(tenant_id: str) -> Statement:
+    """What a tenant takes up, and its own limits."""
+    return select(
+        *_LIMITS,
+        Tenant.stored_bytes,
+        queued_jobs(tenant_id).scalar_subquery().label("queued_jobs"),
+        _count(tenant_id, LEASED).scalar_subquery().label("running_jobs"),
+    ).where(Tenant.id == tenant_id)
+
+
+def tenants() -> Select[Tenant]:
+    """All tenants, for the operator's command."""
+    return select(Tenant).order_by(Tenant.name)
+
+
+def limit_tenant(tenant_id: str, limits: Mapping[str, int | None]) -> Update:
+    """Give a tenant limits of its own; None takes one back."""
+    return update(Tenant).where(Tenant.id == tenant_id).values(**limits)
+
+
+# The audit trail
+
+
+def add_audit(row: Mapping[str, Any], retention: timedelta) -> Insert:
+    """Note a change, in the transaction that makes it."""
+    return insert(AuditRecord).values(**row, expires_at=func.now() + retention)
+
+
+def audit(tenant_id: str, limit: int, before: int | None) -> Select[AuditRecord]:
+    """A tenant's records, newest first."""
+    statement = select(AuditRecord).where(AuditRecord.tenant_id == tenant_id)
+    if before is not None:
+        statement = statement.where(AuditRecord.id < before)
+    return statement.order_by(AuditRecord.id.desc()).limit(limit)
+
+
+def forget_audit() -> Delete:
+    """Drop the records that have expired; the database refuses to drop others."""
+    return delete(AuditRecord).where(AuditRecord.expires_at < func.now())

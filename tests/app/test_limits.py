@@ -1,0 +1,165 @@
+"""Token buckets: exact, shared, told in headers, and open when nobody counts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from typing import Any
+
+import httpx2
+import pytest
+from sqlalchemy import Engine
+
+from app.problems import RateLimited
+from app.services.limits import Bucket, RateLimiter
+from models import metrics
+from models.ids import new_id
+from models.settings import Settings
+from server.embedded import Valkey
+from tests import services
+from tests.app.raw import connect, post, problem, upload
+
+
+@pytest.fixture
+async def limiter(valkey: Valkey) -> AsyncIterator[RateLimiter]:
+    limiter = RateLimiter(valkey.url)
+    yield limiter
+    await limiter.close()
+
+
+async def passes(limiter: RateLimiter, buckets: list[Bucket], tries: int) -> int:
+    async def one() -> bool:
+        try:
+            await limiter.take(buckets)
+        except RateLimited:
+            return False
+        return True
+
+    return sum(await asyncio.gather(*(one() for _ in range(tries))))
+
+
+def counted(name: str, **labels: str) -> float:
+    return metrics.REGISTRY.get_sample_value(f"datassay_{name}_total", labels) or 0.0
+
+
+def bucket(per_minute: int, name: str = "key") -> Bucket:
+    return Bucket(name, new_id("key"), per_minute)
+
+
+async def test_ten_times_overload_lets_through_what_the_bucket_holds(limiter: RateLimiter) -> None:
+    loop = asyncio.get_running_loop()
+    full, began = bucket(60), loop.time()
+    admitted = await passes(limiter, [full], 600)
+    refilled = loop.time() - began  # one token a second
+    assert 60 <= admitted <= 60 + refilled + 1
+
+
+async def test_a_bucket_refills_evenly(limiter: RateLimiter) -> None:
+    quick = bucket(6_000)  # a hundred a second
+    assert await passes(limiter, [quick], 6_500) < 6_500
+    await asyncio.sleep(0.2)
+    assert await passes(limiter, [quick], 5) == 5
+
+
+async def test_a_refusal_takes_nothing_from_the_other_buckets(limiter: RateLimiter) -> None:
+    tenant, small = bucket(10, "tenant"), bucket(2)
+    assert await passes(limiter, [tenant, small], 8) == 2
+    assert await passes(limiter, [tenant], 10) == 8
+
+
+async def test_headers_and_the_wait(limiter: RateLimiter) -> None:
+    buckets = [bucket(2), bucket(60, "tenant")]
+    headers = await limiter.take(buckets)
+    assert headers == {
+        "RateLimit-Policy": '"key";q=2;w=60, "tenant";q=60;w=60',
+        "RateLimit": '"key";r=1;t=30, "tenant";r=59;t=1',
+    }
+    await limiter.take(buckets)
+    before = counted("rate_limited", bucket="key")
+    with pytest.raises(RateLimited) as refused:
+        await limiter.take(buckets)
+    assert refused.value.headers["Retry-After"] in {"29", "30"}
+    assert refused.value.headers["RateLimit"].startswith('"key";r=0;t=')
+    assert counted("rate_limited", bucket="key") - before == 1
+
+
+async def test_zero_turns_a_bucket_off(limiter: RateLimiter) -> None:
+    assert await limiter.take([bucket(0)]) == {}
+
+
+async def test_without_the_broker_everybody_passes_and_is_counted() -> None:
+    before = counted("rate_limiter_failed_open")
+    limiter = RateLimiter("redis+socket:///nowhere")
+    assert await passes(limiter, [bucket(1)], 5) == 5
+    assert counted("rate_limiter_failed_open") - before == 5
+    await limiter.close()
+
+
+@pytest.fixture(scope="module")
+def strict(service_settings: Settings) -> Settings:
+    return service_settings.model_copy(
+        update={"rate_key": 8, "rate_tenant": 12, "rate_submit": 3, "rate_address": 2}
+    )
+
+
+@pytest.fixture(scope="module")
+def strict_url(strict: Settings) -> Iterator[str]:
+    with services.serve(strict) as url:
+        yield url
+
+
+def test_every_answer_tells_what_is_left(strict_url: str, strict: Settings, engine: Engine) -> None:
+    with connect(strict_url, strict, new_id("ten")) as http:
+        answer = http.get("/v1/jobs")
+        assert answer.headers["ratelimit-policy"] == '"key";q=8;w=60, "tenant";q=12;w=60'
+        missing = http.get(f"/v1/jobs/{new_id('job')}")
+        problem(missing, 404, "not-found")
+        assert missing.headers["ratelimit"].startswith('"key";r=6;')
+        job = post(http).json()
+        same = http.get(job["links"]["self"], headers={"If-None-Match": '"v1"'})
+        assert same.status_code == 304
+        assert '"tenant";r=8;' in same.headers["ratelimit"]
+
+
+def test_submissions_have_a_bucket_of_their_own(
+    strict_url: str, strict: Settings, engine: Engine
+) -> None:
+    with connect(strict_url, strict, new_id("ten")) as http:
+        assert [post(http).status_code, upload(http).status_code] == [202, 201]
+        assert post(http).status_code == 202
+        refused = post(http)
+        body = problem(refused, 429, "rate-limited")
+        assert body["retryable"] is True
+        assert 1 <= int(refused.headers["retry-after"]) <= 20
+        assert http.get("/v1/jobs").status_code == 200, "reading goes on"
+
+
+def test_keys_of_a_tenant_share_its_bucket(
+    strict_url: str, strict: Settings, engine: Engine
+) -> None:
+    tenant = new_id("ten")
+    with connect(strict_url, strict, tenant) as one, connect(strict_url, strict, tenant) as two:
+        statuses = [http.get("/v1/jobs").status_code for http in [one] * 7 + [two] * 7]
+    assert statuses == [200] * 12 + [429] * 2
+
+
+def test_without_a_key_the_address_is_limited(strict_url: str, engine: Engine) -> None:
+    asked: list[Any] = [
+        lambda: httpx2.get(f"{strict_url}/v1/jobs"),
+        lambda: httpx2.get(f"{strict_url}/v1/job-types"),
+        lambda: httpx2.get(f"{strict_url}/v1/jobs"),
+        lambda: httpx2.get(f"{strict_url}/v1/job-types"),
+    ]
+    assert [ask().status_code for ask in asked] == [401, 200, 429, 429]
+    for _ in range(5):
+        assert httpx2.get(f"{strict_url}/livez").status_code == 200
+
+
+def test_a_dead_broker_stops_nobody(service_settings: Settings, engine: Engine) -> None:
+    away = type(service_settings.broker_url)("redis+socket:///nowhere")
+    settings = service_settings.model_copy(
+        update={"broker_url": away, "rate_key": 1, "statement_timeout": timedelta(seconds=5)}
+    )
+    with services.serve(settings) as url, connect(url, settings) as http:
+        assert [post(http).status_code for _ in range(3)] == [202] * 3
