@@ -11,7 +11,7 @@ PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q
 INPUTS := pyproject.toml client/pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo vllm test unit check audit format up faults benchmarks clean
+.PHONY: help demo vllm ray test unit check audit format up faults benchmarks clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,13 @@ up: $(VENV)/.demo ## run the service in the foreground until Ctrl-C
 	@touch $@
 
 vllm: .venv-vllm/.done ## a vLLM for CPUs, for `datassay-server up --vllm MODEL`
+
+$(VENV)/.ray: $(VENV)/.dev
+	@echo "Installing Ray and DuckDB (120 MB, once) ..."
+	@$(PIP) install -q -c constraints.txt -e '.[ray]'
+	@touch $@
+
+ray: $(VENV)/.ray ## Ray and DuckDB, for select-subset past one machine; their tests then run too
 
 test: $(VENV)/.dev ## all tests: first those of parts, then those that start real processes
 	@echo "Parts (real Postgres and Valkey, started by the tests) ..."

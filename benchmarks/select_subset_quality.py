@@ -13,11 +13,8 @@ over all facts on images that it has not seen.
 from __future__ import annotations
 
 import argparse
-import colorsys
-import io
 import json
 import os
-import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
@@ -28,25 +25,20 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.facts import FACTS, QUESTIONS, WORDS, Facts, make_facts, make_test, write_tar
 from methods.context import LocalContext
 from methods.select_subset.job import run
+from methods.select_subset.proxy.clip import Clip, ClipEncoder
 from methods.select_subset.proxy.conversations import turns_of
 from methods.select_subset.proxy.encoding import Batch, Encoded
 from methods.select_subset.proxy.extract import read_batch
 from methods.select_subset.proxy.kept import Kept
 from methods.select_subset.proxy.training import Plan, fine_tune
 from methods.select_subset.spec import Spec
+from tests.methods import tiny_clip
 from tests.methods import tiny_llava as tiny
 
 RESULTS = Path(__file__).parent / "results"
-QUESTIONS, HUES, TEMPLATES = 8, 12, 12
-FACTS = QUESTIONS * HUES
-_PHRASES = ("q{0}", "tell q{0} now", "please say the q{0}")
-WORDS = [
-    "tell", "now", "please", "say", "the",
-    *(f"q{q}" for q in range(QUESTIONS)),
-    *(f"answer{f}" for f in range(FACTS)),
-]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -65,85 +57,33 @@ PROXY = {"epochs": 3, "checkpoints": 7, "learning_rate": 3e-3, "train_vision": T
 TARGET = Plan(checkpoints=1, rows=32, learning_rate=3e-3, vision=True)
 
 
-@dataclass
-class Facts:
-    """A data set: pictures, questions and answers, with what only the experiment knows.
+def train_clip(folder: Path, pairs: Facts, seed: int, steps: int = 400) -> Path:
+    """A CLIP of this world, trained from scratch on pairs that are not in the data.
 
-    Attributes:
-        fact: (N,) 0 to 95. copy: (N,) rows that are near-copies of a template.
+    Of each fact there are two pairs; a batch has each fact once, so that no text is there twice.
     """
-
-    rows: list[dict[str, Any]]
-    images: list[bytes]
-    fact: np.ndarray[Any, np.dtype[np.int64]]
-    copy: np.ndarray[Any, np.dtype[np.bool_]]
-
-
-def picture(hue: int, rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """One hue of some brightness, with a dark patch somewhere."""
-    colour = np.array(colorsys.hsv_to_rgb(hue / HUES, 1, rng.uniform(0.6, 1)))
-    image = np.tile(colour, (tiny.SIZE, tiny.SIZE, 1))
-    top, left = rng.integers(0, tiny.SIZE - 8, 2)
-    image[top : top + 8, left : left + 8] *= 0.3
-    return image
-
-
-def as_png(image: np.ndarray[Any, Any], rng: np.random.Generator) -> bytes:
-    """With pixel noise."""
-    from PIL import Image
-
-    noisy = np.clip(image + 0.05 * rng.normal(size=image.shape), 0, 1)
-    buffer = io.BytesIO()
-    Image.fromarray((255 * noisy).round().astype(np.uint8)).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
-
-
-def row_of(number: int, fact: int, phrase: int) -> dict[str, Any]:
-    """A conversation about a fact."""
-    question = _PHRASES[phrase].format(fact % QUESTIONS)
-    turns = [
-        {"from": "human", "value": f"<image>\n{question}"},
-        {"from": "gpt", "value": f"answer{fact}"},
+    if (folder / "clip").exists():
+        return folder / "clip"
+    parts = tiny_clip.processor(WORDS)
+    model = tiny_clip.model(len(parts.tokenizer), hidden=32, seed=seed).train()
+    encoder = ClipEncoder(parts, tiny_clip.LONGEST)
+    rows = [
+        encoder(turns_of(row, 1), [image])
+        for row, image in zip(pairs.rows, pairs.images, strict=True)
     ]
-    return {"id": f"{number:05}", "task": f"q{fact % QUESTIONS}", "conversations": turns}
-
-
-def make_facts(count: int, copies: float, seed: int) -> Facts:
-    """`copies` of the rows are near-copies of 12 templates, the others even over the facts."""
-    rng = np.random.default_rng([seed, 5])
-    templates = rng.choice(FACTS, TEMPLATES, replace=False)
-    pictures = [picture(int(fact) // QUESTIONS, rng) for fact in templates]
-    phrases = rng.integers(3, size=TEMPLATES)
-    copied = rng.permutation(np.arange(count) < round(copies * count))
-    own = rng.permutation(np.arange(int((~copied).sum())) % FACTS)
-    facts = np.zeros(count, dtype=np.int64)
-    facts[~copied] = own
-    rows, images = [], []
-    for number in range(count):
-        if copied[number]:
-            which = int(rng.integers(TEMPLATES))
-            facts[number] = templates[which]
-            image, phrase = pictures[which], int(phrases[which])
-        else:
-            image, phrase = picture(int(facts[number]) // QUESTIONS, rng), int(rng.integers(3))
-        rows.append(row_of(number, int(facts[number]), phrase))
-        images.append(as_png(image, rng))
-    return Facts(rows, images, facts, copied)
-
-
-def make_test(seed: int) -> Facts:
-    """8 new images of every fact."""
-    return make_facts(8 * FACTS, 0.0, seed + 1_000_000)
-
-
-def write_tar(path: Path, facts: Facts) -> None:
-    """As a WebDataset."""
-    with tarfile.open(path, "w") as archive:
-        for row, image in zip(facts.rows, facts.images, strict=True):
-            for ending, data in (("json", json.dumps(row).encode()), ("png", image)):
-                member = tarfile.TarInfo(f"{row['id']}.{ending}")
-                member.size = len(data)
-                archive.addfile(member, io.BytesIO(data))
+    clip = Clip(model, encoder, 0, model.device)
+    of_fact = np.argsort(pairs.fact, kind="stable").reshape(FACTS, 2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    rng = np.random.default_rng([seed, 6])
+    for _ in range(steps):
+        chosen = of_fact[np.arange(FACTS), rng.integers(2, size=FACTS)]
+        batch = clip.tensors([rows[row] for row in chosen])
+        model(**batch, return_loss=True).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.eval().save_pretrained(folder / "clip")
+    parts.save_pretrained(folder / "clip")
+    return folder / "clip"
 
 
 class Experiment:
@@ -155,7 +95,9 @@ class Experiment:
         tiny.save(folder / "proxy", WORDS, hidden=32, heads=4, kv_heads=4, seed=seed)
         write_tar(folder / "rows.tar", self.facts)
         # Two images of each fact that are neither trained on nor tested.
-        write_tar(folder / "target.tar", make_facts(2 * FACTS, 0.0, seed + 2_000_000))
+        others = make_facts(2 * FACTS, 0.0, seed + 2_000_000)
+        write_tar(folder / "target.tar", others)
+        self._others = others
         self._encoder = tiny.proxy(WORDS, hidden=16).encoder
         self._train = self._encoded(self.facts)
         self._tested = self._encoded(self.test)
@@ -178,7 +120,9 @@ class Experiment:
             "seed": self.seed,
             "output": {"what": ["indices"]},
         }
-        if method not in {"random", "stratified"}:
+        if method == "clip_score":
+            spec["model"] = {"name": str(train_clip(self._folder, self._others, self.seed))}
+        elif method not in {"random", "stratified"}:
             name = str(self._folder / "proxy")
             spec["model"] = {"name": name, "fine_tune": PROXY, "attention": attention}
         if method in {"less", "icons"}:
@@ -228,12 +172,12 @@ class Experiment:
 
 
 def methods(size: Size) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Every method that needs no features from elsewhere."""
+    """Every method."""
     k = {"clusters": size.clusters}
     relevance = {"irs": {f"q{q}": 0.6 for q in range(QUESTIONS)}}
     plain = (
-        "random", "stratified", "loss", "middle_perplexity", "el2n", "aum", "forgetting",
-        "grand", "ccs", "d2",
+        "random", "stratified", "clip_score", "loss", "perplexity", "middle_perplexity", "el2n",
+        "aum", "forgetting", "grand", "ccs", "d2",
     )  # fmt: skip
     return {
         "xmas": ("xmas", k),

@@ -41,11 +41,13 @@ class RunContext(Protocol):
         workdir: an empty folder of this attempt; it is deleted afterwards.
         models: what the spec's `ModelRef`s stand for.
         rng: a generator seeded from the spec's `seed`.
+        parallel: children may run elsewhere, side by side.
     """
 
     log: logging.Logger | logging.LoggerAdapter[logging.Logger]
     workdir: Path
     models: Models
+    parallel: bool
 
     @property
     def rng(self) -> np.random.Generator: ...
@@ -114,7 +116,10 @@ class LocalContext:
         on_progress: called with phase, current, total and unit.
         inputs: inputs are paths relative to this folder (default: `folder`) or absolute.
         models: default: every name is a path or a hub id.
+        children: where children are kept (default: below `folder`).
     """
+
+    parallel = False
 
     def __init__(
         self,
@@ -123,8 +128,10 @@ class LocalContext:
         on_progress: Callable[[str, int, int, str], None] | None = None,
         inputs: Path | None = None,
         models: Models | None = None,
+        children: Path | None = None,
     ) -> None:
         self.folder = Path(folder)
+        self._children = self.folder / "children" if children is None else children
         self.inputs = self.folder if inputs is None else Path(inputs)
         self.workdir = self.folder / "work"
         self.workdir.mkdir(parents=True, exist_ok=True)
@@ -133,6 +140,7 @@ class LocalContext:
         self._spec = spec
         self._rng: np.random.Generator | None = None
         self._on_progress = on_progress
+        self._outer: LocalContext | None = None
 
     @property
     def rng(self) -> np.random.Generator:
@@ -145,7 +153,8 @@ class LocalContext:
             self._on_progress(phase, current, total, unit)
 
     def check(self) -> None:
-        return None
+        if self._outer is not None:
+            self._outer.check()
 
     def open_input(self, ref: InputRef) -> BinaryIO:
         try:
@@ -186,11 +195,15 @@ class LocalContext:
         declared = load_registry()[job_type]
         for place, spec in enumerate(specs):
             key = content_key(declared, spec, self._digest, self.models)
-            folder = self.folder / "children" / key[:32]
+            folder = self._children / key[:32]
             done = folder / "result.json"
             reused = done.exists()
             if not reused:
-                own = LocalContext(folder, spec, self._on_progress, self.inputs, self.models)
+                # They share one place, as the children of a service do.
+                own = LocalContext(
+                    folder, spec, self._on_progress, self.inputs, self.models, self._children
+                )
+                own._outer = self
                 result: BaseModel = declared.load_runner()(spec, own)
                 done.write_text(result.model_dump_json())
             saved = _SavedArtifacts(folder / "artifacts")

@@ -1,55 +1,22 @@
-"""Everything one model says about the candidates: trainings laid out, done and scored."""
+"""Everything one model says about the candidates: trainings laid out, and scored when done."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from methods.context import RunContext
-from methods.rank_distilled_dataset import plan, scores, teachers
-from methods.rank_distilled_dataset.candidates import Loaded
-from methods.rank_distilled_dataset.datasets import RealData, draw_subset, hold_out
+from methods.rank_distilled_dataset import plan, scores
 from methods.rank_distilled_dataset.plan import Choice, Side, Variant
-from methods.rank_distilled_dataset.runs import (
-    Labelled,
-    Runner,
-    Task,
-    Teachers,
-    derived_seed,
-    digested,
-)
-from methods.rank_distilled_dataset.settings import Train
+from methods.rank_distilled_dataset.runs import Sizes, Wanted
+from methods.rank_distilled_dataset.settings import Train, TrainChange
 from methods.rank_distilled_dataset.spec import Candidate, Spec
-from methods.rank_distilled_dataset.training import Curve, Examples
+from methods.rank_distilled_dataset.training import Curve
+from methods.train_distilled.spec import RealPart, Soft, Teachers, TeacherTraining, Trainings
 
 FloatArray = NDArray[np.float64]
-#: Test images that learning curves are measured on, where only the last epoch counts.
-MAX_CURVE = 1000
-
-
-@dataclass
-class Parts:
-    """The real data as the trainings use it.
-
-    Attributes:
-        train: what full-data networks and random subsets are made of.
-        evaluated: held-out part first (but for the official protocol), then the test set.
-        held_out: number of images.
-    """
-
-    train: Examples
-    full: Labelled
-    evaluated: dict[str, Labelled]
-    held_out: int
-    subsets: dict[tuple[int, str], Labelled] = field(default_factory=dict)
-
-    @property
-    def tested(self) -> dict[str, Labelled]:
-        """All but the held-out part."""
-        return {name: found for name, found in self.evaluated.items() if name != "held_out"}
 
 
 @dataclass
@@ -59,13 +26,18 @@ class Scored:
     candidate: Candidate
     train: Train
     sides: dict[tuple[Variant, str], Side]
-    choices: dict[tuple[Variant, str], Choice]
+    choices: dict[tuple[Variant, str], Choice] = field(default_factory=dict)
     lrs: FloatArray | None = None
     hlr: FloatArray | None = None
     ior: FloatArray | None = None
     ars: FloatArray | None = None
     gain_augmented: FloatArray | None = None
     gain_bare: FloatArray | None = None
+
+    @property
+    def wanted(self) -> list[Wanted]:
+        """All its trainings, the random baselines included."""
+        return [one for side in self.sides.values() for row in side.wanted for one in row]
 
     def accuracy(self, variant: Variant, who: str = "candidate") -> FloatArray:
         """Accuracies of a variant; one that is no training of its own is `own`."""
@@ -80,120 +52,125 @@ class Scored:
 
 @dataclass
 class Compared:
-    """One model's answer."""
+    """One model's answer.
+
+    Attributes:
+        full_wanted: full-data trainings, one a run; none where the accuracy is known or not needed.
+        full, full_curves: what came of them.
+    """
 
     model: str
     scored: list[Scored]
-    full: FloatArray | None
-    full_curves: list[Curve]
+    full_wanted: list[Wanted]
+    full: FloatArray | None = None
+    full_curves: list[Curve] = field(default_factory=list)
+
+    @property
+    def wanted(self) -> list[Wanted]:
+        """All trainings."""
+        return [*self.full_wanted, *(one for scored in self.scored for one in scored.wanted)]
 
 
-def split(spec: Spec, real: RealData) -> Parts:
-    """Hold images out for the choice of learning rates; the official rule chooses on test."""
-    test = digested(real.test)
-    if spec.protocol == "official":
-        return Parts(real.train, digested(real.train), {"test": test}, 0)
-    held = torch.from_numpy(hold_out(real.train.labels.numpy(), spec.held_out))
-    rest = Examples(real.train.images[~held], real.train.labels[~held])
-    kept = digested(Examples(real.train.images[held], real.train.labels[held]))
-    evaluated = {"held_out": kept, "test": test}
-    if len(real.test.labels) > MAX_CURVE:
-        # Only the last epoch counts; the way there is drawn from a part of the test set.
-        share = MAX_CURVE / len(real.test.labels)
-        some = torch.from_numpy(hold_out(real.test.labels.numpy(), share))
-        shown = Examples(real.test.images[some], real.test.labels[some])
-        evaluated["curve"] = digested(shown)
-    return Parts(rest, digested(rest), evaluated, int(held.sum()))
+def real_part(spec: Spec) -> RealPart:
+    """What is held out, by the protocol; the official rule chooses on the test set."""
+    held_out = None if spec.protocol == "official" else spec.held_out
+    return RealPart(dataset=spec.dataset, held_out=held_out)
 
 
-def full_tasks(spec: Spec, parts: Parts, model: str, classes: int) -> list[Task]:
-    """The full-data trainings of a model, one a run."""
-    recipe = replace(plan.full_recipe(spec), late=plan.late(parts.tested))
-    return [
-        Task(model, classes, parts.full, recipe, parts.tested, plan.run_seed(spec, run), "full")
-        for run in range(spec.runs)
+def teachers_of(spec: Spec) -> Teachers | None:
+    """The teachers that candidates with soft labels need."""
+    if spec.teacher is None or all(c.labels.kind == "hard" for c in spec.candidates):
+        return None
+    recipe = asdict(replace(plan.full_recipe(spec), evaluate=()))
+    given = spec.teacher
+    training = [
+        TeacherTraining(
+            device=spec.device, real=real_part(spec), model=model, recipe=recipe, seed=spec.seed
+        )
+        for model in given.models
     ]
+    return Teachers(
+        models=given.models, weights=given.weights, training=[] if given.weights else training
+    )
 
 
-def compare(
-    spec: Spec,
-    model: str,
-    parts: Parts,
-    loaded: list[Loaded],
-    classes: int,
-    taught: Teachers,
-    runner: Runner,
-    ctx: RunContext,
-) -> Compared:
-    """Do all trainings of one model and score the candidates."""
-    wanted = []
-    for candidate, found in zip(spec.candidates, loaded, strict=True):
-        wanted.append(_sides(spec, model, parts, candidate, found, classes, taught))
-    needs_full = "lrs" in spec.metrics and spec.full_data.accuracy is None
-    full = full_tasks(spec, parts, model, classes) if needs_full else []
-    tasks = [*full]
-    for scored in wanted:
-        for side in scored.sides.values():
-            tasks += [task for row in side.tasks for task in row]
-    curves = iter(runner.run_all(tasks))
-    full_curves = [next(curves) for _ in full]
-    for scored in wanted:
-        for side in scored.sides.values():
-            side.curves = [[next(curves) for _ in row] for row in side.tasks]
-    accuracy = None
-    if needs_full:
-        accuracy = plan.full_accuracy(spec, full_curves, plan.OFFICIAL_INTERVAL)
-    elif spec.full_data.accuracy is not None:
-        accuracy = np.full(spec.runs, spec.full_data.accuracy)
-    for scored in wanted:
-        _score(spec, scored, accuracy)
-    return Compared(model, wanted, accuracy, full_curves)
+def lay_out(spec: Spec, model: str, sizes: Sizes, taught: Teachers | None) -> Compared:
+    """All trainings of one model."""
+    real = real_part(spec)
+    full: list[Wanted] = []
+    if "lrs" in spec.metrics and spec.full_data.accuracy is None:
+        common = Trainings(
+            device=spec.device, real=real, source="full", model=model, recipe={}, seed=spec.seed,
+            todo=[],
+        )  # fmt: skip
+        tested = replace(
+            sizes, evaluated={n: v for n, v in sizes.evaluated.items() if n != "held_out"}
+        )
+        recipe = plan.full_recipe(spec)
+        full = plan.make_side(spec, common, recipe, [spec.full_data.lr], tested).wanted[0]
+    sides = [_sides(spec, model, real, candidate, sizes, taught) for candidate in spec.candidates]
+    return Compared(model, sides, full)
 
 
 def _sides(
     spec: Spec,
     model: str,
-    parts: Parts,
+    real: RealPart,
     candidate: Candidate,
-    loaded: Loaded,
-    classes: int,
-    taught: Teachers,
+    sizes: Sizes,
+    taught: Teachers | None,
 ) -> Scored:
     train = plan.train_settings(spec, candidate)
     kind = candidate.labels.kind
     sides: dict[tuple[Variant, str], Side] = {}
-    bare = digested(plan.without_targets(loaded.data))
-    own = digested(loaded.data)
     against_random = bool({"lrs", "ars"} & set(spec.metrics))
+    # What it is called, and what is said in the recipe already, does not belong to the training.
+    bare = {"name": "candidate", "syn_lr": None, "preset": None, "train": TrainChange()}
+    images = candidate.model_copy(update=bare)
     for variant in plan.variants(spec, candidate, train):
-        recipe = plan.recipe(spec, train, variant, kind != "hard", classes)
-        helpers = taught if kind == "soft_M" and variant != "hard" else Teachers()
-        data = bare if variant == "hard" else own
-        sides[(variant, "candidate")] = plan.make_side(
-            spec, model, lambda _, data=data: data, recipe,  # type: ignore[misc]
-            plan.rates_of(spec, variant, candidate), parts.evaluated, "candidate", classes, helpers,
+        recipe = plan.recipe(spec, train, variant, kind != "hard", sizes.classes)
+        labelled = variant != "hard" and kind == "soft_M"
+        common = Trainings(
+            device=spec.device, real=real, source="candidate", ipc=spec.ipc, candidate=images,
+            hard=variant == "hard", teachers=taught if labelled else None,
+            soft="batches" if labelled else None, model=model, recipe={}, seed=spec.seed, todo=[],
         )  # fmt: skip
+        rates = plan.rates_of(spec, variant, candidate)
+        sides[(variant, "candidate")] = plan.make_side(spec, common, recipe, rates, sizes)
         if variant != "hard" and against_random:
-            labels = taught if kind == "soft_S" else Teachers()
+            soft: dict[str, Soft | None] = {"hard": None, "soft_S": "stored", "soft_M": "batches"}
+            change = {
+                "source": "random", "candidate": None, "soft": soft[kind],
+                "teachers": taught if soft[kind] else None,
+            }  # fmt: skip
+            rates = plan.rates_of(spec, variant, None)
             sides[(variant, "random")] = plan.make_side(
-                spec, model, lambda run, labels=labels: _subset(spec, parts, run, labels),  # type: ignore[misc]
-                recipe, plan.rates_of(spec, variant, None), parts.evaluated, "random", classes,
-                helpers,
-            )  # fmt: skip
-    return Scored(candidate, train, sides, {})
+                spec, common.model_copy(update=change), recipe, rates, sizes
+            )
+    return Scored(candidate, train, sides)
 
 
-def _subset(spec: Spec, parts: Parts, run: int, labels: Teachers) -> Labelled:
-    """Random subset i, the same for all candidates and models of a data set, ipc and seed."""
-    known = parts.subsets.get((run, labels.digest))
-    if known is None:
-        seed = derived_seed("subset", parts.full.digest, spec.ipc, spec.seed, run)
-        rows = torch.from_numpy(draw_subset(parts.train.labels.numpy(), spec.ipc, seed))
-        found = Examples(parts.train.images[rows], parts.train.labels[rows])
-        if labels.networks:
-            found.targets = teachers.soft_targets(labels, found.images)
-        known = parts.subsets[(run, labels.digest)] = digested(found)
-    return known
+def score(spec: Spec, compared: Compared, curves: Mapping[Wanted, Curve]) -> Compared:
+    """What the curves say about those candidates whose trainings are all done."""
+    full_curves = [curves[one] for one in compared.full_wanted if one in curves]
+    accuracy = None
+    if spec.full_data.accuracy is not None:
+        accuracy = np.full(spec.runs, spec.full_data.accuracy)
+    elif compared.full_wanted and len(full_curves) == len(compared.full_wanted):
+        accuracy = plan.full_accuracy(spec, full_curves, plan.OFFICIAL_INTERVAL)
+    elif compared.full_wanted:
+        return Compared(compared.model, [], compared.full_wanted, None, full_curves)
+    done = []
+    for laid_out in compared.scored:
+        if all(one in curves for one in laid_out.wanted):
+            sides = {
+                name: replace(side, curves=[[curves[one] for one in row] for row in side.wanted])
+                for name, side in laid_out.sides.items()
+            }
+            scored = Scored(laid_out.candidate, laid_out.train, sides)
+            _score(spec, scored, accuracy)
+            done.append(scored)
+    return Compared(compared.model, done, compared.full_wanted, accuracy, full_curves)
 
 
 def _score(spec: Spec, scored: Scored, full: FloatArray | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 
@@ -13,11 +14,12 @@ import torch
 from methods.context import Artifact, RunContext
 from methods.errors import JobError
 from methods.figures import Figure
-from methods.rank_distilled_dataset import candidates, datasets, figures, report, teachers
+from methods.rank_distilled_dataset import candidates, compare, figures, parts, report
 from methods.rank_distilled_dataset.candidates import Loaded
-from methods.rank_distilled_dataset.compare import Compared, Parts, compare, full_tasks, split
+from methods.rank_distilled_dataset.compare import Compared
 from methods.rank_distilled_dataset.datasets import RealData
 from methods.rank_distilled_dataset.names import parse_name, too_small
+from methods.rank_distilled_dataset.parts import Parts
 from methods.rank_distilled_dataset.pictures import grid, write_png
 from methods.rank_distilled_dataset.result import (
     ArtifactRef,
@@ -26,9 +28,11 @@ from methods.rank_distilled_dataset.result import (
     Result,
     Work,
 )
-from methods.rank_distilled_dataset.runs import ENGINE, Runner, Teachers, device_class
+from methods.rank_distilled_dataset.runs import Runner, Sizes, Wanted
 from methods.rank_distilled_dataset.spec import JOB, Spec
-from methods.rank_distilled_dataset.training import one_thread
+from methods.rank_distilled_dataset.training import accuracy, one_thread
+from methods.train_distilled import setup, teachers
+from methods.train_distilled.spec import ENGINE, TEACHER, TeacherResult, Teachers
 
 #: Images of a candidate shown in its grid, at most.
 MAX_SHOWN = 200
@@ -42,18 +46,26 @@ def run(spec: Spec, ctx: RunContext) -> Result:
 
 def _run(spec: Spec, ctx: RunContext) -> Result:
     ctx.progress("reading", 0, 1 + len(spec.candidates), "data sets")
-    real = datasets.load(spec.dataset, ctx)
+    data = parts.load(spec.dataset, compare.real_part(spec).held_out, ctx)
+    real = data.real
     loaded: list[Loaded] = []
     for place, candidate in enumerate(spec.candidates):
         ctx.progress("reading", 1 + place, 1 + len(spec.candidates), "data sets")
         loaded.append(candidates.load(candidate, real, spec.ipc, ctx))
     _check_sizes(spec, real)
-    parts, runner = split(spec, real), Runner(ctx)
-    taught, accuracies = _teachers(spec, parts, len(real.classes), runner, ctx)
-    found = [
-        compare(spec, model, parts, loaded, len(real.classes), taught, runner, ctx)
-        for model in spec.models
-    ]
+    taught = compare.teachers_of(spec)
+    accuracies = {} if taught is None else _teachers(spec, taught, data, ctx)
+    sizes = Sizes(
+        real.shape,
+        len(real.classes),
+        len(data.train.labels),
+        {name: len(found.labels) for name, found in data.evaluated.items()},
+    )
+    laid_out = [compare.lay_out(spec, model, sizes, taught) for model in spec.models]
+    wanted = [one for compared in laid_out for one in compared.wanted]
+    runner = Runner(ctx)
+    runner.run_all(wanted, lambda: ctx.partial(_preview(spec, laid_out, runner)))
+    found = [compare.score(spec, compared, runner.curves) for compared in laid_out]
     boards = [report.leaderboard(spec, real, compared, loaded) for compared in found]
     texts = report.general_warnings(spec)
     texts += [text for one in loaded for text in one.warnings]
@@ -66,7 +78,7 @@ def _run(spec: Spec, ctx: RunContext) -> Result:
         overall=_overall(boards),
         ranked_by=spec.metrics[0],
         protocol=spec.protocol,
-        dataset=_summary(real, parts),
+        dataset=_summary(data),
         teachers=accuracies,
         work=_work(found, runner),
         warnings=list(dict.fromkeys(texts)),
@@ -77,7 +89,7 @@ def _run(spec: Spec, ctx: RunContext) -> Result:
             "engine": str(ENGINE),
             "torch": torch.__version__,
             "numpy": np.__version__,
-            "device": device_class(),
+            "device": ", ".join(sorted(runner.devices)),
         },
         seed=spec.seed,
     )
@@ -92,13 +104,38 @@ def _check_sizes(spec: Spec, real: RealData) -> None:
             raise JobError("input_invalid", f"{name}: {problem}, these are {height}x{width}.")
 
 
-def _teachers(
-    spec: Spec, parts: Parts, classes: int, runner: Runner, ctx: RunContext
-) -> tuple[Teachers, dict[str, float]]:
-    if spec.teacher is None or all(c.labels.kind == "hard" for c in spec.candidates):
-        return Teachers(), {}
-    tasks = [full_tasks(spec, parts, model, classes)[0] for model in spec.teacher.models]
-    return teachers.prepare(spec.teacher, tasks, runner, ctx)
+def _teachers(spec: Spec, taught: Teachers, data: Parts, ctx: RunContext) -> dict[str, float]:
+    """Test accuracies; what has to be trained is, before anything that needs it."""
+    if taught.training:
+        found: dict[str, float] = {}
+        ctx.progress("teachers", 0, len(taught.models), "teachers")
+        for child in ctx.fan_out(TEACHER.name, taught.training):
+            found[taught.models[child.place]] = TeacherResult.model_validate(child.result).accuracy
+            ctx.progress("teachers", len(found), len(taught.models), "teachers")
+        return found
+    device = setup.device_of("cpu")
+    networks = teachers.load(taught, data, device, ctx)
+    return {
+        name: accuracy(network, data.real.test, ctx.check)
+        for name, network in zip(taught.models, networks, strict=True)
+    }
+
+
+def _preview(spec: Spec, laid_out: list[Compared], runner: Runner) -> dict[str, object]:
+    """The leaderboards of those candidates whose trainings are all done."""
+    boards = []
+    for compared in (compare.score(spec, one, runner.curves) for one in laid_out):
+        rows = [
+            {
+                "name": scored.candidate.name,
+                "score": float(scored.score(spec.metrics[0]).mean()),
+                "accuracy": float(scored.accuracy("own").mean()),
+            }
+            for scored in compared.scored
+        ]
+        rows.sort(key=lambda row: (-float(row["score"]), row["name"]))  # type: ignore[arg-type]
+        boards.append({"model": compared.model, "rows": rows, "of": len(spec.candidates)})
+    return {"ranked_by": spec.metrics[0], "leaderboards": boards}
 
 
 def _overall(boards: list[Leaderboard]) -> list[str] | None:
@@ -111,14 +148,15 @@ def _overall(boards: list[Leaderboard]) -> list[str] | None:
     return sorted(totals, key=lambda name: (-totals[name], name))
 
 
-def _summary(real: RealData, parts: Parts) -> DatasetSummary:
+def _summary(data: Parts) -> DatasetSummary:
+    real = data.real
     return DatasetSummary(
         name=real.name,
         digest=real.digest,
         classes=real.classes,
         shape=real.shape,
-        train=len(parts.train.labels),
-        held_out=parts.held_out,
+        train=len(data.train.labels),
+        held_out=data.held_out,
         test=len(real.test.labels),
         mean=list(real.mean),
         std=list(real.std),
@@ -127,39 +165,33 @@ def _summary(real: RealData, parts: Parts) -> DatasetSummary:
 
 def _work(found: list[Compared], runner: Runner) -> Work:
     """What was trained here, and what the sharing of trainings saved."""
-    seconds = saved = baseline = 0.0
-    by_candidate: dict[str, float] = {}
-    counted: set[str] = set()
-
-    def count(key: str, value: float, name: str | None) -> None:
-        nonlocal seconds, saved, baseline
-        if key in counted:
-            saved += value
-            return
-        counted.add(key)
-        seconds += value
-        saved += value if key in runner.restored else 0.0
-        if name is None:
-            baseline += value
-        else:
-            by_candidate[name] = by_candidate.get(name, 0.0) + value
-
+    asked: Counter[Wanted] = Counter()
+    who: dict[Wanted, str | None] = {}
     for compared in found:
-        for place, curve in enumerate(compared.full_curves):
-            count(f"{compared.model}/full/{place}", curve.seconds, None)
+        asked.update(compared.full_wanted)
         for scored in compared.scored:
-            for (_, who), side in scored.sides.items():
-                name = scored.candidate.name if who == "candidate" else None
-                for row, curves in zip(side.tasks, side.curves, strict=True):
-                    for task, curve in zip(row, curves, strict=True):
-                        count(runner.key(task), curve.seconds, name)
+            asked.update(scored.wanted)
+            for (_, whose), one in scored.sides.items():
+                name = scored.candidate.name if whose == "candidate" else None
+                for row in one.wanted:
+                    who.update({wanted: name for wanted in row if wanted not in who})
+    seconds = {wanted: runner.curves[wanted].seconds for wanted in asked}
+    by_candidate: dict[str, float] = {}
+    for wanted, name in who.items():
+        if name is not None:
+            by_candidate[name] = by_candidate.get(name, 0.0) + seconds[wanted]
+    total = sum(seconds.values())
+    saved = sum(
+        seconds[wanted] * (times - 1 + (wanted in runner.restored))
+        for wanted, times in asked.items()
+    )
     return Work(
-        trained=len(runner.trained),
+        trained=len(asked) - len(runner.restored),
         restored=len(runner.restored),
-        shared=sum(times > 1 for times in runner.asked.values()),
-        seconds=seconds,
+        shared=sum(times > 1 for times in asked.values()),
+        seconds=total,
         seconds_saved=saved,
-        baseline_seconds=baseline,
+        baseline_seconds=total - sum(by_candidate.values()),
         candidate_seconds=by_candidate,
     )
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from methods.rank_distilled_dataset.augment import Augment
 from methods.rank_distilled_dataset.presets import PRESETS, settings
-from methods.rank_distilled_dataset.runs import Labelled, Task, Teachers, derived_seed
+from methods.rank_distilled_dataset.runs import Sizes, Wanted
 from methods.rank_distilled_dataset.settings import Train
 from methods.rank_distilled_dataset.spec import Candidate, FullData, Spec
 from methods.rank_distilled_dataset.training import Curve, Examples, Recipe
+from methods.train_distilled.spec import Trainings
 
 FloatArray = NDArray[np.float64]
 #: `own`: the candidate's setting; `hard`: hard labels; `bare`: own labels, no augmentation.
@@ -32,11 +33,11 @@ class Side:
 
     Attributes:
         rates: learning rates tried.
-        tasks: [rate][run]. curves: the same, once they are done.
+        wanted: [rate][run]. curves: the same, once they are done.
     """
 
     rates: list[float]
-    tasks: list[list[Task]] = field(default_factory=list)
+    wanted: list[list[Wanted]] = field(default_factory=list)
     curves: list[list[Curve]] = field(default_factory=list)
 
 
@@ -143,37 +144,25 @@ def rates_of(spec: Spec, variant: Variant, candidate: Candidate | None) -> list[
 
 
 def make_side(
-    spec: Spec,
-    model: str,
-    data: Callable[[int], Labelled],
-    base: Recipe,
-    rates: list[float],
-    evaluated: dict[str, Labelled],
-    role: str,
-    classes: int,
-    teachers: Teachers,
+    spec: Spec, common: Trainings, base: Recipe, rates: list[float], sizes: Sizes
 ) -> Side:
-    """The tasks of a side; `data` gives what run i is trained on."""
+    """The trainings of a side.
+
+    Args:
+        common: all but the recipe and what there is to do.
+    """
     # One learning rate is never dropped, or a hopeless set would have no result at all.
     kept = rates[len(rates) // 2]
-    side = Side(rates)
-    for rate in rates:
-        chosen = replace(
-            base, lr=rate, give_up=None if rate == kept else base.give_up, late=late(evaluated)
-        )
-        side.tasks.append(
-            [
-                Task(model, classes, data(run), chosen, evaluated, run_seed(spec, run), role,
-                     teachers)
-                for run in range(spec.runs)
-            ]
-        )  # fmt: skip
-    return side
-
-
-def run_seed(spec: Spec, run: int) -> int:
-    """The same for all candidates and baselines: paired by initial weights and orders."""
-    return derived_seed("run", spec.seed, run)
+    of = common.model_copy(update={"recipe": asdict(base)})
+    text, seconds = of.model_dump_json(), sizes.seconds(of, base, late(sizes.evaluated))
+    stops = [base.give_up is not None and rate != kept for rate in rates]
+    return Side(
+        rates,
+        [
+            [Wanted(text, rate, run, may_stop, seconds) for run in range(spec.runs)]
+            for rate, may_stop in zip(rates, stops, strict=True)
+        ],
+    )
 
 
 def late(evaluated: Iterable[str]) -> tuple[str, ...]:

@@ -98,7 +98,7 @@ class Work(Model):
     """Where the trainings came from."""
 
     trained: int
-    restored: int = Field(description="From an earlier attempt or job.")
+    restored: int = Field(description="By another job, before or meanwhile.")
     shared: int = Field(description="Used more than once in this job and trained once.")
     seconds: float = Field(description="Processor seconds of all trainings, whoever ran them.")
     seconds_saved: float = Field(description="Of those that were restored or shared.")

@@ -1,103 +1,27 @@
-"""Trainings by content: each is named by a digest of all that determines it, and done once."""
+"""Trainings by content: laid out, bundled into jobs of about equal cost, done once."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
-from typing import Any, Protocol
+from itertools import pairwise
 
-import numpy as np
 import torch
-from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from methods.context import RunContext
 from methods.rank_distilled_dataset.networks import build
-from methods.rank_distilled_dataset.training import Curve, Examples, Recipe, train
+from methods.rank_distilled_dataset.training import Curve, Recipe
+from methods.train_distilled.spec import TRAININGS, Todo, Trainings, TrainingsResult
 
-#: Raised whenever the same task may give another curve.
-ENGINE = 1
-
-
-class Curves(Protocol):
-    """Where curves are kept beyond an attempt. A service-wide store has these two methods too."""
-
-    def restore(self, key: str) -> Any | None:
-        """The JSON value of a key, or None."""
-
-    def checkpoint(self, key: str, value: Any) -> None:
-        """Keep a JSON value."""
-
-
-@dataclass
-class Labelled:
-    """Examples with the digest of their content."""
-
-    examples: Examples
-    digest: str
-
-
-def digested(examples: Examples) -> Labelled:
-    """Examples with a digest of images, labels and soft targets."""
-    digest = sha256()
-    for tensor in (examples.images, examples.labels, examples.targets):
-        if tensor is not None:
-            array = np.ascontiguousarray(tensor.cpu().numpy())
-            digest.update(f"{array.dtype}{array.shape}".encode() + array.data)
-    return Labelled(examples, digest.hexdigest())
-
-
-@dataclass(frozen=True)
-class Teachers:
-    """Networks that label batches, with a digest of their weights."""
-
-    networks: tuple[nn.Module, ...] = ()
-    digest: str = ""
-
-
-@dataclass
-class Task:
-    """One training to do.
-
-    Attributes:
-        model: network name. classes: its outputs.
-        data: what it is trained on.
-        evaluated: sets by name; the first may make it give up.
-        seed: of the initial weights, the order and the augmentation.
-        role: `full`, `random`, or `candidate`, for the order of work and the report.
-    """
-
-    model: str
-    classes: int
-    data: Labelled
-    recipe: Recipe
-    evaluated: dict[str, Labelled]
-    seed: int
-    role: str
-    teachers: Teachers = field(default_factory=Teachers)
-
-    def key(self, device: str) -> str:
-        """The digest of all that determines the curve."""
-        content = {
-            "engine": ENGINE,
-            "device": device,
-            "model": self.model,
-            "classes": self.classes,
-            "data": self.data.digest,
-            "recipe": asdict(self.recipe),
-            "evaluated": {name: found.digest for name, found in self.evaluated.items()},
-            "seed": self.seed,
-            "teachers": self.teachers.digest,
-        }
-        return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-    @property
-    def cost(self) -> int:
-        """Image passes, to do the longest first: three an image trained on, one evaluated."""
-        recipe = self.recipe
-        tested = sum(len(found.examples.labels) for found in self.evaluated.values())
-        points = len({*recipe.evaluate, recipe.epochs})
-        return 3 * recipe.epochs * len(self.data.examples.labels) + points * tested
+#: A bundle of trainings takes about this long at least: a job costs a few hundredths of that.
+BUNDLE_SECONDS = 5.0
+#: Floating-point operations a second, and seconds a step whatever its size. They need only be of
+#: the right magnitude, and must be constants: bundles that differ are done again.
+_SPEED = {"cpu": (5e10, 8e-3), "gpu": (5e12, 3e-3)}
 
 
 def derived_seed(*parts: object) -> int:
@@ -110,72 +34,109 @@ def device_class() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
-class Runner:
-    """Does tasks, each key once in this attempt and once in this job.
+@dataclass(frozen=True)
+class Wanted:
+    """One training to do; equal ones are done once.
 
     Attributes:
-        trained, restored: keys by where their curve came from.
-        asked: how often each key was asked for.
+        of: JSON of a `Trainings` with nothing to do: all that it has in common with others.
+        seconds: an estimate of its cost on one core.
     """
 
-    def __init__(self, ctx: RunContext, store: Curves | None = None) -> None:
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        if self.device.type == "cuda":
-            # The same seed has to give the same curve.
-            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-        self._class = device_class()
-        self._ctx, self._store = ctx, store or ctx
-        self._curves: dict[str, Curve] = {}
-        self.trained: set[str] = set()
-        self.restored: set[str] = set()
-        self.asked: dict[str, int] = {}
+    of: str
+    lr: float
+    run: int
+    may_stop: bool
+    seconds: float
 
-    def key(self, task: Task) -> str:
-        """See `Task.key`."""
-        return task.key(self._class)
 
-    def run_all(self, tasks: list[Task]) -> list[Curve]:
-        """The curves of tasks, in their order; the longest trainings are done first."""
-        keys = [self.key(task) for task in tasks]
-        by_key = dict(zip(keys, tasks, strict=True))
-        order = sorted(by_key, key=lambda key: -by_key[key].cost)
-        for done, key in enumerate(order):
-            self._ctx.progress("training", done, len(order), "trainings")
-            self.run(by_key[key], key)
-        self._ctx.progress("training", len(order), len(order), "trainings")
-        for key in keys:
-            self.asked[key] = self.asked.get(key, 0) + 1
-        return [self._curves[key] for key in keys]
+@dataclass(frozen=True)
+class Sizes:
+    """What the cost of trainings depends on.
 
-    def run(self, task: Task, key: str) -> Curve:
-        """One curve: remembered, restored, or trained and kept."""
-        if key in self._curves:
-            return self._curves[key]
-        kept = self._store.restore(f"run/{key}")
-        if kept is None:
-            curve = self._train(task)
-            self._store.checkpoint(f"run/{key}", asdict(curve))
-            self.trained.add(key)
-        else:
-            curve = Curve(**kept)
-            self.restored.add(key)
-        self._curves[key] = curve
-        return curve
+    Attributes:
+        shape: of an image. classes: of the data set.
+        full: images of the training set.
+        evaluated: images of each evaluated set.
+    """
 
-    def network(self, task: Task) -> nn.Module:
-        """A network with the initial weights of a task."""
-        shape = tuple(task.data.examples.images.shape[1:])
-        seed = derived_seed("init", task.model, task.seed)
-        return build(task.model, shape, task.classes, seed).to(self.device)
+    shape: tuple[int, int, int]
+    classes: int
+    full: int
+    evaluated: dict[str, int]
 
-    def _train(self, task: Task, network: nn.Module | None = None) -> Curve:
-        evaluated = {n: found.examples.to(self.device) for n, found in task.evaluated.items()}
-        return train(
-            self.network(task) if network is None else network,
-            task.data.examples.to(self.device),
-            task.recipe,
-            derived_seed("order", task.seed),
-            evaluated,
-            task.teachers.networks,
-            self._ctx.check,
+    def seconds(self, of: Trainings, recipe: Recipe, late: Sequence[str]) -> float:
+        """An estimate for one training: three passes an image trained on, one evaluated."""
+        images = self.full if of.ipc is None else of.ipc * self.classes
+        points = len({*recipe.evaluate, recipe.epochs})
+        tested = sum(n * (1 if name in late else points) for name, n in self.evaluated.items())
+        speed, step = _SPEED[of.device]
+        work = (3 * recipe.epochs * images + tested) * _operations(
+            of.model, self.shape, self.classes
         )
+        return work / speed + step * recipe.epochs * math.ceil(images / recipe.batch_size)
+
+
+@lru_cache(maxsize=64)
+def _operations(model: str, shape: tuple[int, int, int], classes: int) -> int:
+    """Floating-point operations of one image's way through a network."""
+    network = build(model, shape, classes).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.zeros(1, *shape))
+    return int(counter.get_total_flops())
+
+
+def bundles(wanted: Sequence[Wanted]) -> list[list[Wanted]]:
+    """Trainings of one thing by one recipe in parts of about equal cost, the longest part first.
+
+    How one thing is bundled does not depend on the others: a job with one more candidate finds all
+    bundles of the job before.
+    """
+    by_origin: dict[str, list[Wanted]] = {}
+    for one in dict.fromkeys(wanted):
+        by_origin.setdefault(one.of, []).append(one)
+    found = []
+    for group in by_origin.values():
+        group.sort(key=lambda one: (one.run, one.lr))
+        count = max(1, min(len(group), int(sum(w.seconds for w in group) / BUNDLE_SECONDS)))
+        edges = [round(place * len(group) / count) for place in range(count + 1)]
+        found += [group[a:b] for a, b in pairwise(edges)]
+    return sorted(found, key=lambda bundle: -sum(one.seconds for one in bundle))
+
+
+class Runner:
+    """Has trainings done, here and by other workers.
+
+    Attributes:
+        curves: what there is so far.
+        restored: those that another job had done before, or was at.
+        devices: where they were done.
+    """
+
+    def __init__(self, ctx: RunContext) -> None:
+        self._ctx = ctx
+        self.curves: dict[Wanted, Curve] = {}
+        self.restored: set[Wanted] = set()
+        self.devices: set[str] = set()
+
+    def run_all(self, wanted: Sequence[Wanted], after_each: Callable[[], None]) -> None:
+        """Fill `curves`; `after_each` is called as bundles end."""
+        parts, total = bundles(wanted), len(set(wanted))
+        self._ctx.progress("training", 0, total, "trainings")
+        specs = [trainings(bundle) for bundle in parts]
+        for child in self._ctx.fan_out(TRAININGS.name, specs):
+            found = TrainingsResult.model_validate(child.result)
+            for one, curve in zip(parts[child.place], found.curves, strict=True):
+                self.curves[one] = Curve(**curve.model_dump())
+                if child.reused:
+                    self.restored.add(one)
+            self.devices.add(found.device)
+            self._ctx.progress("training", len(self.curves), total, "trainings")
+            after_each()
+
+
+def trainings(bundle: list[Wanted]) -> Trainings:
+    """The spec of a bundle."""
+    common = Trainings.model_validate_json(bundle[0].of)
+    todo = [Todo(lr=one.lr, run=one.run, may_stop=one.may_stop) for one in bundle]
+    return common.model_copy(update={"todo": todo})

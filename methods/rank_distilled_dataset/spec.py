@@ -175,6 +175,11 @@ class Spec(Model):
     train: Train = Field(default_factory=Train)
     teacher: Teacher | None = None
     full_data: FullData = Field(default_factory=FullData)
+    device: Literal["cpu", "gpu"] = Field(
+        "cpu",
+        description="Where networks are trained; `gpu` wants a worker of that class. Its "
+        "arithmetic is part of the result.",
+    )
 
     @field_validator("models")
     @classmethod

@@ -28,6 +28,7 @@ from methods.rank_distilled_dataset.optimisers import (
     rate,
 )
 
+Check = Callable[[], None]
 LossName = Literal["ce", "kl", "sce", "mse_gt"]
 #: Pixels of a chunk on a CPU: at width 128 their activations are 4 MiB a layer.
 CHUNK_PIXELS = 8192
@@ -122,7 +123,7 @@ def train(
     seed: int,
     evaluated: Mapping[str, Examples] | None = None,
     teachers: Sequence[nn.Module] = (),
-    check: Callable[[], None] = lambda: None,
+    check: Check = lambda: None,
 ) -> Curve:
     """Train in place.
 
@@ -132,7 +133,7 @@ def train(
         evaluated: sets whose accuracy is measured, by name, on the same device.
         teachers: networks whose mean logits on the augmented batch are the soft targets; without
             them the soft targets are `data.targets`.
-        check: called every epoch; may raise.
+        check: called every step; may raise.
     """
     started = time.process_time()
     evaluated, evaluations = evaluated or {}, {*recipe.evaluate, recipe.epochs}
@@ -143,16 +144,15 @@ def train(
     session = _Session(network, data, recipe, teachers, seed)
     curve = Curve(accuracy={name: [] for name in evaluated})
     for epoch in range(recipe.epochs):
-        check()
-        session.epoch(epoch)
+        session.epoch(epoch, check)
         if epoch + 1 in evaluations:
             curve.epochs.append(epoch + 1)
             curve.loss.append(session.mean_loss())
-            _measure(network, recipe, evaluated, curve)
+            _measure(network, recipe, evaluated, curve, check)
         if _gives_up(recipe, curve):
             curve.stopped = True
             for name in [name for name, found in curve.accuracy.items() if not found]:
-                curve.accuracy[name].append(accuracy(network, evaluated[name]))
+                curve.accuracy[name].append(accuracy(network, evaluated[name], check))
             break
     curve.seconds = time.process_time() - started
     return curve
@@ -177,7 +177,7 @@ class _Session:
         )
         self._total, self._steps = torch.zeros((), device=data.images.device), 0
 
-    def epoch(self, epoch: int) -> None:
+    def epoch(self, epoch: int, check: Check) -> None:
         """One pass over the data."""
         recipe = self._recipe
         factor = rate(recipe.schedule, epoch, recipe.epochs, recipe.step_size, recipe.gamma)
@@ -185,6 +185,7 @@ class _Session:
             group["lr"] = recipe.lr * factor
         self._network.train()
         for batch in _batches(self._data, recipe.batch_size, self._orders):
+            check()
             self._optimiser.zero_grad(set_to_none=True)
             batch.images = recipe.augment(batch.images, self._draws)
             for part in _split(batch, self._chunk):
@@ -206,27 +207,34 @@ class _Session:
 
 
 def _measure(
-    network: nn.Module, recipe: Recipe, evaluated: Mapping[str, Examples], curve: Curve
+    network: nn.Module,
+    recipe: Recipe,
+    evaluated: Mapping[str, Examples],
+    curve: Curve,
+    check: Check,
 ) -> None:
     last = curve.epochs[-1] == recipe.epochs
     for place, (name, examples) in enumerate(evaluated.items()):
         decides = place == 0 and recipe.give_up is not None and len(curve.epochs) == 1
         if name not in recipe.late or decides or last:
-            curve.accuracy[name].append(accuracy(network, examples))
+            curve.accuracy[name].append(accuracy(network, examples, check))
 
 
-def accuracy(network: nn.Module, examples: Examples) -> float:
+def accuracy(network: nn.Module, examples: Examples, check: Check = lambda: None) -> float:
     """The share of images whose highest logit is that of their class."""
-    found = logits(network, examples.images).argmax(dim=1)
+    found = logits(network, examples.images, check).argmax(dim=1)
     return int((found == examples.labels).sum()) / len(examples.labels)
 
 
-def logits(network: nn.Module, images: Tensor) -> Tensor:
+def logits(network: nn.Module, images: Tensor, check: Check = lambda: None) -> Tensor:
     """Logits [N, classes] in evaluation mode, in chunks; the mode of the network is restored."""
     training = network.training
     network.eval()
     with torch.inference_mode():
-        parts = [network(part) for part in images.split(_chunk(images))]
+        parts = []
+        for part in images.split(_chunk(images)):
+            check()
+            parts.append(network(part))
     network.train(training)
     return torch.cat(parts)
 

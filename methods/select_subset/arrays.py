@@ -14,7 +14,7 @@ from methods.arrays.headers import SafetensorsHeader, read_npy_header, widened
 from methods.arrays.unpacking import DAMAGED, check_parquet, open_zip, read_exactly, size_of
 from methods.errors import JobError
 from methods.select_subset.formats import arrow, clean
-from methods.select_subset.spec import Feature
+from methods.select_subset.inputs import Feature
 
 Array = npt.NDArray[Any]
 
@@ -136,18 +136,7 @@ def _parquet(reader: BinaryIO, feature: Feature, what: str) -> Table:
         file = parquet.ParquetFile(reader)
         check_parquet(file, size_of(reader), what)
         schema = file.schema_arrow
-        names = schema.names
-        ids = feature.id_field or next((n for n in ("id", "ids") if n in names), None)
-        tasks = next((n for n in ("task", "tasks") if n in names), None)
-        wanted = feature.columns or ([feature.array] if feature.array else None)
-        if wanted is None:
-            wanted = [n for n in names if n not in {ids, tasks} and _numeric(schema.field(n).type)]
-        absent = [n for n in [*wanted, *([ids] if ids else [])] if n not in names]
-        if absent or not wanted:
-            raise JobError(
-                "input_invalid",
-                f"{what} has no column {', '.join(absent) or 'of numbers'}, only {names}.",
-            )
+        wanted, ids, tasks = parquet_columns(schema, feature, what)
         columns = [_column(file, name, what) for name in wanted]
         texts = {n: file.read([n]).column(0).to_pylist() for n in (ids, tasks) if n is not None}
     except pyarrow.ArrowException as error:
@@ -157,6 +146,29 @@ def _parquet(reader: BinaryIO, feature: Feature, what: str) -> Table:
         None if ids is None else [clean(str(i)) for i in texts[ids]],
         None if tasks is None else [str(i) for i in texts[tasks]],
     )
+
+
+def parquet_columns(
+    schema: Any, feature: Feature, what: str
+) -> tuple[list[str], str | None, str | None]:
+    """Which columns hold the values, the ids and the tasks of a feature.
+
+    Raises:
+        JobError: `input_invalid` when one is missing.
+    """
+    names = schema.names
+    ids = feature.id_field or next((n for n in ("id", "ids") if n in names), None)
+    tasks = next((n for n in ("task", "tasks") if n in names), None)
+    wanted = feature.columns or ([feature.array] if feature.array else None)
+    if wanted is None:
+        wanted = [n for n in names if n not in {ids, tasks} and _numeric(schema.field(n).type)]
+    absent = [n for n in [*wanted, *([ids] if ids else [])] if n not in names]
+    if absent or not wanted:
+        raise JobError(
+            "input_invalid",
+            f"{what} has no column {', '.join(absent) or 'of numbers'}, only {names}.",
+        )
+    return wanted, ids, tasks
 
 
 def _numeric(kind: Any) -> bool:

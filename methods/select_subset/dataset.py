@@ -21,8 +21,8 @@ from methods.select_subset.formats import (
     RowFile,
     clean,
 )
+from methods.select_subset.inputs import Dataset
 from methods.select_subset.result import BadRow
-from methods.select_subset.spec import Dataset
 from methods.select_subset.webdataset import WebDataset
 
 _REPORTED = 100

@@ -11,9 +11,10 @@ from methods.context import RunContext
 from methods.errors import JobError
 from methods.select_subset.arrays import Array, Table, read_table
 from methods.select_subset.formats import clean
+from methods.select_subset.inputs import AXES, Feature
 from methods.select_subset.result import BadRow
 from methods.select_subset.sampling import Ints
-from methods.select_subset.spec import AXES, Feature, Spec
+from methods.select_subset.spec import Spec
 
 _NAMED = 20
 

@@ -28,7 +28,7 @@ def draw(outcome: Outcome, features: dict[str, npt.NDArray[Any]], usable: Ints) 
     found = []
     filled = outcome.sizes > 0
     if filled.sum() > 1:
-        found.append(_sizes(outcome.sizes[filled], outcome.quotas[filled]))
+        found.append(cluster_sizes(outcome.sizes[filled], outcome.quotas[filled]))
     chosen = np.zeros(len(outcome.score), dtype=np.bool_)
     chosen[outcome.rows] = True
     if "trajectory" in features and filled.sum() > 1:
@@ -55,7 +55,8 @@ _MAPPED = (
 )
 
 
-def _sizes(sizes: Ints, quotas: Ints) -> Figure:
+def cluster_sizes(sizes: Ints, quotas: Ints) -> Figure:
+    """How many rows clusters have, and how many are taken from each."""
     rows = []
     edges = _edges(np.log10(sizes), min(_BINS, len(sizes)))
     for name, values in (("rows", sizes), ("rows taken", quotas)):

@@ -14,6 +14,7 @@ from methods.select_subset import figures, level_b, writing
 from methods.select_subset.arrays import Table
 from methods.select_subset.dataset import Rows, read_rows, report
 from methods.select_subset.features import Features, load_feature, match
+from methods.select_subset.large_job import beyond_memory, run_large
 from methods.select_subset.plan import Candidates, Outcome, solve
 from methods.select_subset.result import (
     ArtifactRef,
@@ -33,6 +34,9 @@ _QUANTILES = (0, 0.25, 0.5, 0.75, 1)
 
 def run(spec: Spec, ctx: RunContext) -> Result:
     """Choose the rows that a spec asks for; see `Spec` and `Result`."""
+    file = beyond_memory(spec, ctx)
+    if file is not None:
+        return run_large(spec, file, ctx)
     with ExitStack() as stack:
         rows, tables, spec, extra = _given(spec, ctx, stack)
         return _chosen(spec, rows, tables, extra, ctx)
@@ -89,6 +93,8 @@ def _chosen(
         outcome.details["proxy"] = extra.report
     mapped = np.flatnonzero(usable & features.present)
     result = _result(spec, outcome, given, artifacts)
+    if extra is not None:
+        result.versions |= extra.versions
     result.validation = _validation(bad, count, text_only)
     result.figures = figures.draw(outcome, features.values, mapped)
     return result

@@ -10,14 +10,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
+from methods.select_subset.draws import SEED, Draws, permutation
 from methods.select_subset.nearest import pays, reassign
 
 Singles = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Init = Literal["random", "kmeans++"]
 
-#: Seed of the reference, which the official XMAS and COINCIDE code leaves as it is.
-SEED = 1234
 _BLOCK_BYTES = 2 * 1024 * 1024
 _SPLIT = np.float32(1 / 1024)
 
@@ -88,17 +87,41 @@ def kmeans(
     k = min(k, len(rows))
     # The shift keeps the float32 products small; distances do not change with it.
     shift = np.zeros(rows.shape[1], np.float32) if spherical else rows.mean(0, dtype=np.float64)
-    fitted = rows
-    if len(rows) > k * max_points_per_centroid:
-        fitted = rows[_permutation(len(rows), k * max_points_per_centroid, seed)]
-    if len(fitted) == k:
-        centroids, iterations = fitted.copy(), 0
-    else:
-        centroids = _start(fitted, k, seed, init, check)
-        centroids, iterations = _lloyd(fitted, centroids, niter, spherical, shift, check)
+    places = sample_places(len(rows), k, max_points_per_centroid, seed)
+    fitted = rows if places is None else rows[places]
+    centroids, iterations = fit(fitted, k, niter, seed, shift, spherical, init, check)
     labels, distances = assign(rows, centroids, spherical=spherical, check=check)
     total = float((1 - distances if spherical else distances).sum(dtype=np.float64))
     return Clustering(centroids, labels, distances, total, iterations, len(fitted))
+
+
+def sample_places(n: int, k: int, max_points_per_centroid: int, seed: int) -> Ints | None:
+    """The rows that centroids are fitted on, in the reference's order; None: all n."""
+    if n <= k * max_points_per_centroid:
+        return None
+    return permutation(n, k * max_points_per_centroid, seed)
+
+
+def fit(
+    fitted: Singles,
+    k: int,
+    niter: int,
+    seed: int,
+    shift: npt.NDArray[np.floating],
+    spherical: bool = False,
+    init: Init = "random",
+    check: Callable[[], None] = _nothing,
+) -> tuple[Singles, int]:
+    """Centroids (k, d) of these rows, and the Lloyd steps done.
+
+    Args:
+        fitted: (n, d) rows in the order of `sample_places`, at least k.
+        shift: (d,) mean of all rows, also those that are not fitted; 0 with `spherical`.
+    """
+    if len(fitted) == k:
+        return fitted.copy(), 0
+    centroids = _start(fitted, k, seed, init, check)
+    return _lloyd(fitted, centroids, niter, spherical, shift, check)
 
 
 def assign(
@@ -137,7 +160,7 @@ def _assign(
     right = np.empty((d + 1, len(moved)), dtype=np.float32)
     right[:d] = moved.T * np.float32(-1 if spherical else -2)
     right[d] = 0 if spherical else (moved.astype(np.float64) ** 2).sum(1)
-    block = max(16, min(n, _BLOCK_BYTES // (4 * len(moved))))
+    block = min(n, block_rows(len(moved)))
     left = np.ones((block, d + 1), dtype=np.float32)
     product = np.empty((block, len(moved)), dtype=np.float32)
     labels = np.empty(n, dtype=np.int64)
@@ -157,6 +180,11 @@ def _assign(
             least = np.maximum(least + (part[:, :d] ** 2).sum(1), 0)
         best[start:stop] = -least if spherical else least
     return labels, best
+
+
+def block_rows(k: int) -> int:
+    """Rows of a block; with the same blocks, parts of the rows get the labels of the whole."""
+    return max(16, _BLOCK_BYTES // (4 * k))
 
 
 def _lloyd(
@@ -216,7 +244,7 @@ def _split_empty(centroids: Singles, counts: Singles, n: int) -> None:
     if not len(empty):
         return
     k = len(counts)
-    draws = _Draws(SEED)
+    draws = Draws(SEED)
     sign = np.where(np.arange(centroids.shape[1]) % 2 == 0, _SPLIT, -_SPLIT).astype(np.float32)
     for taker in empty.tolist():
         giver = _giver(counts, n, k, draws)
@@ -226,7 +254,7 @@ def _split_empty(centroids: Singles, counts: Singles, n: int) -> None:
         counts[giver] -= counts[taker]
 
 
-def _giver(counts: Singles, n: int, k: int, draws: _Draws) -> int:
+def _giver(counts: Singles, n: int, k: int, draws: Draws) -> int:
     chances = ((counts.astype(np.float64) - 1) / np.float32(n - k)).astype(np.float32).tolist()
     for attempt in range(10 * k):
         if draws.uniform() < chances[attempt % k]:
@@ -239,40 +267,9 @@ def _unit(rows: Singles) -> Singles:
     return np.asarray(rows / np.where(norms > 0, norms, 1), dtype=np.float32)
 
 
-class _Draws:
-    """The reference's generator: the 32-bit Mersenne twister, read as integers."""
-
-    def __init__(self, seed: int) -> None:
-        self._bits = np.random.RandomState(seed % 2**32)._bit_generator
-        self._pool: list[int] = []
-
-    def raw(self, count: int) -> npt.NDArray[np.uint64]:
-        return np.asarray(self._bits.random_raw(count), dtype=np.uint64)
-
-    def uniform(self) -> float:
-        if not self._pool:
-            self._pool = self.raw(1024)[::-1].tolist()
-        return float(np.float32(self._pool.pop()) / np.float32(2**32))
-
-
-def _permutation(n: int, count: int, seed: int) -> Ints:
-    """The first `count` places of the reference's random permutation of n rows."""
-    count = min(count, n)
-    steps = np.arange(count, dtype=np.uint64)
-    raw = _Draws(seed).raw(count)
-    partners = (steps + raw % (np.uint64(n) - steps)).tolist()
-    # Only the places that a swap touched are kept: n may be far larger than `count`.
-    moved: dict[int, int] = {}
-    chosen = np.empty(count, dtype=np.int64)
-    for place, partner in enumerate(partners):
-        chosen[place] = moved.get(partner, partner)
-        moved[partner] = moved.get(place, place)
-    return chosen
-
-
 def _start(rows: Singles, k: int, seed: int, init: Init, check: Callable[[], None]) -> Singles:
     if init == "random":
-        return rows[_permutation(len(rows), k, seed + 1)]
+        return rows[permutation(len(rows), k, seed + 1)]
     rng = np.random.default_rng(seed)
     chosen = [int(rng.integers(len(rows)))]
     nearest = np.full(len(rows), np.inf)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,14 +13,17 @@ import numpy as np
 from methods.context import RunContext
 from methods.errors import JobError
 from methods.select_subset.arrays import Table
-from methods.select_subset.dataset import Rows, read_rows
+from methods.select_subset.dataset import Rows
 from methods.select_subset.params import CoincideParams
 from methods.select_subset.plan import Outcome
 from methods.select_subset.result import ArtifactRef
-from methods.select_subset.spec import Dataset, Spec
+from methods.select_subset.spec import Spec
 
 if TYPE_CHECKING:
     from methods.select_subset.proxy.spool import Spool
+
+#: A job whose shards may be of any size reads so many rows itself: parts have a cost too.
+HERE_ROWS = 4096
 
 
 @dataclass
@@ -33,6 +37,11 @@ class Extra:
     report: dict[str, Any]
     tables: dict[str, Table]
     spool: Spool
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Of the libraries that readings depend on."""
+        return {name: version(name) for name in ("torch", "transformers")}
 
     def artifacts(self, outcome: Outcome, ctx: RunContext) -> dict[str, ArtifactRef]:
         """`features`, for further jobs with other budgets, and the contact sheet."""
@@ -63,9 +72,10 @@ def given(
         JobError: `model_unavailable` where the worker has no torch; those of `extract_features`.
     """
     try:
-        from methods.select_subset.proxy.images import Archive
+        from methods.select_subset.proxy.children import extract_apart
         from methods.select_subset.proxy.pipeline import extract_features
-        from methods.select_subset.proxy.spool import Spool
+        from methods.select_subset.proxy.ray_data import ray_address
+        from methods.select_subset.proxy.spooling import spooled, spooled_target
     except ImportError as error:
         raise JobError(
             "model_unavailable",
@@ -73,21 +83,15 @@ def given(
             retryable=False,
         ) from error
     assert spec.dataset is not None, "the spec was checked"
-
-    def spooled(dataset: Dataset, name: str, field: str | None, needed: bool) -> tuple[Rows, Spool]:
-        archive = Archive(dataset.images, ctx) if dataset.images else None
-        spool = Spool(ctx.workdir / name, archive)
-        stack.callback(spool.close)
-        rows = read_rows(dataset, field, needed, ctx, spool.add)
-        spool.seal()
-        return rows, spool
-
-    rows, spool = spooled(spec.dataset, "rows.spool", group_field, group_needed)
-    target = None
-    if spec.target is not None:
-        task = spec.target.task_field
-        target = spooled(spec.target, "target.spool", task, task is not None)
-    found = extract_features(spec, rows, spool, ctx, target)
+    assert spec.model is not None, "called with a model"
+    rows, spool = spooled(spec.dataset, group_field, group_needed, ctx, stack)
+    # Rows that came with the spec would be in the spec of every part.
+    many = spec.dataset.input is not None and len(spool) > (spec.model.shard_rows or HERE_ROWS)
+    if ctx.parallel and many and ray_address() is None:
+        found = extract_apart(spec, rows, group_field if group_needed else None, ctx)
+    else:
+        target = None if spec.target is None else spooled_target(spec.target, ctx, stack)
+        found = extract_features(spec, rows, spool, ctx, target)
     if isinstance(spec.params, CoincideParams) and found.blocks is not None:
         params = spec.params.model_copy(update={"blocks": found.blocks})
         spec = spec.model_copy(update={"params": params})

@@ -24,7 +24,8 @@ class FineTune(Model):
 
 
 class ProxyModel(Model):
-    """A LLaVA-style image-text model of transformers; its processor encodes rows."""
+    """A LLaVA-style image-text model of transformers, or for clip_score a CLIP; its processor
+    encodes rows."""
 
     name: ModelRef
     fine_tune: FineTune | None = Field(
@@ -42,6 +43,11 @@ class ProxyModel(Model):
     batch_tokens: int = Field(
         16_384, ge=16, le=4_194_304, description="Of a batch, pads included; rows of like length."
     )
-    shard_rows: int = Field(
-        1024, ge=1, le=1_000_000, description="Rows that are done again when an attempt is lost."
+    shard_rows: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="Rows that are read again when a worker is lost, rounded up to whole batches. "
+        "A service reads shards side by side where there are more rows than that. Null: from 4,097 "
+        "rows on, shards of about two minutes.",
     )

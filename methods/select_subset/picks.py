@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from methods.select_subset.kmeans import SEED, Clustering
+from methods.select_subset.draws import SEED
+from methods.select_subset.kmeans import Clustering
 from methods.select_subset.params import Params
 from methods.select_subset.sampling import Floats, Ints
 

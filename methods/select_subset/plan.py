@@ -90,7 +90,7 @@ def solve(spec: Spec, given: Candidates, check: Callable[[], None] = lambda: Non
         names = given.ids
         by_id = sorted(rows.tolist(), key=str if names is None else names.__getitem__)
         rows = np.array(by_id, dtype=np.int64)
-    requested = _requested(spec, len(rows))
+    requested = requested_rows(spec, len(rows))
     budget = min(requested, len(rows))
     solver = _Solver(spec, given, check)
     if spec.keep_text_only == "all":
@@ -114,7 +114,8 @@ def solve(spec: Spec, given: Candidates, check: Callable[[], None] = lambda: Non
     return outcome
 
 
-def _requested(spec: Spec, count: int) -> int:
+def requested_rows(spec: Spec, count: int) -> int:
+    """The budget of a spec over `count` candidates. Raises `JobError` when it is 0 rows."""
     if spec.budget.count is not None:
         return spec.budget.count
     assert spec.budget.fraction is not None, "a budget has a count or a fraction"

@@ -20,8 +20,8 @@ from methods.select_subset.result import ArtifactRef, BadRow
 from methods.select_subset.sampling import Ints
 from methods.select_subset.spec import Spec
 
-_LINES = "application/x-ndjson"
-_NPY = "application/x-npy"
+LINES = "application/x-ndjson"
+NPY = "application/x-npy"
 
 
 def write(
@@ -39,14 +39,14 @@ def write(
         found[key] = ArtifactRef(**asdict(ctx.save_artifact(name, source, kind)))
 
     if "indices" in wanted:
-        save("indices", "indices.npy", _NPY, _npy(outcome.rows))
-        save("random_indices", "random_indices.npy", _NPY, _npy(outcome.random_rows))
+        save("indices", "indices.npy", NPY, as_npy(outcome.rows))
+        save("random_indices", "random_indices.npy", NPY, as_npy(outcome.random_rows))
     if "weights" in wanted:
-        save("weights", "weights.npy", _NPY, _npy(outcome.weights))
+        save("weights", "weights.npy", NPY, as_npy(outcome.weights))
     if "ids" in wanted:
         names = (str(row) if ids is None else ids[row] for row in outcome.rows.tolist())
         text = "".join(json.dumps(name, ensure_ascii=False) + "\n" for name in names)
-        save("ids", "ids.jsonl", _LINES, text.encode())
+        save("ids", "ids.jsonl", LINES, text.encode())
     if "scores" in wanted:
         _scores(spec, outcome, ids, ctx, save)
     if "rows" in wanted and rows is not None:
@@ -59,10 +59,11 @@ def write(
 def write_bad_rows(bad: list[BadRow], ctx: RunContext) -> ArtifactRef:
     """Store the list of all bad rows."""
     text = "".join(row.model_dump_json() + "\n" for row in bad)
-    return ArtifactRef(**asdict(ctx.save_artifact("bad_rows.jsonl", text.encode(), _LINES)))
+    return ArtifactRef(**asdict(ctx.save_artifact("bad_rows.jsonl", text.encode(), LINES)))
 
 
-def _npy(values: npt.NDArray[Any]) -> bytes:
+def as_npy(values: npt.NDArray[Any]) -> bytes:
+    """An array as an npy file."""
     buffer = BytesIO()
     np.save(buffer, values, allow_pickle=False)
     return buffer.getvalue()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,18 @@ from pydantic import ValidationError
 
 from methods.context import LocalContext
 from methods.errors import JobCancelled, JobError
-from methods.rank_distilled_dataset import compare, datasets, plan, runs, scores
+from methods.fanout import content_key
+from methods.jobtype import InputRef
+from methods.rank_distilled_dataset import compare, datasets, parts, plan, runs, scores
 from methods.rank_distilled_dataset.job import run
 from methods.rank_distilled_dataset.networks import build
 from methods.rank_distilled_dataset.pictures import read_picture
 from methods.rank_distilled_dataset.result import Result
-from methods.rank_distilled_dataset.spec import JOB, Dataset, Spec
+from methods.rank_distilled_dataset.runs import Wanted
+from methods.rank_distilled_dataset.settings import Train
+from methods.rank_distilled_dataset.spec import JOB, Dataset, FullData, Spec
+from methods.train_distilled.job import run as train_distilled
+from methods.train_distilled.spec import TRAININGS
 
 RNG = np.random.default_rng(0)
 
@@ -155,23 +161,77 @@ class Mortal(LocalContext):
             raise KilledError
 
 
-def test_a_killed_job_goes_on_without_training_anything_twice(
-    ranked: tuple[Result, Path], inputs: Path, tmp_path: Path
+def laid_out(spec: Spec, inputs: Path) -> list[Wanted]:
+    data = parts.load(spec.dataset, 0.2, LocalContext(inputs))
+    evaluated = {name: len(found.labels) for name, found in data.evaluated.items()}
+    sizes = runs.Sizes(data.real.shape, 10, len(data.train.labels), evaluated)
+    taught = compare.teachers_of(spec)
+    return [w for model in spec.models for w in compare.lay_out(spec, model, sizes, taught).wanted]
+
+
+def test_a_killed_bundle_goes_on_without_training_anything_twice(
+    inputs: Path, tmp_path: Path
 ) -> None:
-    spec = spec_of(["noise", "means", "real"])
+    (bundle, _) = runs.bundles(laid_out(spec_of(["means"]), inputs))
+    spec = runs.trainings(bundle)
+    assert len(spec.todo) == 6
     kept: list[str] = []
-    for lives in (5, 9):
-        context = Mortal(lives, tmp_path, spec, inputs=inputs)
+    for lives in (2, 3):
+        context = Mortal(lives, tmp_path / "killed", spec, inputs=inputs)
         with pytest.raises(KilledError):
-            run(spec, context)
+            train_distilled(spec, context)
         kept += context.kept
-    last = Mortal(0, tmp_path, spec, inputs=inputs)
-    result = run(spec, last)
+    last = Mortal(0, tmp_path / "killed", spec, inputs=inputs)
+    found = train_distilled(spec, last)
     kept += last.kept
-    assert len(kept) == len(set(kept)) == 24
-    assert result.work.restored == 14
-    assert result.work.trained == 10
-    assert scored(result) == scored(ranked[0])
+    assert len(kept) == len(set(kept)) == 6
+    whole = train_distilled(spec, LocalContext(tmp_path / "whole", spec, inputs=inputs))
+    for one, other in zip(found.curves, whole.curves, strict=True):
+        assert one.model_copy(update={"seconds": 0}) == other.model_copy(update={"seconds": 0})
+
+
+def test_bundles_cost_about_the_same_and_do_not_depend_on_one_another(inputs: Path) -> None:
+    change: Any = {"train": {"epochs": 200}, "runs": 9, "full_data": {"epochs": 3000}}
+    few = laid_out(spec_of(["means"], **change), inputs)
+    more = laid_out(spec_of(["noise", "means", "real"], **change), inputs)
+    found, again = ({tuple(b) for b in runs.bundles(wanted)} for wanted in (few, more))
+    assert found < again, "a job with more candidates has the bundles of the one before"
+    costs = [sum(one.seconds for one in bundle) for bundle in runs.bundles(more)]
+    assert costs == sorted(costs, reverse=True)
+    small = [cost for cost, bundle in zip(costs, runs.bundles(more), strict=True)
+             if len(bundle) > 1]  # fmt: skip
+    assert min(small) > 0.8 * runs.BUNDLE_SECONDS
+    assert max(small) < 3 * runs.BUNDLE_SECONDS
+    assert costs[0] > max(small), "a long training stands alone"
+    assert sorted(map(id, (w for b in runs.bundles(few) for w in b))) == sorted(map(id, set(few)))
+
+
+def test_bundling_changes_no_digit(
+    ranked: tuple[Result, Path], inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "BUNDLE_SECONDS", 1e-9)
+    result = rank(spec_of(["noise", "means", "real"]), tmp_path, inputs)
+    assert len(list((tmp_path / "children").iterdir())) == 24, "each training by itself"
+    assert result.leaderboards == ranked[0].leaderboards
+
+
+def test_the_leaderboard_so_far_is_shown(inputs: Path, tmp_path: Path) -> None:
+    shown: list[Any] = []
+
+    class Watched(LocalContext):
+        def partial(self, result: dict[str, Any]) -> None:
+            shown.append(json.loads(json.dumps(result)))
+
+    spec = spec_of(["noise", "means"])
+    result = run(spec, Watched(tmp_path, spec, inputs=inputs))
+    names = [[row["name"] for row in one["leaderboards"][0]["rows"]] for one in shown]
+    assert names[0] == [], "the random subsets come first"
+    assert names[-1] == ["means", "noise"]
+    assert [len(found) for found in names] == sorted(len(found) for found in names)
+    last = shown[-1]["leaderboards"][0]["rows"]
+    rows = result.leaderboards[0].rows
+    assert [row["score"] for row in last] == [row.score for row in rows]
+    assert [row["accuracy"] for row in last] == [row.accuracy.mean for row in rows]
 
 
 def test_one_more_candidate_trains_only_that_one(inputs: Path, tmp_path: Path) -> None:
@@ -298,7 +358,8 @@ def test_fast_drops_hopeless_rates_and_several_models_have_an_overall_order(
 def test_large_test_sets_draw_the_curve_from_a_part(
     ranked: tuple[Result, Path], inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compare, "MAX_CURVE", 100)
+    monkeypatch.setattr(parts, "MAX_CURVE", 100)
+    monkeypatch.setattr(parts, "_kept", None)
     result = rank(spec_of(["means", "real", "noise"]), tmp_path, inputs)
     assert scored(result) == scored(ranked[0])
     lines = (tmp_path / result.artifacts["curves"].id).read_text().splitlines()
@@ -320,29 +381,36 @@ def test_a_training_that_diverges_is_a_result_too(inputs: Path, tmp_path: Path) 
     result = run(spec, context)
     lines = (tmp_path / result.artifacts["curves"].id).read_text().splitlines()
     assert any(None in json.loads(line)["loss"] for line in lines)
-    for file in context.workdir.glob("checkpoint-*.json"):
+    files = list(tmp_path.rglob("checkpoint-*.json"))
+    assert files
+    for file in files:
         json.loads(file.read_text(), parse_constant=pytest.fail)
     assert rank(spec, tmp_path, inputs).work.trained == 0
 
 
-def test_curves_are_named_by_all_that_determines_them() -> None:
-    data = runs.digested(datasets.load(Dataset(name="digits"), None).test)  # type: ignore[arg-type]
-    spec = spec_of(["means"])
-    base = plan.recipe(spec, spec.train, "own", False, 10)
-    task = runs.Task("ConvNet-2-W16", 10, data, base, {"test": data}, 5, "full")
-    changed = [
-        {"model": "MLP"},
-        {"recipe": plan.recipe(spec, spec.train, "own", True, 10)},
-        {"evaluated": {}},
-        {"seed": 6},
-        {"teachers": runs.Teachers((), "x")},
-        {"data": runs.Labelled(data.examples, "y")},
-    ]
-    fields = {name: getattr(task, name) for name in runs.Task.__dataclass_fields__}
-    keys = {runs.Task(**{**fields, **change}).key("cpu") for change in changed}
-    assert len(keys | {task.key("cpu"), task.key("gpu")}) == len(changed) + 2
-    assert task.key("cpu") == runs.Task(**{**fields, "role": "random"}).key("cpu")
-    assert asdict(base)["augment"]["name"] == "none"
+def test_trainings_are_named_by_all_that_determines_them_and_nothing_else(inputs: Path) -> None:
+    def name(spec: Spec, which: int = 0) -> str:
+        bundle = runs.trainings([laid_out(spec, inputs)[which]])
+        digest = LocalContext(inputs)._digest
+        return content_key(TRAININGS, bundle, digest, LocalContext(inputs).models)
+
+    base = spec_of(["means"])
+    shutil.copyfile(inputs / "c.npz", inputs / "copy.npz")
+    named = base.candidates[0].model_copy(update={"name": "else"})
+    copied = base.candidates[0].model_copy(update={"images": InputRef("copy.npz")})
+    other: list[dict[str, Any]] = [
+        {"candidates": [named]}, {"candidates": [copied]}, {"metrics": ["accuracy"]}, {"runs": 5},
+        {"lrs_lambda": 0.1}, {"full_data": FullData(accuracy=0.5)},
+    ]  # fmt: skip
+    assert {name(base.model_copy(update=change)) for change in other} == {name(base)}
+    changes: list[dict[str, Any]] = [
+        {"models": ["MLP"]}, {"train": Train(epochs=13)}, {"seed": 1}, {"device": "gpu"},
+        {"held_out": 0.3}, {"lr_grid": [0.02, 0.1]}, {"dataset": Dataset(channels=3)},
+        {"candidates": spec_of(["noise"]).candidates}, {"protocol": "official"},
+    ]  # fmt: skip
+    keys = [name(base.model_copy(update=change)) for change in changes]
+    keys += [name(base), name(base, 1), name(base, -1)]
+    assert len(set(keys)) == len(keys)
 
 
 def test_presets_lie_between_the_job_and_the_candidate() -> None:

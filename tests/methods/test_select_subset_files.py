@@ -15,7 +15,7 @@ from methods.errors import JobError
 from methods.select_subset import formats
 from methods.select_subset.dataset import count_repeats, read_rows, source_of
 from methods.select_subset.features import load_feature
-from methods.select_subset.spec import Dataset, Feature
+from methods.select_subset.inputs import Dataset, Feature
 
 from .selecting import conversation, select, text
 

@@ -58,7 +58,9 @@ class Up:
         return found
 
 
-def start(folder: Path, port: int | None = None, arguments: Sequence[str] = ()) -> Up:
+def start(
+    folder: Path, port: int | None = None, arguments: Sequence[str] = (), lease: str = "PT3S"
+) -> Up:
     if port is None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -66,7 +68,7 @@ def start(folder: Path, port: int | None = None, arguments: Sequence[str] = ()) 
     environment = {
         **os.environ,
         "DATASSAY_EXTRA_METHODS": f'["{TOYS}"]',
-        "DATASSAY_LEASE": "PT3S",
+        "DATASSAY_LEASE": lease,
         "DATASSAY_HEARTBEAT": "PT0.5S",
         "DATASSAY_SWEEP_INTERVAL": "PT0.3S",
         "DATASSAY_RETRY_BACKOFF": "PT0.1S",

@@ -35,6 +35,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 class JobContext:
     """All that the runner of one attempt sees of the world; see `methods.context.RunContext`."""
 
+    parallel = True
+
     def __init__(
         self,
         job_id: str,

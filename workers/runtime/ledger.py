@@ -167,8 +167,8 @@ class DatabaseLedger:
         found: dict[bytes, bytes] = {}
         for start in range(0, len(keys), _CACHED_AT_ONCE):
             part = keys[start : start + _CACHED_AT_ONCE]
-            rows = self._lease.execute(repositories.cached(self._tenant_id, part))
-            found.update((bytes(row[0]), bytes(row[1])) for row in rows)
+            for row in self._lease.execute(repositories.cached(self._tenant_id, part)):
+                found[bytes(row.key)] = bytes(row.value)
             self._lease.execute(repositories.touch_cached(self._tenant_id, part))
         return found
 

@@ -11,6 +11,7 @@ from methods.context import RunContext
 from methods.errors import JobError
 from methods.select_subset.dataset import Rows, report
 from methods.select_subset.proxy.conversations import UnusableRowError
+from methods.select_subset.proxy.encoding import MOST_ROWS, packed
 from methods.select_subset.proxy.examples import Examples
 from methods.select_subset.proxy.spool import Spool
 from methods.select_subset.result import BadRow
@@ -24,11 +25,15 @@ class TargetRows:
         lengths: (V,) tokens of each. tasks: (V,) places in `names`.
     """
 
+    spool: Spool
     examples: Examples
     lengths: npt.NDArray[np.int64]
     tasks: npt.NDArray[np.int64]
     names: list[str]
-    digest: str
+
+    def batches(self, tokens: int) -> list[npt.NDArray[np.int64]]:
+        """All of them in batches of so many tokens."""
+        return packed(self.lengths, tokens, MOST_ROWS)
 
 
 def target_rows(rows: Rows, spool: Spool, examples: Examples, ctx: RunContext) -> TargetRows:
@@ -39,7 +44,7 @@ def target_rows(rows: Rows, spool: Spool, examples: Examples, ctx: RunContext) -
     groups = rows.groups or ["target"] * len(spool)
     names = sorted(set(groups))
     tasks = np.array([names.index(group) for group in groups])
-    return TargetRows(examples, lengths, tasks, names, spool.digest)
+    return TargetRows(spool, examples, lengths, tasks, names)
 
 
 def check_rows(

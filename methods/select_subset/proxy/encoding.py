@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,8 @@ from methods.select_subset.proxy.conversations import Turn, UnusableRowError
 from methods.select_subset.proxy.images import BadImageError, decode
 
 IGNORED = -100
+#: Rows of a batch, however short they are.
+MOST_ROWS = 256
 _OF_TEXT = {"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"}
 _PLAIN = {"user": "USER: ", "assistant": "ASSISTANT: ", "system": ""}
 
@@ -35,6 +37,13 @@ class Encoded:
     def bytes(self) -> int:
         tensors = sum(t.numel() * t.element_size() for t in self.images.values())
         return self.ids.nbytes + self.labels.nbytes + tensors
+
+
+class RowEncoder(Protocol):
+    """Makes a row's tensors from its turns and its encoded images."""
+
+    def __call__(self, turns: list[Turn], images: list[bytes]) -> Encoded:
+        """Raises `UnusableRowError`."""
 
 
 class Encoder:

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from methods.select_subset.proxy.conversations import Turn, UnusableRowError
-from methods.select_subset.proxy.encoding import Encoded, Encoder
+from methods.select_subset.proxy.encoding import Encoded, RowEncoder
 from methods.select_subset.proxy.images import BadImageError
-from methods.select_subset.proxy.spool import Spool
+from methods.select_subset.proxy.spool import RowSource
 
 #: Encoded rows that are kept between passes.
 CACHE_BYTES = 512 * 1024 * 1024
@@ -19,10 +19,10 @@ _WINDOW = 64
 
 
 class Examples:
-    """Rows of a spool as tensors; use it as a context."""
+    """Rows of a source as tensors; use it as a context."""
 
-    def __init__(self, spool: Spool, encoder: Encoder) -> None:
-        self._spool, self._encoder = spool, encoder
+    def __init__(self, source: RowSource, encoder: RowEncoder) -> None:
+        self._source, self._encoder = source, encoder
         self._pool = ThreadPoolExecutor(max(1, min(16, os.cpu_count() or 1)))
         self._own = threading.local()
         self._cache: dict[int, Encoded] = {}
@@ -79,6 +79,6 @@ class Examples:
 
     def _read(self, row: int) -> tuple[list[Turn], list[bytes]]:
         try:
-            return self._spool.read(row)
+            return self._source.read(row)
         except BadImageError as error:
             raise UnusableRowError("image", str(error)) from error

@@ -6,7 +6,7 @@ import json
 import os
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -14,11 +14,36 @@ from methods.select_subset.proxy.conversations import Turn, UnusableRowError, tu
 from methods.select_subset.proxy.images import Archive, BadImageError, embedded
 
 
+class RowSource(Protocol):
+    """Where the turns and the encoded images of rows come from; any thread may ask."""
+
+    def read(self, row: int) -> tuple[list[Turn], list[bytes]]: ...
+
+
+def record_of(turns: list[Turn], images: list[bytes | str]) -> bytes:
+    """A row in one piece: a line of JSON (turns, then for each image its path or its number of
+    bytes) with the embedded images behind it."""
+    refs = [len(image) if isinstance(image, bytes) else image for image in images]
+    head = json.dumps([[[turn.role, list(turn.parts)] for turn in turns], refs]).encode()
+    return b"".join([head, b"\n", *(image for image in images if isinstance(image, bytes))])
+
+
+def parse_record(record: bytes) -> tuple[list[Turn], list[bytes | str]]:
+    """What `record_of` was given."""
+    head, _, rest = record.partition(b"\n")
+    turns, refs = json.loads(head)
+    images: list[bytes | str] = []
+    at = 0
+    for ref in refs:
+        images.append(rest[at : at + ref] if isinstance(ref, int) else ref)
+        at += ref if isinstance(ref, int) else 0
+    return [Turn(role, tuple(parts)) for role, parts in turns], images
+
+
 class Spool:
     """Turns and embedded images of rows, in the order in which they were added.
 
-    A record is a line of JSON (turns, then for each image its path or its number of bytes) with
-    the embedded images behind it. Image files of an archive are not copied.
+    Image files of an archive are not copied.
     """
 
     def __init__(self, path: Path, archive: Archive | None) -> None:
@@ -45,23 +70,15 @@ class Spool:
         self._starts.append(self._starts[-1] + len(record))
 
     def _record(self, row: dict[str, Any], images: list[Any], field: str) -> bytes:
-        blobs: list[bytes] = []
-        refs: list[int | str] = []
+        found: list[bytes | str] = []
         for image in images:
             try:
-                found = embedded(image)
+                found.append(embedded(image))
             except BadImageError as error:
                 raise UnusableRowError(field, str(error)) from error
-            if isinstance(found, bytes):
-                blobs.append(found)
-                refs.append(len(found))
-            elif self._archive is None:
+            if isinstance(found[-1], str) and self._archive is None:
                 raise UnusableRowError(field, "is a path, and dataset.images gives no archive")
-            else:
-                refs.append(found)
-        turns = [[turn.role, list(turn.parts)] for turn in turns_of(row, len(images))]
-        head = json.dumps([turns, refs]).encode() + b"\n"
-        return b"".join([head, *blobs])
+        return record_of(turns_of(row, len(images)), found)
 
     def seal(self) -> None:
         """End the writing; reading may begin."""
@@ -82,17 +99,14 @@ class Spool:
         Raises:
             BadImageError: the archive lacks one.
         """
-        head, _, rest = self.raw(row).partition(b"\n")
-        turns, refs = json.loads(head)
-        images, at = [], 0
-        for ref in refs:
-            if isinstance(ref, int):
-                images.append(rest[at : at + ref])
-                at += ref
-            else:
+        turns, found = parse_record(self.raw(row))
+        images = []
+        for image in found:
+            if isinstance(image, str):
                 assert self._archive is not None, "paths were refused without an archive"
-                images.append(self._archive.read(ref))
-        return [Turn(role, tuple(parts)) for role, parts in turns], images
+                image = self._archive.read(image)
+            images.append(image)
+        return turns, images
 
     def close(self) -> None:
         self._file.close()

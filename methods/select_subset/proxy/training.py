@@ -189,12 +189,12 @@ def _resume(
     if any(kept.find(f"weights-{n}") is None for n in range(len(losses))):
         return []
     optimizer.load_state_dict(state["optimizer"])
-    load_weights(proxy, kept, len(losses) - 1)
+    put_weights(proxy, weights_of(kept, len(losses) - 1))
     return losses
 
 
-def load_weights(proxy: Proxy, kept: Kept, checkpoint: int) -> None:
-    """Put the weights of a checkpoint into the model.
+def weights_of(kept: Kept, checkpoint: int) -> bytes:
+    """The trained weights of a checkpoint, as `put_weights` takes them.
 
     Raises:
         JobError: `internal` when they are gone.
@@ -202,7 +202,12 @@ def load_weights(proxy: Proxy, kept: Kept, checkpoint: int) -> None:
     data = kept.find(f"weights-{checkpoint}")
     if data is None:
         raise JobError("internal", f"The weights of checkpoint {checkpoint} are gone.")
-    state = torch.load(io.BytesIO(data), weights_only=True, map_location=proxy.device)
+    return data
+
+
+def put_weights(proxy: Proxy, weights: bytes) -> None:
+    """Put the weights of a checkpoint into the model."""
+    state = torch.load(io.BytesIO(weights), weights_only=True, map_location=proxy.device)
     parameters = dict(proxy.model.named_parameters())
     with torch.no_grad():
         for name, value in state.items():

@@ -46,14 +46,18 @@ class Proxy:
         )
 
 
-def load_proxy(name: str, models: Models, max_tokens: int) -> Proxy:
+def load_proxy(name: str, models: Models, max_tokens: int, seed: int = 0) -> Proxy:
     """Load a model of its own, which the job may change.
+
+    Args:
+        seed: of weights that its files lack.
 
     Raises:
         JobError: `model_unknown`, `model_rejected_request` for a server or a model without image
             tokens, `model_unavailable` when it cannot be loaded.
     """
     source = models.weights(name)
+    torch.manual_seed(seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         model, processor = _load(source)

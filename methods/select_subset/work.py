@@ -1,0 +1,45 @@
+"""What a reader of shards has to know, wherever it runs."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from methods.jobtype import Model, ModelRef
+
+ReadingName = Literal[
+    "singular_values",
+    "loss",
+    "el2n",
+    "aum",
+    "correct",
+    "gradient_norm",
+    "embedding",
+    "activations",
+    "influence",
+    "image_embedding",
+    "text_embedding",
+]
+
+#: The readings of a CLIP model; the others are those of a proxy.
+OF_CLIP: frozenset[str] = frozenset({"image_embedding", "text_embedding"})
+
+
+class Work(Model):
+    """What is read of every row, by which model."""
+
+    model: ModelRef
+    max_tokens: int = Field(ge=1, description="Of a row with its images.")
+    seed: int = Field(0, description="Of weights that the model's files lack.")
+    readings: list[ReadingName] = Field(min_length=1)
+    top_k: int = Field(1, ge=1, description="Singular values.")
+    attention: Literal["model", "official"] = "model"
+    tasks: list[int] | None = Field(
+        None, description="Of `influence`: the task of each target row, 0, 1, ..."
+    )
+
+
+def of_images(work: Work) -> bool:
+    """Whether only rows with images can be read."""
+    return bool({"singular_values", "activations", *OF_CLIP} & set(work.readings))

@@ -1,0 +1,1 @@
+"""Trainings that `rank-distilled-dataset` consists of, as jobs of their own."""
