@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import structlog
-from sqlalchemy import CursorResult, Row
+from sqlalchemy import Row
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
@@ -150,8 +150,9 @@ class Lease:
         while True:
             try:
                 with self._sessions.begin() as session:
-                    result = cast(CursorResult[Any], session.execute(statement))
-                    return list(result.all()) if result.returns_rows else []
+                    result = session.execute(statement)
+                    # Only results below the ORM may be without rows, and know it.
+                    return list(result.all()) if getattr(result, "returns_rows", True) else []
             except (DBAPIError, PoolTimeout) as error:
                 if isinstance(error, DBAPIError) and not is_outage(error):
                     raise
