@@ -81,7 +81,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             ),
             files=FileService(sessions, storage, quotas, audit),
             accounts=AccountService(sessions, quotas, audit, secret),
-            webhooks=WebhookService(sessions, secret, settings.guard()),
+            webhooks=WebhookService(sessions, secret, settings.guard(), audit),
             auth=Authenticator(sessions, secret),
             limits=limits,
         )
@@ -141,7 +141,8 @@ def _remove_validation_errors(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    for operations in document["paths"].values():
+    described = [*document["paths"].values(), *document.get("webhooks", {}).values()]
+    for operations in described:
         for operation in operations.values():
             declared = operation["responses"].get("422", {}).get("content", {})
             if "application/json" in declared:

@@ -16,6 +16,7 @@ from models import accounts
 _JOB = ("id", "type", "state", "version", "labels", "priority")
 _FILE = ("id", "name", "size", "sha256")
 _KEY = ("id", "name", "scopes")
+_WEBHOOK = ("id", "url", "events", "state", "salt")
 
 
 def canonical(document: Any) -> bytes:
@@ -63,5 +64,5 @@ def _digest(action: str, row: Any) -> str | None:
     if row is None:
         return None
     kind = action.partition(".")[0]
-    names = {"job": _JOB, "file": _FILE, "key": _KEY}[kind]
+    names = {"job": _JOB, "file": _FILE, "key": _KEY, "webhook": _WEBHOOK}[kind]
     return hashlib.sha256(canonical({name: getattr(row, name) for name in names})).hexdigest()

@@ -29,7 +29,8 @@ PUBLIC = {"/v1/job-types", "/v1/job-types/{name}", "/problems/{code}", "/livez",
 NOBODY = {
     name: f"{prefix}_{'0' * 32}"
     for name, prefix in {
-        "job_id": "job", "file_id": "file", "artifact_id": "art", "key_id": "key"
+        "job_id": "job", "file_id": "file", "artifact_id": "art", "key_id": "key",
+        "endpoint_id": "whe", "delivery_id": "msg",
     }.items()
 }  # fmt: skip
 
@@ -63,7 +64,11 @@ def things(http: httpx2.Client, workplace: Workplace) -> dict[str, str]:
     workplace.run()
     (artifact,) = http.get(job["links"]["artifacts"]).json()["items"]
     key = http.get("/v1/me").json()["key"]
+    endpoint = http.post("/v1/webhook-endpoints", json={"url": "http://127.0.0.1:9/"}).json()
+    delivery = http.post(f"/v1/webhook-endpoints/{endpoint['id']}/test").json()
     return {
+        "endpoint_id": endpoint["id"],
+        "delivery_id": delivery["id"],
         "job_id": job["id"],
         "file_id": file["id"],
         "artifact_id": artifact["id"],
