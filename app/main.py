@@ -141,7 +141,8 @@ def _remove_validation_errors(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    for operations in document["paths"].values():
+    described = [*document["paths"].values(), *document.get("webhooks", {}).values()]
+    for operations in described:
         for operation in operations.values():
             declared = operation["responses"].get("422", {}).get("content", {})
             if "application/json" in declared:

@@ -166,7 +166,7 @@ def delete_endpoint(tenant_id: str, endpoint_id: str) -> list[Any]:
         delete(WebhookDelivery).where(WebhookDelivery.endpoint_id == mine),
         delete(WebhookEndpoint)
         .where(_mine(tenant_id, endpoint_id))
-        .returning(WebhookEndpoint.id),
+        .returning(WebhookEndpoint),
     ]  # fmt: skip
 
 

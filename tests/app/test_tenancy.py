@@ -65,7 +65,7 @@ def things(http: httpx2.Client, workplace: Workplace) -> dict[str, str]:
     workplace.run()
     (artifact,) = http.get(job["links"]["artifacts"]).json()["items"]
     key = http.get("/v1/me").json()["key"]
-    endpoint = http.post("/v1/webhook-endpoints", json={"url": "http://127.0.0.1:9/hook"}).json()
+    endpoint = http.post("/v1/webhook-endpoints", json={"url": "http://127.0.0.1:9/"}).json()
     delivery = http.post(f"/v1/webhook-endpoints/{endpoint['id']}/test").json()
     return {
         "endpoint_id": endpoint["id"],

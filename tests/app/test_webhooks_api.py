@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import httpx2
@@ -203,3 +204,22 @@ def test_the_document_describes_what_receivers_get(http: httpx2.Client) -> None:
     document = http.get("/v1/openapi.json").json()
     body = document["webhooks"]["job-ended"]["post"]["requestBody"]["content"]
     assert body["application/json"]["schema"] == {"$ref": "#/components/schemas/WebhookMessage"}
+
+
+def test_every_change_is_in_the_trail(
+    http: httpx2.Client, gateway_url: str, service_settings: Settings
+) -> None:
+    path = f"{ROOT}/{create(http)['id']}"
+    http.patch(path, json={"events": ["job.failed"]})
+    http.post(f"{path}/rotate-secret")
+    http.delete(path)
+    with client(gateway_url, service_settings, "acme", "admin") as admin:
+        found = admin.get("/v1/audit").json()["items"]
+    trail = [entry for entry in found if entry["action"].startswith("webhook.")][::-1]
+    names = ["create", "change", "rotate", "delete"]
+    assert [entry["action"] for entry in trail] == [f"webhook.{name}" for name in names]
+    assert trail[0]["before"] is None
+    assert trail[-1]["after"] is None
+    for earlier, later in pairwise(trail):
+        assert earlier["after"] == later["before"]
+    assert len({entry["before"] for entry in trail}) == 4
