@@ -11,7 +11,7 @@ PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q
 INPUTS := pyproject.toml client/pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo vllm ray test unit check audit format up benchmarks clean
+.PHONY: help demo vllm ray test unit check audit format up faults benchmarks clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -78,6 +78,9 @@ audit: $(VENV)/.dev ## known vulnerabilities of what constraints.txt pins (asks 
 
 format: $(VENV)/.dev ## format the code
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+faults: $(VENV)/.dev ## break the service a thousand times over, about half an hour
+	@$(BIN)/python -m tests.system.faults
 
 benchmarks: $(VENV)/.dev ## measure, side by side with peers
 	@$(BIN)/python benchmarks/score_hallucination.py

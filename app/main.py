@@ -81,7 +81,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             ),
             files=FileService(sessions, storage, quotas, audit),
             accounts=AccountService(sessions, quotas, audit, secret),
-            webhooks=WebhookService(sessions, secret, settings.guard()),
+            webhooks=WebhookService(sessions, secret, settings.guard(), audit),
             auth=Authenticator(sessions, secret),
             limits=limits,
         )

@@ -7,7 +7,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, runtime_checkable
 
@@ -163,11 +163,15 @@ class LocalContext:
             raise JobError("input_unreadable", f"{ref}: {error.strerror}") from error
 
     def save_artifact(self, name: str, source: Path | bytes, media_type: str) -> Artifact:
-        data = source if isinstance(source, bytes) else source.read_bytes()
         target = self.folder / "artifacts" / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
-        return Artifact(f"artifacts/{name}", name, media_type, len(data), sha256(data).hexdigest())
+        if isinstance(source, bytes):
+            target.write_bytes(source)
+        else:
+            shutil.copyfile(source, target)
+        with target.open("rb") as reader:
+            digest = file_digest(reader, "sha256").hexdigest()
+        return Artifact(f"artifacts/{name}", name, media_type, target.stat().st_size, digest)
 
     def checkpoint(self, key: str, value: Any) -> None:
         self._checkpoint_file(key).write_text(json.dumps(value))

@@ -42,9 +42,10 @@ class Reference(str):
 
 
 class InputRef(Reference):
-    """Bytes to read: in the service a `file_...` id or a URI, in `LocalContext` a path.
+    """Bytes to read: in the service the id of an upload (`file_...`) or of a job's artifact
+    (`art_...`), or a URI; in `LocalContext` a path.
 
-    The gateway checks that the tenant owns the upload and records its digest, or that the URI
+    The gateway checks that the tenant owns them and records its digest, or that the URI
     (`https://`, `s3://`, `hf://`, optionally with `#sha256=...`) is on the operator's list for the
     tenant; a worker fetches it and records the digest then.
     """

@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 
 from models.database import sync_engine, sync_sessions
 from models.settings import Settings
-from models.webhooks import RETRY_AFTER
+from models.webhook_sending import RETRY_AFTER
 from tests.services import Workplace
 from workers.webhooks import WebhookSender
 

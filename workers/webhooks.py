@@ -16,7 +16,8 @@ from sqlalchemy import Row
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
-from models import metrics, webhooks
+from models import metrics
+from models import webhook_sending as sending
 from models.settings import Settings
 from models.webhook_secrets import derive, signature
 from outbound.guard import Refused, parse_url
@@ -58,30 +59,30 @@ class WebhookSender:
         return asyncio.run(once())
 
     async def _run(self, stop: threading.Event) -> None:
-        sending: set[asyncio.Task[None]] = set()
+        under_way: set[asyncio.Task[None]] = set()
         while not stop.is_set():
             try:
-                rows = await asyncio.to_thread(self._take, _AT_A_TIME - len(sending))
+                rows = await asyncio.to_thread(self._take, _AT_A_TIME - len(under_way))
             except DBAPIError as error:
                 _log.warning("database away", error=str(error).split("\n")[0])
                 rows = []
-            sending |= {asyncio.create_task(self._deliver(row)) for row in rows}
-            if not sending:
+            under_way |= {asyncio.create_task(self._deliver(row)) for row in rows}
+            if not under_way:
                 await asyncio.sleep(self._pause)
                 continue
-            _, sending = await asyncio.wait(
-                sending, timeout=self._pause, return_when=asyncio.FIRST_COMPLETED
+            _, under_way = await asyncio.wait(
+                under_way, timeout=self._pause, return_when=asyncio.FIRST_COMPLETED
             )
-        if sending:
-            await asyncio.wait(sending)
+        if under_way:
+            await asyncio.wait(under_way)
 
     async def _deliver(self, row: Row[Any]) -> None:
         try:
             status, error = await self._post(row)
             if error is None and status is not None:
-                conclusion = webhooks.delivered(row.id, row.attempts, status)
+                conclusion = sending.delivered(row.id, row.attempts, status)
             else:
-                conclusion = webhooks.failed(row.id, row.attempts, status, error or "")
+                conclusion = sending.failed(row.id, row.attempts, status, error or "")
             await asyncio.to_thread(self._conclude, row, conclusion, error)
         except DBAPIError as failure:
             # Nobody knows that it was sent: it goes out again, with the same id.
@@ -123,7 +124,7 @@ class WebhookSender:
         if limit <= 0:
             return []
         with self._sessions.begin() as session:
-            return list(session.execute(webhooks.take_due(limit, _LEASE)).all())
+            return list(session.execute(sending.take_due(limit, _LEASE)).all())
 
     def _conclude(self, row: Row[Any], conclusion: Any, error: str | None) -> None:
         metrics.WEBHOOK_ATTEMPTS.labels("delivered" if error is None else "failed").inc()

@@ -12,10 +12,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.services.auth import Caller
 from models import accounts
 
-#: What of an object counts as its content.
-_JOB = ("id", "type", "state", "version", "labels", "priority")
-_FILE = ("id", "name", "size", "sha256")
-_KEY = ("id", "name", "scopes")
+#: What of an object counts as its content, by the prefix of its id.
+_CONTENT = {
+    "job": ("id", "type", "state", "version", "labels", "priority"),
+    "file": ("id", "name", "size", "sha256"),
+    "key": ("id", "name", "scopes"),
+    "whe": ("id", "url", "events", "state"),
+}
+
+
+def content(row: Any) -> dict[str, Any]:
+    """What of a row is digested."""
+    return {name: getattr(row, name) for name in _CONTENT[row.id.partition("_")[0]]}
 
 
 def canonical(document: Any) -> bytes:
@@ -44,24 +52,23 @@ class Audit:
 
         Args:
             action: `job.create`, `file.delete`, ...
-            before, after: rows of the object; None where there was or is none.
+            before, after: the object's row or its `content`; None where there was or is none.
         """
         row = {
             "tenant_id": caller.tenant_id,
             "key_id": caller.key_id,
             "action": action,
             "object_id": object_id,
-            "before": _digest(action, before),
-            "after": _digest(action, after),
+            "before": _digest(before),
+            "after": _digest(after),
             "address": caller.address,
             "request_id": caller.request_id,
         }
         await session.execute(accounts.add_audit(row, self._retention))
 
 
-def _digest(action: str, row: Any) -> str | None:
+def _digest(row: Any) -> str | None:
     if row is None:
         return None
-    kind = action.partition(".")[0]
-    names = {"job": _JOB, "file": _FILE, "key": _KEY}[kind]
-    return hashlib.sha256(canonical({name: getattr(row, name) for name in names})).hexdigest()
+    document = row if isinstance(row, dict) else content(row)
+    return hashlib.sha256(canonical(document)).hexdigest()

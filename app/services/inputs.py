@@ -1,4 +1,4 @@
-"""What the inputs of a spec stand for: uploads of the tenant, or URIs that it may read."""
+"""What the inputs of a spec stand for: the tenant's uploads and artifacts, URIs it may read."""
 
 from __future__ import annotations
 
@@ -38,11 +38,14 @@ class Inputs:
             seen: URIs that an earlier job with the same spec has read.
 
         Raises:
-            InvalidSpec: an upload that the caller does not own, a URI that is not allowed.
+            InvalidSpec: an upload or artifact that the caller does not own, a URI that is not
+                allowed.
         """
         refs = [(f"/spec{at}", str(ref)) for at, ref in references if isinstance(ref, InputRef)]
-        uploads = await self._uploads(session, caller, [ref for _, ref in refs])
-        tenant = await self._tenant(session, caller, [ref for _, ref in refs])
+        names = [ref for _, ref in refs]
+        stored = await self._uploads(session, caller, names)
+        stored |= await self._artifacts(session, caller, names)
+        tenant = await self._tenant(session, caller, names)
         faults, found = [], []
         for pointer, ref in refs:
             if is_uri(ref):
@@ -51,8 +54,8 @@ class Inputs:
                 except Refused as error:
                     text = f"{ref[:200]}: {error} (rule: {error.rule})"
                     faults.append(FieldError(pointer=pointer, message=text))
-            elif ref in uploads:
-                found.append({"pointer": pointer, "id": ref, "sha256": uploads[ref]})
+            elif ref in stored:
+                found.append({"pointer": pointer, "id": ref, "sha256": stored[ref]})
             else:
                 faults.append(FieldError(pointer=pointer, message=f"there is no file {ref[:64]}"))
         if faults:
@@ -75,6 +78,17 @@ class Inputs:
             return {}
         rows = await session.execute(repositories.use_files(caller.tenant_id, ids))
         return {row.id: row.sha256 for row in rows.all()}
+
+    async def _artifacts(
+        self, session: AsyncSession, caller: Caller, refs: list[str]
+    ) -> dict[str, str]:
+        found = {}
+        for ref in {ref for ref in refs if is_id(ref, "art")}:
+            statement = repositories.artifact(caller.tenant_id, ref)
+            row = (await session.execute(statement)).scalar_one_or_none()
+            if row is not None:
+                found[ref] = str(row.sha256)
+        return found
 
     async def _tenant(self, session: AsyncSession, caller: Caller, refs: list[str]) -> str:
         if not any(map(is_uri, refs)):

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from app.problems import Conflict, InvalidSpec, NotFound
 from app.schemas import FieldError
 from app.services import paging
+from app.services.audit import Audit, content
 from app.services.auth import Caller
 from models import webhooks
 from models.ids import is_id, new_id
@@ -25,9 +26,14 @@ class WebhookService:
     """Everything that the API does with webhooks; the sweeper sends them."""
 
     def __init__(
-        self, sessions: async_sessionmaker[AsyncSession], secret: bytes, guard: Guard
+        self,
+        sessions: async_sessionmaker[AsyncSession],
+        secret: bytes,
+        guard: Guard,
+        audit: Audit,
     ) -> None:
         self._sessions, self._secret, self._guard = sessions, secret, guard
+        self._audit = audit
 
     async def create(self, caller: Caller, fields: Mapping[str, Any]) -> tuple[Any, str]:
         """A new endpoint and its secret, which nobody gets to see again.
@@ -45,6 +51,9 @@ class WebhookService:
             if count >= webhooks.MAX_ENDPOINTS:
                 raise Conflict(f"There are {count} webhook endpoints, which is the limit.")
             endpoint = (await session.execute(webhooks.add_endpoint(row))).scalar_one()
+            await self._audit.record(
+                session, caller, "webhook.create", endpoint.id, after=content(endpoint)
+            )
         return endpoint, self._shown(endpoint)
 
     async def page(
@@ -69,23 +78,25 @@ class WebhookService:
         if values.get("state") == webhooks.DISABLED:
             values["disabled_reason"] = "by its owner"
         statement = webhooks.change_endpoint(caller.tenant_id, endpoint_id, values)
-        return await self._one(statement, endpoint_id)
+        return await self._changed(caller, "webhook.change", endpoint_id, statement)
 
     async def rotate(self, caller: Caller, endpoint_id: str, overlap: float) -> tuple[Any, str]:
         """A new secret; the old one signs too until the overlap (seconds) ends."""
         statement = webhooks.rotate_secret(
             caller.tenant_id, endpoint_id, new_salt(), timedelta(seconds=overlap)
         )
-        endpoint = await self._one(statement, endpoint_id)
+        endpoint = await self._changed(caller, "webhook.rotate", endpoint_id, statement)
         return endpoint, self._shown(endpoint)
 
     async def delete(self, caller: Caller, endpoint_id: str) -> None:
         """Delete an endpoint and its deliveries. Raises `NotFound`."""
         async with self._sessions.begin() as session:
+            before = await self._content(session, caller, endpoint_id)
             for statement in webhooks.delete_endpoint(caller.tenant_id, endpoint_id):
                 result = await session.execute(statement)
             if result.first() is None:
                 raise _missing(endpoint_id)
+            await self._audit.record(session, caller, "webhook.delete", endpoint_id, before)
 
     async def test(self, caller: Caller, endpoint_id: str) -> Any:
         """Send a test message. Raises `Conflict` when the endpoint is disabled, `NotFound`."""
@@ -109,6 +120,27 @@ class WebhookService:
             raise _missing(delivery_id)
         statement = webhooks.replay(caller.tenant_id, endpoint_id, delivery_id)
         return await self._one(statement, delivery_id)
+
+    async def _changed(self, caller: Caller, action: str, endpoint_id: str, statement: Any) -> Any:
+        async with self._sessions.begin() as session:
+            before = await self._content(session, caller, endpoint_id)
+            endpoint = (await session.execute(statement)).scalar_one_or_none()
+            if endpoint is None:
+                raise _missing(endpoint_id)
+            await self._audit.record(
+                session, caller, action, endpoint_id, before, content(endpoint)
+            )
+        return endpoint
+
+    async def _content(
+        self, session: AsyncSession, caller: Caller, endpoint_id: str
+    ) -> dict[str, Any]:
+        statement = webhooks.endpoint(caller.tenant_id, endpoint_id)
+        row = (await session.execute(statement)).scalar_one_or_none()
+        if row is None:
+            raise _missing(endpoint_id)
+        # As values: the row object itself changes with the statement that follows.
+        return content(row)
 
     async def _active(self, caller: Caller, endpoint_id: str) -> None:
         endpoint = await self.get(caller, endpoint_id)

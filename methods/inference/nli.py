@@ -25,6 +25,8 @@ _CLASSES = ("contradict", "neutral", "entail")
 _ENTAILED = (0.0, 0.0, 1.0)
 #: Padded tokens of a forward pass: on a CPU larger batches gain nothing.
 _TOKENS_CPU, _TOKENS_GPU = 2048, 65_536
+#: What a forward pass costs beside its tokens, in tokens; on a GPU it is rarely full.
+_PASS_CPU, _PASS_GPU = 48, 4096
 _KEPT_PAIRS = 400_000
 _REMEMBERED_AT_ONCE = 2_000
 
@@ -140,8 +142,9 @@ class NLI:
             max_length=self._limit,
         )
         lengths = np.array([len(ids) for ids in encoded["input_ids"]])
-        budget = _TOKENS_GPU if self._model.device.type == "cuda" else _TOKENS_CPU
-        for rows in by_length(lengths, budget):
+        cuda = self._model.device.type == "cuda"
+        costs = (_TOKENS_GPU, _PASS_GPU) if cuda else (_TOKENS_CPU, _PASS_CPU)
+        for rows in by_length(lengths, *costs):
             check()
             batch = self._tokenizer.pad(
                 {name: [values[i] for i in rows] for name, values in encoded.items()},
@@ -156,15 +159,31 @@ class NLI:
             yield [pairs[i] for i in rows], scores[:, self._order]
 
 
-def by_length(lengths: npt.NDArray[np.int64], budget: int) -> list[list[int]]:
-    """Batches of rows of like length; none has more than `budget` padded tokens (one row may)."""
+def by_length(lengths: npt.NDArray[np.int64], budget: int, overhead: int = 0) -> list[list[int]]:
+    """Batches of rows of like length; none has more than `budget` padded tokens (one row may).
+
+    Args:
+        lengths: (N,) tokens of the rows.
+        overhead: what a batch costs beside its tokens, in tokens: rows of different lengths share
+            one where that is cheaper than their padding. Found by dynamic programming over the
+            different lengths.
+    """
+    order = np.argsort(lengths, kind="stable")
+    width, first = np.unique(lengths[order], return_index=True)
+    ends = np.append(first, len(order))
+    best, opens = np.zeros(len(ends)), np.zeros(len(ends), dtype=np.int64)
+    for k in range(1, len(ends)):
+        tokens = (ends[k] - ends[:k]) * width[k - 1]
+        costs = best[:k] + tokens + overhead * np.ceil(tokens / budget)
+        opens[k] = np.argmin(costs)
+        best[k] = costs[opens[k]]
     batches: list[list[int]] = []
-    # From the longest: a batch is as wide as its first row.
-    for row in np.argsort(-lengths, kind="stable").tolist():
-        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= budget:
-            batches[-1].append(row)
-        else:
-            batches.append([row])
+    k = len(width)
+    while k:
+        rows = order[ends[opens[k]] : ends[k]][::-1]
+        size = max(1, budget // int(width[k - 1]))
+        batches += [rows[at : at + size].tolist() for at in range(0, len(rows), size)]
+        k = int(opens[k])
     return batches
 
 

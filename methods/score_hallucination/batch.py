@@ -37,7 +37,8 @@ class Options:
 
     relate: asks the model that the kinds `nli`, `hybrid` and `embedding` need. rule: which NLI
     verdicts make two answers equivalent; None: threshold or equality. weights: of the `ensemble`;
-    None: all other scorers alike.
+    None: all other scorers alike. all_pairs: the similarity of every pair is wanted, even where no
+    scorer reads it.
     """
 
     scorers: tuple[str, ...] = ("snne",)
@@ -51,6 +52,7 @@ class Options:
     threshold: float | None = None
     tau: float = 1.0
     include_self: bool = True
+    all_pairs: bool = False
     weights: Mapping[str, float] | None = None
 
 

@@ -12,7 +12,7 @@ from methods.score_hallucination import clustering, equivalence, similarity
 from methods.score_hallucination.batch import Answers, Batch, Judged, Judgement, Options
 from methods.score_hallucination.catalogue import SCORERS, Scorer
 from methods.score_hallucination.matrices import similarity_matrices
-from methods.score_hallucination.relations import Compared, Relations
+from methods.score_hallucination.relations import Clustered, Compared, Relations
 from methods.score_hallucination.similarity import Ints, Matrix
 from methods.score_hallucination.token_weights import token_sars, weighed
 
@@ -23,7 +23,7 @@ __all__ = ["SCORERS", "Answers", "ItemScores", "Judgement", "Options", "Scorer",
 class ItemScores:
     """What the scorers say of one item; `values` and `confidences` hold defined scores only.
 
-    similarity: (n, n) of the samples.
+    similarity: (n, n) of the samples; NaN where an NLI model was not asked.
     """
 
     n: int
@@ -97,6 +97,7 @@ def _compared(items: Sequence[Answers], needs: frozenset[str], options: Options)
         texts.append([*own, *item.verifier] if with_verifier else own)
     distinct, positions = similarity.unique_answers(texts, options.tokenizer)
     split = "answer_sentences" in needs
+    only = _only(needs, options)
     return [
         Compared(
             texts=distinct[i],
@@ -107,9 +108,20 @@ def _compared(items: Sequence[Answers], needs: frozenset[str], options: Options)
             prompt=item.prompt,
             split=item.judged.text if split and item.judged else None,
             tokens=weighed(item, needs) if with_tokens else (),
+            only=only,
         )
         for i, item in enumerate(items)
     ]
+
+
+def _only(needs: frozenset[str], options: Options) -> Clustered | None:
+    """What to ask an NLI model where no scorer reads the similarity of all pairs."""
+    by_heads = options.rule is not None and options.algorithm in ("greedy", "first_match")
+    if options.all_pairs or not by_heads or needs & {"similarity", "verifier"}:
+        return None
+    assert options.rule is not None
+    judged = bool(needs & {"answer_nli", "answer_similarity"})
+    return Clustered(options.rule, options.algorithm == "greedy", judged)
 
 
 def _batch(
@@ -201,7 +213,8 @@ def _representatives(matrices: Matrix, ids: Ints) -> Ints:
     """(B, n): for each cluster its medoid, the member most similar to the others (first one)."""
     member = clustering.membership(ids) > 0
     same = ids[:, :, None] == ids[:, None, :]
-    closeness = np.where(same, matrices, 0.0).sum(axis=2)
+    # A pair that no model was asked about does not count: a head has been compared with all.
+    closeness = np.where(same, np.nan_to_num(matrices), 0.0).sum(axis=2)
     return np.asarray(np.where(member, closeness[:, None, :], -np.inf).argmax(axis=2))
 
 

@@ -19,8 +19,11 @@ Rule = Literal["strict", "loose", "either"]
 
 
 def labels(probabilities: Floats) -> Ints:
-    """(..., n, n) most likely class of (..., n, n, 3): 0 contradiction, 1 neutral, 2 entailment."""
-    return np.asarray(np.asarray(probabilities).argmax(axis=-1).astype(np.int64))
+    """(..., n, n) most likely class of (..., n, n, 3): 0 contradiction, 1 neutral, 2 entailment.
+
+    What is unknown (NaN) counts as a contradiction: it makes nothing equivalent.
+    """
+    return np.asarray(np.nan_to_num(probabilities).argmax(axis=-1).astype(np.int64))
 
 
 def equivalent(labels: Ints, rule: Rule = "strict") -> Flags:

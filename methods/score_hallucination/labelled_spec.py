@@ -95,6 +95,7 @@ class LabelledSpec(Model):
             tau=self.tau,
             include_self=self.include_self,
             seed=self.seed,
+            explain="none",
         )
 
 

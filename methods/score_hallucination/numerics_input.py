@@ -31,6 +31,7 @@ def options_of(spec: Spec, ctx: RunContext) -> Options:
         threshold=spec.clustering.threshold,
         tau=spec.tau,
         include_self=spec.include_self,
+        all_pairs=spec.explain != "none",
         weights={str(name): weight for name, weight in (spec.weights or {}).items()} or None,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from methods.inference.memory import Memory, NLICost
+from methods.score_hallucination.asking import TextPair, pairs_read
+from methods.score_hallucination.equivalence import Rule
 from methods.score_hallucination.nli import ENTAILMENT
 from methods.score_hallucination.text import sentences
 from methods.score_hallucination.token_similarity import Tokens, token_similarities
@@ -18,6 +20,19 @@ Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 Check = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Clustered:
+    """What is wanted of an item where not every pair is.
+
+    rule, retake: of its clusters, see `asking.pairs_read`. judged: whether the judged answer is
+    compared with the samples.
+    """
+
+    rule: Rule
+    retake: bool
+    judged: bool
 
 
 @dataclass(frozen=True)
@@ -31,6 +46,7 @@ class Compared:
             verifier's first answer; k without one.
         prompt: what was asked. split: the answer whose sentences are wanted. tokens: those of the
             samples and then of the judged answer, None where they are not wanted.
+        only: what is wanted of an NLI model; None: every pair.
     """
 
     texts: Sequence[str]
@@ -41,6 +57,7 @@ class Compared:
     prompt: str = ""
     split: str | None = None
     tokens: Sequence[Tokens | None] = ()
+    only: Clustered | None = None
 
     @property
     def n_distinct(self) -> int:
@@ -48,8 +65,18 @@ class Compared:
         return int(self.where[: self.n].max()) + 1
 
     def wanted(self) -> Flags:
-        """(m, m) pairs of `texts` to ask about: not a text with itself, nor two of a verifier's."""
+        """(m, m) pairs of `texts` to ask about first: not a text with itself.
+
+        Nor two of a verifier's. Where clusters are wanted, what they read follows.
+        """
         m = len(self.texts)
+        if self.only is not None:
+            mask = np.zeros((m, m), dtype=bool)
+            if self.only.judged and self.judged is not None:
+                place = self.where[self.judged]
+                mask[place, : self.n_distinct] = mask[: self.n_distinct, place] = True
+                mask[place, place] = False
+            return mask
         foreign = np.arange(m) > self.where[: self.verifier].max()
         return ~np.eye(m, dtype=bool) & ~(foreign[:, None] & foreign)
 
@@ -60,7 +87,7 @@ class Relations:
 
     Attributes:
         nli: (k, k, 3) contradiction, neutral, entailment; row i is the premise, column j the
-            hypothesis; equal answers entail each other; NaN between two of a verifier's.
+            hypothesis; equal answers entail each other; NaN where not asked.
         sentences: (s, n, 3) the sentences of the judged answer as premises, samples as hypotheses.
         embeddings: (k, d) unit vectors.
         tokens: for each entry of `Compared.tokens` (T,) how alike the answer is without each.
@@ -88,7 +115,7 @@ class PairEngine(Protocol):
 
 @dataclass(frozen=True)
 class RelateByNLI:
-    """Asks an NLI model about every ordered pair of different answers.
+    """Asks an NLI model about ordered pairs of different answers: all, or those that are read.
 
     condition_on_prompt: each text is preceded by the prompt, as in the semantic-entropy papers;
     other clusters and scores come of it. memory: what earlier jobs asked.
@@ -100,36 +127,79 @@ class RelateByNLI:
 
     def __call__(self, items: Sequence[Compared], check: Check) -> list[Relations]:
         """See `Relate`."""
-        pairs: list[tuple[str, str]] = []
+        verdicts = [_of_equals(len(item.texts)) for item in items]
+        first = {k: _places(item.wanted()) for k, item in enumerate(items)}
         parts = [sentences(item.split or "") for item in items]
-        masks = [item.wanted() for item in items]
-        for item, mask, split in zip(items, masks, parts, strict=True):
-            framed = [self._framed(item.prompt, text) for text in item.texts]
-            pairs += [(framed[a], framed[b]) for a, b in np.argwhere(mask).tolist()]
-            samples = item.texts[: item.n_distinct]
-            pairs += [(sentence, text) for sentence in split for text in samples]
-        found, start = self.engine.probabilities(pairs, check, self.memory), 0
-        relations = []
-        for item, mask, split in zip(items, masks, parts, strict=True):
-            small = np.full((*mask.shape, 3), np.nan)
-            small[np.eye(len(mask), dtype=bool)] = 0.0
-            small[np.eye(len(mask), dtype=bool), ENTAILMENT] = 1.0
-            end = start + int(mask.sum())
-            small[mask] = found[start:end]
-            start, end = end, end + len(split) * item.n_distinct
-            own = found[start:end].reshape(len(split), item.n_distinct, 3)
+        split = [
+            (sentence, text)
+            for item, part in zip(items, parts, strict=True)
+            for sentence in part
+            for text in item.texts[: item.n_distinct]
+        ]
+        own = self._ask(items, verdicts, first, split, check)
+        self._follow(items, verdicts, check)
+        relations, start = [], 0
+        for item, small, part in zip(items, verdicts, parts, strict=True):
+            where, end = item.where, start + len(part) * item.n_distinct
+            judged = own[start:end].reshape(len(part), item.n_distinct, 3)
             start = end
-            where = item.where
             relations.append(
                 Relations(
                     nli=small[where[:, None], where[None, :]],
-                    sentences=own[:, where[: item.n]] if split else None,
+                    sentences=judged[:, where[: item.n]] if part else None,
                 )
             )
         return relations
 
+    def _follow(self, items: Sequence[Compared], verdicts: Sequence[Floats], check: Check) -> None:
+        """Ask what the clusters read, a round of all items at once: its batches are full."""
+        readers = {
+            k: pairs_read(item.where[: item.n].tolist(), item.only.retake, item.only.rule, known)
+            for k, (item, known) in enumerate(zip(items, verdicts, strict=True))
+            if item.only is not None
+        }
+        while wanted := {k: pairs for k, reader in readers.items() if (pairs := next(reader, []))}:
+            self._ask(items, verdicts, wanted, [], check)
+
+    def _ask(
+        self,
+        items: Sequence[Compared],
+        verdicts: Sequence[Floats],
+        wanted: Mapping[int, list[TextPair]],
+        more: list[tuple[str, str]],
+        check: Check,
+    ) -> Floats:
+        """Fill in the wanted pairs of items, by their number; returns (P, 3) of further ones."""
+        texts = [
+            (
+                self._framed(items[k].prompt, items[k].texts[a]),
+                self._framed(items[k].prompt, items[k].texts[b]),
+            )
+            for k, pairs in wanted.items()
+            for a, b in pairs
+        ]
+        found, start = self.engine.probabilities(texts + more, check, self.memory), 0
+        for k, pairs in wanted.items():
+            if pairs:
+                verdicts[k][tuple(zip(*pairs, strict=True))] = found[start : start + len(pairs)]
+            start += len(pairs)
+        return found[start:]
+
     def _framed(self, prompt: str, text: str) -> str:
         return f"{prompt} {text}" if self.condition_on_prompt and prompt else text
+
+
+def _of_equals(m: int) -> Floats:
+    """(m, m, 3): a text entails itself; the others are not known."""
+    verdicts = np.full((m, m, 3), np.nan)
+    diagonal = np.arange(m)
+    verdicts[diagonal, diagonal] = 0.0
+    verdicts[diagonal, diagonal, ENTAILMENT] = 1.0
+    return verdicts
+
+
+def _places(mask: Flags) -> list[TextPair]:
+    return [(a, b) for a, b in np.argwhere(mask).tolist()]
 
 
 class VectorEngine(Protocol):

@@ -25,7 +25,7 @@ class Spec(Model):
     sampler: Sampler | None = Field(None, description="For items without `responses`.")
     calibrator: InputRef | None = Field(
         None,
-        description="The uploaded `calibrator.json` of a calibrate-scorer job: every item gets the "
+        description="The artifact `calibrator.json` of a calibrate-scorer job: every item gets the "
         "probability that its answer is right. It must have been fitted with these options.",
     )
     verifier: Verifier | None = Field(
@@ -34,7 +34,7 @@ class Spec(Model):
     explain: Literal["none", "answers", "matrix"] = Field(
         "answers",
         description="`answers`: what each answer adds to the suspicion; `matrix`: also how alike "
-        "the answers are, pair by pair.",
+        "the answers are, pair by pair. `none` saves an NLI model the pairs that only this needs.",
     )
     scorers: list[ScorerName] = Field(default=["snne"], min_length=1)
     judges: list[Judge] = Field(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import product
+from itertools import combinations, pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -114,11 +114,29 @@ def test_what_another_process_scored_is_recalled(folder: str, tmp_path: Path) ->
 
 def test_batches_keep_to_the_budget_and_lose_nothing() -> None:
     lengths = np.array([3, 90, 5, 40, 41, 7, 7, 200])
-    batches = by_length(lengths, 100)
-    assert sorted(row for batch in batches for row in batch) == list(range(8))
-    for batch in batches:
-        assert len(batch) == 1 or len(batch) * lengths[batch].max() <= 100
-    assert len(batches) == 4
+    for overhead, count in ((0, 7), (10, 4), (1000, 4)):
+        batches = by_length(lengths, 100, overhead)
+        assert sorted(row for batch in batches for row in batch) == list(range(8))
+        for batch in batches:
+            assert len(batch) == 1 or len(batch) * lengths[batch].max() <= 100
+        assert len(batches) == count
+
+
+def test_batches_cost_least() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        lengths = rng.integers(1, 12, size=7)
+
+        def cost(batches: list[list[int]], lengths: np.ndarray = lengths) -> int:
+            return sum(9 + len(batch) * int(lengths[batch].max()) for batch in batches)
+
+        order = np.argsort(lengths).tolist()
+        splits = [
+            [order[a:b] for a, b in pairwise((0, *cuts, 7))]
+            for size in range(7)
+            for cuts in combinations(range(1, 7), size)
+        ]
+        assert cost(by_length(lengths, 1000, 9)) == min(map(cost, splits))
 
 
 def test_texts_beyond_the_models_length_are_cut(engine: NLI) -> None:

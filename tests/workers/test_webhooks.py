@@ -16,7 +16,7 @@ from sqlalchemy import Engine, text
 from models import transitions
 from models.database import sync_engine, sync_sessions
 from models.settings import Settings
-from models.webhooks import IN_FLIGHT, RETRY_AFTER
+from models.webhook_sending import IN_FLIGHT, RETRY_AFTER, failed
 from tests.services import Workplace
 from tests.web import Answer, Request, Web, serve_web
 from workers import webhooks
@@ -351,7 +351,7 @@ def test_a_sender_that_dies_is_succeeded_by_another_and_writes_nothing(
     assert sender.send_due() == 0
     sql(engine, "UPDATE webhook_deliveries SET leased_until = now() - interval '1 s'")
     assert sender.send_due() == 1
-    sender._conclude(lost, webhooks.webhooks.failed(lost.id, lost.attempts, None, "late"), "late")
+    sender._conclude(lost, failed(lost.id, lost.attempts, None, "late"), "late")
     delivery = one(api, endpoint)
     assert (delivery.state, delivery.attempts, delivery.error) == ("DELIVERED", 2, None)
 

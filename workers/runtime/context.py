@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from methods.context import Artifact, seeded_rng
-from methods.errors import JobError
+from methods.errors import JobError, LeaseLost
 from methods.fanout import Child
 from methods.inference.declared import Models
 from methods.jobtype import InputRef
@@ -22,6 +22,7 @@ from models.ids import new_id
 from models.storage import CHUNK, Storage, artifact_key, kept_prefix
 from outbound.sources import is_uri
 from workers.runtime.ledger import Ledger
+from workers.runtime.texts import storable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -133,16 +134,20 @@ class JobContext:
         self._check()
         with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as reader:
             stored = self._storage.put(artifact_key(*self._owner, artifact_id), reader)
-        self._ledger.add_artifact(
-            {
-                "id": artifact_id,
-                "name": name,
-                "media_type": media_type,
-                "size": stored.size,
-                "sha256": stored.sha256,
-                "storage_key": stored.key,
-            }
-        )
+        row = {
+            "id": artifact_id,
+            "name": name,
+            "media_type": media_type,
+            "size": stored.size,
+            "sha256": stored.sha256,
+            "storage_key": stored.key,
+        }
+        try:
+            self._ledger.add_artifact(row)
+        except LeaseLost:
+            # The attempt's other bytes may be gone by now; nobody would come for these.
+            self._storage.delete(stored.key)
+            raise
         return Artifact(artifact_id, name, media_type, stored.size, stored.sha256)
 
     def checkpoint(self, key: str, value: Any) -> None:
@@ -209,7 +214,7 @@ class _JobLog(logging.LoggerAdapter[logging.Logger]):
         return f"{self.extra['job_id']}: {msg}" if self.extra else msg, kwargs
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        text = storable(str(msg) % args if args else str(msg))
         if level >= logging.INFO:
-            text = str(msg) % args if args else str(msg)
             self._ledger.log(logging.getLevelName(level).lower(), text)
-        super().log(level, msg, *args, **kwargs)
+        super().log(level, "%s", text, **kwargs)

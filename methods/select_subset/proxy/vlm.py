@@ -72,13 +72,15 @@ def _load(source: ModelDeclaration) -> tuple[Any, Any]:
 
     assert source.path is not None, "only declarations with weights get here"
     dtype = torch.float32 if source.dtype == "auto" else getattr(torch, source.dtype)
+    where = {"revision": source.revision, "trust_remote_code": False}
     model = AutoModelForImageTextToText.from_pretrained(
         source.path,
-        revision=source.revision,
         dtype=dtype,
         attn_implementation=IMPLEMENTATION,
+        use_safetensors=True,
+        **where,
     )
-    return model, AutoProcessor.from_pretrained(source.path, revision=source.revision)
+    return model, AutoProcessor.from_pretrained(source.path, **where)
 
 
 def make_proxy(model: Any, processor: Any, max_tokens: int, name: str = "the model") -> Proxy:
