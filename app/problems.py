@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from app.schemas import FieldError, JobFailure, Quota
 from app.schemas import Problem as ProblemBody
@@ -240,7 +241,22 @@ _BY_STATUS = {kind.status: kind for kind in (
 async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     kind = _BY_STATUS.get(error.status_code, InvalidRequest)
-    return render(kind(str(error.detail), headers=dict(error.headers or {})), request)
+    headers = dict(error.headers or {})
+    if kind is MethodNotAllowed:
+        # Each method is a route of its own, and the framework names the first one only.
+        headers["Allow"] = _allowed(request) or headers.get("Allow", "")
+    return render(kind(str(error.detail), headers=headers), request)
+
+
+def _allowed(request: Request) -> str:
+    paths: dict[str, dict[str, Any]] = request.app.openapi()["paths"]
+    methods = {
+        method.upper()
+        for template, operations in paths.items()
+        if compile_path(template)[0].fullmatch(request.url.path)
+        for method in operations
+    }
+    return ", ".join(sorted(methods))
 
 
 async def _outage(request: Request, error: Exception) -> JSONResponse:

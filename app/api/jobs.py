@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, BeforeValidator
 
 from app.api import views
 from app.api.dependencies import (
@@ -42,6 +42,16 @@ from app.schemas import Attempt, Event, Job, JobCreate, JobSummary, Page
 from app.services.jobs import JobFilter
 from methods.jobtype import JobType
 from models.states import TERMINAL, JobState
+
+
+def _no_number(text: Any) -> Any:
+    if isinstance(text, str) and "-" not in text[1:]:
+        raise ValueError("a date and time with its zone is wanted, such as 2026-11-24T12:00:00Z")
+    return text
+
+
+#: Not the seconds since 1970, which pydantic would take too and the document does not name.
+Instant = Annotated[AwareDatetime, BeforeValidator(_no_number)]
 
 _ALWAYS = (Unauthenticated, Forbidden)
 _KEEP_ALIVE_SECONDS = 15.0
@@ -141,8 +151,8 @@ async def list_jobs(
     type: Annotated[list[str] | None, Query(description="Repeatable.")] = None,  # noqa: A002
     state: Annotated[list[JobState] | None, Query(description="Repeatable.")] = None,
     label: Annotated[list[str] | None, Query(description="`key:value`; repeatable: all.")] = None,
-    created_after: AwareDatetime | None = None,
-    created_before: AwareDatetime | None = None,
+    created_after: Instant | None = None,
+    created_before: Instant | None = None,
     parent: Annotated[
         str | None, Query(description="The parts of this job; they are not listed otherwise.")
     ] = None,

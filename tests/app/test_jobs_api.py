@@ -337,6 +337,24 @@ def test_scopes(api: Client, gateway_url: str, service_settings: Settings) -> No
         problem(reader.get("/v1/files"), 403, "forbidden")
 
 
+@pytest.mark.parametrize("text", ["0.5", "1700000000", "-3", "yesterday", "2026-11-24T12:00:00"])
+def test_a_time_is_a_date_with_its_zone(http: httpx2.Client, text: str) -> None:
+    body = problem(http.get("/v1/jobs", params={"created_before": text}), 400, "invalid-request")
+    assert body["errors"][0]["pointer"] == "/query/created_before"
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [("/v1/files", "GET, POST"), ("/v1/jobs/job_x", "DELETE, GET"), ("/livez", "GET")],
+)
+def test_a_wrong_method_is_told_the_right_ones(
+    http: httpx2.Client, path: str, allowed: str
+) -> None:
+    answer = http.put(path)
+    problem(answer, 405, "method-not-allowed")
+    assert answer.headers["Allow"] == allowed
+
+
 def test_another_tenants_things_do_not_exist(
     http: httpx2.Client, gateway_url: str, service_settings: Settings, workplace: Workplace
 ) -> None:

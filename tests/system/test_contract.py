@@ -30,7 +30,9 @@ def test_every_operation_keeps_to_its_document(
     report = tmp_path / "report.json"
     run = subprocess.run(
         [
-            sys.executable, "-m", "schemathesis.cli", "run", f"{gateway_url}/v1/openapi.json",
+            sys.executable, "-m", "schemathesis.cli",
+            "--config-file", str(Path(__file__).with_name("schemathesis.toml")),
+            "run", f"{gateway_url}/v1/openapi.json",
             "--header", f"Authorization: Bearer {token}",
             "--max-examples", str(EXAMPLES),
             "--exclude-checks", ",".join(_UNSAYABLE),
