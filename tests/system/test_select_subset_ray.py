@@ -24,7 +24,7 @@ from tests.methods.selecting import select
 pytestmark = [
     pytest.mark.system,
     pytest.mark.skipif(find_spec("ray") is None, reason="the extra ray is not there: make ray"),
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(600),
 ]
 PORT = 6397
 
