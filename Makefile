@@ -69,7 +69,7 @@ check: $(VENV)/.dev ## lint, types, import contracts, security lint
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/bandit -q -c pyproject.toml -r app workers models methods server client/datassay
+	@$(BIN)/bandit -q -c pyproject.toml -r app workers models methods outbound server client/datassay
 	@$(BIN)/hadolint Dockerfile
 
 audit: $(VENV)/.dev ## known vulnerabilities of what constraints.txt pins (asks a public service)

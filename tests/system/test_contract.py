@@ -34,9 +34,10 @@ def test_every_operation_keeps_to_its_document(
             "--header", f"Authorization: Bearer {token}",
             "--max-examples", str(EXAMPLES),
             "--exclude-checks", ",".join(_UNSAYABLE),
+            # It would revoke its own key.
+            "--exclude-operation-id", "revoke_api_key",
             "--suppress-health-check", "all",
-            "--generation-deterministic", "--generation-database", "none",
-            "--no-shrink", "--continue-on-failure", "--no-color",
+            "--generation-deterministic", "--no-shrink", "--continue-on-failure", "--no-color",
             "--request-timeout", "30", "--workers", "2",
             "--report-json-path", str(report),
         ],
