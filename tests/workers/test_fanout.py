@@ -345,7 +345,7 @@ def test_the_sweeper_cancels_what_nobody_waits_for(
 ) -> None:  # fmt: skip
     job = submit(api, parts(journal, "ab"), max_attempts=1, queue_timeout=3600)
     with engine.begin() as connection:
-        row = connection.execute(transitions.claim("w", ["cpu"], workplace.settings.lease)).one()
+        row = connection.execute(transitions.claim("w", ["cpu"], timedelta(minutes=1))).one()
         connection.execute(transitions.submit_child(row.id, 1, part("k"), 0)).one()
         connection.execute(transitions.link_child(row.id, 1, "k", 0, reused=False)).one()
     sweeper.sweep()
