@@ -11,7 +11,7 @@ PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q
 INPUTS := pyproject.toml client/pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo vllm ray test unit check audit format up benchmarks clean
+.PHONY: help demo vllm ray test unit check audit format up faults benchmarks clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -69,7 +69,7 @@ check: $(VENV)/.dev ## lint, types, import contracts, security lint
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/bandit -q -c pyproject.toml -r app workers models methods server client/datassay
+	@$(BIN)/bandit -q -c pyproject.toml -r app workers models methods outbound server client/datassay
 	@$(BIN)/hadolint Dockerfile
 
 audit: $(VENV)/.dev ## known vulnerabilities of what constraints.txt pins (asks a public service)
@@ -78,6 +78,9 @@ audit: $(VENV)/.dev ## known vulnerabilities of what constraints.txt pins (asks 
 
 format: $(VENV)/.dev ## format the code
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+faults: $(VENV)/.dev ## break the service a thousand times over, about half an hour
+	@$(BIN)/python -m tests.system.faults
 
 benchmarks: $(VENV)/.dev ## measure, side by side with peers
 	@$(BIN)/python benchmarks/score_hallucination.py

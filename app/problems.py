@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any, ClassVar
 
 import structlog
@@ -145,7 +146,7 @@ class InternalError(Problem):
 
 
 class BackendUnavailable(Problem):
-    """The database is away; trying again is safe."""
+    """The database is away or the storage full; trying again is safe."""
 
     code, status, retryable = "backend-unavailable", 503, True
     title = "The service is temporarily unavailable"
@@ -200,6 +201,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     for outage in (OperationalError, InterfaceError, PoolTimeout):
         app.add_exception_handler(outage, _outage)
+    app.add_exception_handler(OSError, _storage)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -245,6 +247,15 @@ async def _outage(request: Request, error: Exception) -> JSONResponse:
     _log.warning("database away", error=str(error).split("\n")[0])
     detail = "The database does not answer. Try again, with the same Idempotency-Key."
     return render(BackendUnavailable(detail, headers={"Retry-After": "5"}), request)
+
+
+async def _storage(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, OSError)
+    if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+        return await _unexpected(request, error)
+    _log.error("storage full", error=str(error))
+    detail = "There is no room for these bytes at the moment."
+    return render(BackendUnavailable(detail, headers={"Retry-After": "60"}), request)
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:

@@ -162,15 +162,20 @@ def compare(
     }
 
 
-def overhead(peer: Peer, model: Path, comparison: Comparison, calls: int) -> dict[str, float]:
+def overhead(
+    peer: Peer, model: Path, comparison: Comparison, calls: int
+) -> dict[str, dict[str, float]]:
     """Seconds of a call with one item and a model that answers at once."""
     items = synthetic(1, N, 0.0, seed=0)
     ours(model, items, comparison, True)
-    own, other = [], []
-    for _ in range(calls):
-        own.append(ours(model, items, comparison, True)["wall"])
-        other.append(peer.ask(items, comparison.theirs, True)["wall"])
-    return {"ours": median(own), "theirs": median(other)}
+    rounds = [
+        (ours(model, items, comparison, True), peer.ask(items, comparison.theirs, True))
+        for _ in range(calls)
+    ]
+    return {
+        who: {clock: median(turn[side][clock] for turn in rounds) for clock in CLOCKS}
+        for side, who in enumerate(("ours", "theirs"))
+    }
 
 
 def run(name: str, python: str, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
@@ -203,10 +208,12 @@ def show(found: dict[str, Any]) -> None:
     ]
     name, fixed = found["name"], found["overhead"]
     print(f"\n{name} {found['versions'][name]}\n\n{measure.table(header, rows)}")
-    print(
-        f"\nOne call of four scorers, instant model: ours {measure.seconds(fixed['ours'])}, {name} "
-        f"{measure.seconds(fixed['theirs'])}, {fixed['theirs'] / fixed['ours']:.3g} times as long"
-    )
+    for clock in CLOCKS:
+        own, other = fixed["ours"][clock], fixed["theirs"][clock]
+        print(
+            f"One call of four scorers, instant model, {clock}: ours {measure.seconds(own)}, "
+            f"{name} {measure.seconds(other)}, {other / own:.3g} times as much"
+        )
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 import time
@@ -30,7 +31,7 @@ from server.vllm import VLLM
 
 ROOT = Path(__file__).parents[1]
 SAMPLING = Sampling(n=10, temperature=1.0, max_tokens=16)
-_START_SECONDS = 300.0
+_START_SECONDS = 900.0
 
 
 def questions(count: int, prefix: str) -> list[tuple[int, str]]:
@@ -83,7 +84,10 @@ def served(args: argparse.Namespace, log: Path, use: Callable[[LanguageModel, in
         use(OpenAIServer(vllm.name, ModelDeclaration(base_url=f"{vllm.url}/v1")), process.pid)
     finally:
         process.terminate()
-        process.wait()
+        try:
+            process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 def main() -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
-    CompoundSelect,
     Delete,
     Select,
     Update,
@@ -471,17 +470,3 @@ def unfinished_counts() -> Statement:
 def ping() -> Select[int]:
     """The cheapest question."""
     return select(literal(1))
-
-
-# The doctor's questions
-
-
-def storage_keys() -> CompoundSelect[str]:
-    """Every storage key that a row refers to."""
-    kept = select(Checkpoint.storage_key).where(Checkpoint.storage_key.is_not(None))
-    return select(File.storage_key).union_all(select(Artifact.storage_key), kept)
-
-
-def unfinished_jobs() -> Select[str]:
-    """Jobs that may still write."""
-    return select(Job.id).where(Job.finished_at.is_(None))

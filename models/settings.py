@@ -74,7 +74,6 @@ class Settings(BaseSettings):
     progress_interval: timedelta = timedelta(milliseconds=500)
     shutdown_grace: timedelta = timedelta(seconds=20)
     retry_backoff: timedelta = timedelta(seconds=2)
-    retry_backoff_max: timedelta = timedelta(minutes=5)
 
     sweep_interval: timedelta = timedelta(seconds=1)
     ring_again_after: timedelta = timedelta(seconds=30)
@@ -89,6 +88,8 @@ class Settings(BaseSettings):
     audit_retention: timedelta = timedelta(days=400)
     delivery_retention: timedelta = timedelta(days=30)
     cache_entries: int = 1_000_000
+    # Bytes may be older than their row by as long as an upload's last step takes.
+    orphan_retention: timedelta = timedelta(hours=24)
     isolated_memory_bytes: int | None = Field(
         None, description="Address-space limit of jobs that run in a process of their own."
     )

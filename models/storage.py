@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import fsspec
 from fsspec.core import url_to_fs
@@ -43,15 +46,23 @@ class Storage:
         target = self._path(key)
         if not self.local:
             return self._copy(key, source, target)
-        self._fs.makedirs(os.path.dirname(target), exist_ok=True)
         partial = f"{target}.part"
         try:
+            self._create(partial)
             stored = self._copy(key, source, partial)
             os.replace(partial, target)
         except BaseException:
             Path(partial).unlink(missing_ok=True)
             raise
         return stored
+
+    def _create(self, path: str) -> None:
+        while True:
+            self._fs.makedirs(os.path.dirname(path), exist_ok=True)
+            try:
+                return Path(path).touch()
+            except FileNotFoundError:
+                continue  # somebody deleted the last other file of the folder, and the folder
 
     def _copy(self, key: str, source: BinaryIO, target: str) -> Stored:
         digest, size = hashlib.sha256(), 0
@@ -73,16 +84,24 @@ class Storage:
     def delete(self, key: str) -> None:
         """Delete a file or a whole folder; it is no error if nothing is there."""
         path = self._path(key)
-        if self._fs.exists(path):
-            self._fs.rm(path, recursive=True)
+        with suppress(FileNotFoundError):  # two may delete the same
+            if self._fs.exists(path):
+                self._fs.rm(path, recursive=True)
         if self.local:
             self._prune(Path(path).parent)
 
-    def keys(self) -> list[str]:
-        """All stored keys, for `datassay-server doctor`."""
-        if not self._fs.exists(self._root):
-            return []
-        return sorted(p[len(self._root) :].lstrip("/") for p in self._fs.find(self._root))
+    def keys(self, older_than: timedelta = timedelta(0)) -> Iterator[str]:
+        """All stored keys, or those that were written so long ago."""
+        limit = datetime.now(UTC) - older_than
+        if self.local:
+            # Folder by folder: a listing of everything would have to fit into memory.
+            folders = self._fs.walk(self._root, detail=True)
+            found = (info for _, _, files in folders for info in files.values())
+        else:
+            found = self._fs.find(self._root, detail=True).values()
+        for info in found:
+            if _written(info) < limit:
+                yield info["name"][len(self._root) :].lstrip("/")
 
     def _prune(self, folder: Path) -> None:
         while str(folder).startswith(f"{self._root}/") and folder.is_dir():
@@ -96,6 +115,17 @@ class Storage:
         if key.startswith("/") or ".." in key.split("/"):
             raise ValueError(f"{key!r} is no storage key")
         return f"{self._root}/{key}"
+
+
+def _written(info: dict[str, Any]) -> datetime:
+    # fsspec leaves the name and the form of this field to each file system.
+    for name in ("mtime", "LastModified", "last_modified", "updated", "created"):
+        match info.get(name):
+            case datetime() as moment:
+                return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            case float() | int() as seconds:
+                return datetime.fromtimestamp(seconds, UTC)
+    return datetime.max.replace(tzinfo=UTC)
 
 
 def _protocols(fs: fsspec.AbstractFileSystem) -> tuple[str, ...]:

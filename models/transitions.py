@@ -117,6 +117,12 @@ def _end_attempt(changed: CTE, outcome: Any, error: Any, trace: str | None) -> C
     )
 
 
+def _forget_artifacts(changed: CTE) -> CTE:
+    # Nobody will ever see them; the bytes follow.
+    mine = and_(Artifact.job_id == changed.c.id, Artifact.attempt == changed.c.attempt)
+    return delete(Artifact).where(mine).cte("forgotten")
+
+
 def _result(changed: CTE, *also: CTE) -> Statement:
     return select(*changed.c).add_cte(*also)
 
@@ -447,17 +453,20 @@ def log(job_id: str, attempt: int, level: str, message: str) -> Statement:
     return _result(changed, _event(changed, "log", data))
 
 
+def _held(job_id: str, attempt: int, *columns: Any) -> Statement:
+    """A row to insert while the job is owned; locked, so that nobody takes it in between."""
+    return select(*columns).where(_owned(job_id, attempt)).with_for_update(read=True, of=_jobs)
+
+
 def add_artifact(job_id: str, attempt: int, artifact: Mapping[str, Any]) -> Any:
-    """Record bytes of this attempt; refused (no row) when the lease is lost."""
+    """Record bytes of this attempt; refused (no row) when the lease is lost. May be repeated."""
     names = list(artifact)
-    row = select(
-        _jobs.c.id,
-        _jobs.c.tenant_id,
-        _jobs.c.attempt,
-        *(literal(artifact[name], Artifact.__table__.c[name].type) for name in names),
-    ).where(_owned(job_id, attempt))
-    columns = ["job_id", "tenant_id", "attempt", *names]
-    return insert(Artifact).from_select(columns, row).returning(Artifact.id)
+    given = [literal(artifact[name], Artifact.__table__.c[name].type) for name in names]
+    row = _held(job_id, attempt, _jobs.c.id, _jobs.c.tenant_id, _jobs.c.attempt, *given)
+    statement = upsert(Artifact).from_select(["job_id", "tenant_id", "attempt", *names], row)
+    return statement.on_conflict_do_update(
+        index_elements=["id"], set_={"id": statement.excluded.id}
+    ).returning(Artifact.id)
 
 
 def record_input(job_id: str, attempt: int, uri: str, sha256: str) -> Any:
@@ -485,13 +494,8 @@ def save_checkpoint(
     job_id: str, attempt: int, key: str, value: Any, storage_key: str | None = None
 ) -> Any:
     """Keep a runner's value, or say where its bytes are; refused (no row) without the lease."""
-    row = select(
-        _jobs.c.id,
-        literal(key, Text),
-        _jobs.c.attempt,
-        literal({"value": value}, JSON),
-        literal(storage_key, Text),
-    ).where(_owned(job_id, attempt))
+    kept = [literal({"value": value}, JSON), literal(storage_key, Text)]
+    row = _held(job_id, attempt, _jobs.c.id, literal(key, Text), _jobs.c.attempt, *kept)
     columns = ["job_id", "key", "attempt", "value", "storage_key"]
     statement = upsert(Checkpoint).from_select(columns, row)
     return statement.on_conflict_do_update(
@@ -571,7 +575,8 @@ def release(job_id: str, attempt: int) -> Statement:
         .cte("changed")
     )
     outcome = case((changed.c.finished_at.is_(None), RELEASED), else_=CANCELLED)
-    return _result(changed, _state_event(changed), _end_attempt(changed, outcome, None, None))
+    ended = _end_attempt(changed, outcome, None, None)
+    return _result(changed, _state_event(changed), ended, _forget_artifacts(changed))
 
 
 def reap(limit: int, backoff: timedelta) -> Statement:
@@ -643,9 +648,8 @@ def _unsuccessful(
         (changed.c.state == JobState.QUEUED, RETRIED),
         else_=FAILED,
     )
-    return _result(
-        changed, _state_event(changed), _end_attempt(changed, ended, changed.c.error, trace)
-    )
+    end = _end_attempt(changed, ended, changed.c.error, trace)
+    return _result(changed, _state_event(changed), end, _forget_artifacts(changed))
 
 
 def cancel(tenant_id: str, job_id: str) -> Statement:

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
-from models import repositories, schema
+from models import integrity, repositories, schema
 from models.database import sync_engine, sync_sessions
 from models.doorbell import Doorbell, create_celery
 from models.settings import Settings
 from models.storage import Storage
 from server.embedded import EmbeddedError, find_postgres, find_valkey
+
+#: A sweeper that is so far behind is no sweeper.
+_SWEEPER_LATE = timedelta(minutes=2)
+#: A look at everything may take longer than a request.
+_PATIENCE = timedelta(minutes=10)
+_BATCH = 1000
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from database
     yield _broker(settings)
     if all(finding.ok for finding in database):
-        yield from _orphans(settings)
+        yield from _integrity(settings)
 
 
 def _binary(subject: str, find: Callable[[], object]) -> Finding:
@@ -82,17 +90,35 @@ def _broker(settings: Settings) -> Finding:
         doorbell.close()
 
 
-def _orphans(settings: Settings) -> Iterator[Finding]:
-    """Stored bytes that no row knows, and rows whose bytes are gone."""
-    engine = sync_engine(settings, "datassay-doctor")
+def _integrity(settings: Settings) -> Iterator[Finding]:
+    """What the sweeper should have repaired by now, and what must not be at all."""
+    patient = settings.model_copy(update={"statement_timeout": _PATIENCE})
+    engine = sync_engine(patient, "datassay-doctor")
     with sync_sessions(engine).begin() as session:
-        rows = session.execute(repositories.storage_keys()).all()
-        running = set(session.execute(repositories.unfinished_jobs()).scalars())
+        for subject, statement in integrity.contradictions(_SWEEPER_LATE).items():
+            yield _none_of(subject, session.execute(statement).scalars().all())
+        yield from _bytes(session, Storage(settings.storage_url), settings.orphan_retention)
     engine.dispose()
-    stored, known = set(Storage(settings.storage_url).keys()), {row.storage_key for row in rows}
-    # A running attempt writes bytes before it writes rows.
-    nameless = {k for k in stored - known if k.split("/")[1] not in running}
-    missing = known - stored
-    for kind, keys in (("bytes without a row", nameless), ("rows without bytes", missing)):
-        example = f", e.g. {min(keys)}" if keys else ""
-        yield Finding(not keys, kind, f"{len(keys)}{example}")
+
+
+def _bytes(session: Session, storage: Storage, retention: timedelta) -> Iterator[Finding]:
+    def referred() -> set[str]:
+        return set(session.execute(integrity.referred_keys()).scalars())
+
+    rows, stored = referred(), list(storage.keys())
+    missing = rows.difference(stored)
+    # Asked again: what is missing may just have been deleted.
+    yield _none_of("rows without bytes", missing & referred() if missing else missing)
+    nameless: set[str] = set()
+    for start in range(0, len(stored), _BATCH):
+        statement = integrity.orphans(stored[start : start + _BATCH])
+        nameless.update(session.execute(statement).scalars())
+    overdue = nameless.intersection(storage.keys(2 * retention))
+    yield _none_of("bytes without a row", overdue)
+    if young := len(nameless - overdue):
+        yield Finding(None, "to be swept up", f"{young} files without a row")
+
+
+def _none_of(subject: str, found: Collection[str]) -> Finding:
+    example = f", e.g. {min(found)}" if found else ""
+    return Finding(not found, subject, f"{len(found)}{example}")

@@ -89,6 +89,7 @@ class Workplace:
         return Path(self.settings.storage_url)
 
     def close(self) -> None:
+        self.executor.close()
         self._engine.dispose()
 
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
-import tempfile
 import time
-import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
@@ -19,7 +16,7 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 from sqlalchemy import Row
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from methods.errors import (
@@ -33,18 +30,19 @@ from methods.errors import (
 from methods.inference.declared import Models, declarations
 from methods.jobtype import JobType
 from models import metrics, transitions
-from models.database import is_outage
 from models.settings import Settings
 from models.states import TERMINAL
 from models.storage import Storage, job_prefix
 from workers import tracing
+from workers.crash import RunnerCrashed
 from workers.fanout import FanOut
-from workers.isolation import RunnerCrashed, run_isolated
+from workers.isolation import run_isolated
 from workers.lease import Lease, Shutdown
 from workers.runtime.context import JobContext
 from workers.runtime.inputs import Fetcher
 from workers.runtime.ledger import DatabaseLedger, Ledger
 from workers.runtime.texts import storable
+from workers.scratch import Scratch
 
 _log = structlog.get_logger(__name__)
 
@@ -71,7 +69,7 @@ class Executor:
     ) -> None:
         self._settings, self._sessions, self._registry = settings, sessions, registry
         self._resources, self._name = list(resources), name
-        self._storage = Storage(settings.storage_url)
+        self._storage, self._scratch = Storage(settings.storage_url), Scratch()
         self._models = Models(declarations(settings.models), keep=settings.loaded_models)
         self._fetcher = Fetcher(settings)
         self._shutdown = shutdown or Shutdown(settings.shutdown_grace)
@@ -118,7 +116,6 @@ class Executor:
         return True
 
     def _run(self, job: Row[Any], outer: Lease | None) -> str:
-        workdir = Path(tempfile.mkdtemp(prefix=f"{job.id}-"))
         lease = Lease(
             self._sessions,
             self._settings,
@@ -133,24 +130,31 @@ class Executor:
             *(self._sessions, self._registry, self._models, job, lease, self._shutdown),
             lend_a_hand=lambda: self._run_child(job.id, lease),
         )
-        try:
-            with lease:
-                conclusion = self._conclude(job, lease, workdir, fan_out)
-                row = None if conclusion is None else self._persist(conclusion, lease)
-                if fan_out.used and row is not None and row.state in TERMINAL:
-                    self._persist(transitions.cancel_unneeded(_MANY, job.id), lease)
-        finally:
-            shutil.rmtree(workdir, ignore_errors=True)
-        if row is None or row.state != "SUCCEEDED":
+        with self._scratch.folder(job.id) as workdir, lease:
+            conclusion = self._conclude(job, lease, workdir, fan_out)
+            row = None if conclusion is None else self._persist(conclusion, lease)
+            if fan_out.used and row is not None and row.state in TERMINAL:
+                self._persist(transitions.cancel_unneeded(_MANY, job.id), lease)
+        if row is None:
+            # Refused; or done, and the answer was lost: then the files are wanted. The sweeper
+            # will know.
+            _log.warning("the attempt was not ours to end")
+            return "lost"
+        if row.state != "SUCCEEDED":
             # Nobody will ever see the files of an attempt that did not win.
+            self._discard(job)
+        return str(row.state)
+
+    def _discard(self, job: Row[Any]) -> None:
+        try:
             self._storage.delete(f"{job_prefix(job.id)}/{job.attempt}")
-        return "lost" if row is None else str(row.state)
+        except OSError as error:
+            _log.warning("files are left to the sweeper", error=str(error))
 
     def _conclude(self, job: Row[Any], lease: Lease, workdir: Path, fan_out: FanOut) -> Any | None:
         """Run the method and return the statement that ends the attempt (None: not ours to end)."""
         ledger = DatabaseLedger(
-            *(self._sessions, lease, job.tenant_id, fan_out),
-            *(job.inputs, self._fetcher, workdir),
+            *(lease, job.tenant_id, fan_out, job.inputs, self._fetcher, workdir),
         )
         try:
             try:
@@ -164,14 +168,9 @@ class Executor:
         except JobError as error:
             return self._failed(job, error, None)
         except RunnerCrashed as crash:
-            code = "out_of_memory" if crash.out_of_memory else "internal"
-            return self._failed(job, JobError(code, _crash_text(crash.message)), crash.trace)
-        except MemoryError:
-            text = "The job needs more memory than the worker has."
-            return self._failed(job, JobError("out_of_memory", text), traceback.format_exc())
+            return self._crashed(job, crash)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the boundary of foreign code
-            text = _crash_text(f"{type(error).__name__}: {error}")
-            return self._failed(job, JobError("internal", text), traceback.format_exc())
+            return self._crashed(job, RunnerCrashed.of(error))
 
     def _execute(
         self, job: Row[Any], lease: Lease, ledger: Ledger, workdir: Path
@@ -237,6 +236,9 @@ class Executor:
                 assert isinstance(why, LeaseLost)
                 return None
 
+    def _crashed(self, job: Row[Any], crash: RunnerCrashed) -> Any:
+        return self._failed(job, JobError(crash.code, crash.message), crash.trace)
+
     def _failed(self, job: Row[Any], error: JobError, trace: str | None) -> Any:
         stored = storable(
             {
@@ -252,28 +254,28 @@ class Executor:
         return transitions.fail(job.id, job.attempt, stored, backoff=backoff, trace=storable(trace))
 
     def _persist(self, conclusion: Any, lease: Lease) -> Row[Any] | None:
-        """Write the conclusion; while the database is away, for as long as the lease may hold."""
-        pause = 0.1
-        while True:
-            try:
-                with self._sessions.begin() as session:
-                    return session.execute(conclusion).first()
-            except DBAPIError as error:
-                if not is_outage(error):
-                    raise
-                if not lease.keeping():
-                    return None
-                time.sleep(pause)
-                pause = min(2 * pause, 2.0)
+        """Write the conclusion. None: it was refused, or the lease ended while nobody answered."""
+        try:
+            return next(iter(lease.execute(conclusion)), None)
+        except LeaseLost:
+            return None
 
     def _abandon(self, job: Row[Any], why: Interrupted) -> None:
         """The runner does not stop: write the conclusion and end this process, thread and all."""
-        conclusion = self._interrupted(job, why)
-        if conclusion is not None:
-            with self._sessions.begin() as session:
-                session.execute(conclusion)
-        _log.error("the runner ignores its orders: the worker restarts", why=type(why).__name__)
-        os._exit(75)
+        try:
+            conclusion = self._interrupted(job, why)
+            if conclusion is not None:
+                with self._sessions.begin() as session:
+                    session.execute(conclusion)
+        except SQLAlchemyError as error:
+            _log.warning("the end of the lease must do", error=str(error).split("\n")[0])
+        finally:
+            _log.error("the runner ignores its orders: the worker restarts", why=type(why).__name__)
+            os._exit(75)
+
+    def close(self) -> None:
+        """Give back what lies on the disk."""
+        self._scratch.close()
 
     def _provenance(self, job: Row[Any], ledger: DatabaseLedger) -> dict[str, Any]:
         return {
@@ -301,7 +303,3 @@ def _note_start(job: Row[Any]) -> None:
 
 def _timeout(job: Row[Any]) -> JobError:
     return JobError("timeout", f"The attempt ran longer than {job.timeout_seconds:g} s.")
-
-
-def _crash_text(what: str) -> str:
-    return f"The method failed unexpectedly ({what[:500]})."

@@ -9,7 +9,6 @@ import resource
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -28,6 +27,7 @@ from methods.errors import (
 from methods.inference.declared import ModelDeclaration, Models
 from methods.registry import load_registry
 from models.storage import Storage
+from workers.crash import RunnerCrashed
 from workers.lease import Lease
 from workers.runtime.context import JobContext
 from workers.runtime.ledger import Ledger
@@ -40,17 +40,8 @@ _INTERRUPTIONS: tuple[type[Interrupted], ...] = (
 )
 #: How long a child may take to stop by itself before it is killed.
 _STOP_SECONDS = 3.0
-_TAIL_BYTES = 4096
-
-
-class RunnerCrashed(Exception):  # noqa: N818 - the runner's fault, told as a fact
-    """The runner raised something unexpected; `trace` is its traceback."""
-
-    def __init__(self, message: str, trace: str, out_of_memory: bool = False) -> None:
-        # All three go to `args`, so that the exception survives its way through the pipe.
-        super().__init__(message, trace, out_of_memory)
-        self.message, self.trace = message, trace
-        self.out_of_memory = out_of_memory
+#: What a child prints is kept for the message of its death; a babbler must not fill the disk.
+_TAIL_BYTES, _OUTPUT_BYTES = 4096, 1 << 20
 
 
 class _PipeLedger:
@@ -120,6 +111,7 @@ def _serve(
             asked_at = asked_at or time.monotonic()
             if time.monotonic() > asked_at + _STOP_SECONDS:
                 raise why
+        _bound_output(workdir)
         try:
             if not pipe.poll(0.1):
                 continue
@@ -151,6 +143,13 @@ def _death(code: int | None, workdir: Path) -> JobError:
     tail = _output_tail(workdir)
     details = {"output": tail} if tail else {}
     return JobError("worker_lost", f"The process of this job {how}.", details=details)
+
+
+def _bound_output(workdir: Path) -> None:
+    output = workdir / "output.log"
+    if output.exists() and output.stat().st_size > _OUTPUT_BYTES:
+        # The child appends: its next line begins the file anew.
+        os.truncate(output, 0)
 
 
 def _output_tail(workdir: Path) -> str:
@@ -192,14 +191,8 @@ def _child(
     except (JobError, Interrupted) as error:
         message = ("error", error)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the boundary of foreign code
-        message = ("error", _crash(error))
+        message = ("error", RunnerCrashed.of(error))
     pipe.send(message)
-
-
-def _crash(error: BaseException) -> RunnerCrashed:
-    return RunnerCrashed(
-        f"{type(error).__name__}: {error}", traceback.format_exc(), isinstance(error, MemoryError)
-    )
 
 
 def _settle(workdir: Path, memory_bytes: int | None) -> None:

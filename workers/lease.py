@@ -10,11 +10,14 @@ from types import TracebackType
 from typing import Any, Self
 
 import structlog
+from sqlalchemy import Row
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
 from methods.errors import DeadlineExceeded, Interrupted, JobCancelled, LeaseLost, ShuttingDown
 from models import transitions
+from models.database import is_outage
 from models.settings import Settings
 from models.states import JobState
 
@@ -134,6 +137,29 @@ class Lease:
         """Whether the lease can still be held, counted from the last extension."""
         age = time.monotonic() - self._kept
         return not self._lost and age < self._settings.lease.total_seconds()
+
+    def execute(self, statement: Any) -> list[Row[Any]]:
+        """Execute in a transaction; while the database is away, for as long as the lease may hold.
+
+        A commit whose answer was lost is done again: the statement must bear that.
+
+        Raises:
+            LeaseLost: the database was away for too long.
+        """
+        pause = 0.1
+        while True:
+            try:
+                with self._sessions.begin() as session:
+                    result = session.execute(statement)
+                    # Only results below the ORM may be without rows, and know it.
+                    return list(result.all()) if getattr(result, "returns_rows", True) else []
+            except (DBAPIError, PoolTimeout) as error:
+                if isinstance(error, DBAPIError) and not is_outage(error):
+                    raise
+                if not self.keeping():
+                    raise LeaseLost from error
+                time.sleep(pause)
+                pause = min(2 * pause, 2.0)
 
     def _run(self) -> None:
         beat = self._settings.heartbeat.total_seconds()

@@ -5,6 +5,7 @@ Any number of sweepers may run; rows are taken with SKIP LOCKED, so they share t
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from typing import Any
@@ -13,7 +14,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
-from models import accounts, metrics, repositories, transitions, webhook_sending
+from models import accounts, integrity, metrics, repositories, transitions, webhook_sending
 from models.doorbell import Doorbell
 from models.settings import Settings
 from models.storage import Storage, job_prefix, kept_prefix
@@ -32,7 +33,7 @@ class Sweeper:
     ) -> None:
         self._settings, self._sessions, self._doorbell = settings, sessions, doorbell
         self._storage = Storage(settings.storage_url)
-        self._cleaned_at = self._counted_at = float("-inf")
+        self._cleaned_at = self._tidied_at = self._counted_at = float("-inf")
 
     def run(self, stop: threading.Event) -> None:
         """Sweep until told to stop; a database that is away is waited for."""
@@ -61,6 +62,9 @@ class Sweeper:
         if time.monotonic() - self._cleaned_at > _CLEAN_EVERY:
             self.clean()
             self._cleaned_at = time.monotonic()
+        if time.monotonic() - self._tidied_at > self._settings.orphan_retention.total_seconds():
+            self.tidy()
+            self._tidied_at = time.monotonic()
         if time.monotonic() - self._counted_at > self._settings.metrics_interval.total_seconds():
             self._count()
             self._counted_at = time.monotonic()
@@ -87,13 +91,15 @@ class Sweeper:
         while self._purge_one():
             pass
         for (job_id,) in self._execute(repositories.jobs_with_kept_files(_BATCH)):
-            self._storage.delete(kept_prefix(job_id))
+            self._delete(kept_prefix(job_id))
             with self._sessions.begin() as session:
                 session.execute(repositories.forget_kept_files(job_id))
         stale = repositories.stale_files(self._settings.file_retention, _BATCH)
         for tenant_id, file_id in self._execute(stale):
             with self._sessions.begin() as session:
-                self._delete_file(session, tenant_id, file_id)
+                key = self._forget_file(session, tenant_id, file_id)
+            if key is not None:
+                self._delete(key)
         with self._sessions.begin() as session:
             session.execute(repositories.trim_cache(self._settings.cache_entries))
             session.execute(transitions.forget_idempotency(self._settings.idempotency_retention))
@@ -107,20 +113,35 @@ class Sweeper:
             if job_id is None:
                 return False
             # Bytes first: after a crash in between the next round finds the row again.
-            self._storage.delete(job_prefix(job_id))
+            self._delete(job_prefix(job_id))
             for statement in repositories.purged(job_id):
                 session.execute(statement)
         return True
 
-    def _delete_file(self, session: Session, tenant_id: str, file_id: str) -> None:
+    def tidy(self) -> None:
+        """Delete bytes without a row: of killed workers and gateways, of deletions half done."""
+        old = self._storage.keys(self._settings.orphan_retention)
+        while batch := list(itertools.islice(old, _BATCH)):
+            for row in self._execute(integrity.orphans(batch)):
+                _log.warning("bytes without a row", key=row.key)
+                self._delete(row.key)
+
+    def _delete(self, key: str) -> None:
+        try:
+            self._storage.delete(key)
+        except OSError as error:
+            _log.warning("bytes are left to a later round", key=key, error=str(error))
+
+    def _forget_file(self, session: Session, tenant_id: str, file_id: str) -> str | None:
+        """Delete the row of an unused input; returns where its bytes are."""
         file = session.execute(repositories.lock_file(tenant_id, file_id)).scalar_one_or_none()
         if file is None:
-            return
+            return None
         if session.execute(repositories.file_in_use(tenant_id, file_id)).first() is not None:
             session.execute(repositories.use_files(tenant_id, [file_id]))
-            return
-        self._storage.delete(file.storage_key)
+            return None
         session.execute(repositories.delete_file(tenant_id, file_id))
+        return file.storage_key
 
     def _ring(self) -> None:
         again = self._settings.ring_again_after

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import faulthandler
+import logging
 import os
 import platform
 import threading
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +56,8 @@ class Worker:
                 self._executor.run_until_empty()
             except DBAPIError as error:
                 _log.warning("database away", error=str(error).split("\n")[0])
+            except Exception:  # noqa: BLE001 - a worker that stumbles goes on; the lease runs out
+                _log.exception("the worker stumbled")
             finally:
                 self._slot.release()
 
@@ -64,10 +69,10 @@ class Worker:
             if not self.shutdown.begun:
                 self.wake()
 
-    def wait_until_idle(self) -> None:
-        """Return when the slot is free."""
+    def end(self) -> None:
+        """Return when the slot is free, and close it."""
         with self._slot:
-            pass
+            self._executor.close()
 
 
 class SlotPool(TaskPool):  # type: ignore[misc]
@@ -82,6 +87,24 @@ class SlotPool(TaskPool):  # type: ignore[misc]
         applied = super().on_apply(*args, **kwargs)
         applied.f.add_done_callback(_wake_hub)
         return applied
+
+
+def keep_watch(lease: timedelta, stop: threading.Event) -> None:
+    """End this process when its threads do not run for two leases: a runner holds the GIL.
+
+    Nobody in this process could notice; a thread of the interpreter's own, which needs no GIL,
+    writes every thread's stack to standard error and exits.
+    """
+
+    def watch() -> None:
+        while not stop.wait(1.0):
+            faulthandler.dump_traceback_later(2 * lease.total_seconds(), exit=True)
+
+    threading.Thread(target=watch, name="watch", daemon=True).start()
+
+
+def _leave_logging_alone(**_: Any) -> None:
+    pass
 
 
 def _wake_hub(_: object) -> None:
@@ -113,6 +136,10 @@ def run_worker(settings: Settings, resources: Sequence[str], heartbeat: Path | N
         stop.set()
 
     signals.worker_shutting_down.connect(begin_shutdown, weak=False)
+    # A receiver keeps Celery from setting up its own logging over ours, at a level of its own.
+    signals.setup_logging.connect(_leave_logging_alone)
+    logging.getLogger("celery").setLevel(logging.WARNING)
+    keep_watch(settings.lease, stop)
     poller = threading.Thread(target=worker.poll, args=(stop, heartbeat), daemon=True)
     poller.start()
     celery.Worker(
@@ -122,6 +149,5 @@ def run_worker(settings: Settings, resources: Sequence[str], heartbeat: Path | N
         without_gossip=True,
         without_mingle=True,
         without_heartbeat=True,
-        loglevel="WARNING",
     ).start()
-    worker.wait_until_idle()
+    worker.end()

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from app.problems import Conflict, NotFound
+from app.problems import Conflict, NotFound, Problem
 from app.services import paging
 from app.services.audit import Audit
 from app.services.auth import Caller
@@ -18,7 +18,7 @@ from models.storage import Storage, file_key
 
 
 class FileService:
-    """Bytes in storage, rows in the database: bytes are written first and deleted first."""
+    """Bytes in storage, rows in the database: bytes are written first and deleted last."""
 
     def __init__(
         self,
@@ -50,9 +50,10 @@ class FileService:
                 file = (await session.execute(repositories.add_file(row))).scalar_one()
                 await self._audit.record(session, caller, "file.create", file_id, after=file)
                 return file
-        except BaseException:
+        except Problem:
             await asyncio.to_thread(self.storage.delete, key)
             raise
+        # After an outage the row may be there, and only its answer lost: the sweeper will know.
 
     async def get(self, caller: Caller, file_id: str) -> Any:
         """One input. Raises `NotFound`."""
@@ -85,9 +86,9 @@ class FileService:
             in_use = repositories.file_in_use(caller.tenant_id, file_id)
             if (job := (await session.execute(in_use)).scalar_one_or_none()) is not None:
                 raise Conflict(f"{job} has not ended and needs {file_id}.")
-            await asyncio.to_thread(self.storage.delete, file.storage_key)
             await session.execute(repositories.delete_file(caller.tenant_id, file_id))
             await self._audit.record(session, caller, "file.delete", file_id, before=file)
+        await asyncio.to_thread(self.storage.delete, file.storage_key)
 
     async def artifacts(self, caller: Caller, job_id: str) -> list[Any]:
         """The artifacts of a succeeded job. Raises `NotFound`."""

@@ -6,6 +6,7 @@ The matrices are made from the API document: a new route is in them, or the test
 from __future__ import annotations
 
 import hashlib
+import itertools
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -44,7 +45,7 @@ def http(gateway_url: str, service_settings: Settings, engine: Engine) -> Any:
 @pytest.fixture(scope="module")
 def operations(gateway_url: str) -> list[tuple[str, str, Any]]:
     """Method, path and declaration of every operation."""
-    document = httpx2.get(f"{gateway_url}/v1/openapi.json").json()
+    document = httpx2.get(f"{gateway_url}/v1/openapi.json", timeout=60).json()
     return [
         (method.upper(), path, operation)
         for path, methods in document["paths"].items()
@@ -106,7 +107,7 @@ def test_another_tenants_things_are_404_on_every_route(
             assert problem(answer, 404, "not-found"), (method, path)
             assert all(thing not in answer.headers.get("location", "") for thing in things.values())
             tried += 1
-        for path in ("/v1/jobs", "/v1/files"):
+        for path in ("/v1/jobs", "/v1/files", "/v1/webhook-endpoints"):
             assert stranger.get(path).json()["items"] == []
         assert len(stranger.get("/v1/api-keys").json()["items"]) == 1
         records = stranger.get("/v1/audit").json()["items"]
@@ -256,6 +257,22 @@ def test_every_change_is_written_down_with_who_and_from_where(
     rest = http.get("/v1/audit", params={"cursor": page["next_cursor"]}).json()["items"]
     assert (page["items"] + rest)[::-1] == records
     problem(http.get("/v1/audit", params={"cursor": "x"}), 400, "invalid-request")
+
+
+def test_changes_of_webhooks_are_written_down(http: httpx2.Client) -> None:
+    made = http.post("/v1/webhook-endpoints", json={"url": "http://127.0.0.1:9/hook"}).json()
+    path = f"/v1/webhook-endpoints/{made['id']}"
+    http.patch(path, json={"state": "DISABLED"})
+    http.post(f"{path}/rotate-secret")
+    http.delete(path)
+    records = http.get("/v1/audit").json()["items"][:4][::-1]
+    verbs = ("create", "change", "rotate", "delete")
+    assert [r["action"] for r in records] == [f"webhook.{verb}" for verb in verbs]
+    assert {r["object_id"] for r in records} == {made["id"]}
+    for earlier, later in itertools.pairwise(records):
+        assert earlier["after"] == later["before"] is not None
+    assert records[1]["before"] != records[1]["after"]
+    assert records[-1]["after"] is None
 
 
 def test_what_is_refused_leaves_no_record(http: httpx2.Client, engine: Engine) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import time
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -56,10 +58,10 @@ def test_storage_round_trip(tmp_path: Path) -> None:
     assert (stored.size, stored.sha256[:8]) == (3, "ba7816bf")
     assert storage.open("jobs/job_1/1/art_1").read() == b"abc"
     storage.put("jobs/job_1/2/art_2", io.BytesIO(b""))
-    assert storage.keys() == ["jobs/job_1/1/art_1", "jobs/job_1/2/art_2"]
+    assert sorted(storage.keys()) == ["jobs/job_1/1/art_1", "jobs/job_1/2/art_2"]
     storage.delete("jobs/job_1")
     storage.delete("jobs/job_1")
-    assert storage.keys() == []
+    assert list(storage.keys()) == []
     assert not (tmp_path / "store" / "jobs").exists(), "empty folders go too"
 
 
@@ -77,17 +79,42 @@ def test_a_reader_that_breaks_leaves_no_key(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
     with pytest.raises(OSError, match="gone"):
         storage.put("files/a", Broken())
-    assert storage.keys() == []
+    assert list(storage.keys()) == []
 
 
 def test_storage_over_another_fsspec_file_system() -> None:
     storage = Storage("memory://bucket/prefix")
     storage.put("files/a", io.BytesIO(b"abc"))
     assert storage.open("files/a").read() == b"abc"
-    assert storage.keys() == ["files/a"]
+    assert list(storage.keys()) == ["files/a"]
     assert storage.local_path("files/a") is None
     storage.delete("files/a")
-    assert storage.keys() == []
+    assert list(storage.keys()) == []
+
+
+@pytest.mark.parametrize("place", ["file", "memory"])
+def test_old_bytes_are_told_from_young(tmp_path: Path, place: str) -> None:
+    storage = Storage(str(tmp_path) if place == "file" else "memory://bucket/ages")
+    storage.put("files/t/young", io.BytesIO(b""))
+    assert list(storage.keys(timedelta(minutes=1))) == []
+    assert list(storage.keys(timedelta(minutes=-1))) == ["files/t/young"]
+    storage.delete("files")
+
+
+def test_a_folder_that_goes_away_under_a_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = Storage(str(tmp_path))
+    real, left = Path.touch, [tmp_path / "files" / "t"]
+
+    def touch(path: Path, *args: Any) -> None:
+        if left:  # somebody deletes the last file of the tenant, and its folder with it
+            left.pop().rmdir()
+        real(path, *args)
+
+    monkeypatch.setattr(Path, "touch", touch)
+    storage.put("files/t/a", io.BytesIO(b"abc"))
+    assert storage.open("files/t/a").read() == b"abc"
 
 
 def test_settings_refuse_what_cannot_work() -> None:

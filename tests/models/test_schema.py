@@ -1,26 +1,84 @@
-"""The tables and the migrations say the same."""
+"""The tables and the migrations say the same, and data of every release survive the way up."""
 
 from __future__ import annotations
 
-from sqlalchemy import create_engine, text
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
-from models import schema
+import pytest
+from sqlalchemy import Connection, create_engine, text
+
+from models import integrity, repositories, schema, transitions
+from models.database import database_url
 from models.settings import Settings
+from models.states import JobState
+from models.tables import Base
 from server.embedded import Postgres
 
+#: Data of each release, named after its head. A release adds its file; none is ever changed.
+RELEASES = sorted((Path(__file__).parent / "releases").glob("*.sql"))
 
-def test_no_drift_and_the_way_back(postgres: Postgres) -> None:
+
+@pytest.fixture
+def fresh(postgres: Postgres) -> Iterator[Settings]:
+    """A database of its own, without tables."""
     admin = create_engine(
         postgres.url.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT"
     )
     with admin.connect() as connection:
         connection.execute(text("CREATE DATABASE migrated"))
-    settings = Settings(database_url=postgres.url.replace("@/datassay?", "@/migrated?"))
-    schema.upgrade(settings)
-    schema.check(settings)
-    schema.downgrade(settings, "base")
-    schema.upgrade(settings)
-    schema.check(settings)
+    yield Settings(database_url=postgres.url.replace("@/datassay?", "@/migrated?"))
     with admin.connect() as connection:
         connection.execute(text("DROP DATABASE migrated WITH (FORCE)"))
     admin.dispose()
+
+
+def test_no_drift_and_the_way_back(fresh: Settings) -> None:
+    schema.upgrade(fresh)
+    schema.check(fresh)
+    schema.downgrade(fresh, "base")
+    schema.upgrade(fresh)
+    schema.check(fresh)
+
+
+def rows(connection: Connection) -> dict[str, set[Any]]:
+    """The primary keys in every table."""
+    return {
+        table.name: set(connection.execute(text(f"SELECT {keys} FROM {table.name}")).all())
+        for table in Base.metadata.sorted_tables
+        if (keys := ", ".join(column.name for column in table.primary_key.columns))
+    }
+
+
+@pytest.mark.parametrize("release", RELEASES, ids=lambda path: path.stem)
+def test_data_of_a_release_survive(fresh: Settings, release: Path) -> None:
+    schema.upgrade(fresh, release.stem)
+    engine = create_engine(database_url(fresh))
+    with engine.begin() as connection:
+        connection.exec_driver_sql(release.read_text().replace("%", "%%"))
+    schema.upgrade(fresh)
+    schema.check(fresh)
+    with engine.begin() as connection:
+        there = rows(connection)
+        assert len(there["jobs"]) == len(JobState), "one in every state"
+        assert all(there[name] for name in ("files", "artifacts", "job_checkpoints", "api_keys"))
+        queued = connection.execute(repositories.job("ten_1", "job_1queued")).one()
+        assert list(queued.spec) == ["b", "a"], "as it was accepted, order and all"
+        for subject, statement in integrity.contradictions(timedelta(minutes=2)).items():
+            assert connection.execute(statement).all() == [], subject
+    with engine.begin() as connection:  # the job protocol goes on with what is there
+        claimed = connection.execute(transitions.claim("w", ["cpu"], timedelta(minutes=1))).one()
+        assert (claimed.id, claimed.attempt) == ("job_1queued", 1)
+        assert connection.execute(transitions.finish(claimed.id, 1, {}, {})).one()
+        assert connection.execute(transitions.finish("job_2running", 1, {}, {})).one()
+        assert connection.execute(transitions.cancelled("job_3cancelling", 1)).one()
+    engine.dispose()
+    schema.downgrade(fresh, "-1")
+    schema.upgrade(fresh)
+    schema.check(fresh)
+
+
+def test_there_is_data_of_the_first_release() -> None:
+    assert [path.stem for path in RELEASES][:1] == ["0001"]

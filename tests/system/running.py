@@ -16,6 +16,7 @@ import httpx2
 import psutil
 from datassay import Client
 
+from models.settings import Settings
 from tests.services import TOYS
 
 
@@ -33,6 +34,16 @@ class Up:
 
     def client(self) -> Client:
         return Client(self.url, (self.folder / "admin-key").read_text())
+
+    def settings(self) -> Settings:
+        """What its processes run with."""
+        environment = self.named("gateway")[0].environ()
+        taken = {k: v for k, v in environment.items() if k.startswith("DATASSAY_")}
+        return Settings(
+            database_url=taken["DATASSAY_DATABASE_URL"],
+            storage_url=taken["DATASSAY_STORAGE_URL"],
+            secret=taken["DATASSAY_SECRET"],
+        )
 
     def children(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)

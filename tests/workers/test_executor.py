@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from datassay import Client
 from datassay.errors import InvalidSpec
-from sqlalchemy import Engine, text
+from psycopg import OperationalError
+from sqlalchemy import Engine, event, text
+from sqlalchemy.exc import DBAPIError
 
 from models import repositories, transitions
 from models.settings import Settings
@@ -102,7 +106,10 @@ def test_a_runner_finds_the_declared_models(api: Client, workplace: Workplace, k
     assert job.refresh().result()["text"] == "/models/tiny"
 
 
-@pytest.mark.parametrize(("action", "word"), [("exit", "exit code 7"), ("segfault", "SIGSEGV")])
+@pytest.mark.parametrize(
+    ("action", "word"),
+    [("exit", "exit code 7"), ("segfault", "SIGSEGV"), ("suicide", "SIGKILL")],
+)
 def test_the_death_of_an_isolated_runner_is_an_answer(
     api: Client, workplace: Workplace, action: str, word: str
 ) -> None:
@@ -116,7 +123,8 @@ def test_the_death_of_an_isolated_runner_is_an_answer(
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    ("action", "code"), [("bad_result", "internal"), ("huge_result", "too_large")]
+    ("action", "code"),
+    [("bad_result", "internal"), ("huge_result", "too_large"), ("nan", "numerical_failure")],
 )
 def test_a_wrong_result_is_not_stored(
     api: Client, workplace: Workplace, kind: str, action: str, code: str
@@ -301,6 +309,119 @@ def test_the_lease_outlives_a_database_outage(
         thread.join()
     job.refresh()
     assert (job.raw_state, job.attempt) == ("SUCCEEDED", 1)
+
+
+def test_a_commit_whose_answer_was_lost_keeps_the_files(
+    api: Client, workplace: Workplace, engine: Engine
+) -> None:
+    job = submit(api, "toy", artifact="hello")
+    lost = []
+
+    def lose_the_answer(connection: Any) -> None:
+        if not lost and "SUCCEEDED" in connection.info.get("last", ""):
+            connection.connection.driver_connection.commit()
+            lost.append(True)
+            raise sever(connection)
+
+    def note(connection: Any, cursor: Any, statement: str, values: Any, *_: Any) -> None:
+        connection.info["last"] = f"{statement} {values}"
+
+    worker_engine = workplace.executor._sessions.kw["bind"]
+    event.listen(worker_engine, "after_cursor_execute", note)
+    event.listen(worker_engine, "commit", lose_the_answer)
+    workplace.run()
+    assert lost, "the commit went well and its answer did not come"
+    assert job.refresh().raw_state == "SUCCEEDED"
+    (artifact,) = job.artifacts()
+    assert b"".join(artifact.iter_bytes()) == b"hello"
+
+
+def sever(connection: Any) -> Exception:
+    """What psycopg raises when the server goes away."""
+    connection.invalidate()
+    error = OperationalError("server closed the connection unexpectedly")
+    return DBAPIError("COMMIT", {}, error, connection_invalidated=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_runner_does_not_notice_a_database_outage(
+    api: Client, workplace: Workplace, kind: str
+) -> None:
+    job = submit(api, kind, artifact="hello", max_attempts=1)
+    refused = []
+
+    def refuse(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if "INSERT INTO artifacts" in statement and len(refused) < 2:
+            refused.append(statement)
+            raise sever(connection)
+
+    event.listen(workplace.executor._sessions.kw["bind"], "before_cursor_execute", refuse)
+    workplace.run()
+    assert len(refused) == 2
+    assert (job.refresh().raw_state, job.attempt) == ("SUCCEEDED", 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_memory_beyond_the_limit(
+    api: Client, service_settings: Settings, gateway_url: str, kind: str
+) -> None:
+    limited = service_settings.model_copy(update={"isolated_memory_bytes": 3 << 30})
+    place = Workplace(limited)
+    # In a thread there is no limit but the machine's, which no machine has.
+    size = 64 if kind == "toy-isolated" else 1 << 35
+    greedy = submit(api, kind, action="hoard", mebibytes=size, max_attempts=2)
+    with client(gateway_url, service_settings, tenant="blue") as other:
+        after = submit(other, "toy")
+        assert place.run() == 3
+        assert greedy.refresh().error.code == "out_of_memory"
+        assert [a.outcome for a in greedy.attempts()] == ["retried", "failed"]
+        assert after.refresh().raw_state == "SUCCEEDED"
+    place.close()
+
+
+def test_an_isolated_runner_that_holds_the_gil_is_killed(api: Client, workplace: Workplace) -> None:
+    job = submit(api, "toy-isolated", action="hold", timeout=1)
+    after = submit(api, "toy")
+    assert workplace.run() == 2
+    assert job.refresh().error.code == "timeout"
+    assert after.refresh().raw_state == "SUCCEEDED"
+
+
+def test_a_babbler_does_not_fill_the_disk(api: Client, workplace: Workplace) -> None:
+    job = submit(api, "toy-isolated", action="babble")
+    workplace.run()
+    assert 0 < job.refresh().result().data["steps"] < 10 << 20, "of 200 MiB"
+
+
+def test_a_stuck_worker_ends_even_without_its_database(
+    api: Client, workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(api, "toy", action="stubborn", step_seconds=3, timeout=0.1)
+    ended = threading.Event()
+    monkeypatch.setattr("workers.executor.os._exit", lambda code: ended.set())
+
+    def refuse(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if threading.current_thread().name.startswith("lease-") and "failures" in statement:
+            raise sever(connection)
+
+    event.listen(workplace.executor._sessions.kw["bind"], "before_cursor_execute", refuse)
+    with workplace.running():
+        assert ended.wait(60)
+
+
+def test_nothing_is_left_on_the_disk(
+    api: Client, workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    place = Workplace(workplace.settings)
+    for action in ("succeed", "fail", "exit"):
+        submit(api, "toy-isolated", action=action, artifact="x", max_attempts=1)
+    assert place.run() == 3
+    ((work,),) = [list(tmp_path.iterdir())]
+    (own,) = work.iterdir()
+    assert list(own.iterdir()) == []
+    place.close()
+    assert list(work.iterdir()) == []
 
 
 def wait_for_state(job: Any, state: str, seconds: float = 20) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from models import repositories, transitions
 from models.database import sync_engine, sync_sessions
 from models.doorbell import Doorbell, create_celery
 from models.settings import Settings
+from models.storage import Storage
 from tests.models.factories import add_tenant
 from tests.services import Workplace
 from workers.sweeper import Sweeper
@@ -136,6 +138,59 @@ def test_retention_leaves_a_tombstone_and_no_bytes(
     assert used.id in names, "an unfinished job needs it"
     assert waiting.refresh().raw_state == "QUEUED"
     assert run_sql(engine, f"SELECT count(*) FROM job_events WHERE job_id = '{job.id}'") == [(0,)]
+
+
+def test_bytes_without_a_row_are_swept_up(
+    api: Client, sweeper: Sweeper, engine: Engine, workplace: Workplace
+) -> None:
+    done = api.jobs.create("toy", {"artifact": "x"})
+    assert workplace.executor.run_next()
+    running = api.jobs.create("toy", {})
+    with engine.begin() as connection:
+        connection.execute(transitions.claim("w", ["cpu"], timedelta(minutes=1)))
+    kept, swept = workplace.settings_storage() / "jobs", workplace.settings_storage() / "files"
+    killed = kept / done.id / "7" / "art_of_a_killed_worker"
+    unfinished = kept / running.id / "1" / "art_without_a_row_yet"
+    upload = swept / "ten_1" / "file_of_a_killed_gateway.part"
+    young = swept / "ten_1" / "file_that_is_coming_in"
+    for path in (killed, unfinished, upload, young):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    for path in kept.rglob("*"):
+        os.utime(path, (0, 0))
+    os.utime(upload, (0, 0))
+    sweeper.tidy()
+    assert not killed.exists()
+    assert not upload.exists()
+    assert unfinished.exists(), "its attempt may still record it"
+    assert young.exists()
+    (artifact,) = done.artifacts()
+    assert b"".join(artifact.iter_bytes()) == b"x"
+
+
+def test_a_disk_that_refuses_to_delete_costs_no_purge(
+    api: Client, sweeper: Sweeper, engine: Engine, workplace: Workplace,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    jobs = [api.jobs.create("toy", {"artifact": "x"}) for _ in range(2)]
+    assert workplace.run() == 2
+    run_sql(engine, "UPDATE jobs SET expires_at = now() - interval '1 s'")
+
+    def refuse(self: Storage, key: str) -> None:
+        raise PermissionError(key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "delete", refuse)
+        sweeper.clean()
+    for job in jobs:
+        with pytest.raises(Exception, match="no job"):
+            api.jobs.get(job.id)
+    bytes_left = [p for p in workplace.settings_storage().rglob("*") if p.is_file()]
+    assert len(bytes_left) == 2
+    for path in bytes_left:
+        os.utime(path, (0, 0))
+    sweeper.tidy()
+    assert not any(p.is_file() for p in workplace.settings_storage().rglob("*"))
 
 
 def test_audit_records_go_when_they_expire_and_not_before(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -33,6 +35,41 @@ def test_the_hub_is_woken_when_the_slot_is_free_again(hub: Hub) -> None:
     assert len(hub._pop_ready()) == 1, "only what came after the callback of the task"
 
 
+def test_a_worker_that_stumbles_goes_on(service_settings: Settings) -> None:
+    worker = Worker(service_settings, {}, ["cpu"])
+    looks = []
+
+    class Stumbles:
+        def run_until_empty(self) -> None:
+            looks.append(1)
+            raise OSError("No space left on device")
+
+    executor: Any = Stumbles()
+    worker._executor.close()
+    worker._executor = executor
+    worker.wake()
+    worker.wake()
+    assert len(looks) == 2
+
+
+_HOLDER = """
+import ctypes, threading
+from datetime import timedelta
+from workers.tasks import keep_watch
+keep_watch(timedelta(seconds=1), threading.Event())
+threading.Event().wait(1.5)
+ctypes.PyDLL(None).sleep(100)
+"""
+
+
+def test_a_process_whose_lock_is_held_for_ever_ends() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _HOLDER], capture_output=True, text=True, timeout=90, check=False
+    )
+    assert done.returncode == 1
+    assert "most recent call first" in done.stderr, "for the operator: who held it"
+
+
 def test_a_bell_during_the_last_look_is_not_lost(service_settings: Settings) -> None:
     worker = Worker(service_settings, {}, ["cpu"])
     looks = []
@@ -44,6 +81,7 @@ def test_a_bell_during_the_last_look_is_not_lost(service_settings: Settings) -> 
                 worker.wake()  # rings when this look has already seen an empty queue
 
     executor: Any = LooksOnce()
+    worker._executor.close()
     worker._executor = executor
     worker.wake()
     assert len(looks) == 2

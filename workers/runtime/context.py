@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from methods.context import Artifact, seeded_rng
-from methods.errors import JobError
+from methods.errors import JobError, LeaseLost
 from methods.fanout import Child
 from methods.inference.declared import Models
 from methods.jobtype import InputRef
@@ -134,16 +134,20 @@ class JobContext:
         self._check()
         with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as reader:
             stored = self._storage.put(artifact_key(*self._owner, artifact_id), reader)
-        self._ledger.add_artifact(
-            {
-                "id": artifact_id,
-                "name": name,
-                "media_type": media_type,
-                "size": stored.size,
-                "sha256": stored.sha256,
-                "storage_key": stored.key,
-            }
-        )
+        row = {
+            "id": artifact_id,
+            "name": name,
+            "media_type": media_type,
+            "size": stored.size,
+            "sha256": stored.sha256,
+            "storage_key": stored.key,
+        }
+        try:
+            self._ledger.add_artifact(row)
+        except LeaseLost:
+            # The attempt's other bytes may be gone by now; nobody would come for these.
+            self._storage.delete(stored.key)
+            raise
         return Artifact(artifact_id, name, media_type, stored.size, stored.sha256)
 
     def checkpoint(self, key: str, value: Any) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sqlalchemy import Row
-from sqlalchemy.orm import Session, sessionmaker
 
 from methods.errors import JobError, LeaseLost
 from models import accounts, metrics, repositories, transitions
@@ -57,13 +56,14 @@ class Ledger(Protocol):
 class DatabaseLedger:
     """Writes under the fence of the attempt: a zombie's calls raise `LeaseLost`.
 
+    A database that is away is waited for while the lease may hold: a runner notices nothing.
+
     Attributes:
         inputs: as stored with the job; digests of URIs come in as they are fetched.
     """
 
     def __init__(
         self,
-        sessions: sessionmaker[Session],
         lease: Lease,
         tenant_id: str,
         fan_out: FanOut,
@@ -71,7 +71,7 @@ class DatabaseLedger:
         fetcher: Fetcher,
         workdir: Path,
     ) -> None:
-        self._sessions, self._lease, self._tenant_id = sessions, lease, tenant_id
+        self._lease, self._tenant_id = lease, tenant_id
         self.begin_children, self.next_child = fan_out.begin, fan_out.next
         self.child_artifact = fan_out.artifact
         self._owner = (lease.job_id, lease.attempt)
@@ -96,11 +96,10 @@ class DatabaseLedger:
         """Storage key and SHA-256 of an upload or artifact of this tenant."""
         uploaded = input_id.startswith("file_")
         find = repositories.file if uploaded else repositories.artifact
-        with self._sessions.begin() as session:
-            row = session.execute(find(self._tenant_id, input_id)).scalar_one_or_none()
-        if row is None:
+        rows = self._lease.execute(find(self._tenant_id, input_id))
+        if not rows:
             raise JobError("input_unreadable", f"{input_id} does not exist any more")
-        return row.storage_key, row.sha256
+        return rows[0][0].storage_key, rows[0][0].sha256
 
     def fetch(self, uri: str) -> Path:
         """A local copy of an input that is named by URI; its digest is noted with the job."""
@@ -108,8 +107,7 @@ class DatabaseLedger:
             return self._fetched[uri]
         place, _ = split_digest(uri)
         pointer = next((i["pointer"] for i in self.inputs if i.get("uri") == place), "")
-        with self._sessions.begin() as session:
-            tenant = session.execute(accounts.tenant_name(self._tenant_id)).scalar_one()
+        tenant = self._lease.execute(accounts.tenant_name(self._tenant_id))[0][0]
         target = self._workdir / f"fetched-{len(self._fetched)}"
         try:
             sha256 = self._fetcher.fetch(tenant, uri, target, self._lease.check)
@@ -128,12 +126,10 @@ class DatabaseLedger:
         return next(str(entry["sha256"]) for entry in self.inputs if entry.get("uri") == place)
 
     def _note(self, uri: str, sha256: str) -> None:
-        with self._sessions.begin() as session:
-            statement = transitions.record_input(*self._owner, uri, sha256)
-            row = session.execute(statement).first()
-        if row is None:
+        rows = self._lease.execute(transitions.record_input(*self._owner, uri, sha256))
+        if not rows:
             raise LeaseLost
-        self.inputs = row.inputs
+        self.inputs = rows[0].inputs
         known = {entry["sha256"] for entry in self.inputs if entry.get("uri") == uri}
         if known != {sha256}:
             text = f"{uri[:200]}: other bytes than before (SHA-256 {', '.join(sorted(known))})"
@@ -164,19 +160,18 @@ class DatabaseLedger:
         file: dict[str, Any] | None = self.load_checkpoint(f"file/{key}")
         return file
 
-    def _checkpoint(self, key: str) -> Row[dict[str, Any], str | None] | None:
-        with self._sessions.begin() as session:
-            return session.execute(repositories.checkpoint(self._lease.job_id, key)).first()
+    def _checkpoint(self, key: str) -> Row[Any] | None:
+        statement = repositories.checkpoint(self._lease.job_id, key)
+        return next(iter(self._lease.execute(statement)), None)
 
     def recall(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """What jobs of this tenant remembered."""
         found: dict[bytes, bytes] = {}
         for start in range(0, len(keys), _CACHED_AT_ONCE):
             part = keys[start : start + _CACHED_AT_ONCE]
-            with self._sessions.begin() as session:
-                rows = session.execute(repositories.cached(self._tenant_id, part)).all()
-                found.update((bytes(key), bytes(value)) for key, value in rows)
-                session.execute(repositories.touch_cached(self._tenant_id, part))
+            for row in self._lease.execute(repositories.cached(self._tenant_id, part)):
+                found[bytes(row.key)] = bytes(row.value)
+            self._lease.execute(repositories.touch_cached(self._tenant_id, part))
         return found
 
     def remember(self, entries: Mapping[bytes, bytes]) -> None:
@@ -184,11 +179,9 @@ class DatabaseLedger:
         rows = list(entries.items())
         for start in range(0, len(rows), _CACHED_AT_ONCE):
             part = dict(rows[start : start + _CACHED_AT_ONCE])
-            with self._sessions.begin() as session:
-                session.execute(repositories.cache(self._tenant_id, part))
+            self._lease.execute(repositories.cache(self._tenant_id, part))
 
     def _write(self, statement: Any) -> None:
-        with self._sessions.begin() as session:
-            if session.execute(statement).first() is None:
-                metrics.FENCED_WRITES.inc()
-                raise LeaseLost
+        if not self._lease.execute(statement):
+            metrics.FENCED_WRITES.inc()
+            raise LeaseLost

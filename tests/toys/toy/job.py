@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,15 @@ def run(spec: Spec, ctx: RunContext) -> Any:
     return _end(spec, ctx, first)
 
 
+def _babble(ctx: RunContext) -> int:
+    """Print a mebibyte each way; returns the size of what the worker keeps of it."""
+    for stream in (sys.stdout, sys.stderr):
+        print("x" * (1 << 20), file=stream, flush=True)
+    ctx.checkpoint("babbled", True)
+    output = ctx.workdir / "output.log"
+    return output.stat().st_size if output.exists() else 0
+
+
 def _keep(ctx: RunContext, step: int) -> None:
     """Keep a file, and check that it replaces the one of the step before."""
     kept = ctx.kept_file("large")
@@ -57,6 +68,19 @@ def _end(spec: Spec, ctx: RunContext, first: int) -> Any:
             os._exit(7)
         case "segfault":
             ctypes.string_at(0)
+        case "suicide":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "hold":
+            # A C function that keeps the GIL, as a broken extension does.
+            ctypes.PyDLL(None).sleep(600)
+        case "hoard":
+            hoard = []
+            while True:
+                hoard.append(bytearray(spec.mebibytes << 20))
+        case "babble":
+            return Result(steps=max(_babble(ctx) for _ in range(100)))
+        case "nan":
+            return Result(steps=float("nan"))
         case "bad_result":
             return Result.model_construct(steps="many")
         case "huge_result":

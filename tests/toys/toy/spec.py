@@ -13,8 +13,7 @@ from methods.jobtype import InputRef, JobType, Model, ModelRef
 class Spec(Model):
     action: Literal[
         "succeed", "fail", "crash", "exit", "segfault", "stubborn", "bad_result", "huge_result",
-        "resume", "read", "read-and-crash", "fail-after-read", "find", "remember",
-        "odd-result", "odd-error", "odd-crash", "odd-log", "odd-progress", "odd-checkpoint",
+        "resume", "read", "find", "remember", "nan", "hoard", "hold", "babble", "suicide",
     ] = "succeed"  # fmt: skip
     steps: int = 1
     step_seconds: float = Field(0.0, ge=0)
@@ -22,10 +21,11 @@ class Spec(Model):
     model: ModelRef | None = None
     artifact: str | None = None
     journal: str | None = None
+    mebibytes: int = 64
 
 
 class Result(Model):
-    steps: int
+    steps: float
     text: str = ""
 
 
