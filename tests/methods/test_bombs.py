@@ -22,8 +22,8 @@ from methods.errors import JobError
 from methods.rank_distilled_dataset import array_file, pictures, published
 from methods.select_subset.arrays import read_table
 from methods.select_subset.formats import JsonArray, JsonLines, Parquet
+from methods.select_subset.inputs import Feature
 from methods.select_subset.proxy import images
-from methods.select_subset.spec import Feature
 from methods.select_subset.webdataset import WebDataset
 from tests.methods.bombs import (
     MIB,

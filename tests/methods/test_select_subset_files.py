@@ -254,7 +254,7 @@ def huge():
         (written("npy")[:-5], "input_invalid", "ends after 43 of 48"),
         (written("npz")[:200], "input_invalid", "not a valid npz"),
         (written("columns")[:60], "input_invalid", "not a valid parquet"),
-        (safetensors({"x": ("F32", VALUES)})[:-3], "input_invalid", "cut off"),
+        (safetensors({"x": ("F32", VALUES)})[:-3], "input_invalid", "ends after 45 of 48 bytes"),
         (b"\x93NUMPY\x09\x00", "input_invalid", "not a valid npy"),
         (b"hello", "input_invalid", "none of the known formats"),
         (b"{", "input_invalid", "not a valid json"),
