@@ -113,8 +113,10 @@ def _load(source: ModelDeclaration) -> Clip:
 
     assert source.path is not None, "only declarations with weights get here"
     dtype = torch.float32 if source.dtype == "auto" else getattr(torch, source.dtype)
-    model = AutoModel.from_pretrained(source.path, revision=source.revision, dtype=dtype).eval()
-    processor = AutoProcessor.from_pretrained(source.path, revision=source.revision)
+    where = {"revision": source.revision, "trust_remote_code": False}
+    model = AutoModel.from_pretrained(source.path, dtype=dtype, use_safetensors=True, **where)
+    model = model.eval()
+    processor = AutoProcessor.from_pretrained(source.path, **where)
     if model.config.model_type != "clip":
         # Its relatives pad texts and pool them in ways of their own.
         kind = model.config.model_type
