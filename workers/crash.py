@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 
 from pydantic import ValidationError
+from sqlalchemy.exc import SQLAlchemyError
 
 #: Of torch: the class for accelerators, and what its CPU allocator says in a RuntimeError.
 _OUT_OF_MEMORY_CLASS, _OUT_OF_MEMORY_TEXT = "OutOfMemoryError", "can't allocate memory"
@@ -39,5 +40,8 @@ def _meaning(error: BaseException) -> tuple[str, str]:
         return "out_of_memory", "The job needs more memory than it may have."
     if isinstance(error, RuntimeError) and _OUT_OF_MEMORY_TEXT in str(error):
         return "out_of_memory", "The job needs more memory than it may have."
+    if isinstance(error, SQLAlchemyError):
+        # Its text has our statements and everybody's values.
+        return "internal", f"The service's own database failed ({type(error).__name__})."
     text = f"{type(error).__name__}: {error}"[:500]
     return "internal", f"The method failed unexpectedly ({text})."
