@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import structlog
 from sqlalchemy import CursorResult, Row
@@ -150,8 +150,9 @@ class Lease:
         while True:
             try:
                 with self._sessions.begin() as session:
-                    result = cast(CursorResult[Any], session.execute(statement))
-                    return list(result.all()) if result.returns_rows else []
+                    result = session.execute(statement)
+                    silent = isinstance(result, CursorResult) and not result.returns_rows
+                    return [] if silent else list(result.all())
             except (DBAPIError, PoolTimeout) as error:
                 if isinstance(error, DBAPIError) and not is_outage(error):
                     raise
