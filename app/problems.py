@@ -250,6 +250,8 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
 
 def _allowed(request: Request) -> str:
     paths: dict[str, dict[str, Any]] = request.app.openapi()["paths"]
+    if request.url.path in paths:
+        return ", ".join(sorted(method.upper() for method in paths[request.url.path]))
     methods = {
         method.upper()
         for template, operations in paths.items()

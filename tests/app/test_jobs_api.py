@@ -345,7 +345,12 @@ def test_a_time_is_a_date_with_its_zone(http: httpx2.Client, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("path", "allowed"),
-    [("/v1/files", "GET, POST"), ("/v1/jobs/job_x", "DELETE, GET"), ("/livez", "GET")],
+    [
+        ("/v1/files", "GET, POST"),
+        ("/v1/jobs/job_x", "DELETE, GET"),
+        ("/livez", "GET"),
+        ("/v1/jobs/toy", "POST"),
+    ],
 )
 def test_a_wrong_method_is_told_the_right_ones(
     http: httpx2.Client, path: str, allowed: str
