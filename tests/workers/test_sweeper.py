@@ -185,12 +185,13 @@ def test_a_disk_that_refuses_to_delete_costs_no_purge(
     for job in jobs:
         with pytest.raises(Exception, match="no job"):
             api.jobs.get(job.id)
-    bytes_left = [p for p in workplace.settings_storage().rglob("*") if p.is_file()]
+    folders = [workplace.settings_storage() / "jobs" / job.id for job in jobs]
+    bytes_left = [p for folder in folders for p in folder.rglob("*") if p.is_file()]
     assert len(bytes_left) == 2
     for path in bytes_left:
         os.utime(path, (0, 0))
     sweeper.tidy()
-    assert not any(p.is_file() for p in workplace.settings_storage().rglob("*"))
+    assert not any(p.is_file() for folder in folders for p in folder.rglob("*"))
 
 
 def test_audit_records_go_when_they_expire_and_not_before(
