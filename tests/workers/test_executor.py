@@ -15,7 +15,7 @@ from psycopg import OperationalError
 from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import DBAPIError
 
-from models import repositories, transitions
+from models import integrity, transitions
 from models.settings import Settings
 from tests.services import Workplace, client
 from workers.sweeper import Sweeper
@@ -241,7 +241,7 @@ def kept_files(workplace: Workplace, job: str) -> set[str]:
 def known(workplace: Workplace) -> set[str]:
     """What the doctor knows of."""
     with workplace.executor._sessions.begin() as session:
-        return set(session.execute(repositories.storage_keys()).scalars())
+        return set(session.execute(integrity.referred_keys()).scalars())
 
 
 @pytest.mark.parametrize("kind", KINDS)
