@@ -24,9 +24,11 @@ def orphans(keys: Sequence[str]) -> Select[str]:
     stored = values(
         column("key", Text), column("id", Text), column("owner", Text), name="stored"
     ).data(rows)
+    kept = and_(Checkpoint.job_id == stored.c.owner, Checkpoint.storage_key == stored.c.key)
     known = or_(
         select(File.id).where(File.id == stored.c.id).exists(),
         select(Artifact.id).where(Artifact.id == stored.c.id).exists(),
+        select(Checkpoint.key).where(kept).exists(),
         select(Job.id).where(Job.id == stored.c.owner, Job.finished_at.is_(None)).exists(),
     )
     return select(stored.c.key).where(~known)
@@ -36,11 +38,7 @@ def referred_keys() -> Select[str]:
     """Every storage key that a row refers to and that somebody may ask for."""
     won = and_(Job.id == Artifact.job_id, Job.attempt == Artifact.attempt)
     visible = select(Artifact.storage_key).join(Job, won).where(Job.state == JobState.SUCCEEDED)
-    kept = (
-        select(Checkpoint.storage_key)
-        .join(Job, Job.id == Checkpoint.job_id)
-        .where(Checkpoint.storage_key.is_not(None), Job.finished_at.is_(None))
-    )
+    kept = select(Checkpoint.storage_key).where(Checkpoint.storage_key.is_not(None))
     everything = select(File.storage_key).union_all(visible, kept).subquery()
     return select(everything.c.storage_key)
 

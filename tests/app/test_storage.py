@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,12 +22,17 @@ def test_a_full_disk_is_an_outage_and_no_fault_of_the_client(
     def refuse(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
+    before = stored(workplace)
     with monkeypatch.context() as patch:
         patch.setattr(Storage, "_copy", refuse)
         with pytest.raises(BackendUnavailable, match="no room"):
             api.files.upload(io.BytesIO(b"x"), "x")
     assert list(api.files.list()) == []
-    assert not any(p.is_file() for p in workplace.settings_storage().rglob("*"))
+    assert stored(workplace) == before
+
+
+def stored(workplace: Workplace) -> set[Path]:
+    return {path for path in workplace.settings_storage().rglob("*") if path.is_file()}
 
 
 def test_deleting_is_done_when_the_rows_are_gone(

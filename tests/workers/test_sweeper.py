@@ -168,6 +168,11 @@ def test_bytes_without_a_row_are_swept_up(
     assert b"".join(artifact.iter_bytes()) == b"x"
 
 
+def bytes_of(workplace: Workplace, job: str) -> list[Path]:
+    folder = workplace.settings_storage() / "jobs" / job
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
 def test_a_disk_that_refuses_to_delete_costs_no_purge(
     api: Client, sweeper: Sweeper, engine: Engine, workplace: Workplace,
     monkeypatch: pytest.MonkeyPatch,
@@ -185,13 +190,12 @@ def test_a_disk_that_refuses_to_delete_costs_no_purge(
     for job in jobs:
         with pytest.raises(Exception, match="no job"):
             api.jobs.get(job.id)
-    folders = [workplace.settings_storage() / "jobs" / job.id for job in jobs]
-    bytes_left = [p for folder in folders for p in folder.rglob("*") if p.is_file()]
+    bytes_left = [p for job in jobs for p in bytes_of(workplace, job.id)]
     assert len(bytes_left) == 2
     for path in bytes_left:
         os.utime(path, (0, 0))
     sweeper.tidy()
-    assert not any(p.is_file() for folder in folders for p in folder.rglob("*"))
+    assert not any(path.exists() for path in bytes_left)
 
 
 def test_audit_records_go_when_they_expire_and_not_before(
