@@ -19,11 +19,12 @@ from tests import services
 
 pytestmark = pytest.mark.system
 
-EXAMPLES = int(os.environ.get("DATASSAY_CONTRACT_EXAMPLES", "10"))
+EXAMPLES = int(os.environ.get("DATASSAY_CONTRACT_EXAMPLES", "2"))
 #: Specs have rules that no JSON Schema can say (fields that go together): a 422 is right there.
 _UNSAYABLE = ["positive_data_acceptance"]
 
 
+@pytest.mark.timeout(1600)
 def test_every_operation_keeps_to_its_document(
     service_settings: Settings, engine: object, tmp_path: Path
 ) -> None:
