@@ -6,6 +6,7 @@ A change of the API is then a change of a file that a reviewer sees.
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 from app.main import create_app
@@ -21,4 +22,7 @@ def document() -> str:
 
 
 if __name__ == "__main__":
-    STORED.write_text(document())
+    if sys.argv[1:] == ["-"]:
+        sys.stdout.write(document())
+    else:
+        STORED.write_text(document())
