@@ -14,8 +14,8 @@ class Spec(Model):
     action: Literal[
         "succeed", "fail", "crash", "exit", "segfault", "stubborn", "bad_result", "huge_result",
         "resume", "read", "read-and-crash", "fail-after-read", "find", "remember",
-        "odd-result", "odd-error", "odd-crash", "odd-log", "odd-progress", "odd-checkpoint",
         "nan", "hoard", "hold", "babble", "suicide",
+        "odd-result", "odd-error", "odd-crash", "odd-log", "odd-progress", "odd-checkpoint",
     ] = "succeed"  # fmt: skip
     steps: int = 1
     step_seconds: float = Field(0.0, ge=0)
