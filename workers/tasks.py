@@ -7,6 +7,7 @@ import logging
 import os
 import platform
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -89,17 +90,23 @@ class SlotPool(TaskPool):  # type: ignore[misc]
         return applied
 
 
-def keep_watch(lease: timedelta, stop: threading.Event) -> None:
+def keep_watch(lease: timedelta) -> None:
     """End this process when its threads do not run for two leases: a runner holds the GIL.
 
     Nobody in this process could notice; a thread of the interpreter's own, which needs no GIL,
     writes every thread's stack to standard error and exits.
     """
 
-    def watch() -> None:
-        while not stop.wait(1.0):
-            faulthandler.dump_traceback_later(2 * lease.total_seconds(), exit=True)
+    def put_off() -> None:
+        faulthandler.dump_traceback_later(2 * lease.total_seconds(), exit=True)
 
+    def watch() -> None:
+        while True:
+            time.sleep(1.0)
+            put_off()
+
+    # At once: the first job may be the one that never lets go.
+    put_off()
     threading.Thread(target=watch, name="watch", daemon=True).start()
 
 
@@ -139,7 +146,7 @@ def run_worker(settings: Settings, resources: Sequence[str], heartbeat: Path | N
     # A receiver keeps Celery from setting up its own logging over ours, at a level of its own.
     signals.setup_logging.connect(_leave_logging_alone)
     logging.getLogger("celery").setLevel(logging.WARNING)
-    keep_watch(settings.lease, stop)
+    keep_watch(settings.lease)
     poller = threading.Thread(target=worker.poll, args=(stop, heartbeat), daemon=True)
     poller.start()
     celery.Worker(

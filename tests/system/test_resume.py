@@ -41,7 +41,7 @@ def test_what_was_sampled_is_not_sampled_again(
                 llm.gate.set()
                 job.wait(timeout=120)
                 assert (job.raw_state, job.attempt) == ("SUCCEEDED", 2)
-                assert job.result().data["n_items"] == len(prompts)
+                assert len(job.result().data["items"]) == len(prompts)
         finally:
             stop(up)
     asked = Counter(request["prompt"] for request in llm.requests)

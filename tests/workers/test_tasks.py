@@ -53,11 +53,10 @@ def test_a_worker_that_stumbles_goes_on(service_settings: Settings) -> None:
 
 
 _HOLDER = """
-import ctypes, threading
+import ctypes
 from datetime import timedelta
 from workers.tasks import keep_watch
-keep_watch(timedelta(seconds=1), threading.Event())
-threading.Event().wait(1.5)
+keep_watch(timedelta(seconds=1))
 ctypes.PyDLL(None).sleep(100)
 """
 

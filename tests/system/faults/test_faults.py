@@ -13,7 +13,7 @@ pytestmark = pytest.mark.system
 
 @pytest.mark.timeout(600)
 def test_nothing_is_lost_nothing_happens_twice(tmp_path: Path) -> None:
-    report = run(seed=7, faults=40, pace=1.2, workers=3, logs=tmp_path / "logs")
+    report = run(seed=7, faults=30, pace=1.0, workers=3, logs=tmp_path / "logs")
     assert report.lost == []
     assert report.double_effects == []
     assert report.violations == []
