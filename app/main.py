@@ -19,7 +19,7 @@ from app.services.accounts import AccountService
 from app.services.audit import Audit
 from app.services.auth import Authenticator
 from app.services.bell import Bell
-from app.services.changes import JobChanges
+from app.services.changes import Changes
 from app.services.files import FileService
 from app.services.inputs import Inputs
 from app.services.jobs import JobService
@@ -30,7 +30,7 @@ from app.services.webhooks import WebhookService
 from methods.inference.declared import declarations
 from methods.registry import load_registry
 from models import metrics
-from models.database import async_engine, async_sessions
+from models.database import async_engine, async_sessions, reading_sessions
 from models.doorbell import Doorbell, create_celery
 from models.logs import configure_logging
 from models.settings import Settings
@@ -58,10 +58,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         engine = async_engine(settings, "datassay-gateway")
-        sessions, storage = async_sessions(engine), Storage(settings.storage_url)
+        sessions, reads = async_sessions(engine), reading_sessions(engine)
+        storage = Storage(settings.storage_url)
         doorbell = Doorbell(create_celery(settings))
         bell = Bell(doorbell, sessions)
-        changes = JobChanges(settings.database_url.get_secret_value())
+        changes = Changes(settings.database_url.get_secret_value())
         app.state.sessions, app.state.doorbell = sessions, doorbell
         audit, quotas = Audit(settings.audit_retention), Quotas(settings)
         limits = RateLimiter(settings.broker_url.get_secret_value())
@@ -69,6 +70,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             settings=settings,
             jobs=JobService(
                 sessions,
+                reads,
                 registry,
                 bell,
                 changes,
@@ -80,9 +82,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 Inputs(settings.sources()),
             ),
             files=FileService(sessions, storage, quotas, audit),
-            accounts=AccountService(sessions, quotas, audit, secret),
+            accounts=AccountService(sessions, quotas, audit, secret, changes),
             webhooks=WebhookService(sessions, secret, settings.guard(), audit),
-            auth=Authenticator(sessions, secret),
+            auth=Authenticator(reads, secret, changes),
             limits=limits,
         )
         metrics.serve(settings)

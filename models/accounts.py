@@ -7,15 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from datetime import timedelta
+from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Delete,
     Insert,
+    Integer,
     Select,
     Update,
     and_,
+    bindparam,
+    cast,
     delete,
     func,
     insert,
@@ -26,6 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from models.repositories import Prepared
 from models.states import LEASED, JobState
 from models.tables import ApiKey, AuditRecord, Job, Tenant
 
@@ -43,11 +49,14 @@ def _live() -> ColumnElement[bool]:
     )
 
 
-def key_by_digest(digest: bytes) -> Statement:
+_KEY_BY_DIGEST = select(
+    ApiKey.id, ApiKey.tenant_id, ApiKey.scopes, ApiKey.expires_at, ApiKey.last_used_at
+).where(ApiKey.digest == bindparam("digest"), _live())
+
+
+def key_by_digest(digest: bytes) -> Prepared:
     """The live key with this HMAC. The look-up is by index: it takes as long for any wrong key."""
-    return select(ApiKey.id, ApiKey.tenant_id, ApiKey.scopes, ApiKey.last_used_at).where(
-        ApiKey.digest == digest, _live()
-    )
+    return _KEY_BY_DIGEST, {"digest": digest}
 
 
 def touch_key(key_id: str) -> Update:
@@ -118,32 +127,51 @@ def key_of(tenant_id: str, key_id: str) -> Statement:
 # Quotas
 
 
-def lock_tenant(tenant_id: str, key_id: str) -> Statement:
-    """Limits and stored bytes of a tenant; no row when the key has ended meanwhile.
+def room(tenant_id: str, key_id: str) -> Prepared:
+    """Limits of a tenant, what it takes up, and how many transactions there may be at a time.
 
-    Who adds something takes this lock, so that two cannot both take the last place and a key that
-    was revoked adds nothing any more. Locks on files come before it: deleting a file takes both.
+    No row when the key has ended meanwhile. Its lock makes a revocation wait for those who hold it,
+    so that a key that was revoked adds nothing any more. Locks on files come before it.
     """
-    return (
-        select(*_LIMITS, Tenant.stored_bytes)
-        .join(ApiKey, ApiKey.tenant_id == Tenant.id)
-        .where(Tenant.id == tenant_id, ApiKey.id == key_id, _live())
-        .with_for_update(key_share=True, of=(Tenant, ApiKey))
-    )
+    return _ROOM, {"tenant": tenant_id, "key": key_id}
 
 
-def queued_jobs(tenant_id: str) -> Select[int]:
+def lock_tenant(tenant_id: str) -> Select[str]:
+    """Lets the tenant's submissions go one after another, where they come near a limit."""
+    return select(Tenant.id).where(Tenant.id == tenant_id).with_for_update(key_share=True)
+
+
+def lock_cache_key(tenant_id: str, cache_key: bytes) -> Statement:
+    """Lets submissions of the same job go one after another: of two the second sees the first."""
+    number = int.from_bytes(sha256(tenant_id.encode() + cache_key).digest()[:8], signed=True)
+    return select(func.pg_advisory_xact_lock(cast(number, BigInteger)))
+
+
+def queued_jobs(tenant_id: Any) -> Select[int]:
     """How many jobs of a tenant wait; children belong to their parents."""
     return _count(tenant_id, [JobState.QUEUED])
 
 
-def _count(tenant_id: str, states: Collection[JobState]) -> Select[int]:
+def _count(tenant_id: Any, states: Collection[JobState]) -> Select[int]:
     return select(func.count()).where(
         Job.tenant_id == tenant_id,
         Job.finished_at.is_(None),
         Job.state.in_(states),
         Job.content_key.is_(None),
     )
+
+
+_ROOM = (
+    select(
+        *_LIMITS,
+        Tenant.stored_bytes,
+        queued_jobs(bindparam("tenant")).scalar_subquery().label("queued_jobs"),
+        cast(func.current_setting("max_connections"), Integer).label("crowd"),
+    )
+    .join(ApiKey, ApiKey.tenant_id == Tenant.id)
+    .where(Tenant.id == bindparam("tenant"), ApiKey.id == bindparam("key"), _live())
+    .with_for_update(read=True, of=ApiKey)
+)
 
 
 def usage(tenant_id: str) -> Statement:

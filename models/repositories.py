@@ -6,6 +6,7 @@ takes `tenant_id` never sees another tenant's rows.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,8 +15,10 @@ from sqlalchemy import (
     ColumnElement,
     Delete,
     Select,
+    Text,
     Update,
     and_,
+    bindparam,
     delete,
     exists,
     func,
@@ -47,19 +50,32 @@ from models.tables import (
 
 Position = tuple[datetime, str]
 Statement = Select[*tuple[Any, ...]]
+#: A statement that is built once, for each request costs more than the database, and what it binds:
+#: `session.execute(*prepared)`.
+Prepared = tuple[Any, dict[str, Any]]
 
 #: What a list shows: everything but the bulky columns.
 _BULKY = {"spec", "result", "provenance", "preview"}
 JOB_SUMMARY = [c for c in Job.__table__.c if c.name not in _BULKY]
 
 
-def _mine(tenant_id: str) -> ColumnElement[bool]:
+def _mine(tenant_id: Any) -> ColumnElement[bool]:
     return and_(Job.tenant_id == tenant_id, Job.deleted_at.is_(None))
 
 
-def job(tenant_id: str, job_id: str) -> Statement:
+_JOB_VERSION = select(Job.version, Job.state).where(
+    _mine(bindparam("tenant")), Job.id == bindparam("job")
+)
+
+
+def job(tenant_id: str, job_id: str) -> Prepared:
     """One job in full, with the number of its children by state (null without children)."""
-    child = aliased(Job)
+    return _job(), {"tenant": tenant_id, "job": job_id}
+
+
+@functools.cache
+def _job() -> Statement:
+    child, job_id = aliased(Job), bindparam("job", type_=Text)
     by_state = (
         select(child.state, func.count().label("count"))
         .join(JobChild, JobChild.child_id == child.id)
@@ -69,13 +85,13 @@ def job(tenant_id: str, job_id: str) -> Statement:
     )
     children = select(func.json_object_agg(by_state.c.state, by_state.c.count)).scalar_subquery()
     return select(*Job.__table__.c, children.label("children")).where(
-        _mine(tenant_id), Job.id == job_id
+        _mine(bindparam("tenant")), Job.id == job_id
     )
 
 
-def job_version(tenant_id: str, job_id: str) -> Select[int, JobState]:
+def job_version(tenant_id: str, job_id: str) -> Prepared:
     """Just enough to answer a poll."""
-    return select(Job.version, Job.state).where(_mine(tenant_id), Job.id == job_id)
+    return _JOB_VERSION, {"tenant": tenant_id, "job": job_id}
 
 
 def jobs(

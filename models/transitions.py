@@ -10,6 +10,7 @@ job number 1, 2, 3, ... without gaps.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -22,10 +23,12 @@ from sqlalchemy import (
     Float,
     FromClause,
     Integer,
+    Interval,
     Select,
     Table,
     Text,
     and_,
+    bindparam,
     case,
     cast,
     column,
@@ -44,7 +47,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSON, JSONB, aggregate_order_by
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from models.repositories import needed
+from models.repositories import Prepared, needed
 from models.states import LEASED, JobState
 from models.tables import (
     Artifact,
@@ -139,23 +142,28 @@ def _owned(job_id: str, attempt: int) -> ColumnElement[bool]:
     return and_(_jobs.c.id == job_id, _jobs.c.attempt == attempt, _jobs.c.state.in_(LEASED))
 
 
-def submit(job: Mapping[str, Any], queue_timeout: timedelta | None) -> Statement:
+def submit(job: Mapping[str, Any], queue_timeout: timedelta | None) -> Prepared:
     """Insert a QUEUED job. `job` holds the columns that have no default."""
-    deadline = null() if queue_timeout is None else func.now() + queue_timeout
+    values = {**job, "turn": job["id"], "state": JobState.QUEUED}
+    return _submit(frozenset(values)), {**values, "queue_timeout": queue_timeout}
+
+
+@functools.cache
+def _submit(names: frozenset[str]) -> Statement:
+    values: dict[str, Any] = {name: bindparam(name, type_=_jobs.c[name].type) for name in names}
     changed = (
         insert(_jobs)
         # Optimistic: the gateway rings right after the commit and takes it back if that fails.
         .values(
-            **job,
-            turn=job["id"],
-            state=JobState.QUEUED,
-            queue_deadline=deadline,
+            **values,
+            queue_deadline=func.now() + bindparam("queue_timeout", type_=Interval),
             rung_at=func.now(),
         )
         .returning(*_jobs.c)
         .cte("changed")
     )
-    return _result(changed, _state_event(changed))
+    data = _json(state=changed.c.state, attempt=changed.c.attempt)
+    return _result(changed, _event(changed, "state", data))
 
 
 def reuse(job: Mapping[str, Any]) -> Statement:

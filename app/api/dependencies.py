@@ -34,7 +34,7 @@ class Services:
     limits: RateLimiter
 
 
-def services(request: Request) -> Services:
+async def services(request: Request) -> Services:
     """The services of this process."""
     found: Services = request.app.state.services
     return found
@@ -116,26 +116,27 @@ WebhooksWrite = Annotated[Caller, Security(_caller, scopes=["webhooks:write"])]
 Admin = Annotated[Caller, Security(_caller, scopes=["admin"])]
 
 
+# Dependencies are coroutines throughout: FastAPI runs others in a thread, each with two switches.
 # A malformed id is one that does not exist: 404, and it never reaches the database.
 
 
-def _job_id(job_id: Annotated[str, Path(description="`job_...`")]) -> str:
+async def _job_id(job_id: Annotated[str, Path(description="`job_...`")]) -> str:
     return _existing(job_id, "job", "job")
 
 
-def _file_id(file_id: Annotated[str, Path(description="`file_...`")]) -> str:
+async def _file_id(file_id: Annotated[str, Path(description="`file_...`")]) -> str:
     return _existing(file_id, "file", "file")
 
 
-def _artifact_id(artifact_id: Annotated[str, Path(description="`art_...`")]) -> str:
+async def _artifact_id(artifact_id: Annotated[str, Path(description="`art_...`")]) -> str:
     return _existing(artifact_id, "art", "artifact")
 
 
-def _key_id(key_id: Annotated[str, Path(description="`key_...`")]) -> str:
+async def _key_id(key_id: Annotated[str, Path(description="`key_...`")]) -> str:
     return _existing(key_id, "key", "API key")
 
 
-def _endpoint_id(endpoint_id: Annotated[str, Path(description="`whe_...`")]) -> str:
+async def _endpoint_id(endpoint_id: Annotated[str, Path(description="`whe_...`")]) -> str:
     return _existing(endpoint_id, "whe", "webhook endpoint")
 
 
@@ -157,7 +158,7 @@ Cursor = Annotated[str | None, Query(description="`next_cursor` of the page befo
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?(?:$|[,;\s])", re.IGNORECASE)
 
 
-def _preferred_wait(
+async def _preferred_wait(
     found: ServicesDep,
     prefer: Annotated[
         str | None,
@@ -173,7 +174,7 @@ def _preferred_wait(
 Wait = Annotated[float | None, Depends(_preferred_wait)]
 
 
-def _idempotency_key(
+async def _idempotency_key(
     idempotency_key: Annotated[
         str | None,
         Header(description="Makes a retry of this request safe; kept for 24 hours."),

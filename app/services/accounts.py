@@ -13,6 +13,7 @@ from app.schemas import Usage
 from app.services import paging
 from app.services.audit import Audit
 from app.services.auth import Caller
+from app.services.changes import Changes
 from app.services.quotas import Quotas
 from models import accounts
 from models.api_keys import hint, new_token, token_digest
@@ -28,9 +29,10 @@ class AccountService:
         quotas: Quotas,
         audit: Audit,
         secret: bytes,
+        changes: Changes,
     ) -> None:
         self._sessions, self._quotas, self._audit = sessions, quotas, audit
-        self._secret = secret
+        self._secret, self._changes = secret, changes
 
     async def usage(self, caller: Caller) -> Usage:
         """What the tenant takes up."""
@@ -81,6 +83,7 @@ class AccountService:
             revoked = accounts.revoke_key(key_id, caller.tenant_id)
             if (await session.execute(revoked)).first() is not None:
                 await self._audit.record(session, caller, "key.revoke", key_id, before=before)
+        self._changes.key_changed()
 
     async def audit(
         self, caller: Caller, limit: int, cursor: str | None

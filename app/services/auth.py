@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.problems import Forbidden, Unauthenticated
+from app.services.changes import Changes
 from models import accounts
 from models.api_keys import is_wellformed, token_digest
 
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="datassay"'}
 _TOUCH_EVERY = timedelta(minutes=1)
+#: Seconds that a key is remembered if nothing is heard of it, and how many keys are.
+_KEEP, _MOST = 30.0, 4096
 
 
 @dataclass(frozen=True)
@@ -31,11 +35,26 @@ class Caller:
             raise Forbidden(f"This API key does not hold the scope {scope}.")
 
 
-class Authenticator:
-    """Looks up API keys by their HMAC."""
+@dataclass(frozen=True)
+class _Known:
+    """A key as it was read: when, at which count of changes, and until when it lives."""
 
-    def __init__(self, sessions: async_sessionmaker[AsyncSession], secret: bytes) -> None:
-        self._sessions, self._secret = sessions, secret
+    key_id: str
+    tenant_id: str
+    scopes: frozenset[str]
+    expires_at: datetime | None
+    read_at: float
+    changes: int
+
+
+class Authenticator:
+    """Looks up API keys by their HMAC, and remembers them until the database tells of a change."""
+
+    def __init__(
+        self, sessions: async_sessionmaker[AsyncSession], secret: bytes, changes: Changes
+    ) -> None:
+        self._sessions, self._secret, self._changes = sessions, secret, changes
+        self._known: dict[bytes, _Known] = {}
 
     async def authenticate(
         self, token: str | None, address: str | None = None, request_id: str | None = None
@@ -49,10 +68,24 @@ class Authenticator:
         if not is_wellformed(token):
             raise Unauthenticated("This is no API key of this service.", headers=_CHALLENGE)
         digest = token_digest(self._secret, token)
+        key = self._remembered(digest) or await self._look_up(digest)
+        return Caller(key.key_id, key.tenant_id, key.scopes, address, request_id)
+
+    def _remembered(self, digest: bytes) -> _Known | None:
+        found = self._known.get(digest)
+        fresh = (
+            found is not None
+            and found.changes == self._changes.keys
+            and time.monotonic() - found.read_at < _KEEP
+            and (found.expires_at is None or found.expires_at > datetime.now(UTC))
+        )
+        return found if fresh else None
+
+    async def _look_up(self, digest: bytes) -> _Known:
+        # Counted before reading: a change meanwhile makes the entry useless, not wrong.
+        changes = self._changes.keys
         async with self._sessions() as session:
-            # One statement needs no BEGIN and COMMIT around it; every request comes through here.
-            await session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
-            row = (await session.execute(accounts.key_by_digest(digest))).first()
+            row = (await session.execute(*accounts.key_by_digest(digest))).first()
             if row is None:
                 raise Unauthenticated(
                     "The API key is unknown, expired or revoked.", headers=_CHALLENGE
@@ -60,4 +93,11 @@ class Authenticator:
             last_used = row.last_used_at
             if last_used is None or last_used < datetime.now(UTC) - _TOUCH_EVERY:
                 await session.execute(accounts.touch_key(row.id))
-        return Caller(row.id, row.tenant_id, frozenset(row.scopes), address, request_id)
+        scopes = frozenset(row.scopes)
+        found = _Known(
+            row.id, row.tenant_id, scopes, row.expires_at, time.monotonic(), changes or -1
+        )
+        if len(self._known) >= _MOST:
+            self._known.clear()
+        self._known[digest] = found
+        return found

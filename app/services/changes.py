@@ -1,4 +1,4 @@
-"""Wakes whoever waits for a job: one LISTEN connection for all waiters of the process."""
+"""What the database tells a gateway: one LISTEN connection for the whole process."""
 
 from __future__ import annotations
 
@@ -16,22 +16,26 @@ _log = structlog.get_logger(__name__)
 _FLOOR_LISTENING, _FLOOR_DEAF = 15.0, 1.0
 
 
-class JobChanges:
-    """Notifications of changed jobs.
+class Changes:
+    """Notifications of changed jobs, for whoever waits for one, and of changed API keys.
 
     Args:
         conninfo: libpq connection string.
+
+    Attributes:
+        keys: counts changes of keys; what was read at another count may be wrong. None: nothing
+            would be heard.
     """
 
     def __init__(self, conninfo: str) -> None:
         self._conninfo = conninfo
         self._waiters: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._task: asyncio.Task[None] | None = None
-        self._listening = False
+        self._listening, self._keys = False, 0
 
     def start(self) -> None:
         """Begin listening; a lost connection is taken up again."""
-        self._task = asyncio.create_task(self._run(), name="job-changes")
+        self._task = asyncio.create_task(self._run(), name="changes")
 
     async def stop(self) -> None:
         """Stop listening and wake everybody."""
@@ -39,6 +43,14 @@ class JobChanges:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         self._wake_all()
+
+    @property
+    def keys(self) -> int | None:
+        return self._keys if self._listening else None
+
+    def key_changed(self) -> None:
+        """To be called by who changed one: its own notification is still under way."""
+        self._keys += 1
 
     @contextlib.contextmanager
     def subscribe(self, job_id: str) -> Iterator[asyncio.Event]:
@@ -81,9 +93,15 @@ class JobChanges:
         connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
         async with connection:
             await connection.execute("LISTEN job_changed")
+            await connection.execute("LISTEN key_changed")
             self._listening = True
-            self._wake_all()  # whatever happened before the LISTEN went unheard
+            # Whatever happened before went unheard.
+            self.key_changed()
+            self._wake_all()
             async for notice in connection.notifies():
+                if notice.channel == "key_changed":
+                    self.key_changed()
+                    continue
                 for event in self._waiters.get(notice.payload, ()):
                     event.set()
 

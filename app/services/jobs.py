@@ -28,7 +28,7 @@ from app.services import paging
 from app.services.audit import Audit, canonical
 from app.services.auth import Caller
 from app.services.bell import Bell
-from app.services.changes import JobChanges
+from app.services.changes import Changes
 from app.services.inputs import Inputs, Refs, invalid_spec
 from app.services.quotas import Quotas
 from app.services.reuse import Reuse
@@ -62,9 +62,10 @@ class JobService:
     def __init__(
         self,
         sessions: async_sessionmaker[AsyncSession],
+        reads: async_sessionmaker[AsyncSession],
         registry: Mapping[str, JobType],
         bell: Bell,
-        changes: JobChanges,
+        changes: Changes,
         storage: Storage,
         models: Collection[str],
         quotas: Quotas,
@@ -74,7 +75,8 @@ class JobService:
     ) -> None:
         self._models, self._inputs = models, inputs
         self._quotas, self._audit, self._reuse = quotas, audit, reuse
-        self._sessions, self._registry, self._bell = sessions, registry, bell
+        self._sessions, self._reads = sessions, reads
+        self._registry, self._bell = registry, bell
         self._changes, self._storage = changes, storage
 
     async def submit(
@@ -120,26 +122,31 @@ class JobService:
             row["inputs"] = await self._inputs.resolve(session, caller, refs)
             if request.cache != "off":
                 row["cache_key"] = self._reuse.key(job_type, request.spec, row["inputs"])
-            # From here to the commit the tenant's submissions go one after another.
-            room = await self._quotas.lock(session, caller)
-            if key is not None and (earlier := await self._replay(session, caller, key, digest)):
-                return earlier
-            job = None
-            if request.cache == "use" and row["cache_key"] is not None and not dry_run:
-                job = await self._reuse.insert(session, row)
+            reusing = request.cache == "use" and row.get("cache_key") is not None and not dry_run
+            room = await self._quotas.room(session, caller, row["cache_key"] if reusing else None)
+            job = await self._reuse.insert(session, row) if reusing else None
             if job is None:
-                await self._quotas.check_job(session, caller, room)
-                job = (await session.execute(transitions.submit(row, queue_timeout))).one()
+                self._quotas.check_job(room)
+                job = (await session.execute(*transitions.submit(row, queue_timeout))).one()
             if dry_run:
                 return job
-            if key is not None:
-                remember = repositories.remember(caller.tenant_id, key, digest, job.id)
-                await session.execute(remember)
+            if key is not None and not await self._remember(session, caller, key, digest, job.id):
+                # Another request with this key was faster; what this one inserted goes back.
+                await session.rollback()
+                earlier = await self._replay(session, caller, key, digest)
+                assert earlier is not None
+                return earlier
             await self._audit.record(session, caller, "job.create", job.id, after=job)
             await session.commit()
         if job.state not in TERMINAL and job.waits_for is None:
             self._bell.ring(job.id, job.resource)
         return job
+
+    async def _remember(
+        self, session: AsyncSession, caller: Caller, key: str, digest: bytes, job_id: str
+    ) -> bool:
+        statement = repositories.remember(caller.tenant_id, key, digest, job_id)
+        return (await session.execute(statement)).first() is not None
 
     def _check_models(self, refs: Refs) -> None:
         unknown = [
@@ -172,7 +179,7 @@ class JobService:
 
     async def get(self, caller: Caller, job_id: str) -> JobRow:
         """One job in full. Raises `NotFound`."""
-        async with self._sessions.begin() as session:
+        async with self._reads.begin() as session:
             return await _job(session, caller, job_id)
 
     async def page(
@@ -191,7 +198,7 @@ class JobService:
             created_before=narrowed.created_before,
             parent=narrowed.parent,
         )
-        async with self._sessions.begin() as session:
+        async with self._reads.begin() as session:
             rows, following = paging.split((await session.execute(statement)).all(), size)
         return list(rows), following
 
@@ -205,9 +212,9 @@ class JobService:
         """
         version = 0
         async for _ in self._changes.ticks(job_id, seconds):
-            async with self._sessions.begin() as session:
+            async with self._reads.begin() as session:
                 statement = repositories.job_version(caller.tenant_id, job_id)
-                row = (await session.execute(statement)).first()
+                row = (await session.execute(*statement)).first()
             if row is None:
                 raise _missing(job_id)
             version = row.version
@@ -228,7 +235,7 @@ class JobService:
 
     async def events(self, caller: Caller, job_id: str, after: int, limit: int) -> list[Any]:
         """A page of the job's history. Raises `NotFound`."""
-        async with self._sessions.begin() as session:
+        async with self._reads.begin() as session:
             await self._exists(session, caller, job_id)
             statement = repositories.events(
                 caller.tenant_id, job_id, after, paging.page_size(limit)
@@ -252,7 +259,7 @@ class JobService:
 
     async def attempts(self, caller: Caller, job_id: str) -> list[Any]:
         """Every start of the job. Raises `NotFound`."""
-        async with self._sessions.begin() as session:
+        async with self._reads.begin() as session:
             await self._exists(session, caller, job_id)
             statement = repositories.attempts(caller.tenant_id, job_id)
             return list((await session.execute(statement)).scalars().all())
@@ -301,9 +308,8 @@ class JobService:
             row["inputs"] = await self._inputs.resolve(session, caller, refs, seen)
             if old.cache_key is not None:
                 row["cache_key"] = self._reuse.key(job_type, spec, row["inputs"])
-            room = await self._quotas.lock(session, caller)
-            await self._quotas.check_job(session, caller, room)
-            job = (await session.execute(transitions.submit(row, None))).one()
+            self._quotas.check_job(await self._quotas.room(session, caller))
+            job = (await session.execute(*transitions.submit(row, None))).one()
             await self._audit.record(session, caller, "job.retry", old.id, old, job)
         self._bell.ring(job.id, job.resource)
         return job
@@ -344,7 +350,7 @@ class JobService:
 
     async def _exists(self, session: AsyncSession, caller: Caller, job_id: str) -> None:
         statement = repositories.job_version(caller.tenant_id, job_id)
-        if (await session.execute(statement)).first() is None:
+        if (await session.execute(*statement)).first() is None:
             raise _missing(job_id)
 
 
@@ -357,7 +363,7 @@ _RETRIED = (
 async def _job(session: AsyncSession, caller: Caller, job_id: str) -> JobRow:
     row = None
     if is_id(job_id, "job"):
-        row = (await session.execute(repositories.job(caller.tenant_id, job_id))).first()
+        row = (await session.execute(*repositories.job(caller.tenant_id, job_id))).first()
     if row is None:
         raise _missing(job_id)
     return row

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.problems import QuotaExceeded, Unauthenticated
@@ -18,10 +19,11 @@ _LATER = {"Retry-After": "10"}
 
 @dataclass(frozen=True)
 class Room:
-    """What is left to a tenant, asked with its row locked: nobody takes it meanwhile."""
+    """What a tenant takes up and may, asked so that nobody takes it meanwhile."""
 
     limits: dict[str, int]
     stored_bytes: int
+    queued_jobs: int
 
 
 class Quotas:
@@ -37,23 +39,45 @@ class Quotas:
             "stored_bytes": settings.quota_stored_bytes,
         }
 
-    async def lock(self, session: AsyncSession, caller: Caller) -> Room:
-        """Lock the tenant until the end of the transaction.
+    async def room(
+        self, session: AsyncSession, caller: Caller, cache_key: bytes | None = None
+    ) -> Room:
+        """What is left to a tenant, until the end of the transaction.
+
+        Only near the limit its submissions wait for each other: as many as the database has
+        connections may be under way, and were not counted. With a cache key, those of the same job
+        wait too.
 
         Raises:
             Unauthenticated: the key was revoked after the request had been let in.
         """
-        statement = accounts.lock_tenant(caller.tenant_id, caller.key_id)
-        row = (await session.execute(statement)).first()
+        if cache_key is not None:
+            await session.execute(accounts.lock_cache_key(caller.tenant_id, cache_key))
+        row = await self._ask(session, caller)
+        if row.queued_jobs + row.crowd >= self._limits(row)["queued_jobs"]:
+            await session.execute(accounts.lock_tenant(caller.tenant_id))
+            row = await self._ask(session, caller)
+        return Room(self._limits(row), row.stored_bytes, row.queued_jobs)
+
+    async def lock(self, session: AsyncSession, caller: Caller) -> Room:
+        """The same, exact: for what has sizes of its own."""
+        await session.execute(accounts.lock_tenant(caller.tenant_id))
+        row = await self._ask(session, caller)
+        return Room(self._limits(row), row.stored_bytes, row.queued_jobs)
+
+    async def _ask(self, session: AsyncSession, caller: Caller) -> Row[Any]:
+        statement = accounts.room(caller.tenant_id, caller.key_id)
+        row = (await session.execute(*statement)).first()
         if row is None:
             raise Unauthenticated("The API key is unknown, expired or revoked.")
-        return Room(self._limits(row), row.stored_bytes)
+        return row
 
-    async def check_job(self, session: AsyncSession, caller: Caller, room: Room) -> None:
+    def check_job(self, room: Room) -> None:
         """Whether one more job may wait. Raises `QuotaExceeded`."""
-        queued = (await session.execute(accounts.queued_jobs(caller.tenant_id))).scalar_one()
-        if queued >= room.limits["queued_jobs"]:
-            raise self._exceeded("queued_jobs", room.limits, queued, "jobs wait", later=True)
+        if room.queued_jobs >= room.limits["queued_jobs"]:
+            raise self._exceeded(
+                "queued_jobs", room.limits, room.queued_jobs, "jobs wait", later=True
+            )
         # What a running job leaves is always kept, so the place must be there before it starts.
         if room.stored_bytes >= room.limits["stored_bytes"]:
             raise self._exceeded("stored_bytes", room.limits, room.stored_bytes, "bytes are stored")

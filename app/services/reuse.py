@@ -52,7 +52,7 @@ class Reuse:
         """Insert the job with an earlier result; None when there is none.
 
         If the same job is under way, `row` says afterwards that this one waits for it. Call it with
-        the tenant locked, so that of two the second sees the first.
+        the key locked (`Quotas.room`), so that of two the second sees the first.
         """
         if (hit := (await session.execute(transitions.reuse(row))).first()) is not None:
             metrics.RESULT_CACHE.labels("hit").inc()

@@ -297,16 +297,16 @@ def test_a_key_revoked_in_flight_adds_nothing(
 ) -> None:
     """The request was let in, then the key was revoked, then the request came to its insert."""
     with connect(gateway_url, service_settings, "acme", ("jobs:write",)) as doomed:
+        assert doomed.get("/v1/me").status_code == 200
         own = sync_engine(service_settings, "test-lock")
         with own.begin() as connection:
-            connection.execute(text("SELECT 1 FROM tenants FOR NO KEY UPDATE"))
+            connection.execute(
+                text("UPDATE api_keys SET revoked_at = now() WHERE 'jobs:write' = ANY (scopes)")
+            )
             answers: list[httpx2.Response] = []
             thread = threading.Thread(target=lambda: answers.append(post(doomed)))
             thread.start()
             _until_waiting(engine)
-            connection.execute(
-                text("UPDATE api_keys SET revoked_at = now() WHERE 'jobs:write' = ANY (scopes)")
-            )
         thread.join()
         own.dispose()
     problem(answers[0], 401, "unauthenticated")

@@ -32,4 +32,4 @@ def job_row(tenant_id: str, **changes: Any) -> dict[str, Any]:
 
 def add_job(connection: Connection, tenant_id: str, **changes: Any) -> str:
     row = job_row(tenant_id, **changes)
-    return connection.execute(transitions.submit(row, None)).one().id
+    return connection.execute(*transitions.submit(row, None)).one().id

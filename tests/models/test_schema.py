@@ -64,7 +64,7 @@ def test_data_of_a_release_survive(fresh: Settings, release: Path) -> None:
         there = rows(connection)
         assert len(there["jobs"]) == len(JobState), "one in every state"
         assert all(there[name] for name in ("files", "artifacts", "job_checkpoints", "api_keys"))
-        queued = connection.execute(repositories.job("ten_1", "job_1queued")).one()
+        queued = connection.execute(*repositories.job("ten_1", "job_1queued")).one()
         assert list(queued.spec) == ["b", "a"], "as it was accepted, order and all"
         for subject, statement in integrity.contradictions(timedelta(minutes=2)).items():
             assert connection.execute(statement).all() == [], subject

@@ -29,16 +29,16 @@ class Table:
         with self._engine.begin() as connection:
             return add_job(connection, self.tenant, cache_key=KEY, **changes)
 
-    def run(self, statement: Any) -> list[Any]:
+    def run(self, *statement: Any) -> list[Any]:
         with self._engine.begin() as connection:
-            return list(connection.execute(statement).all())
+            return list(connection.execute(*statement).all())
 
     def claim(self) -> Any:
         rows = self.run(transitions.claim("w", ["cpu"], LEASE))
         return rows[0] if rows else None
 
     def job(self, job_id: str) -> Any:
-        return self.run(repositories.job(self.tenant, job_id))[0]
+        return self.run(*repositories.job(self.tenant, job_id))[0]
 
     def states(self, job_id: str) -> list[tuple[int, str, Any]]:
         rows = self.run(text(f"SELECT * FROM job_events WHERE job_id = '{job_id}' ORDER BY seq"))

@@ -1,0 +1,99 @@
+"""What the service and its client take before they do anything.
+
+    python benchmarks/footprint.py [--repeats 5]
+
+From nothing to the first 202 in an empty data folder and in one that was used before; memory of the
+idle processes; the client's wheel, what it brings along, and how long its import takes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import requires
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from packaging.requirements import Requirement
+
+from benchmarks.measure import seconds, table, write
+from benchmarks.running import PROCESSES, ROOT, Connection, start, timed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    args = parser.parse_args()
+    rows = [*starts(args.repeats), *client(args.repeats)]
+    print(table(["", "found"], rows))
+    write("footprint", [dict(zip(("what", "found"), row, strict=True)) for row in rows])
+
+
+def starts(repeats: int) -> list[list[str]]:
+    cold, warm, sizes = [], [], {}
+    for _ in range(repeats):
+        with tempfile.TemporaryDirectory(prefix="datassay-bench-") as folder:
+            Path(folder).chmod(0o711)
+            for times in (cold, warm):
+                began = time.perf_counter()
+                running = start(Path(folder) / "data")
+                connection = Connection(running.port, running.token)
+                status, _, _ = connection.ask("POST", "/v1/jobs/toy", {"spec": {}})
+                assert status == 202
+                times.append(time.perf_counter() - began)
+                time.sleep(2)
+                for name in PROCESSES.values():
+                    sizes[name] = max(p.memory_info().rss for p in running.named(name))
+                running.stop()
+    return [
+        ["`up` in an empty folder to the first 202", seconds(statistics.median(cold))],
+        ["`up` in a used folder to the first 202", seconds(statistics.median(warm))],
+        *[
+            [f"memory of the idle {name}", f"{sizes[word] / 2**20:.0f} MiB"]
+            for name, word in (
+                ("gateway", "gateway"),
+                ("sweeper", "sweeper"),
+                ("worker", "--queues"),
+            )
+        ],
+    ]
+
+
+def client(repeats: int) -> list[list[str]]:
+    def run(code: str) -> float:
+        return min(
+            timed(lambda: subprocess.run([sys.executable, "-c", code])) for _ in range(repeats)
+        )
+
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder]
+        subprocess.run([sys.executable, "-m", *command, str(ROOT / "client")], check=True)
+        (wheel,) = Path(folder).glob("datassay-*.whl")
+        size = wheel.stat().st_size
+    return [
+        ["client: wheel", f"{size / 1000:.0f} kB"],
+        ["client: packages with all that they need", str(len(needed("datassay")))],
+        ["client: import", seconds(run("import datassay") - run("pass"))],
+    ]
+
+
+def needed(name: str, seen: set[str] | None = None) -> set[str]:
+    """A distribution's requirements, transitively, without extras, and itself."""
+    seen = set() if seen is None else seen
+    if name in seen:
+        return seen
+    seen.add(name)
+    for line in requires(name) or []:
+        requirement = Requirement(line)
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            needed(requirement.name.lower(), seen)
+    return seen
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""What the gateway adds to a request, beside the same request without it.
+
+    python benchmarks/gateway.py [--repeats 400] [--seconds 15]
+
+One run asks in turn: a bare FastAPI endpoint under the same server, a bare insert with commit, a
+bare Celery publish, and the service's own POST and GET; so a busy spell meets all of them. Then it
+asks as many at once as one gateway process can answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import psycopg
+
+from benchmarks.measure import seconds, table, write
+from benchmarks.running import (
+    ROOT,
+    Connection,
+    Service,
+    await_ready,
+    free_port,
+    high,
+    service,
+    timed,
+)
+from models.doorbell import Doorbell, create_celery
+from models.settings import Settings
+
+_BARE = """
+import uvicorn
+from fastapi import FastAPI
+from pydantic import BaseModel
+class Body(BaseModel):
+    spec: dict
+class Answer(BaseModel):
+    id: str
+    state: str
+app = FastAPI()
+@app.get("/bare/{key}")
+async def get(key: str) -> Answer:
+    return Answer(id=key, state="QUEUED")
+@app.post("/bare")
+async def post(body: Body) -> Answer:
+    return Answer(id="none", state="QUEUED")
+uvicorn.run(app, host="127.0.0.1", port=%d, log_config=None, access_log=False)
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=400)
+    parser.add_argument("--seconds", type=float, default=15.0, help="of the throughput")
+    args = parser.parse_args()
+    with service() as running, bare_endpoint() as bare, ExitStack() as stack:
+        found = latencies(running, bare, args.repeats, stack)
+        report(found)
+        rows = [
+            ["POST", *throughput(running, args.seconds, "POST", "/v1/jobs/toy", {"spec": {}})],
+            ["GET", *throughput(running, args.seconds, "GET", f"/v1/jobs/{found.pop('id')}")],
+        ]
+    print(table(["8 at once, one gateway process", "a second", "p50", "p99"], rows))
+    write(
+        "gateway",
+        [
+            {"what": what, "p50": statistics.median(times), "p99": high(times)}
+            for what, times in found.items()
+        ],
+        throughput=rows,
+    )
+
+
+@contextmanager
+def bare_endpoint() -> Iterator[int]:
+    port = free_port()
+    process = subprocess.Popen([sys.executable, "-c", _BARE % port], cwd=ROOT)
+    try:
+        await_ready(f"http://127.0.0.1:{port}", process, "/bare/x")
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def latencies(running: Service, bare: int, repeats: int, stack: ExitStack) -> dict[str, Any]:
+    """Seconds of each request, in turn; `id` is a job that has ended."""
+    ours, theirs = Connection(running.port, running.token), Connection(bare)
+    with running.client() as client:
+        job = client.jobs.create("toy", {}).wait()
+    path = f"/v1/jobs/{job.id}"
+    _, headers, _ = ours.ask("GET", path)
+    unchanged = {"If-None-Match": headers["etag"]}
+    contenders: dict[str, Callable[[], Any]] = {
+        "bare GET": theirs.expect(200, "GET", "/bare/x"),
+        "bare POST": theirs.expect(200, "POST", "/bare", {"spec": {}}),
+        "bare insert": bare_insert(running.database, stack),
+        "bare publish": bare_publish(running.environment()),
+        "GET 304": ours.expect(304, "GET", path, None, unchanged),
+        "GET a job": ours.expect(200, "GET", path),
+        "list 10 jobs": ours.expect(200, "GET", "/v1/jobs?limit=10"),
+        # Its own pace: what one POST leaves to the worker must not meet the next one.
+        "POST a job": ours.expect(202, "POST", "/v1/jobs/toy", {"spec": {}}),
+    }
+    times: dict[str, Any] = {what: [] for what in contenders}
+    order, chance = list(contenders), random.Random(0)
+    for turn in range(repeats + 20):
+        chance.shuffle(order)  # whoever comes first after the pause finds cold caches
+        for what in order:
+            spent = timed(contenders[what])
+            if turn >= 20:
+                times[what].append(spent)
+        time.sleep(0.05)
+    return {**times, "id": job.id}
+
+
+def bare_insert(database: str, stack: ExitStack) -> Callable[[], None]:
+    connection = stack.enter_context(psycopg.connect(database))
+    connection.execute("CREATE TABLE bench (id bigserial PRIMARY KEY, body json)")
+    connection.commit()
+
+    def insert() -> None:
+        connection.execute("INSERT INTO bench (body) VALUES (%s)", ('{"a": 1}',))
+        connection.commit()
+
+    return insert
+
+
+def bare_publish(environment: dict[str, str]) -> Callable[[], Any]:
+    settings = Settings(broker_url=environment["DATASSAY_BROKER_URL"])
+    doorbell = Doorbell(create_celery(settings))
+    return lambda: doorbell.ring("job_none", "gpu")
+
+
+def report(found: dict[str, Any]) -> None:
+    middle = {what: statistics.median(times) for what, times in found.items() if what != "id"}
+    floors = {
+        "GET 304": middle["bare GET"],
+        "GET a job": middle["bare GET"],
+        "list 10 jobs": middle["bare GET"],
+        "POST a job": middle["bare insert"] + middle["bare publish"],
+    }
+    rows = []
+    for what, value in middle.items():
+        floor = floors.get(what)
+        ratio = "" if floor is None else f"{value / floor:.2f}"
+        rows.append([what, seconds(value), seconds(high(found[what])), ratio])
+    print(table(["", "p50", "p99", "p50 / floor"], rows))
+    whole = middle["bare POST"] + floors["POST a job"]
+    print(f"POST beside a bare POST + insert + publish: {middle['POST a job'] / whole:.2f}\n")
+
+
+def throughput(
+    running: Service, span: float, method: str, path: str, body: Any = None
+) -> list[str]:
+    """Requests a second over 8 connections, with p50 and p99."""
+    wanted = 202 if method == "POST" else 200
+    times: list[float] = []
+    end = time.perf_counter() + span
+
+    def ask() -> None:
+        asks = Connection(running.port, running.token).expect(wanted, method, path, body)
+        while time.perf_counter() < end:
+            times.append(timed(asks))
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [f"{len(times) / span:.0f}", seconds(statistics.median(times)), seconds(high(times))]
+
+
+if __name__ == "__main__":
+    main()
