@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.measure import seconds, table, write
 from benchmarks.running import Connection, Service, high, service
+from models.states import TERMINAL
 
 _JOBS = 20
 
@@ -140,7 +141,7 @@ async def streams(running: Service, count: int) -> dict[str, Any]:
                 made = datetime.fromisoformat(event["created_at"]).timestamp()
                 if made > opened:
                     late.append(time.time() - made)
-                if event["terminal"]:
+                if event["data"].get("state") in TERMINAL:
                     whole += 1
                     break
             elif not line:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import psycopg
 import structlog
@@ -14,6 +16,8 @@ _log = structlog.get_logger(__name__)
 
 #: How often waiters look for themselves: rarely while notifications flow, often while they do not.
 _FLOOR_LISTENING, _FLOOR_DEAF = 15.0, 1.0
+#: Seconds for which a job is taken to be unchanged if nothing is heard, and how many jobs are.
+_KEEP, _MOST = 5.0, 10_000
 
 
 class Changes:
@@ -31,7 +35,8 @@ class Changes:
         self._conninfo = conninfo
         self._waiters: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._task: asyncio.Task[None] | None = None
-        self._listening, self._keys = False, 0
+        self._listening, self._keys, self._heard = False, 0, 0
+        self._known: dict[str, tuple[float, Any]] = {}
 
     def start(self) -> None:
         """Begin listening; a lost connection is taken up again."""
@@ -51,6 +56,32 @@ class Changes:
     def key_changed(self) -> None:
         """To be called by who changed one: its own notification is still under way."""
         self._keys += 1
+
+    def known(self, job_id: str) -> Any:
+        """What was learned of a job, if nothing was heard of it since; None otherwise."""
+        learned, what = self._known.get(job_id, (0.0, None))
+        current = self._listening and time.monotonic() - learned < _KEEP
+        return what if current else None
+
+    @contextlib.contextmanager
+    def learning(self, job_id: str) -> Iterator[Callable[[Any], None]]:
+        """Around reading a job: a function that keeps what was read, unless something was heard."""
+        heard = self._heard
+
+        def learn(what: Any) -> None:
+            if self._listening and heard == self._heard:
+                if len(self._known) >= _MOST:
+                    self._known.clear()
+                self._known[job_id] = time.monotonic(), what
+
+        yield learn
+
+    def job_changed(self, job_id: str) -> None:
+        """Forget a job and wake who waits for it; who changed it calls it too, being first."""
+        self._heard += 1
+        self._known.pop(job_id, None)
+        for event in self._waiters.get(job_id, ()):
+            event.set()
 
     @contextlib.contextmanager
     def subscribe(self, job_id: str) -> Iterator[asyncio.Event]:
@@ -102,10 +133,11 @@ class Changes:
                 if notice.channel == "key_changed":
                     self.key_changed()
                     continue
-                for event in self._waiters.get(notice.payload, ()):
-                    event.set()
+                self.job_changed(notice.payload)
 
     def _wake_all(self) -> None:
+        self._heard += 1
+        self._known.clear()
         for events in self._waiters.values():
             for event in events:
                 event.set()

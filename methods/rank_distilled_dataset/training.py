@@ -1,8 +1,9 @@
 """One training of a network and its accuracies along the way.
 
-The engine does what was measured to pay on a CPU: one thread a run, no data loader, test images
-resident, batches and evaluation cut into chunks whose activations stay in the cache, one fused
-optimiser kernel. On a GPU the same code runs, whole batches at a time and channels last.
+It does what was measured to pay on a CPU: one thread a run, no data loader, test images resident,
+batches and evaluation cut into chunks whose activations stay in the cache, one fused optimiser
+kernel. On a GPU the same code runs, whole batches at a time and channels last. How a batch goes
+through a network, and whether several trainings go side by side, is up to an engine (`engines`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ from methods.rank_distilled_dataset.optimisers import (
 )
 
 Check = Callable[[], None]
+#: What takes images to logits: a network, or something faster that has its weights.
+Forward = Callable[[Tensor], Tensor]
+#: Makes that of a network and of a chunk as those to come, but for the last ones.
+Prepare = Callable[[nn.Module, Tensor], Forward]
 LossName = Literal["ce", "kl", "sce", "mse_gt"]
 #: Pixels of a chunk on a CPU: at width 128 their activations are 4 MiB a layer.
 CHUNK_PIXELS = 8192
@@ -116,6 +121,11 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def as_it_is(network: nn.Module, chunk: Tensor) -> Forward:
+    """PyTorch's eager mode."""
+    return network  # type: ignore[no-any-return]
+
+
 def train(
     network: nn.Module,
     data: Examples,
@@ -124,6 +134,7 @@ def train(
     evaluated: Mapping[str, Examples] | None = None,
     teachers: Sequence[nn.Module] = (),
     check: Check = lambda: None,
+    prepare: Prepare = as_it_is,
 ) -> Curve:
     """Train in place.
 
@@ -134,6 +145,7 @@ def train(
         teachers: networks whose mean logits on the augmented batch are the soft targets; without
             them the soft targets are `data.targets`.
         check: called every step; may raise.
+        prepare: how images go through the network.
     """
     started = time.process_time()
     evaluated, evaluations = evaluated or {}, {*recipe.evaluate, recipe.epochs}
@@ -141,19 +153,20 @@ def train(
         teacher.eval()
     if data.images.device.type == "cuda":
         network.to(memory_format=torch.channels_last)
-    session = _Session(network, data, recipe, teachers, seed)
+    session = _Session(network, data, recipe, teachers, seed, prepare)
     curve = Curve(accuracy={name: [] for name in evaluated})
+
+    def measured(examples: Examples) -> float:
+        return accuracy(network, examples, check, session.forward)
+
     for epoch in range(recipe.epochs):
         session.epoch(epoch, check)
         if epoch + 1 in evaluations:
             curve.epochs.append(epoch + 1)
             curve.loss.append(session.mean_loss())
-            _measure(network, recipe, evaluated, curve, check)
-        if _gives_up(recipe, curve):
-            curve.stopped = True
-            for name in [name for name, found in curve.accuracy.items() if not found]:
-                curve.accuracy[name].append(accuracy(network, evaluated[name], check))
-            break
+            measure(recipe, evaluated, curve, measured)
+            if curve.stopped:
+                break
     curve.seconds = time.process_time() - started
     return curve
 
@@ -168,10 +181,12 @@ class _Session:
         recipe: Recipe,
         teachers: Sequence[nn.Module],
         seed: int,
+        prepare: Prepare,
     ) -> None:
         self._network, self._data, self._recipe, self._teachers = network, data, recipe, teachers
-        self._orders, self._draws = (torch.Generator().manual_seed(seed + i) for i in (0, 1))
-        self._loss, self._chunk = _loss(recipe), _chunk(data.images, network)
+        self._orders, self._draws = generators(seed)
+        self._loss, self._chunk = loss_of(recipe), chunk_size(data.images, network)
+        self.forward = prepare(network, data.images[: min(self._chunk, recipe.batch_size)])
         self._optimiser = make_optimiser(
             recipe.optimiser, network.parameters(), recipe.lr, recipe.weight_decay, recipe.momentum
         )
@@ -184,7 +199,7 @@ class _Session:
         for group in self._optimiser.param_groups:
             group["lr"] = recipe.lr * factor
         self._network.train()
-        for batch in _batches(self._data, recipe.batch_size, self._orders):
+        for batch in batches(self._data, recipe.batch_size, self._orders):
             check()
             self._optimiser.zero_grad(set_to_none=True)
             batch.images = recipe.augment(batch.images, self._draws)
@@ -192,7 +207,7 @@ class _Session:
                 targets = part.targets
                 if self._teachers:
                     targets = mean_logits(self._teachers, part.images)
-                loss = self._loss(self._network(part.images), targets, part.labels)
+                loss = self._loss(self.forward(part.images), targets, part.labels)
                 loss = loss * (len(part.labels) / len(batch.labels))
                 loss.backward()
                 self._total += loss.detach()
@@ -206,40 +221,59 @@ class _Session:
         return mean if math.isfinite(mean) else None
 
 
-def _measure(
-    network: nn.Module,
+def measure(
     recipe: Recipe,
     evaluated: Mapping[str, Examples],
     curve: Curve,
-    check: Check,
+    measured: Callable[[Examples], float],
 ) -> None:
+    """Note the accuracies of the epoch that was entered last, and whether the training gives up."""
     last = curve.epochs[-1] == recipe.epochs
     for place, (name, examples) in enumerate(evaluated.items()):
         decides = place == 0 and recipe.give_up is not None and len(curve.epochs) == 1
         if name not in recipe.late or decides or last:
-            curve.accuracy[name].append(accuracy(network, examples, check))
+            curve.accuracy[name].append(measured(examples))
+    if _gives_up(recipe, curve):
+        curve.stopped = True
+        for name in [name for name, found in curve.accuracy.items() if not found]:
+            curve.accuracy[name].append(measured(evaluated[name]))
 
 
-def accuracy(network: nn.Module, examples: Examples, check: Check = lambda: None) -> float:
+def accuracy(
+    network: nn.Module,
+    examples: Examples,
+    check: Check = lambda: None,
+    forward: Forward | None = None,
+) -> float:
     """The share of images whose highest logit is that of their class."""
-    found = logits(network, examples.images, check).argmax(dim=1)
+    found = logits(network, examples.images, check, forward).argmax(dim=1)
     return int((found == examples.labels).sum()) / len(examples.labels)
 
 
-def logits(network: nn.Module, images: Tensor, check: Check = lambda: None) -> Tensor:
+def logits(
+    network: nn.Module,
+    images: Tensor,
+    check: Check = lambda: None,
+    forward: Forward | None = None,
+) -> Tensor:
     """Logits [N, classes] in evaluation mode, in chunks; the mode of the network is restored."""
-    training = network.training
+    training, forward = network.training, forward or network
     network.eval()
     with torch.inference_mode():
         parts = []
-        for part in images.split(_chunk(images)):
+        for part in images.split(chunk_size(images)):
             check()
-            parts.append(network(part))
+            parts.append(forward(part))
     network.train(training)
     return torch.cat(parts)
 
 
-def _chunk(images: Tensor, trained: nn.Module | None = None) -> int:
+def generators(seed: int) -> tuple[torch.Generator, torch.Generator]:
+    """Of sample order and of augmentation: on the CPU, so that every device sees the same."""
+    return torch.Generator().manual_seed(seed), torch.Generator().manual_seed(seed + 1)
+
+
+def chunk_size(images: Tensor, trained: nn.Module | None = None) -> int:
     """Images to pass at a time; a network with batch norm is trained on whole batches."""
     whole = trained is not None and any(isinstance(m, nn.BatchNorm2d) for m in trained.modules())
     if whole:
@@ -267,7 +301,7 @@ def _gives_up(recipe: Recipe, curve: Curve) -> bool:
     return bool(curve.accuracy) and next(iter(curve.accuracy.values()))[0] < recipe.give_up
 
 
-def _batches(data: Examples, size: int, generator: torch.Generator) -> Iterator[Examples]:
+def batches(data: Examples, size: int, generator: torch.Generator) -> Iterator[Examples]:
     """Batches of one epoch, each image once, in random order."""
     count = len(data.images)
     if count <= size:
@@ -283,7 +317,8 @@ def _batches(data: Examples, size: int, generator: torch.Generator) -> Iterator[
         yield Examples(data.images[part], data.labels[part], targets)
 
 
-def _loss(recipe: Recipe) -> Callable[[Tensor, Tensor | None, Tensor], Tensor]:
+def loss_of(recipe: Recipe) -> Callable[[Tensor, Tensor | None, Tensor], Tensor]:
+    """The loss of logits, soft targets and labels."""
     options: dict[str, Any] = dict(recipe.loss_options)
     if recipe.loss == "ce":
         return lambda student, _, labels: functional.cross_entropy(student, labels)
