@@ -1,0 +1,103 @@
+"""Engines do what the sequential one does, whatever the network, the labels and the order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from methods.errors import JobError
+from methods.rank_distilled_dataset.augment import Augment
+from methods.rank_distilled_dataset.engines import EngineName, train_all
+from methods.rank_distilled_dataset.networks import build
+from methods.rank_distilled_dataset.training import Curve, Examples, Recipe, Session, one_thread
+from methods.train_distilled.setup import device_of
+
+CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+#: 25 images in batches of 10, so that the last batch is of another size.
+RECIPE = Recipe(6, 0.02, batch_size=10, step_size=4, evaluate=(2, 4))
+SOFT = Recipe(
+    6, 1e-3, batch_size=10, optimiser="adamw", schedule="cosineannealing", loss="kl",
+    loss_options={"temperature": 4.0}, augment=Augment("dsa"), evaluate=(2, 4),
+)  # fmt: skip
+CASES = {
+    "instance norm": ("ConvNet-2-W16", RECIPE, False),
+    "batch norm": ("ConvNet-2-BN-W16", RECIPE, False),
+    "teachers, augmentation": ("ConvNet-2-W16", SOFT, True),
+    "no convolution": ("MLP", RECIPE, False),
+}
+#: The compiler imports what is deprecated.
+COMPILED = pytest.param("compiled", marks=pytest.mark.filterwarnings("ignore::DeprecationWarning"))
+ENGINES: list[Any] = ["stacked", COMPILED, pytest.param("graph", marks=CUDA)]
+
+
+def images(count: int, seed: int, device: torch.device) -> Examples:
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.randn(count, 3, 16, 16, generator=generator)
+    return Examples(pixels, torch.arange(count) % 10).to(device)
+
+
+def run(
+    engine: EngineName, model: str, recipes: Sequence[Recipe], taught: bool, device: torch.device
+) -> tuple[list[Curve], list[nn.Module]]:
+    networks: dict[int, nn.Module] = {}
+    teachers = [build("ConvNet-2-W16", (3, 16, 16), 10, seed=99).to(device)] if taught else []
+
+    def make(place: int, kind: type[Session]) -> Session:
+        networks[place] = build(model, (3, 16, 16), 10, seed=place).to(device)
+        data = images(25, 5 + place, device)
+        return kind(networks[place], data, recipes[place], place, teachers)
+
+    trainings = [lambda kind, k=k: make(k, kind) for k in range(len(recipes))]
+    curves: dict[int, Curve] = {}
+    with one_thread():
+        train_all(
+            engine, trainings, {"test": images(60, 1, device)}, lambda: None, curves.__setitem__
+        )
+    assert sorted(curves) == list(range(len(recipes)))
+    return [curves[k] for k in sorted(curves)], [networks[k] for k in sorted(networks)]
+
+
+@pytest.mark.timeout(300)  # a compiler starts
+@pytest.mark.parametrize("device", ["cpu", pytest.param("gpu", marks=CUDA)])
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_engine_trains_like_the_sequential_one(
+    engine: EngineName, case: str, device: Any
+) -> None:
+    if engine == "graph" and device == "cpu":
+        pytest.skip("graphs are CUDA's")
+    if engine == "compiled" and case != "instance norm":
+        pytest.skip("one case: compiling takes its time")
+    model, recipe, taught = CASES[case]
+    where = device_of(device)
+    recipes = [Recipe(**{**vars(recipe), "lr": recipe.lr * (1 + k)}) for k in range(3)]
+    wanted, networks = run("sequential", model, recipes, taught, where)
+    found, others = run(engine, model, recipes, taught, where)
+    for one, other in zip(wanted, found, strict=True):
+        assert other.epochs == one.epochs == [2, 4, 6]
+        assert other.loss == pytest.approx(one.loss, rel=1e-4)
+        # 60 images: one on the edge may fall to either side.
+        assert other.accuracy["test"] == pytest.approx(one.accuracy["test"], abs=0.017)
+    for network, like in zip(networks, others, strict=True):
+        for name, tensor in network.state_dict().items():
+            torch.testing.assert_close(like.state_dict()[name], tensor, rtol=1e-2, atol=1e-3)
+
+
+def test_a_stacked_training_gives_up_alone() -> None:
+    recipes = [
+        Recipe(6, 0.02, batch_size=10, step_size=4, evaluate=(2, 4), give_up=give_up)
+        for give_up in (None, 1.1)
+    ]
+    (going, stopped), _ = run("stacked", "ConvNet-2-W16", recipes, False, torch.device("cpu"))
+    (alone, _), _ = run("sequential", "ConvNet-2-W16", recipes, False, torch.device("cpu"))
+    assert (going.epochs, stopped.epochs, stopped.stopped) == ([2, 4, 6], [2], True)
+    assert going.loss == pytest.approx(alone.loss, rel=1e-4)
+
+
+def test_graphs_are_for_gpus() -> None:
+    with pytest.raises(JobError, match="needs a GPU"):
+        run("graph", "ConvNet-2-W16", [RECIPE], False, torch.device("cpu"))
