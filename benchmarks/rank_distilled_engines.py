@@ -105,8 +105,8 @@ def run(
     train_all(engine, trainings, {}, lambda: None, lambda place, curve: None)
     await_device(device)
     spent = time.perf_counter() - began
-    flat = [torch.nn.utils.parameters_to_vector(s.network.parameters()) for s in sessions]
-    return spent, torch.cat(flat).detach().double()
+    flat = [p.detach().reshape(-1) for s in sessions for p in s.network.parameters()]
+    return spent, torch.cat(flat).double()
 
 
 def await_device(device: torch.device) -> None:

@@ -143,12 +143,6 @@ def agreement(folder: Path) -> float:
 
 def _case(pipe: Any, work: Callable[..., dict[str, Any]], arguments: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
-    if arguments[0] == "cuda":
-        work(*arguments)  # libraries choose kernels
-        torch.cuda.reset_peak_memory_stats()
-        found = work(*arguments)
-        pipe.send({**found, "more_mib": torch.cuda.max_memory_allocated() >> 20})
-        return
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     found = work(*arguments)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -156,7 +150,11 @@ def _case(pipe: Any, work: Callable[..., dict[str, Any]], arguments: tuple[Any, 
 
 
 def alone(work: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """Run in a process of its own; `more_mib` is its peak beyond the imports."""
+    """Run in a process of its own; `more_mib` is its peak beyond the imports, or the GPU's."""
+    if arguments[0] == "cuda":
+        work(*arguments)  # libraries choose kernels
+        torch.cuda.reset_peak_memory_stats()
+        return {**work(*arguments), "more_mib": torch.cuda.max_memory_allocated() >> 20}
     spawn = multiprocessing.get_context("spawn")
     receiver, sender = spawn.Pipe(duplex=False)
     child = spawn.Process(target=_case, args=(sender, work, arguments))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from methods.rank_distilled_dataset.networks import mean_logits
-from methods.rank_distilled_dataset.replaying import Recorded, reset
+from methods.rank_distilled_dataset.replaying import Recorded, own_stream, reset
 from methods.rank_distilled_dataset.training import Check, Curve, Examples, Session
 
 
@@ -26,9 +26,19 @@ def train_stacked(
     that gives up goes on beside the others, unheeded.
     """
     started = time.process_time()
-    recipe, stack = sessions[0].recipe, _Stack(sessions)
     for session in sessions:
         session.curve.accuracy.update({name: [] for name in evaluated})
+    with own_stream(sessions[0].data.images.device):
+        _carry_through(sessions, evaluated, check)
+    for session in sessions:
+        session.curve.seconds = (time.process_time() - started) / len(sessions)
+    return [session.curve for session in sessions]
+
+
+def _carry_through(
+    sessions: Sequence[Session], evaluated: Mapping[str, Examples], check: Check
+) -> None:
+    recipe, stack = sessions[0].recipe, _Stack(sessions)
     for epoch in range(recipe.epochs):
         for side_by_side in zip(*(s.batches_of(epoch, check) for s in sessions), strict=True):
             stack.step(side_by_side)
@@ -37,9 +47,6 @@ def train_stacked(
         for session in sessions:
             if not session.curve.stopped:
                 session.measure(epoch, evaluated, check)
-    for session in sessions:
-        session.curve.seconds = (time.process_time() - started) / len(sessions)
-    return [session.curve for session in sessions]
 
 
 class _Stack:
