@@ -56,14 +56,8 @@ class _Stack:
         self._sessions = sessions
         networks = [session.network.train() for session in sessions]
         self._shell = copy.deepcopy(networks[0])
-        self._weights = {
-            name: torch.stack([dict(n.named_parameters())[name].detach() for n in networks])
-            for name, _ in networks[0].named_parameters()
-        }
-        self._buffers = {
-            name: torch.stack([dict(n.named_buffers())[name] for n in networks])
-            for name, _ in networks[0].named_buffers()
-        }
+        self._weights = _stacked([dict(n.named_parameters()) for n in networks])
+        self._buffers = _stacked([dict(n.named_buffers()) for n in networks])
         for place, network in enumerate(networks):
             _show(network, self._weights, self._buffers, place)
         self._totals = torch.stack([session.total for session in sessions])
@@ -121,6 +115,14 @@ class _Stack:
 
     def _tensors(self) -> list[Tensor]:
         return [*self._weights.values(), *self._buffers.values(), self._totals]
+
+
+def _stacked(tensors: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    # Contiguous, as gradients will be: fused optimisers ask for the same order in memory.
+    return {
+        name: torch.stack([one[name].detach() for one in tensors]).contiguous()
+        for name in tensors[0]
+    }
 
 
 def _show(

@@ -41,13 +41,19 @@ def images(count: int, seed: int, device: torch.device) -> Examples:
 
 
 def run(
-    engine: EngineName, model: str, recipes: Sequence[Recipe], taught: bool, device: torch.device
+    engine: EngineName,
+    model: str,
+    recipes: Sequence[Recipe],
+    taught: bool,
+    device: torch.device,
+    memory: torch.memory_format = torch.contiguous_format,
 ) -> tuple[list[Curve], list[nn.Module]]:
     networks: dict[int, nn.Module] = {}
     teachers = [build("ConvNet-2-W16", (3, 16, 16), 10, seed=99).to(device)] if taught else []
 
     def make(place: int, kind: type[Session]) -> Session:
         networks[place] = build(model, (3, 16, 16), 10, seed=place).to(device)
+        networks[place].to(memory_format=memory)
         data = images(25, 5 + place, device)
         return kind(networks[place], data, recipes[place], place, teachers)
 
@@ -85,6 +91,15 @@ def test_an_engine_trains_like_the_sequential_one(
     for network, like in zip(networks, others, strict=True):
         for name, tensor in network.state_dict().items():
             torch.testing.assert_close(like.state_dict()[name], tensor, rtol=1e-2, atol=1e-3)
+
+
+def test_the_order_of_weights_in_memory_changes_nothing() -> None:
+    """Fused optimisers read a gradient in that order, whatever its strides."""
+    where, recipes = torch.device("cpu"), [RECIPE] * 2
+    wanted, _ = run("sequential", "ConvNet-2-W16", recipes, False, where)
+    found, _ = run("stacked", "ConvNet-2-W16", recipes, False, where, torch.channels_last)
+    for one, other in zip(wanted, found, strict=True):
+        assert other.loss == pytest.approx(one.loss, rel=1e-4)
 
 
 def test_a_stacked_training_gives_up_alone() -> None:
