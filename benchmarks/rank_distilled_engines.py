@@ -42,12 +42,13 @@ def main() -> None:
     parser.add_argument("--side-by-side", type=int, default=8)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
+    parser.add_argument("--cases", type=int, default=99, help="the first ones only")
     args = parser.parse_args()
     device = device_of("gpu" if args.device == "gpu" else "cpu")
     engines = [e for e in args.engines if e != "graph" or args.device == "gpu"]
     rows: list[dict[str, Any]] = []
     with one_thread():
-        for model, side, images in CASES[args.device]:
+        for model, side, images in CASES[args.device][: args.cases]:
             for engine in engines:
                 case = {"network": model, "pixels": side, "images": images, "engine": engine}
                 row = case | measure(engine, model, side, images, args, device)
