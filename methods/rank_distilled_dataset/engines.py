@@ -8,12 +8,14 @@ engine is part of what a training is kept under.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import nn
 
 from methods.rank_distilled_dataset.replaying import GraphSession
+from methods.rank_distilled_dataset.runs import SIDE_BY_SIDE
+from methods.rank_distilled_dataset.settings import EngineName
 from methods.rank_distilled_dataset.stacking import train_stacked
 from methods.rank_distilled_dataset.training import (
     Check,
@@ -23,10 +25,6 @@ from methods.rank_distilled_dataset.training import (
     advance,
 )
 
-EngineName = Literal["sequential", "compiled", "graph", "stacked"]
-ENGINES: tuple[EngineName, ...] = get_args(EngineName)
-#: Trainings that go side by side, at most.
-SIDE_BY_SIDE: dict[EngineName, int] = {"sequential": 1, "compiled": 1, "graph": 8, "stacked": 25}
 Make = Callable[[type[Session]], Session]
 
 
@@ -35,6 +33,8 @@ class CompiledSession(Session):
 
     def __init__(self, network: nn.Module, *others: Any) -> None:
         super().__init__(network, *others)
+        # Training and evaluation, the last batch and the last chunk: more than by default.
+        torch._dynamo.config.recompile_limit = 64
         self.forward = torch.compile(network, dynamic=False)
 
 
