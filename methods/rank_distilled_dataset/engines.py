@@ -56,12 +56,22 @@ def train_all(
         trainings: each makes a session of the type it is given, when it is its turn.
         done: told each curve with its place, as soon as it is there.
 
+    Where a GPU has no room for so many side by side, half as many go.
+
     Raises:
         JobError: the engine does not run on this device.
     """
-    width = SIDE_BY_SIDE[engine]
+    width, start = SIDE_BY_SIDE[engine], 0
     carry = train_stacked if engine == "stacked" else advance
-    for start in range(0, len(trainings), width):
-        sessions = [make(_SESSIONS[engine]) for make in trainings[start : start + width]]
-        for place, curve in enumerate(carry(sessions, evaluated, check), start):
+    while start < len(trainings):
+        part = trainings[start : start + width]
+        try:
+            curves = carry([make(_SESSIONS[engine]) for make in part], evaluated, check)
+        except torch.OutOfMemoryError:
+            if len(part) < 2:
+                raise
+            width = len(part) // 2
+            continue
+        for place, curve in enumerate(curves, start):
             done(place, curve)
+        start += len(curves)

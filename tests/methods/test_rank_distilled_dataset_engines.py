@@ -15,7 +15,7 @@ from torch import nn
 
 from methods.context import LocalContext
 from methods.errors import JobError
-from methods.rank_distilled_dataset import choosing, datasets
+from methods.rank_distilled_dataset import choosing, datasets, engines
 from methods.rank_distilled_dataset.augment import Augment
 from methods.rank_distilled_dataset.choosing import fastest
 from methods.rank_distilled_dataset.engines import train_all
@@ -23,6 +23,7 @@ from methods.rank_distilled_dataset.job import run as rank
 from methods.rank_distilled_dataset.networks import build
 from methods.rank_distilled_dataset.settings import EngineName
 from methods.rank_distilled_dataset.spec import Dataset, Spec
+from methods.rank_distilled_dataset.stacking import train_stacked
 from methods.rank_distilled_dataset.training import Curve, Examples, Recipe, Session, one_thread
 from methods.train_distilled.setup import device_of
 from methods.train_distilled.spec import Probed
@@ -124,6 +125,26 @@ def test_a_stacked_training_gives_up_alone() -> None:
     (alone, _), _ = run("sequential", "ConvNet-2-W16", recipes, False, torch.device("cpu"))
     assert (going.epochs, stopped.epochs, stopped.stopped) == ([2, 4, 6], [2], True)
     assert going.loss == pytest.approx(alone.loss, rel=1e-4)
+
+
+def test_fewer_go_side_by_side_where_there_is_no_room_for_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    widths: list[int] = []
+
+    def crowded(sessions: Sequence[Session], *others: Any) -> list[Curve]:
+        widths.append(len(sessions))
+        if len(sessions) > 2:
+            raise torch.OutOfMemoryError
+        return train_stacked(sessions, *others)
+
+    monkeypatch.setattr(engines, "train_stacked", crowded)
+    cpu, recipes = torch.device("cpu"), [RECIPE] * 5
+    found, _ = run("stacked", "ConvNet-2-W16", recipes, False, cpu)
+    assert widths == [5, 2, 2, 1]
+    wanted, _ = run("sequential", "ConvNet-2-W16", recipes, False, cpu)
+    for one, other in zip(wanted, found, strict=True):
+        assert other.loss == pytest.approx(one.loss, rel=1e-4)
 
 
 def test_graphs_are_for_gpus() -> None:
