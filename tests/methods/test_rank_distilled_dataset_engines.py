@@ -42,7 +42,9 @@ CASES = {
     "no convolution": ("MLP", RECIPE, False),
 }
 #: The compiler imports what is deprecated.
-COMPILED = pytest.param("compiled", marks=pytest.mark.filterwarnings("ignore::DeprecationWarning"))
+COMPILED = pytest.param(
+    "compiled", marks=[pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.system]
+)
 ENGINES: list[Any] = ["stacked", COMPILED, pytest.param("graph", marks=CUDA)]
 
 
