@@ -79,7 +79,7 @@ class Lease:
         self._cancelled = self._lost = False
         self._news: News = {}
         self._asked_at: float | None = None
-        self._wake = threading.Condition()
+        self._wake, self._sending = threading.Condition(), threading.Lock()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name=f"lease-{job_id}", daemon=True)
 
@@ -123,11 +123,20 @@ class Lease:
             self._news |= news
 
     def flush(self) -> None:
-        """Write the newest progress now, so that a finished job does not end at 98 %."""
-        with self._wake:
-            news, self._news = self._news, {}
-        if news:
-            self._beat(news)
+        """Write the newest progress now, so that a finished job does not end at 98 %.
+
+        What the heartbeat is just writing is awaited: after the end of the job it would be refused.
+        """
+        self._send(only_news=True)
+
+    def _send(self, only_news: bool) -> bool:
+        """Extend the lease with what is new; returns whether something was."""
+        with self._sending:  # taken and written as one, or the older of two could come last
+            with self._wake:
+                news, self._news = self._news, {}
+            if news or not only_news:
+                self._beat(news)
+        return bool(news)
 
     def runner_ended(self) -> None:
         """The runner has returned: nobody can be stuck any more."""
@@ -171,12 +180,12 @@ class Lease:
                     self._wake.wait(min(max(0.0, next_beat - time.monotonic()), 1.0))
                 if self._closed:
                     return
-                news, self._news = self._news, {}
-            if news or time.monotonic() >= next_beat:
-                self._beat(news)
+            due = time.monotonic() >= next_beat
+            told = self._send(only_news=not due)
+            if told or due:
                 next_beat = time.monotonic() + beat
             self._watch_for_stuck_runner()
-            if news:
+            if told:
                 with self._wake:
                     if not self._closed:
                         self._wake.wait_for(lambda: self._closed, timeout=pause)

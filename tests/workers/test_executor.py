@@ -47,6 +47,26 @@ def test_a_job_succeeds_with_events_and_artifact(
     assert (artifact.record.name, artifact.record.size) == ("notes.txt", 5)
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+def test_the_last_progress_is_there_however_slow_the_heartbeat(
+    api: Client, workplace: Workplace, steps: int
+) -> None:
+    """The heartbeat has taken the news and is not done when the runner returns."""
+
+    def slow(*_: Any) -> None:
+        if threading.current_thread().name.startswith("lease-"):
+            time.sleep(0.5)
+
+    event.listen(workplace.executor._sessions.kw["bind"], "before_cursor_execute", slow)
+    job = submit(api, "toy", steps=steps, step_seconds=0.05)
+    workplace.run()
+    assert job.refresh().raw_state == "SUCCEEDED"
+    assert job.progress is not None
+    assert job.progress.current == steps
+    told = [e.data["current"] for e in api.jobs.events(job.id) if e.kind == "progress"]
+    assert told == sorted(told)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_jobs_of_a_tenant_remember_for_one_another(
     api: Client, workplace: Workplace, engine: Engine, kind: str

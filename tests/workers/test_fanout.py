@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -269,14 +269,18 @@ def test_the_class_of_worker_may_depend_on_the_spec(
 
 
 def test_cancel_takes_the_parts_that_no_other_job_needs(
-    api: Client, workplace: Workplace, other: Workplace, journal: Path, tmp_path: Path
+    api: Client, service_settings: Settings, journal: Path, tmp_path: Path
 ) -> None:
     go_on = tmp_path / "go on"
     shared = parts(journal, "s", action="wait", path=str(go_on))
-    workplace.executor._resources = other.executor._resources = ["cpu"]
-    first = submit(api, [*shared, *parts(journal, "a", resource="gpu")])
-    second = submit(api, [*shared, *parts(journal, "b")])
-    with at_work(workplace, other):
+    # Three, for one may take the shared part before anybody takes the second job.
+    with ExitStack() as stack:
+        workers = [stack.enter_context(closing(Workplace(service_settings))) for _ in range(3)]
+        for worker in workers:
+            worker.executor._resources = ["cpu"]
+        first = submit(api, [*shared, *parts(journal, "a", resource="gpu")])
+        second = submit(api, [*shared, *parts(journal, "b")])
+        stack.enter_context(at_work(*workers))
         wait_for(lambda: sum(j.refresh().children is not None for j in (first, second)) == 2)
         first.cancel()
         wait_for(lambda: first.refresh().raw_state == "CANCELLED")
