@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from models import transitions
 from models.settings import Settings
 from tests import services
+from tests.app import raw
 from tests.models.test_state_machine import part
 from tests.services import Workplace
 from tests.workers.test_sweeper import Bell, bell, run_sql, sweeper  # noqa: F401
@@ -163,6 +165,40 @@ def test_what_there_is_of_the_result_is_shown_meanwhile(
         go_on.touch()
     job.refresh()
     assert (job.raw_state, job.preview) == ("SUCCEEDED", None), "the result takes its place"
+
+
+def test_a_poll_sees_how_the_parts_stand(
+    api: Client, engine: Engine, gateway_url: str, service_settings: Settings, journal: Path
+) -> None:
+    """The parts change what the job shows and not the job: the ETag tells of both."""
+    job = submit(api, parts(journal, "a"))
+    with engine.begin() as connection:
+        connection.execute(transitions.claim("w", ["cpu"], timedelta(minutes=1))).one()
+    child = part("k")
+    steps = {
+        "queued": [transitions.submit_child(job.id, 1, child, 0),
+                   transitions.link_child(job.id, 1, "k", 0, reused=False)],
+        "running": [transitions.claim_child(job.id, "w", ["cpu"], timedelta(minutes=1))],
+        "succeeded": [transitions.finish(child["id"], 1, {}, {})],
+    }  # fmt: skip
+    with raw.connect(gateway_url, service_settings) as http:
+        path = f"/v1/jobs/{job.id}"
+        etag = http.get(path).headers["etag"]
+        for state, statements in steps.items():
+            unchanged = {"If-None-Match": etag}
+            assert [http.get(path, headers=unchanged).status_code for _ in range(2)] == [304] * 2
+            with ThreadPoolExecutor(1) as pool:
+                waiting = pool.submit(http.get, path, headers={**unchanged, "Prefer": "wait=10"})
+                time.sleep(0.2)
+                began = time.monotonic()
+                with engine.begin() as connection:
+                    for statement in statements:
+                        connection.execute(statement).one()
+                answer = waiting.result()
+            assert time.monotonic() - began < 5, "they are told, not found by looking again"
+            assert (answer.status_code, answer.json()["version"]) == (200, 2)
+            assert answer.json()["children"][state] == 1
+            etag = answer.headers["etag"]
 
 
 @pytest.mark.parametrize("whole", ["toy-parent", "toy-parent-isolated"])
