@@ -97,6 +97,7 @@ def statements(jobs: int) -> dict[str, Any]:
         "claim": transitions.claim("w", ["cpu", "gpu", "llm"], LEASE, 1_000),
         "get": repositories.job(tenant, job_id),
         "list, 10 a page": repositories.jobs(tenant, limit=10),
+        "a poll's look": repositories.job_standing(tenant, job_id),
         "count queued (quota)": accounts.queued_jobs(tenant),
         "look into the cache": repositories.twin(tenant, key, 0),
         "sweep: ended twins": transitions.take_over(200),
@@ -129,7 +130,7 @@ def measure(engines: dict[int, Engine], args: argparse.Namespace) -> None:
 
 
 def once(connection: Connection, statement: Any) -> None:
-    result = connection.execute(statement)
+    result = connection.execute(*(statement if isinstance(statement, tuple) else (statement,)))
     if result.returns_rows:
         result.all()
     connection.rollback()

@@ -33,7 +33,9 @@ _EVERY = 10.0
 _AWAY = 120.0
 _ITEM = {
     "prompt": "What is the capital of Spain?",
-    "responses": ["Madrid", "Madrid.", "It is Madrid", "Barcelona", "Seville"],
+    "responses": [
+        {"text": text} for text in ("Madrid", "Madrid.", "It is Madrid", "Barcelona", "Seville")
+    ],
 }
 _DEAD = "SELECT sum(n_dead_tup) FROM pg_stat_user_tables"
 _OPEN = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
