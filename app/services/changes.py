@@ -20,8 +20,8 @@ _FLOOR_LISTENING, _FLOOR_DEAF = 15.0, 1.0
 _PROBES: dict[str, Any] = {
     "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 2,
 }  # fmt: skip
-#: Seconds for which a job is taken to be unchanged if nothing is heard, and how many jobs are.
-_KEEP, _MOST = 5.0, 10_000
+#: Seconds for which a job is taken to be unchanged if nothing is heard.
+_KEEP = 5.0
 
 
 class Changes:
@@ -73,11 +73,16 @@ class Changes:
 
         def learn(what: Any) -> None:
             if self._listening and heard == self._heard:
-                if len(self._known) >= _MOST:
-                    self._known.clear()
+                self._known.pop(job_id, None)
                 self._known[job_id] = time.monotonic(), what
+                self._forget_the_old()
 
         yield learn
+
+    def _forget_the_old(self) -> None:
+        # The dict is in the order of learning.
+        while time.monotonic() - next(iter(self._known.values()))[0] >= _KEEP:
+            del self._known[next(iter(self._known))]
 
     def job_changed(self, job_id: str) -> None:
         """Forget a job and wake who waits for it; who changed it calls it too, being first."""

@@ -163,6 +163,20 @@ async def test_what_was_read_while_something_was_heard_is_not_kept(desk: Desk) -
     assert desk.changes.known("job_1") is None
 
 
+async def test_what_is_too_old_to_be_believed_takes_no_memory(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "_KEEP", 0.1)
+    for number in range(100):
+        with desk.changes.learning(f"job_{number}") as learn:
+            learn(number)
+    await asyncio.sleep(0.15)
+    assert desk.changes.known("job_99") is None
+    with desk.changes.learning("job_100") as learn:
+        learn(100)
+    assert list(desk.changes._known) == ["job_100"]
+
+
 def test_a_poll_sees_every_change_at_once(
     http: httpx2.Client, gateway_url: str, engine: Engine
 ) -> None:
