@@ -118,13 +118,14 @@ def measure(engines: dict[int, Engine], args: argparse.Namespace) -> None:
             once(connection, statements(size)["claim"])
             explain(connection, statements(size)["claim"])
     timings = interleave(contenders, args.repeats)
-    rows = []
+    rows, ratios = [], {}
     for what in statements(SMALL):
         small, large = (timings[f"{what}|{size}"] for size in engines)
-        ratio = large.wall / small.wall
-        rows.append([what, seconds(small.wall), seconds(large.wall), f"{ratio:.2f}"])
+        ratios[what] = large.wall / small.wall
+        rows.append([what, seconds(small.wall), seconds(large.wall), f"{ratios[what]:.2f}"])
     print(table(["", *(f"{size:,} jobs" for size in engines), "ratio"], rows))
-    write("claim", [{"what": k, **flat(v)} for k, v in timings.items()], tenants=args.tenants)
+    about = {"jobs": args.jobs, "tenants": args.tenants, "ratios": ratios}
+    write("claim", [{"what": k, **flat(v)} for k, v in timings.items()], **about)
     for connection in connections:
         connection.close()
 
