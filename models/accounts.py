@@ -142,8 +142,10 @@ def key_of(tenant_id: str, key_id: str) -> Statement:
 def room(tenant_id: str, key_id: str, most_queued: int) -> Prepared:
     """Limits of a tenant and what it takes up.
 
-    `most_queued` jobs are its limit where it has none of its own. Near the limit of queued jobs its submissions go one after another from here to the commit. No
-    row when the key has ended meanwhile. Its lock makes a revocation wait for those who hold it,
+    `most_queued` jobs are its limit where it has none of its own. Near the limit of queued jobs its
+    submissions go one after another from here to the commit.
+
+    No row when the key has ended meanwhile. Its lock makes a revocation wait for those who hold it,
     so that a key that was revoked adds nothing any more. Locks on files come before it.
     """
     return _ROOM, {"tenant": tenant_id, "key": key_id, "most_queued": most_queued}

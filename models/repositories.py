@@ -90,6 +90,16 @@ def _of_job(*, whole: bool) -> Statement:
     )
 
 
+def state_of_attempt(job_id: str, attempt: int) -> Prepared:
+    """The state of a job for the worker of its current attempt; no row for an older one's."""
+    return _STATE_OF_ATTEMPT, {"job": job_id, "attempt": attempt}
+
+
+_STATE_OF_ATTEMPT = select(Job.state).where(
+    Job.id == bindparam("job"), Job.attempt == bindparam("attempt")
+)
+
+
 def jobs(
     tenant_id: str,
     *,

@@ -16,7 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
 from methods.errors import DeadlineExceeded, Interrupted, JobCancelled, LeaseLost, ShuttingDown
-from models import transitions
+from models import repositories, transitions
 from models.database import is_outage
 from models.settings import Settings
 from models.states import JobState
@@ -184,11 +184,24 @@ class Lease:
             told = self._send(only_news=not due)
             if told or due:
                 next_beat = time.monotonic() + beat
+            else:
+                self._look()
             self._watch_for_stuck_runner()
             if told:
                 with self._wake:
                     if not self._closed:
                         self._wake.wait_for(lambda: self._closed, timeout=pause)
+
+    def _look(self) -> None:
+        # Every second, for a heartbeat is rare and who cancels does not want to wait for it.
+        try:
+            with self._sessions.begin() as session:
+                state = session.execute(
+                    *repositories.state_of_attempt(self.job_id, self.attempt)
+                ).scalar_one_or_none()
+        except SQLAlchemyError:
+            return  # the heartbeat's affair
+        self._cancelled = self._cancelled or state == JobState.CANCELLING
 
     def _beat(self, news: News) -> None:
         statement = transitions.heartbeat(self.job_id, self.attempt, self._settings.lease, **news)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
+from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +179,21 @@ def test_cancel_while_running(api: Client, workplace: Workplace, kind: str) -> N
     job.refresh()
     assert job.raw_state == "CANCELLED"
     assert job.error is None
+
+
+def test_a_cancel_does_not_wait_for_the_heartbeat(
+    api: Client, service_settings: Settings, engine: Engine
+) -> None:
+    rare = {"heartbeat": timedelta(seconds=20), "lease": timedelta(seconds=60)}
+    with closing(Workplace(service_settings.model_copy(update=rare))) as place:
+        job = submit(api, "toy-isolated", action="stubborn", steps=1, step_seconds=60)
+        with place.running():
+            wait_for_state(job, "RUNNING")
+            time.sleep(1)
+            began = time.monotonic()
+            job.cancel()
+        assert time.monotonic() - began < 10
+    assert job.refresh().raw_state == "CANCELLED"
 
 
 def test_a_stubborn_isolated_runner_is_killed(api: Client, workplace: Workplace) -> None:
