@@ -11,7 +11,7 @@ PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q
 INPUTS := pyproject.toml client/pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo vllm ray test unit check audit format up faults benchmarks clean
+.PHONY: help demo vllm ray test unit check audit format up faults benchmarks figures soak clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -84,6 +84,12 @@ faults: $(VENV)/.dev ## break the service a thousand times over, about half an h
 
 benchmarks: $(VENV)/.dev ## measure, side by side with peers
 	@$(BIN)/python benchmarks/score_hallucination.py
+
+figures: $(VENV)/.dev ## the figures of docs/figures.md, each beside its target, a quarter of an hour
+	@$(BIN)/python benchmarks/figures.py
+
+soak: $(VENV)/.dev ## half an hour of steady work, and what grows meanwhile
+	@$(BIN)/python benchmarks/soak.py --rate 3
 
 clean: ## remove the virtual environment and caches, not the data
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -26,6 +26,7 @@ from app.services.jobs import JobService
 from app.services.limits import RateLimiter
 from app.services.quotas import Quotas
 from app.services.reuse import Reuse
+from app.services.watching import Watching
 from app.services.webhooks import WebhookService
 from methods.inference.declared import declarations
 from methods.registry import load_registry
@@ -81,6 +82,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 Reuse(models),
                 Inputs(settings.sources()),
             ),
+            watching=Watching(reads, changes),
             files=FileService(sessions, storage, quotas, audit),
             accounts=AccountService(sessions, quotas, audit, secret, changes),
             webhooks=WebhookService(sessions, secret, settings.guard(), audit),

@@ -161,7 +161,10 @@ class JobSummary(Wire):
     expires_at: AwareDatetime | None = Field(description="When job and data are purged.")
     retry_of: str | None
     cache: JobCache | None = Field(description="null: the result depends on more than the spec.")
-    version: int = Field(description="Grows with every change; the ETag is made of it.")
+    version: int = Field(
+        description="Grows with every change of the job itself; the ETag is made of it and of "
+        "`children`."
+    )
     links: Links
 
 

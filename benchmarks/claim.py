@@ -97,6 +97,7 @@ def statements(jobs: int) -> dict[str, Any]:
         "claim": transitions.claim("w", ["cpu", "gpu", "llm"], LEASE, 1_000),
         "get": repositories.job(tenant, job_id),
         "list, 10 a page": repositories.jobs(tenant, limit=10),
+        "a poll's look": repositories.job_standing(tenant, job_id),
         "count queued (quota)": accounts.queued_jobs(tenant),
         "look into the cache": repositories.twin(tenant, key, 0),
         "sweep: ended twins": transitions.take_over(200),
@@ -117,19 +118,20 @@ def measure(engines: dict[int, Engine], args: argparse.Namespace) -> None:
             once(connection, statements(size)["claim"])
             explain(connection, statements(size)["claim"])
     timings = interleave(contenders, args.repeats)
-    rows = []
+    rows, ratios = [], {}
     for what in statements(SMALL):
         small, large = (timings[f"{what}|{size}"] for size in engines)
-        ratio = large.wall / small.wall
-        rows.append([what, seconds(small.wall), seconds(large.wall), f"{ratio:.2f}"])
+        ratios[what] = large.wall / small.wall
+        rows.append([what, seconds(small.wall), seconds(large.wall), f"{ratios[what]:.2f}"])
     print(table(["", *(f"{size:,} jobs" for size in engines), "ratio"], rows))
-    write("claim", [{"what": k, **flat(v)} for k, v in timings.items()], tenants=args.tenants)
+    about = {"jobs": args.jobs, "tenants": args.tenants, "ratios": ratios}
+    write("claim", [{"what": k, **flat(v)} for k, v in timings.items()], **about)
     for connection in connections:
         connection.close()
 
 
 def once(connection: Connection, statement: Any) -> None:
-    result = connection.execute(statement)
+    result = connection.execute(*(statement if isinstance(statement, tuple) else (statement,)))
     if result.returns_rows:
         result.all()
     connection.rollback()

@@ -14,8 +14,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from importlib.metadata import requires
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -30,41 +32,49 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
     rows = [*starts(args.repeats), *client(args.repeats)]
-    print(table(["", "found"], rows))
-    write("footprint", [dict(zip(("what", "found"), row, strict=True)) for row in rows])
+    print(table(["", "found"], [[row["what"], SHOWN[row["unit"]](row["found"])] for row in rows]))
+    write("footprint", rows)
 
 
-def starts(repeats: int) -> list[list[str]]:
-    cold, warm, sizes = [], [], {}
+#: How a number is shown, by its unit.
+SHOWN: dict[str, Callable[[float], str]] = {
+    "s": seconds,
+    "bytes": lambda size: f"{size / 2**20:.0f} MiB" if size >= 2**20 else f"{size / 1000:.0f} kB",
+    "": lambda number: f"{number:.0f}",
+}
+
+
+def found(what: str, value: float, unit: str) -> dict[str, Any]:
+    return {"what": what, "found": value, "unit": unit}
+
+
+def starts(repeats: int) -> list[dict[str, Any]]:
+    times: dict[str, list[float]] = {"an empty": [], "a used": []}
+    sizes = {}
     for _ in range(repeats):
         with tempfile.TemporaryDirectory(prefix="datassay-bench-") as folder:
             Path(folder).chmod(0o711)
-            for times in (cold, warm):
+            for spent in times.values():
                 began = time.perf_counter()
                 running = start(Path(folder) / "data")
                 connection = Connection(running.port, running.token)
                 status, _, _ = connection.ask("POST", "/v1/jobs/toy", {"spec": {}})
                 assert status == 202
-                times.append(time.perf_counter() - began)
+                spent.append(time.perf_counter() - began)
                 time.sleep(2)
-                for name in PROCESSES.values():
-                    sizes[name] = max(p.memory_info().rss for p in running.named(name))
+                for name, word in PROCESSES.items():
+                    sizes[name] = max(p.memory_info().rss for p in running.named(word))
                 running.stop()
     return [
-        ["`up` in an empty folder to the first 202", seconds(statistics.median(cold))],
-        ["`up` in a used folder to the first 202", seconds(statistics.median(warm))],
         *[
-            [f"memory of the idle {name}", f"{sizes[word] / 2**20:.0f} MiB"]
-            for name, word in (
-                ("gateway", "gateway"),
-                ("sweeper", "sweeper"),
-                ("worker", "--queues"),
-            )
+            found(f"`up` in {folder} folder to the first 202", statistics.median(spent), "s")
+            for folder, spent in times.items()
         ],
+        *[found(f"memory of the idle {name}", size, "bytes") for name, size in sizes.items()],
     ]
 
 
-def client(repeats: int) -> list[list[str]]:
+def client(repeats: int) -> list[dict[str, Any]]:
     def run(code: str) -> float:
         return min(
             timed(lambda: subprocess.run([sys.executable, "-c", code])) for _ in range(repeats)
@@ -76,9 +86,9 @@ def client(repeats: int) -> list[list[str]]:
         (wheel,) = Path(folder).glob("datassay-*.whl")
         size = wheel.stat().st_size
     return [
-        ["client: wheel", f"{size / 1000:.0f} kB"],
-        ["client: packages with all that they need", str(len(needed("datassay")))],
-        ["client: import", seconds(run("import datassay") - run("pass"))],
+        found("client: wheel", size, "bytes"),
+        found("client: packages with all that they need", len(needed("datassay")), ""),
+        found("client: import", run("import datassay") - run("pass"), "s"),
     ]
 
 

@@ -12,51 +12,19 @@ from __future__ import annotations
 import argparse
 import random
 import statistics
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import psycopg
-
+from benchmarks.floors import bare_endpoint, bare_insert, bare_publish
 from benchmarks.measure import seconds, table, write
-from benchmarks.running import (
-    ROOT,
-    Connection,
-    Service,
-    await_ready,
-    free_port,
-    high,
-    service,
-    timed,
-)
-from models.doorbell import Doorbell, create_celery
-from models.settings import Settings
-
-_BARE = """
-import uvicorn
-from fastapi import FastAPI
-from pydantic import BaseModel
-class Body(BaseModel):
-    spec: dict
-class Answer(BaseModel):
-    id: str
-    state: str
-app = FastAPI()
-@app.get("/bare/{key}")
-async def get(key: str) -> Answer:
-    return Answer(id=key, state="QUEUED")
-@app.post("/bare")
-async def post(body: Body) -> Answer:
-    return Answer(id="none", state="QUEUED")
-uvicorn.run(app, host="127.0.0.1", port=%d, log_config=None, access_log=False)
-"""
+from benchmarks.running import Connection, Service, high, service, timed
 
 
 def main() -> None:
@@ -67,31 +35,20 @@ def main() -> None:
     with service() as running, bare_endpoint() as bare, ExitStack() as stack:
         found = latencies(running, bare, args.repeats, stack)
         report(found)
-        rows = [
-            ["POST", *throughput(running, args.seconds, "POST", "/v1/jobs/toy", {"spec": {}})],
-            ["GET", *throughput(running, args.seconds, "GET", f"/v1/jobs/{found.pop('id')}")],
+        at_once = [
+            throughput(running, args.seconds, "POST", "/v1/jobs/toy", {"spec": {}}),
+            throughput(running, args.seconds, "GET", f"/v1/jobs/{found.pop('id')}"),
         ]
-    print(table(["8 at once, one gateway process", "a second", "p50", "p99"], rows))
-    write(
-        "gateway",
-        [
-            {"what": what, "p50": statistics.median(times), "p99": high(times)}
-            for what, times in found.items()
-        ],
-        throughput=rows,
-    )
-
-
-@contextmanager
-def bare_endpoint() -> Iterator[int]:
-    port = free_port()
-    process = subprocess.Popen([sys.executable, "-c", _BARE % port], cwd=ROOT)
-    try:
-        await_ready(f"http://127.0.0.1:{port}", process, "/bare/x")
-        yield port
-    finally:
-        process.terminate()
-        process.wait()
+    shown = [
+        [row["what"], f"{row['a_second']:.0f}", seconds(row["p50"]), seconds(row["p99"])]
+        for row in at_once
+    ]
+    print(table(["8 at once, one gateway process", "a second", "p50", "p99"], shown))
+    rows = [
+        {"what": what, "p50": statistics.median(times), "p99": high(times)}
+        for what, times in found.items()
+    ]
+    write("gateway", [*rows, *at_once])
 
 
 def latencies(running: Service, bare: int, repeats: int, stack: ExitStack) -> dict[str, Any]:
@@ -125,24 +82,6 @@ def latencies(running: Service, bare: int, repeats: int, stack: ExitStack) -> di
     return {**times, "id": job.id}
 
 
-def bare_insert(database: str, stack: ExitStack) -> Callable[[], None]:
-    connection = stack.enter_context(psycopg.connect(database))
-    connection.execute("CREATE TABLE bench (id bigserial PRIMARY KEY, body json)")
-    connection.commit()
-
-    def insert() -> None:
-        connection.execute("INSERT INTO bench (body) VALUES (%s)", ('{"a": 1}',))
-        connection.commit()
-
-    return insert
-
-
-def bare_publish(environment: dict[str, str]) -> Callable[[], Any]:
-    settings = Settings(broker_url=environment["DATASSAY_BROKER_URL"])
-    doorbell = Doorbell(create_celery(settings))
-    return lambda: doorbell.ring("job_none", "gpu")
-
-
 def report(found: dict[str, Any]) -> None:
     middle = {what: statistics.median(times) for what, times in found.items() if what != "id"}
     floors = {
@@ -163,7 +102,7 @@ def report(found: dict[str, Any]) -> None:
 
 def throughput(
     running: Service, span: float, method: str, path: str, body: Any = None
-) -> list[str]:
+) -> dict[str, Any]:
     """Requests a second over 8 connections, with p50 and p99."""
     wanted = 202 if method == "POST" else 200
     times: list[float] = []
@@ -179,7 +118,12 @@ def throughput(
         thread.start()
     for thread in threads:
         thread.join()
-    return [f"{len(times) / span:.0f}", seconds(statistics.median(times)), seconds(high(times))]
+    return {
+        "what": f"{method}, 8 at once",
+        "a_second": len(times) / span,
+        "p50": statistics.median(times),
+        "p99": high(times),
+    }
 
 
 if __name__ == "__main__":

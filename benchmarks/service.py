@@ -1,154 +1,93 @@
 """What a job costs beside its work, on a service of real processes started for the purpose.
 
-    python benchmarks/service.py [--jobs 200] [--seconds 15] [--kills 20]
+    python benchmarks/service.py [--jobs 200] [--seconds 15] [--kills 10] [--silences 20]
 
 Prints POST latency at 20 requests a second, commit to RUNNING, POST to SUCCEEDED of a job that does
-nothing, each beside the cost floor in the same run (a bare insert with commit, a bare publish), and
-what becomes of jobs whose worker is killed.
+nothing, each beside the cost floor in the same run (a bare insert with commit, a bare publish), the
+start of jobs while the broker is away, and what becomes of jobs whose worker is killed.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import signal
-import socket
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import httpx2
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import psutil
 import psycopg
 from datassay import Client
 
-ROOT = Path(__file__).parents[1]
-TOYS = ROOT / "tests" / "toys"
+from benchmarks.floors import bare_insert, bare_publish
+from benchmarks.measure import seconds, table, write
+from benchmarks.running import Connection, Service, high, service, timed
+
+_RATE = 20
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=15.0)
-    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--silences", type=int, default=20)
     args = parser.parse_args()
-    sys.path.insert(0, str(ROOT))
-    with tempfile.TemporaryDirectory(prefix="datassay-bench-") as folder:
-        os.chmod(folder, 0o711)
-        up, url = start(Path(folder) / "data")
-        try:
-            rows = measure(up, url, Path(folder) / "data", args)
-        finally:
-            up.send_signal(signal.SIGINT)
-            up.wait(timeout=60)
-    show(rows)
-
-
-def start(data: Path) -> tuple[subprocess.Popen[bytes], str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {
-        **os.environ,
-        "DATASSAY_EXTRA_METHODS": json.dumps([str(TOYS)]),
-        "DATASSAY_LEASE": "PT3S",
-        "DATASSAY_HEARTBEAT": "PT0.5S",
-        "DATASSAY_RETRY_BACKOFF": "PT0S",
-    }
-    up = subprocess.Popen(
-        [sys.executable, "-m", "server", "up", "--data-dir", str(data), "--port", str(port)],
-        env=environment,
-        cwd=ROOT,
-    )
-    url = f"http://127.0.0.1:{port}"
-    for _ in range(600):
-        try:
-            if httpx2.get(f"{url}/readyz").status_code == 200:
-                return up, url
-        except httpx2.TransportError:
-            time.sleep(0.1)
-    raise SystemExit("the service did not become ready")
-
-
-def measure(
-    up: subprocess.Popen[bytes], url: str, data: Path, args: argparse.Namespace
-) -> list[dict[str, Any]]:
-    import psutil
-
-    gateway = next(
-        child for child in psutil.Process(up.pid).children() if "gateway" in child.cmdline()
-    )
-    environment = gateway.environ()
-    database = environment["DATASSAY_DATABASE_URL"]
-    token = (data / "admin-key").read_text()
-    with Client(url, token, max_retries=0) as client:
+    with service() as running, running.client(max_retries=0) as client, ExitStack() as stack:
         for _ in range(5):
             client.jobs.create("toy", {}).wait()
+        insert = bare_insert(running.database, stack)
+        publish = bare_publish(running.environment())
         rows = [
-            line("bare insert and commit", bare_inserts(database, args.jobs)),
-            line("bare Celery publish", bare_publishes(environment, args.jobs)),
-            line("POST at 20 a second", posts(url, token, args.seconds)),
+            line("bare insert and commit", [timed(insert) for _ in range(args.jobs)]),
+            line("bare publish", [timed(publish) for _ in range(args.jobs)]),
+            line(f"POST at {_RATE} a second", posts(running, args.seconds)),
         ]
         drain(client)
-        noop = [no_op(client, url) for _ in range(args.jobs)]
-        rows.append(line("POST to SUCCEEDED, no-op job", noop))
-        rows.append(line("commit to RUNNING, idle worker", started_after(database, args.jobs)))
-        rows.append(line("RUNNING to SUCCEEDED, no-op job", ran_for(database, args.jobs)))
-        rows += kills(up, client, data, args.kills)
-    return rows
+        rows.append(line("POST to SUCCEEDED, no-op job", no_ops(client, args.jobs)))
+        started, ran = "started_at - created_at", "finished_at - started_at"
+        rows.append(line("commit to RUNNING, idle worker", query(running, started, args.jobs)))
+        rows.append(line("RUNNING to SUCCEEDED, no-op job", query(running, ran, args.jobs)))
+        rows.append(line("commit to RUNNING, broker away", silences(running, args.silences)))
+        rows.append(kills(running, client, args.kills))
+    print(table(["", "n", "p50", "p99", "most"], [shown(row) for row in rows]))
+    write("service", rows)
 
 
-def timed(function: Callable[[], Any]) -> float:
-    began = time.perf_counter()
-    function()
-    return time.perf_counter() - began
+def shown(row: dict[str, Any]) -> list[str]:
+    times = [seconds(row[name]) for name in ("p50", "p99", "most")]
+    return [row["what"], str(row["n"]), *times]
 
 
-def bare_inserts(database: str, count: int) -> list[float]:
-    with psycopg.connect(database) as connection:
-        connection.execute("CREATE TABLE bench (id text PRIMARY KEY, body json)")
-        connection.commit()
-
-        def insert(i: int) -> None:
-            connection.execute("INSERT INTO bench VALUES (%s, %s)", (str(i), '{"a": 1}'))
-            connection.commit()
-
-        return [timed(lambda i=i: insert(i)) for i in range(count)]  # type: ignore[misc]
+def line(what: str, times: Sequence[float], **more: Any) -> dict[str, Any]:
+    numbers = {"p50": statistics.median(times), "p99": high(times), "most": max(times)}
+    return {"what": what, "n": len(times), **numbers, **more}
 
 
-def bare_publishes(environment: dict[str, str], count: int) -> list[float]:
-    from models.doorbell import Doorbell, create_celery
-    from models.settings import Settings
-
-    settings = Settings(broker_url=environment["DATASSAY_BROKER_URL"])
-    doorbell = Doorbell(create_celery(settings))
-    return [timed(lambda: doorbell.ring("job_none", "gpu")) for _ in range(count)]
-
-
-def posts(url: str, token: str, seconds: float) -> list[float]:
+def posts(running: Service, span: float) -> list[float]:
     """Open loop: a request every 50 ms, whether the last one was answered or not."""
-    headers = {"Authorization": f"Bearer {token}"}
-    with (
-        httpx2.Client(base_url=url, headers=headers) as http,
-        ThreadPoolExecutor(16) as pool,
-    ):
+    # In turn, for the server closes those that nobody uses for five seconds.
+    idle = deque(Connection(running.port, running.token) for _ in range(16))
 
-        def post() -> float:
-            began = time.perf_counter()
-            answer = http.post("/v1/jobs/toy", json={"spec": {}})
-            assert answer.status_code == 202, answer.text
-            return time.perf_counter() - began
+    def post() -> float:
+        connection = idle.popleft()
+        try:
+            return timed(connection.expect(202, "POST", "/v1/jobs/toy", {"spec": {}}))
+        finally:
+            idle.append(connection)
 
+    with ThreadPoolExecutor(len(idle)) as pool:
         begun, pending = time.monotonic(), []
-        for i in range(int(seconds * 20)):
-            time.sleep(max(0.0, begun + i / 20 - time.monotonic()))
+        for i in range(int(span * _RATE)):
+            time.sleep(max(0.0, begun + i / _RATE - time.monotonic()))
             pending.append(pool.submit(post))
         return [future.result() for future in pending]
 
@@ -158,43 +97,47 @@ def drain(client: Client) -> None:
         time.sleep(0.2)
 
 
-def no_op(client: Client, url: str) -> float:
-    return timed(lambda: client.jobs.create("toy", {}).wait())
+def no_ops(client: Client, count: int) -> list[float]:
+    return [timed(lambda: client.jobs.create("toy", {}).wait()) for _ in range(count)]
 
 
-def started_after(database: str, count: int) -> list[float]:
-    return query(database, "started_at - created_at", count)
-
-
-def ran_for(database: str, count: int) -> list[float]:
-    return query(database, "finished_at - started_at", count)
-
-
-def query(database: str, expression: str, count: int) -> list[float]:
+def query(running: Service, expression: str, count: int) -> list[float]:
     statement = (
         f"SELECT extract(epoch FROM {expression})::float FROM jobs "
         "WHERE state = 'SUCCEEDED' ORDER BY created_at DESC LIMIT %s"
     )
-    with psycopg.connect(database) as connection:
+    with psycopg.connect(running.database) as connection:
         return [row[0] for row in connection.execute(statement, (count,)).fetchall()]
 
 
-def kills(
-    up: subprocess.Popen[bytes], client: Client, data: Path, count: int
-) -> list[dict[str, Any]]:
-    import psutil
+def silences(running: Service, count: int) -> list[float]:
+    """The broker answers nothing; workers look for themselves."""
+    (broker,) = [
+        process
+        for process in psutil.Process(running.process.pid).children()
+        if "valkey" in process.name() or "redis" in process.name()
+    ]
+    broker.send_signal(signal.SIGSTOP)
+    try:
+        with running.client() as client:
+            for _ in range(count):
+                client.jobs.create("toy", {}).wait()
+    finally:
+        broker.send_signal(signal.SIGCONT)
+    return query(running, "started_at - created_at", count)
 
+
+def kills(running: Service, client: Client, count: int) -> dict[str, Any]:
     recovered, starts, succeeded = [], 0, 0
     for round_ in range(count):
-        journal = data / f"journal-{round_}"
+        journal = running.data / f"journal-{round_}"
         spec = {"steps": 30, "step_seconds": 0.1, "journal": str(journal)}
         job = client.jobs.create("toy", spec, max_attempts=10)
         while job.refresh().raw_state != "RUNNING":
             time.sleep(0.02)
         time.sleep(0.5)
-        for child in psutil.Process(up.pid).children():
-            if "--queues" in child.cmdline():
-                child.kill()
+        for worker in running.named("--queues"):
+            worker.kill()
         killed = time.perf_counter()
         while job.refresh().attempt < 2:
             time.sleep(0.02)
@@ -203,35 +146,8 @@ def kills(
         ends = [a.outcome for a in job.attempts()]
         starts += len(journal.read_text().splitlines())
         assert ends == ["lost", "succeeded"], ends
-    row = line("kill -9 of the worker to RUNNING again (lease 3 s)", recovered)
-    row |= {"note": f"{succeeded} of {count} jobs succeeded once, {starts} starts in all"}
-    return [row]
-
-
-def line(what: str, seconds: Sequence[float]) -> dict[str, Any]:
-    ordered = sorted(seconds)
-    return {
-        "what": what,
-        "n": len(ordered),
-        "p50_ms": round(1000 * statistics.median(ordered), 1),
-        "p99_ms": round(1000 * ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))], 1),
-    }
-
-
-def show(rows: list[dict[str, Any]]) -> None:
-    print(f"\n{'':<52}{'n':>6}{'p50':>12}{'p99':>12}")
-    for row in rows:
-        print(f"{row['what']:<52}{row['n']:>6}{row['p50_ms']:>9} ms{row['p99_ms']:>9} ms")
-        if "note" in row:
-            print(f"    {row['note']}")
-    folder = Path(__file__).parent / "results"
-    folder.mkdir(exist_ok=True)
-    document = {
-        "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{os.cpu_count()} cores",
-        "rows": rows,
-    }
-    (folder / "service.json").write_text(json.dumps(document, indent=2))
+    what = "kill -9 of the worker to RUNNING again, lease 3 s"
+    return line(what, recovered, succeeded=succeeded, starts=starts)
 
 
 if __name__ == "__main__":

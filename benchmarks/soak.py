@@ -33,7 +33,9 @@ _EVERY = 10.0
 _AWAY = 120.0
 _ITEM = {
     "prompt": "What is the capital of Spain?",
-    "responses": ["Madrid", "Madrid.", "It is Madrid", "Barcelona", "Seville"],
+    "responses": [
+        {"text": text} for text in ("Madrid", "Madrid.", "It is Madrid", "Barcelona", "Seville")
+    ],
 }
 _DEAD = "SELECT sum(n_dead_tup) FROM pg_stat_user_tables"
 _OPEN = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
@@ -61,11 +63,12 @@ def main() -> None:
         end = time.monotonic() + 400
         while len(set(told)) < len(work.ended) and time.monotonic() < end:
             time.sleep(1)
-    report(samples, args.warm_up * 60)
+    slopes = report(samples, args.warm_up * 60)
     lost = len(set(work.ended) - set(told))
     print(f"{len(work.ended)} jobs, {len(work.faults)} faults, {lost} ends that were not told")
     print(*work.faults[:5], sep="\n")
-    write("soak", samples, jobs=len(work.ended), faults=work.faults, untold=lost)
+    about = {"jobs": len(work.ended), "faults": work.faults, "untold": lost, "slopes": slopes}
+    write("soak", samples, minutes=args.minutes, rate=args.rate, **about)
 
 
 class Work:
@@ -123,14 +126,18 @@ def watch(running: Service, work: Work) -> list[dict[str, float]]:
     return samples
 
 
-def report(samples: list[dict[str, float]], warm_up: float) -> None:
+def report(samples: list[dict[str, float]], warm_up: float) -> dict[str, float]:
+    """Print the course of each number; returns its slope a minute, after the warm-up."""
     later = [sample for sample in samples if sample["seconds"] >= warm_up]
-    rows = []
+    minutes = [sample["seconds"] / 60 for sample in later]
+    rows, slopes = [], {}
     for name in (*PROCESSES, "dead rows", "connections"):
         values = [sample[name] for sample in later]
-        slope = statistics.linear_regression([s["seconds"] / 60 for s in later], values).slope
-        rows.append([name, *(f"{v:.1f}" for v in (values[0], max(values), values[-1], slope))])
+        slopes[name] = statistics.linear_regression(minutes, values).slope
+        numbers = (values[0], max(values), values[-1])
+        rows.append([name, *(f"{v:.1f}" for v in numbers), f"{slopes[name]:.2f}"])
     print(table(["MiB, or number", "after warm-up", "most", "last", "a minute"], rows))
+    return slopes
 
 
 if __name__ == "__main__":

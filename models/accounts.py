@@ -14,6 +14,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Delete,
+    Float,
     Insert,
     Integer,
     Select,
@@ -49,22 +50,33 @@ def _live() -> ColumnElement[bool]:
     )
 
 
+def _unseen() -> ColumnElement[bool]:
+    long_ago = func.now() - timedelta(minutes=1)
+    return or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < long_ago)
+
+
 _KEY_BY_DIGEST = select(
-    ApiKey.id, ApiKey.tenant_id, ApiKey.scopes, ApiKey.expires_at, ApiKey.last_used_at
+    ApiKey.id,
+    ApiKey.tenant_id,
+    ApiKey.scopes,
+    cast(func.extract("epoch", ApiKey.expires_at - func.now()), Float).label("seconds_left"),
+    _unseen().label("unseen"),
 ).where(ApiKey.digest == bindparam("digest"), _live())
 
 
 def key_by_digest(digest: bytes) -> Prepared:
-    """The live key with this HMAC. The look-up is by index: it takes as long for any wrong key."""
+    """The live key with this HMAC. The look-up is by index: it takes as long for any wrong key.
+
+    `seconds_left` is null for a key that does not expire; `unseen`: `touch_key` is due.
+    """
     return _KEY_BY_DIGEST, {"digest": digest}
 
 
 def touch_key(key_id: str) -> Update:
-    """Note the use of a key, at most once a minute."""
-    stale = or_(
-        ApiKey.last_used_at.is_(None), ApiKey.last_used_at < func.now() - timedelta(minutes=1)
-    )
-    return update(ApiKey).where(ApiKey.id == key_id, stale).values(last_used_at=func.now())
+    """Note the use of a key, at most once a minute, and not while its submissions hold it."""
+    free = select(ApiKey.id).where(ApiKey.id == key_id, _unseen())
+    free = free.with_for_update(key_share=True, skip_locked=True)
+    return update(ApiKey).where(ApiKey.id.in_(free)).values(last_used_at=func.now())
 
 
 def ensure_tenant(tenant_id: str, name: str) -> Any:
@@ -127,17 +139,20 @@ def key_of(tenant_id: str, key_id: str) -> Statement:
 # Quotas
 
 
-def room(tenant_id: str, key_id: str) -> Prepared:
-    """Limits of a tenant, what it takes up, and how many transactions there may be at a time.
+def room(tenant_id: str, key_id: str, most_queued: int) -> Prepared:
+    """Limits of a tenant and what it takes up.
+
+    `most_queued` jobs are its limit where it has none of its own. Near the limit of queued jobs its
+    submissions go one after another from here to the commit.
 
     No row when the key has ended meanwhile. Its lock makes a revocation wait for those who hold it,
     so that a key that was revoked adds nothing any more. Locks on files come before it.
     """
-    return _ROOM, {"tenant": tenant_id, "key": key_id}
+    return _ROOM, {"tenant": tenant_id, "key": key_id, "most_queued": most_queued}
 
 
 def lock_tenant(tenant_id: str) -> Select[str]:
-    """Lets the tenant's submissions go one after another, where they come near a limit."""
+    """Lets the tenant's uploads go one after another: they have sizes of their own."""
     return select(Tenant.id).where(Tenant.id == tenant_id).with_for_update(key_share=True)
 
 
@@ -147,12 +162,12 @@ def lock_cache_key(tenant_id: str, cache_key: bytes) -> Statement:
     return select(func.pg_advisory_xact_lock(cast(number, BigInteger)))
 
 
-def queued_jobs(tenant_id: Any) -> Select[int]:
+def queued_jobs(tenant_id: str) -> Select[int]:
     """How many jobs of a tenant wait; children belong to their parents."""
     return _count(tenant_id, [JobState.QUEUED])
 
 
-def _count(tenant_id: Any, states: Collection[JobState]) -> Select[int]:
+def _count(tenant_id: str, states: Collection[JobState]) -> Select[int]:
     return select(func.count()).where(
         Job.tenant_id == tenant_id,
         Job.finished_at.is_(None),
@@ -161,12 +176,15 @@ def _count(tenant_id: Any, states: Collection[JobState]) -> Select[int]:
     )
 
 
+_MOST_QUEUED = func.coalesce(Tenant.max_queued_jobs, bindparam("most_queued", type_=Integer))
 _ROOM = (
     select(
         *_LIMITS,
         Tenant.stored_bytes,
-        queued_jobs(bindparam("tenant")).scalar_subquery().label("queued_jobs"),
-        cast(func.current_setting("max_connections"), Integer).label("crowd"),
+        func.tenants_queued_jobs(
+            Tenant.id,
+            func.coalesce(Tenant.max_queued_jobs, bindparam("most_queued", type_=Integer)),
+        ).label("queued_jobs"),
     )
     .join(ApiKey, ApiKey.tenant_id == Tenant.id)
     .where(Tenant.id == bindparam("tenant"), ApiKey.id == bindparam("key"), _live())

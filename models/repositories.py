@@ -63,18 +63,19 @@ def _mine(tenant_id: Any) -> ColumnElement[bool]:
     return and_(Job.tenant_id == tenant_id, Job.deleted_at.is_(None))
 
 
-_JOB_VERSION = select(Job.version, Job.state).where(
-    _mine(bindparam("tenant")), Job.id == bindparam("job")
-)
-
-
 def job(tenant_id: str, job_id: str) -> Prepared:
     """One job in full, with the number of its children by state (null without children)."""
-    return _job(), {"tenant": tenant_id, "job": job_id}
+    return _of_job(whole=True), {"tenant": tenant_id, "job": job_id}
+
+
+def job_standing(tenant_id: str, job_id: str) -> Prepared:
+    """Just enough to answer a poll: version, state and the number of children by state."""
+    return _of_job(whole=False), {"tenant": tenant_id, "job": job_id}
 
 
 @functools.cache
-def _job() -> Statement:
+def _of_job(*, whole: bool) -> Statement:
+    columns = Job.__table__.c if whole else (Job.version, Job.state)
     child, job_id = aliased(Job), bindparam("job", type_=Text)
     by_state = (
         select(child.state, func.count().label("count"))
@@ -84,14 +85,19 @@ def _job() -> Statement:
         .subquery()
     )
     children = select(func.json_object_agg(by_state.c.state, by_state.c.count)).scalar_subquery()
-    return select(*Job.__table__.c, children.label("children")).where(
+    return select(*columns, children.label("children")).where(
         _mine(bindparam("tenant")), Job.id == job_id
     )
 
 
-def job_version(tenant_id: str, job_id: str) -> Prepared:
-    """Just enough to answer a poll."""
-    return _JOB_VERSION, {"tenant": tenant_id, "job": job_id}
+def state_of_attempt(job_id: str, attempt: int) -> Prepared:
+    """The state of a job for the worker of its current attempt; no row for an older one's."""
+    return _STATE_OF_ATTEMPT, {"job": job_id, "attempt": attempt}
+
+
+_STATE_OF_ATTEMPT = select(Job.state).where(
+    Job.id == bindparam("job"), Job.attempt == bindparam("attempt")
+)
 
 
 def jobs(

@@ -16,7 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
 from methods.errors import DeadlineExceeded, Interrupted, JobCancelled, LeaseLost, ShuttingDown
-from models import transitions
+from models import repositories, transitions
 from models.database import is_outage
 from models.settings import Settings
 from models.states import JobState
@@ -79,7 +79,7 @@ class Lease:
         self._cancelled = self._lost = False
         self._news: News = {}
         self._asked_at: float | None = None
-        self._wake = threading.Condition()
+        self._wake, self._sending = threading.Condition(), threading.Lock()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name=f"lease-{job_id}", daemon=True)
 
@@ -123,11 +123,20 @@ class Lease:
             self._news |= news
 
     def flush(self) -> None:
-        """Write the newest progress now, so that a finished job does not end at 98 %."""
-        with self._wake:
-            news, self._news = self._news, {}
-        if news:
-            self._beat(news)
+        """Write the newest progress now, so that a finished job does not end at 98 %.
+
+        What the heartbeat is just writing is awaited: after the end of the job it would be refused.
+        """
+        self._send(only_news=True)
+
+    def _send(self, only_news: bool) -> bool:
+        """Extend the lease with what is new; returns whether something was."""
+        with self._sending:  # taken and written as one, or the older of two could come last
+            with self._wake:
+                news, self._news = self._news, {}
+            if news or not only_news:
+                self._beat(news)
+        return bool(news)
 
     def runner_ended(self) -> None:
         """The runner has returned: nobody can be stuck any more."""
@@ -171,15 +180,28 @@ class Lease:
                     self._wake.wait(min(max(0.0, next_beat - time.monotonic()), 1.0))
                 if self._closed:
                     return
-                news, self._news = self._news, {}
-            if news or time.monotonic() >= next_beat:
-                self._beat(news)
+            due = time.monotonic() >= next_beat
+            told = self._send(only_news=not due)
+            if told or due:
                 next_beat = time.monotonic() + beat
+            else:
+                self._look()
             self._watch_for_stuck_runner()
-            if news:
+            if told:
                 with self._wake:
                     if not self._closed:
                         self._wake.wait_for(lambda: self._closed, timeout=pause)
+
+    def _look(self) -> None:
+        # Every second, for a heartbeat is rare and who cancels does not want to wait for it.
+        try:
+            with self._sessions.begin() as session:
+                state = session.execute(
+                    *repositories.state_of_attempt(self.job_id, self.attempt)
+                ).scalar_one_or_none()
+        except SQLAlchemyError:
+            return  # the heartbeat's affair
+        self._cancelled = self._cancelled or state == JobState.CANCELLING
 
     def _beat(self, news: News) -> None:
         statement = transitions.heartbeat(self.job_id, self.attempt, self._settings.lease, **news)

@@ -16,6 +16,7 @@ from app.services.auth import Authenticator, Caller
 from app.services.files import FileService
 from app.services.jobs import JobService
 from app.services.limits import Bucket, RateLimiter
+from app.services.watching import Watching
 from app.services.webhooks import WebhookService
 from models.ids import is_id
 from models.settings import Settings
@@ -27,6 +28,7 @@ class Services:
 
     settings: Settings
     jobs: JobService
+    watching: Watching
     files: FileService
     accounts: AccountService
     webhooks: WebhookService

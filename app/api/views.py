@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
 from fastapi import Response
 
 from app.schemas import Artifact, ChildCounts, Event, File, Job, JobCache, JobSummary, Links
+from app.services.watching import mark
 from models.states import TERMINAL, JobState
 
 #: How long a client may leave a job alone that has not ended, in seconds.
 _POLL_HINT = "1"
+_TAG = re.compile(r'(?:W/)?"(v[0-9]{1,20}(?:-[0-9.]{1,80})?)"')
 
 
 def summary(row: Any) -> JobSummary:
@@ -65,23 +68,23 @@ def artifact(row: Any) -> Artifact:
     return Artifact(**fields, content=f"/v1/artifacts/{row.id}/content")
 
 
-def etag(version: int) -> str:
-    """The entity tag of a job at this version."""
-    return f'"v{version}"'
+def etag(mark: str) -> str:
+    """The entity tag of a job with this mark."""
+    return f'"{mark}"'
 
 
-def parse_etag(header: str | None) -> int | None:
-    """The version that a client has, from If-None-Match; None when it has none of ours."""
+def parse_etag(header: str | None) -> str | None:
+    """The mark that a client has, from If-None-Match; None when it has none of ours."""
     for candidate in (header or "").split(","):
-        tag = candidate.strip().removeprefix("W/")
-        if tag.startswith('"v') and tag.endswith('"') and tag[2:-1].isdecimal():
-            return int(tag[2:-1])
+        tag = _TAG.fullmatch(candidate.strip())
+        if tag is not None:
+            return tag[1]
     return None
 
 
 def describe(response: Response, row: Any) -> None:
     """Set the headers that go with a job."""
-    response.headers["ETag"] = etag(row.version)
+    response.headers["ETag"] = etag(mark(row))
     if row.state not in TERMINAL:
         response.headers["Retry-After"] = _POLL_HINT
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
@@ -14,9 +13,9 @@ from models import accounts
 from models.api_keys import is_wellformed, token_digest
 
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="datassay"'}
-_TOUCH_EVERY = timedelta(minutes=1)
-#: Seconds that a key is remembered if nothing is heard of it, and how many keys are.
-_KEEP, _MOST = 30.0, 4096
+#: Seconds that a key is remembered if nothing is heard of it, and how many keys are. So long at
+#: most a revocation goes unnoticed where the connection that would tell of it died in silence.
+_KEEP, _MOST = 5.0, 4096
 
 
 @dataclass(frozen=True)
@@ -37,13 +36,12 @@ class Caller:
 
 @dataclass(frozen=True)
 class _Known:
-    """A key as it was read: when, at which count of changes, and until when it lives."""
+    """A key as it was read: at which count of changes, and until when that may be believed."""
 
     key_id: str
     tenant_id: str
     scopes: frozenset[str]
-    expires_at: datetime | None
-    read_at: float
+    until: float
     changes: int
 
 
@@ -76,27 +74,25 @@ class Authenticator:
         fresh = (
             found is not None
             and found.changes == self._changes.keys
-            and time.monotonic() - found.read_at < _KEEP
-            and (found.expires_at is None or found.expires_at > datetime.now(UTC))
+            and time.monotonic() < found.until
         )
         return found if fresh else None
 
     async def _look_up(self, digest: bytes) -> _Known:
         # Counted before reading: a change meanwhile makes the entry useless, not wrong.
-        changes = self._changes.keys
+        changes, now = self._changes.keys, time.monotonic()
         async with self._sessions() as session:
             row = (await session.execute(*accounts.key_by_digest(digest))).first()
             if row is None:
                 raise Unauthenticated(
                     "The API key is unknown, expired or revoked.", headers=_CHALLENGE
                 )
-            last_used = row.last_used_at
-            if last_used is None or last_used < datetime.now(UTC) - _TOUCH_EVERY:
+            if row.unseen:
                 await session.execute(accounts.touch_key(row.id))
+        # By the database's clock it has so many seconds left, whatever this machine's clock says.
+        until = now + min(_KEEP, _KEEP if row.seconds_left is None else row.seconds_left)
         scopes = frozenset(row.scopes)
-        found = _Known(
-            row.id, row.tenant_id, scopes, row.expires_at, time.monotonic(), changes or -1
-        )
+        found = _Known(row.id, row.tenant_id, scopes, until, -1 if changes is None else changes)
         if len(self._known) >= _MOST:
             self._known.clear()
         self._known[digest] = found

@@ -16,8 +16,12 @@ _log = structlog.get_logger(__name__)
 
 #: How often waiters look for themselves: rarely while notifications flow, often while they do not.
 _FLOOR_LISTENING, _FLOOR_DEAF = 15.0, 1.0
-#: Seconds for which a job is taken to be unchanged if nothing is heard, and how many jobs are.
-_KEEP, _MOST = 5.0, 10_000
+#: A peer that vanished without a word is noticed by the kernel, after about ten seconds.
+_PROBES: dict[str, Any] = {
+    "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 2,
+}  # fmt: skip
+#: Seconds for which a job is taken to be unchanged if nothing is heard.
+_KEEP = 5.0
 
 
 class Changes:
@@ -47,7 +51,6 @@ class Changes:
         assert self._task is not None
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        self._wake_all()
 
     @property
     def keys(self) -> int | None:
@@ -70,11 +73,16 @@ class Changes:
 
         def learn(what: Any) -> None:
             if self._listening and heard == self._heard:
-                if len(self._known) >= _MOST:
-                    self._known.clear()
+                self._known.pop(job_id, None)
                 self._known[job_id] = time.monotonic(), what
+                self._forget_the_old()
 
         yield learn
+
+    def _forget_the_old(self) -> None:
+        # The dict is in the order of learning.
+        while time.monotonic() - next(iter(self._known.values()))[0] >= _KEEP:
+            del self._known[next(iter(self._known))]
 
     def job_changed(self, job_id: str) -> None:
         """Forget a job and wake who waits for it; who changed it calls it too, being first."""
@@ -116,24 +124,31 @@ class Changes:
                 await self._listen()
             except psycopg.Error as error:
                 _log.warning("listening failed", error=str(error).split("\n")[0])
-            self._listening = False
-            self._wake_all()
             await asyncio.sleep(1.0)
 
     async def _listen(self) -> None:
-        connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
+        connection = await psycopg.AsyncConnection.connect(
+            self._conninfo, autocommit=True, **_PROBES
+        )
         async with connection:
             await connection.execute("LISTEN job_changed")
             await connection.execute("LISTEN key_changed")
             self._listening = True
-            # Whatever happened before went unheard.
+            try:
+                # Whatever happened before went unheard.
+                self.key_changed()
+                self._wake_all()
+                async for notice in connection.notifies():
+                    self._heed(notice)
+            finally:
+                self._listening = False
+                self._wake_all()
+
+    def _heed(self, notice: psycopg.Notify) -> None:
+        if notice.channel == "key_changed":
             self.key_changed()
-            self._wake_all()
-            async for notice in connection.notifies():
-                if notice.channel == "key_changed":
-                    self.key_changed()
-                    continue
-                self.job_changed(notice.payload)
+        else:
+            self.job_changed(notice.payload)
 
     def _wake_all(self) -> None:
         self._heard += 1

@@ -1,11 +1,11 @@
-"""Accepting, watching and ending jobs."""
+"""Accepting, showing and ending jobs."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -32,6 +32,7 @@ from app.services.changes import Changes
 from app.services.inputs import Inputs, Refs, invalid_spec
 from app.services.quotas import Quotas
 from app.services.reuse import Reuse
+from app.services.watching import missing
 from methods.jobtype import JobType, ModelRef, references
 from models import repositories, transitions
 from models.ids import is_id, new_id
@@ -202,34 +203,6 @@ class JobService:
             rows, following = paging.split((await session.execute(statement)).all(), size)
         return list(rows), following
 
-    async def wait(
-        self, caller: Caller, job_id: str, seconds: float, seen: int | None = None
-    ) -> int:
-        """Wait for a version other than `seen`, or (without it) for the end; return the version.
-
-        Raises:
-            NotFound: there is no such job.
-        """
-        version = 0
-        async for _ in self._changes.ticks(job_id, seconds):
-            version, state = await self._version(caller, job_id)
-            if (version != seen) if seen is not None else (state in TERMINAL):
-                break
-        return version
-
-    async def _version(self, caller: Caller, job_id: str) -> tuple[int, JobState]:
-        # Most polls ask for what has not changed, and of that the database has told nothing.
-        if (known := self._changes.known(job_id)) is not None and known[0] == caller.tenant_id:
-            return known[1:]  # type: ignore[no-any-return]
-        with self._changes.learning(job_id) as learn:
-            async with self._reads.begin() as session:
-                statement = repositories.job_version(caller.tenant_id, job_id)
-                row = (await session.execute(*statement)).first()
-            if row is None:
-                raise _missing(job_id)
-            learn((caller.tenant_id, row.version, row.state))
-        return row.version, row.state
-
     async def result(self, caller: Caller, job_id: str) -> dict[str, Any]:
         """The result. Raises `JobNotFinished` or `JobFailed`."""
         job = await self.get(caller, job_id)
@@ -240,37 +213,6 @@ class JobService:
             raise JobFailed(f"{job_id}: {reason}", job_error=job.error)
         result: dict[str, Any] = job.result
         return result
-
-    async def events(self, caller: Caller, job_id: str, after: int, limit: int) -> list[Any]:
-        """A page of the job's history. Raises `NotFound`."""
-        async with self._reads.begin() as session:
-            await self._exists(session, caller, job_id)
-            statement = repositories.events(
-                caller.tenant_id, job_id, after, paging.page_size(limit)
-            )
-            return list((await session.execute(statement)).scalars().all())
-
-    async def follow(
-        self, caller: Caller, job_id: str, after: int, silence: float
-    ) -> AsyncIterator[Any]:
-        """The history as it grows, to its end; None after `silence` seconds without an event."""
-        while True:
-            heard = False
-            async for _ in self._changes.ticks(job_id, silence):
-                for event in await self.events(caller, job_id, after, paging.MAX_PAGE):
-                    after, heard = event.seq, True
-                    yield event
-                    if event.terminal:
-                        return
-            if not heard:
-                yield None
-
-    async def attempts(self, caller: Caller, job_id: str) -> list[Any]:
-        """Every start of the job. Raises `NotFound`."""
-        async with self._reads.begin() as session:
-            await self._exists(session, caller, job_id)
-            statement = repositories.attempts(caller.tenant_id, job_id)
-            return list((await session.execute(statement)).scalars().all())
 
     async def cancel(self, caller: Caller, job_id: str) -> JobRow:
         """CANCELLED at once when queued, else CANCELLING; so are the children only it needs.
@@ -358,11 +300,6 @@ class JobService:
                 for statement in repositories.purged(job_id):
                     await session.execute(statement)
 
-    async def _exists(self, session: AsyncSession, caller: Caller, job_id: str) -> None:
-        statement = repositories.job_version(caller.tenant_id, job_id)
-        if (await session.execute(*statement)).first() is None:
-            raise _missing(job_id)
-
 
 _RETRIED = (
     "tenant_id", "type", "resource", "spec", "labels", "priority", "timeout_seconds",
@@ -375,12 +312,8 @@ async def _job(session: AsyncSession, caller: Caller, job_id: str) -> JobRow:
     if is_id(job_id, "job"):
         row = (await session.execute(*repositories.job(caller.tenant_id, job_id))).first()
     if row is None:
-        raise _missing(job_id)
+        raise missing(job_id)
     return row
-
-
-def _missing(job_id: str) -> NotFound:
-    return NotFound(f"There is no job {job_id[:64]}.")
 
 
 def _timeout(job_type: JobType, asked: float | None) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.problems import QuotaExceeded, Unauthenticated
@@ -44,33 +43,28 @@ class Quotas:
     ) -> Room:
         """What is left to a tenant, until the end of the transaction.
 
-        Only near the limit its submissions wait for each other: as many as the database has
-        connections may be under way, and were not counted. With a cache key, those of the same job
-        wait too.
+        Only near the limit its submissions wait for each other. With a cache key, those of the
+        same job wait too.
 
         Raises:
             Unauthenticated: the key was revoked after the request had been let in.
         """
         if cache_key is not None:
             await session.execute(accounts.lock_cache_key(caller.tenant_id, cache_key))
-        row = await self._ask(session, caller)
-        if row.queued_jobs + row.crowd >= self._limits(row)["queued_jobs"]:
-            await session.execute(accounts.lock_tenant(caller.tenant_id))
-            row = await self._ask(session, caller)
-        return Room(self._limits(row), row.stored_bytes, row.queued_jobs)
+        return await self._ask(session, caller)
 
     async def lock(self, session: AsyncSession, caller: Caller) -> Room:
-        """The same, exact: for what has sizes of its own."""
+        """The same, for what has a size of its own: one goes after another."""
         await session.execute(accounts.lock_tenant(caller.tenant_id))
-        row = await self._ask(session, caller)
-        return Room(self._limits(row), row.stored_bytes, row.queued_jobs)
+        return await self._ask(session, caller)
 
-    async def _ask(self, session: AsyncSession, caller: Caller) -> Row[Any]:
-        statement = accounts.room(caller.tenant_id, caller.key_id)
+    async def _ask(self, session: AsyncSession, caller: Caller) -> Room:
+        most = self._defaults["queued_jobs"]
+        statement = accounts.room(caller.tenant_id, caller.key_id, most)
         row = (await session.execute(*statement)).first()
         if row is None:
             raise Unauthenticated("The API key is unknown, expired or revoked.")
-        return row
+        return Room(self._limits(row), row.stored_bytes, row.queued_jobs)
 
     def check_job(self, room: Room) -> None:
         """Whether one more job may wait. Raises `QuotaExceeded`."""

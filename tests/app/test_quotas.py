@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import httpx2
 import pytest
 from sqlalchemy import Engine
 
+from models import accounts
+from models.database import sync_engine
 from models.settings import Settings
 from server import tenants
 from tests.app.raw import connect, post, problem, run_sql, upload
@@ -44,6 +47,25 @@ def test_fifty_posts_at_the_edge_take_exactly_what_is_left(
     http.post(f"{accepted[0].headers['location']}/cancel")
     assert post(http).status_code == 202
     problem(http.post(f"{accepted[0].headers['location']}/retry"), 429, "quota-exceeded")
+
+
+def test_near_the_limit_one_waits_for_those_that_were_let_in_far_from_it(
+    http: httpx2.Client, service_settings: Settings, engine: Engine
+) -> None:
+    """A submission that stalls after it was counted for is not forgotten by later ones."""
+    (crowd,) = run_sql(engine, "SELECT current_setting('max_connections')::int")[0]
+    tenants.limit(service_settings, "acme", {"max_queued_jobs": crowd + 2})
+    (key, tenant) = run_sql(engine, "SELECT id, tenant_id FROM api_keys")[0]
+    own = sync_engine(service_settings, "test-stalled")
+    with own.begin() as connection, ThreadPoolExecutor(1) as pool:
+        assert connection.execute(*accounts.room(tenant, key, 0)).one().queued_jobs == 0
+        assert [post(http).status_code for _ in range(2)] == [202, 202], "still far from it"
+        near = pool.submit(post, http)
+        time.sleep(0.5)
+        assert not near.done()
+        connection.commit()
+        assert near.result().status_code == 202
+    own.dispose()
 
 
 def test_a_repeated_post_is_answered_also_when_the_quota_is_used_up(

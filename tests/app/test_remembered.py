@@ -14,8 +14,8 @@ import pytest
 from sqlalchemy import Engine, event, text
 
 from app.problems import RateLimited, Unauthenticated
+from app.services import changes
 from app.services.auth import Authenticator
-from app.services.changes import Changes
 from app.services.limits import Bucket, RateLimiter
 from models.database import async_engine, reading_sessions, sync_engine
 from models.ids import new_id
@@ -24,13 +24,16 @@ from server import keys
 from server.embedded import Valkey
 from tests.app.raw import connect, post, run_sql
 
+_LISTENER = "test-listener"
+_LISTENERS = f"FROM pg_stat_activity WHERE application_name = '{_LISTENER}'"
+
 
 @dataclass
 class Desk:
     """An authenticator with its own connections, and the statements that it sent."""
 
     auth: Authenticator
-    changes: Changes
+    changes: changes.Changes
     statements: list[str] = field(default_factory=list)
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -44,19 +47,19 @@ class Desk:
 @pytest.fixture
 async def desk(settings: Settings) -> AsyncIterator[Desk]:
     engine = async_engine(settings, "test-desk")
-    changes = Changes(settings.database_url.get_secret_value())
-    desk = Desk(
-        Authenticator(reading_sessions(engine), settings.require_secret(), changes), changes
-    )
+    url = settings.database_url.get_secret_value()
+    heard = changes.Changes(url + ("&" if "?" in url else "?") + "application_name=" + _LISTENER)
+    auth = Authenticator(reading_sessions(engine), settings.require_secret(), heard)
+    desk = Desk(auth, heard)
     event.listen(
         engine.sync_engine,
         "before_cursor_execute",
         lambda c, cursor, statement, *rest: desk.statements.append(statement),
     )
-    changes.start()
-    await desk.until(lambda: changes.keys is not None)
+    heard.start()
+    await desk.until(lambda: heard.keys is not None)
     yield desk
-    await changes.stop()
+    await heard.stop()
     await engine.dispose()
 
 
@@ -121,12 +124,31 @@ async def test_who_hears_nothing_remembers_nothing(
     token = keys.create(settings, "acme", "k", ["jobs:read"])
     await desk.auth.authenticate(token)
     await desk.changes.stop()
-    desk.changes._listening = False
     assert desk.changes.keys is None
     await asyncio.to_thread(run_sql, engine, "UPDATE api_keys SET revoked_at = now()")
     with pytest.raises(Unauthenticated):
         await desk.auth.authenticate(token)
     desk.changes.start()
+
+
+async def test_a_lost_connection_is_noticed_and_taken_up_again(
+    settings: Settings, desk: Desk, engine: Engine
+) -> None:
+    token = keys.create(settings, "acme", "k", ["jobs:read"])
+    await desk.auth.authenticate(token)
+    with desk.changes.learning("job_1") as learn:
+        learn("old")
+    await asyncio.to_thread(run_sql, engine, f"SELECT pg_terminate_backend(pid) {_LISTENERS}")
+    await desk.until(lambda: desk.changes.keys is None)
+    assert desk.changes.known("job_1") is None
+    await asyncio.to_thread(run_sql, engine, "UPDATE api_keys SET revoked_at = now()")
+    with pytest.raises(Unauthenticated):
+        await desk.auth.authenticate(token)
+    await desk.until(lambda: desk.changes.keys is not None)
+    before = desk.changes.keys
+    await asyncio.to_thread(run_sql, engine, "UPDATE api_keys SET revoked_at = NULL")
+    await desk.until(lambda: desk.changes.keys != before)
+    assert (await desk.auth.authenticate(token)).scopes == {"jobs:read"}
 
 
 async def test_what_was_read_while_something_was_heard_is_not_kept(desk: Desk) -> None:
@@ -139,6 +161,20 @@ async def test_what_was_read_while_something_was_heard_is_not_kept(desk: Desk) -
     assert desk.changes.known("job_1") == "new"
     desk.changes.job_changed("job_1")
     assert desk.changes.known("job_1") is None
+
+
+async def test_what_is_too_old_to_be_believed_takes_no_memory(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "_KEEP", 0.1)
+    for number in range(100):
+        with desk.changes.learning(f"job_{number}") as learn:
+            learn(number)
+    await asyncio.sleep(0.15)
+    assert desk.changes.known("job_99") is None
+    with desk.changes.learning("job_100") as learn:
+        learn(100)
+    assert list(desk.changes._known) == ["job_100"]
 
 
 def test_a_poll_sees_every_change_at_once(

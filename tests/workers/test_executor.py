@@ -5,6 +5,8 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
+from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,26 @@ def test_a_job_succeeds_with_events_and_artifact(
     assert ("log", None) in kinds
     (artifact,) = job.artifacts()
     assert (artifact.record.name, artifact.record.size) == ("notes.txt", 5)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_the_last_progress_is_there_however_slow_the_heartbeat(
+    api: Client, workplace: Workplace, steps: int
+) -> None:
+    """The heartbeat has taken the news and is not done when the runner returns."""
+
+    def slow(*_: Any) -> None:
+        if threading.current_thread().name.startswith("lease-"):
+            time.sleep(0.5)
+
+    event.listen(workplace.executor._sessions.kw["bind"], "before_cursor_execute", slow)
+    job = submit(api, "toy", steps=steps, step_seconds=0.05)
+    workplace.run()
+    assert job.refresh().raw_state == "SUCCEEDED"
+    assert job.progress is not None
+    assert job.progress.current == steps
+    told = [e.data["current"] for e in api.jobs.events(job.id) if e.kind == "progress"]
+    assert told == sorted(told)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -157,6 +179,21 @@ def test_cancel_while_running(api: Client, workplace: Workplace, kind: str) -> N
     job.refresh()
     assert job.raw_state == "CANCELLED"
     assert job.error is None
+
+
+def test_a_cancel_does_not_wait_for_the_heartbeat(
+    api: Client, service_settings: Settings, engine: Engine
+) -> None:
+    rare = {"heartbeat": timedelta(seconds=20), "lease": timedelta(seconds=60)}
+    with closing(Workplace(service_settings.model_copy(update=rare))) as place:
+        job = submit(api, "toy-isolated", action="stubborn", steps=1, step_seconds=60)
+        with place.running():
+            wait_for_state(job, "RUNNING")
+            time.sleep(1)
+            began = time.monotonic()
+            job.cancel()
+        assert time.monotonic() - began < 10
+    assert job.refresh().raw_state == "CANCELLED"
 
 
 def test_a_stubborn_isolated_runner_is_killed(api: Client, workplace: Workplace) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from models import transitions
 from models.settings import Settings
 from tests import services
+from tests.app import raw
 from tests.models.test_state_machine import part
 from tests.services import Workplace
 from tests.workers.test_sweeper import Bell, bell, run_sql, sweeper  # noqa: F401
@@ -165,6 +167,40 @@ def test_what_there_is_of_the_result_is_shown_meanwhile(
     assert (job.raw_state, job.preview) == ("SUCCEEDED", None), "the result takes its place"
 
 
+def test_a_poll_sees_how_the_parts_stand(
+    api: Client, engine: Engine, gateway_url: str, service_settings: Settings, journal: Path
+) -> None:
+    """The parts change what the job shows and not the job: the ETag tells of both."""
+    job = submit(api, parts(journal, "a"))
+    with engine.begin() as connection:
+        connection.execute(transitions.claim("w", ["cpu"], timedelta(minutes=1))).one()
+    child = part("k")
+    steps = {
+        "queued": [transitions.submit_child(job.id, 1, child, 0),
+                   transitions.link_child(job.id, 1, "k", 0, reused=False)],
+        "running": [transitions.claim_child(job.id, "w", ["cpu"], timedelta(minutes=1))],
+        "succeeded": [transitions.finish(child["id"], 1, {}, {})],
+    }  # fmt: skip
+    with raw.connect(gateway_url, service_settings) as http:
+        path = f"/v1/jobs/{job.id}"
+        etag = http.get(path).headers["etag"]
+        for state, statements in steps.items():
+            unchanged = {"If-None-Match": etag}
+            assert [http.get(path, headers=unchanged).status_code for _ in range(2)] == [304] * 2
+            with ThreadPoolExecutor(1) as pool:
+                waiting = pool.submit(http.get, path, headers={**unchanged, "Prefer": "wait=10"})
+                time.sleep(0.2)
+                began = time.monotonic()
+                with engine.begin() as connection:
+                    for statement in statements:
+                        connection.execute(statement).one()
+                answer = waiting.result()
+            assert time.monotonic() - began < 5, "they are told, not found by looking again"
+            assert (answer.status_code, answer.json()["version"]) == (200, 2)
+            assert answer.json()["children"][state] == 1
+            etag = answer.headers["etag"]
+
+
 @pytest.mark.parametrize("whole", ["toy-parent", "toy-parent-isolated"])
 def test_a_failed_part_fails_the_job_and_is_named(
     api: Client, workplace: Workplace, journal: Path, whole: str
@@ -269,14 +305,18 @@ def test_the_class_of_worker_may_depend_on_the_spec(
 
 
 def test_cancel_takes_the_parts_that_no_other_job_needs(
-    api: Client, workplace: Workplace, other: Workplace, journal: Path, tmp_path: Path
+    api: Client, service_settings: Settings, journal: Path, tmp_path: Path
 ) -> None:
     go_on = tmp_path / "go on"
     shared = parts(journal, "s", action="wait", path=str(go_on))
-    workplace.executor._resources = other.executor._resources = ["cpu"]
-    first = submit(api, [*shared, *parts(journal, "a", resource="gpu")])
-    second = submit(api, [*shared, *parts(journal, "b")])
-    with at_work(workplace, other):
+    # Three, for one may take the shared part before anybody takes the second job.
+    with ExitStack() as stack:
+        workers = [stack.enter_context(closing(Workplace(service_settings))) for _ in range(3)]
+        for worker in workers:
+            worker.executor._resources = ["cpu"]
+        first = submit(api, [*shared, *parts(journal, "a", resource="gpu")])
+        second = submit(api, [*shared, *parts(journal, "b")])
+        stack.enter_context(at_work(*workers))
         wait_for(lambda: sum(j.refresh().children is not None for j in (first, second)) == 2)
         first.cancel()
         wait_for(lambda: first.refresh().raw_state == "CANCELLED")
