@@ -30,6 +30,7 @@ from methods.inference.declared import ModelDeclaration
 from methods.inference.generate import load_generator
 from methods.inference.llm import LanguageModel, Sampling, Usage
 from methods.inference.openai import OpenAIServer
+from methods.inference.prefix import shared_prefix
 from server.vllm import VLLM
 
 ROOT = Path(__file__).parents[1]
@@ -107,7 +108,7 @@ def main() -> None:
 
     def all_of_them(server: LanguageModel, pid: int) -> None:
         own = load_generator(ModelDeclaration(path=str(args.model)))
-        sharing = generate.shared_prefix
+        sharing = shared_prefix
         for turn in range(args.repeats):
             for name, model, process in (
                 ("vLLM", server, pid),
@@ -115,7 +116,7 @@ def main() -> None:
                 ("transformers, prompts computed for each answer", own, None),
             ):
                 anew = name.endswith("answer")
-                generate.shared_prefix = _no_prefix if anew else sharing  # type: ignore[assignment]
+                vars(generate)["shared_prefix"] = _no_prefix if anew else sharing
                 if not turn:
                     draw(model, prompts[:2], process)  # the first passes are slower
                 rows.setdefault(name, []).append(draw(model, prompts, process))

@@ -61,6 +61,7 @@ class Generator:
         sampling: Sampling,
         usage: Usage,
         check: Callable[[], None],
+        waiting: Callable[[str], None] = lambda why: None,
     ) -> Iterator[tuple[int, list[Completion]]]:
         """See `LanguageModel`."""
         source = iter(prompts)
@@ -138,7 +139,12 @@ class Generator:
 
     def _strategy(self, sampling: Sampling) -> dict[str, Any]:
         # Where tokens are drawn, our processors leave one to take.
-        chosen: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+        chosen: dict[str, Any] = {
+            "do_sample": False,
+            "temperature": None,
+            "top_p": None,
+            "top_k": None,
+        }
         if sampling.stop:
             chosen |= {"stop_strings": list(sampling.stop), "tokenizer": self._tokenizer}
         return chosen
