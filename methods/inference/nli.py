@@ -17,9 +17,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from methods.inference.declared import ModelDeclaration
 from methods.inference.memory import Memory, NLICost
+from methods.inference.pairs import Pair, PairTokenizer
 
 Floats = npt.NDArray[np.float64]
-Pair = tuple[str, str]
 
 _CLASSES = ("contradict", "neutral", "entail")
 _ENTAILED = (0.0, 0.0, 1.0)
@@ -57,6 +57,7 @@ class NLI:
         limit = getattr(model.config, "max_position_embeddings", None) or 512
         # RoBERTa counts its positions from the padding index on.
         self._limit = min(limit, tokenizer.model_max_length, 512)
+        self._pairs = PairTokenizer(tokenizer, self._limit)
         self._cache: OrderedDict[bytes, tuple[float, ...]] = OrderedDict()
         self.cost = NLICost()
 
@@ -135,23 +136,18 @@ class NLI:
         """Batches of pairs of like length with their (b, 3) probabilities."""
         if not pairs:
             return
-        encoded = self._tokenizer(
-            [premise for premise, _ in pairs],
-            [hypothesis for _, hypothesis in pairs],
-            truncation="longest_first",
-            max_length=self._limit,
-        )
-        lengths = np.array([len(ids) for ids in encoded["input_ids"]])
-        cuda = self._model.device.type == "cuda"
-        costs = (_TOKENS_GPU, _PASS_GPU) if cuda else (_TOKENS_CPU, _PASS_CPU)
+        tokens = self._pairs(pairs)
+        lengths = np.array([len(pair.ids) for pair in tokens])
+        device = self._model.device
+        costs = (_TOKENS_GPU, _PASS_GPU) if device.type == "cuda" else (_TOKENS_CPU, _PASS_CPU)
         for rows in by_length(lengths, *costs):
             check()
-            batch = self._tokenizer.pad(
-                {name: [values[i] for i in rows] for name, values in encoded.items()},
-                return_tensors="pt",
-            )
+            batch = {
+                name: torch.from_numpy(values).to(device)
+                for name, values in self._pairs.padded([tokens[row] for row in rows]).items()
+            }
             with torch.inference_mode():
-                logits = self._model(**batch.to(self._model.device)).logits
+                logits = self._model(**batch).logits
             self.cost.scored += len(rows)
             self.cost.forwards += 1
             self.cost.padded_tokens += batch["input_ids"].numel()
