@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from methods.inference.deberta import bounded_positions
 from methods.inference.declared import ModelDeclaration
 from methods.inference.memory import Memory, NLICost
 from methods.inference.pairs import Pair, PairTokenizer
@@ -57,7 +58,7 @@ class NLI:
         limit = getattr(model.config, "max_position_embeddings", None) or 512
         # RoBERTa counts its positions from the padding index on.
         self._limit = min(limit, tokenizer.model_max_length, 512)
-        self._pairs = PairTokenizer(tokenizer, self._limit)
+        self._pairs, self._bound = PairTokenizer(tokenizer, self._limit), bounded_positions(model)
         self._cache: OrderedDict[bytes, tuple[float, ...]] = OrderedDict()
         self.cost = NLICost()
 
@@ -146,6 +147,8 @@ class NLI:
                 name: torch.from_numpy(values).to(device)
                 for name, values in self._pairs.padded([tokens[row] for row in rows]).items()
             }
+            if self._bound is not None:
+                self._bound(batch["input_ids"].shape[1])
             with torch.inference_mode():
                 logits = self._model(**batch).logits
             self.cost.scored += len(rows)
