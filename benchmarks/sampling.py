@@ -3,7 +3,8 @@
     python benchmarks/sampling.py --model FOLDER [--vllm PYTHON] [--prompts 40]
 
 Draws ten answers for real prompts of `examples/` through each, as a score-hallucination job does;
-FOLDER has weights as safetensors. PYTHON is of the environment that `make vllm` builds.
+FOLDER has weights as safetensors. PYTHON is of the environment that `make vllm` builds. A third
+contender is the sampler that computes a prompt anew for every answer.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import psutil
@@ -23,10 +25,12 @@ import psutil
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import measure
+from methods.inference import generate
 from methods.inference.declared import ModelDeclaration
 from methods.inference.generate import load_generator
 from methods.inference.llm import LanguageModel, Sampling, Usage
 from methods.inference.openai import OpenAIServer
+from methods.inference.prefix import shared_prefix
 from server.vllm import VLLM
 
 ROOT = Path(__file__).parents[1]
@@ -96,40 +100,64 @@ def main() -> None:
     parser.add_argument("--vllm", type=Path, metavar="PYTHON", help="default: of .venv-vllm")
     parser.add_argument("--vllm-arguments", default="", help="further ones, in shell syntax")
     parser.add_argument("--prompts", type=int, default=40)
+    parser.add_argument("--repeats", type=int, default=1, help="in turn; medians are shown")
     parser.add_argument("--prefix", default="<bos>", help="before every prompt")
     args = parser.parse_args()
     prompts = questions(args.prompts, args.prefix)
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, list[dict[str, Any]]] = {}
 
-    def both(server: LanguageModel, pid: int) -> None:
+    def all_of_them(server: LanguageModel, pid: int) -> None:
         own = load_generator(ModelDeclaration(path=str(args.model)))
-        for name, model, process in (("vLLM", server, pid), ("transformers", own, None)):
-            draw(model, prompts[:2], process)  # the first passes are slower
-            rows[name] = draw(model, prompts, process)
-            print(f"{name}: {rows[name]}", file=sys.stderr)
+        sharing = shared_prefix
+        for turn in range(args.repeats):
+            for name, model, process in (
+                ("vLLM", server, pid),
+                ("transformers", own, None),
+                ("transformers, prompts computed for each answer", own, None),
+            ):
+                anew = name.endswith("answer")
+                vars(generate)["shared_prefix"] = _no_prefix if anew else sharing
+                if not turn:
+                    draw(model, prompts[:2], process)  # the first passes are slower
+                rows.setdefault(name, []).append(draw(model, prompts, process))
+                print(f"{name}: {rows[name][-1]}", file=sys.stderr)
 
     with tempfile.TemporaryDirectory(prefix="datassay-bench-") as folder:
-        served(args, Path(folder) / "vllm.log", both)
-    print(
-        measure.table(
-            ["", "prompts", "answers", "tokens", "wall", "CPU", "tokens/s", "tokens/CPU s"],
-            [
-                [
-                    name,
-                    str(len(prompts)),
-                    str(len(prompts) * SAMPLING.n),
-                    str(row["completion_tokens"]),
-                    measure.seconds(row["wall"]),
-                    measure.seconds(row["cpu"]),
-                    f"{row['tokens_per_second']:.1f}",
-                    f"{row['completion_tokens'] / row['cpu']:.1f}",
-                ]
-                for name, row in rows.items()
-            ],
-        )
-    )
-    found = [{"contender": name, **row} for name, row in rows.items()]
+        served(args, Path(folder) / "vllm.log", all_of_them)
+    show(rows, len(prompts))
+    found = [
+        {"contender": name, "turn": turn, **row}
+        for name, turns in rows.items()
+        for turn, row in enumerate(turns)
+    ]
     print(f"\n{measure.write('sampling', found, model=args.model.name)}")
+
+
+def show(rows: dict[str, list[dict[str, Any]]], prompts: int) -> None:
+    """Medians over the turns, and how many times as much a token costs as with vLLM."""
+    header = ["", "prompts", "answers", "tokens", "wall", "CPU", "tokens/s", "tokens/CPU s"]
+    table, first = [], None
+    for name, turns in rows.items():
+        wall, cpu = (median(row[clock] / row["completion_tokens"] for row in turns)
+                     for clock in ("wall", "cpu"))  # fmt: skip
+        first = first or (wall, cpu)
+        table.append(
+            [
+                name,
+                *(str(prompts), str(prompts * SAMPLING.n), str(turns[0]["completion_tokens"])),
+                *(
+                    measure.seconds(median(row[clock] for row in turns))
+                    for clock in ("wall", "cpu")
+                ),
+                *(f"{1 / wall:.1f}", f"{1 / cpu:.1f}"),
+                *(f"{wall / first[0]:.2f}", f"{cpu / first[1]:.2f}"),
+            ]
+        )
+    print(measure.table([*header, "x vLLM, wall", "x vLLM, CPU"], table))
+
+
+def _no_prefix(*_: Any) -> None:
+    """Nothing is shared."""
 
 
 if __name__ == "__main__":

@@ -34,7 +34,10 @@ _RESTART_AFTER = (0.5, 1.0, 2.0, 5.0)
 
 @dataclass
 class Service:
-    """A process that is started again when it ends by itself."""
+    """A process that is started again when it ends by itself.
+
+    steady: whether it did start; by default, whether it has lived for a while.
+    """
 
     name: str
     start: Callable[[], subprocess.Popen[bytes]]
@@ -44,6 +47,7 @@ class Service:
     failures: int = 0
     due: float = 0.0
     started: float = field(default_factory=time.monotonic)
+    steady: Callable[[], bool] | None = None
 
 
 @dataclass
@@ -93,7 +97,7 @@ class Embedded:
                 self._greet()
             while not self._stopping:
                 self._watch()
-                self._announce_model()
+                self._watch_model()
                 time.sleep(0.1)
         except EmbeddedError as error:
             print(f"datassay-server: {error}", file=sys.stderr)
@@ -143,7 +147,10 @@ class Embedded:
             environment["DATASSAY_INPUT_ROOT"] = str(self.input_root.resolve())
         if self.vllm is not None:
             log = self.data_dir / "log" / "vllm.log"
-            self._vllm = VLLM.prepare(self.vllm, log, self.vllm_python, self.vllm_arguments)
+            self._vllm = VLLM.prepare(
+                *(self.vllm, log, self.vllm_python, self.vllm_arguments),
+                state_file=self.data_dir / "vllm-state.json",
+            )
             environment["DATASSAY_MODELS"] = self._vllm.environment(
                 environment.get("DATASSAY_MODELS")
             )
@@ -190,7 +197,12 @@ class Embedded:
             Service("sweeper", python("sweeper", "server", "sweeper")),
         ]
         if self._vllm is not None:
-            self.services.append(Service("vllm", self._vllm.start, stop_seconds=20))
+            model = self._vllm
+            # No worker may take what an earlier run left for true.
+            model.watch(alive=False, failures=0)
+            self.services.append(
+                Service("vllm", model.start, stop_seconds=20, steady=lambda: model.served)
+            )
         if self.valkey is not None:
             self.services.append(_server("valkey", self.valkey))
         if self.postgres is not None:
@@ -220,9 +232,12 @@ class Embedded:
 
     def _last_words(self, service: Service) -> str:
         log = self.data_dir / "log" / f"{service.name}.log"
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 4096))
-            lines = file.read().decode(errors="replace").strip().splitlines()
+        try:
+            with log.open("rb") as file:
+                file.seek(max(0, log.stat().st_size - 4096))
+                lines = file.read().decode(errors="replace").strip().splitlines()
+        except OSError:
+            lines = []
         return f"{lines[-1] if lines else 'no output'} (see {log})"
 
     def _greet(self) -> None:
@@ -236,9 +251,12 @@ class Embedded:
             flush=True,
         )
 
-    def _announce_model(self) -> None:
-        if self._vllm is not None and not self._vllm.announced and self._vllm.healthy():
-            self._vllm.announced = True
+    def _watch_model(self) -> None:
+        if self._vllm is None:
+            return
+        [service] = [service for service in self.services if service.name == "vllm"]
+        alive = service.child is not None and service.child.poll() is None
+        if self._vllm.watch(alive, service.failures):
             print(f"Model {self._vllm.name} is served at {self._vllm.url}/v1", flush=True)
 
     def _watch(self) -> None:
@@ -246,12 +264,13 @@ class Embedded:
         for service in self.services:
             child = service.child
             if child is not None and child.poll() is not None:
-                if now - service.started > _STEADY_SECONDS:
+                lived = now - service.started > _STEADY_SECONDS
+                if lived if service.steady is None else service.steady():
                     service.failures = 0
                 pause = _RESTART_AFTER[min(service.failures, len(_RESTART_AFTER) - 1)]
                 print(
                     f"datassay-server: {service.name} ended with {child.returncode}, "
-                    f"starting it again in {pause:g} s",
+                    f"starting it again in {pause:g} s; it said: {self._last_words(service)}",
                     file=sys.stderr,
                 )
                 service.child, service.due = None, now + pause

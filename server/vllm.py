@@ -22,6 +22,8 @@ ENVIRONMENT = Path(".venv-vllm")
 # Half precision is many times slower than single on most CPUs, and compiling pays off never.
 _ON_CPU = ["--dtype", "float32", "--enforce-eager"]
 _ENV_ON_CPU = {"VLLM_CPU_KVCACHE_SPACE": "1"}
+#: Starts in a row that end before it serves; then nobody waits for it any more.
+_FAILED_STARTS = 2
 
 
 @dataclass
@@ -32,6 +34,7 @@ class VLLM:
         model: a folder or a hub id.
         python: of the environment that has vLLM.
         arguments: further ones for the server, in shell syntax.
+        state_file: where it is said whether jobs should wait for it.
     """
 
     model: str
@@ -39,10 +42,19 @@ class VLLM:
     log: Path
     arguments: str = ""
     port: int = 0
-    announced: bool = False
+    state_file: Path | None = None
+    served: bool = False
+    _said: str = ""
 
     @classmethod
-    def prepare(cls, model: str, log: Path, python: Path | None, arguments: str) -> VLLM:
+    def prepare(
+        cls,
+        model: str,
+        log: Path,
+        python: Path | None,
+        arguments: str,
+        state_file: Path | None = None,
+    ) -> VLLM:
         """Find the environment and a free port.
 
         Raises:
@@ -55,7 +67,7 @@ class VLLM:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         # Not resolved: the link is what makes it that environment's Python.
-        return cls(model, python.absolute(), log, arguments, port)
+        return cls(model, python.absolute(), log, arguments, port, state_file)
 
     @property
     def name(self) -> str:
@@ -70,7 +82,10 @@ class VLLM:
     def environment(self, before: str | None) -> str:
         """`DATASSAY_MODELS` with this model added."""
         declared = json.loads(before) if before else {}
-        return json.dumps({self.name: {"base_url": f"{self.url}/v1"}} | declared)
+        own = {"base_url": f"{self.url}/v1"}
+        if self.state_file is not None:
+            own["state_file"] = str(self.state_file)
+        return json.dumps({self.name: own} | declared)
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start it; its own children end with it."""
@@ -89,6 +104,27 @@ class VLLM:
             death_signal=signal.SIGTERM,
             env={**(_ENV_ON_CPU if on_cpu else {}), "VLLM_NO_USAGE_STATS": "1", **os.environ},
         )
+
+    def watch(self, alive: bool, failures: int) -> bool:
+        """Note how it is, for the jobs that wait for it.
+
+        Args:
+            alive: the process runs. failures: starts in a row that have ended before it served.
+
+        Returns:
+            Whether it has begun to serve since the last call.
+        """
+        before, self.served = self.served, alive and (self.served or self.healthy())
+        waits = failures < _FAILED_STARTS
+        self._say("serving" if self.served else "loading" if waits else "failed")
+        return self.served and not before
+
+    def _say(self, state: str) -> None:
+        if self.state_file is not None and state != self._said:
+            part = self.state_file.with_suffix(".part")
+            part.write_text(json.dumps({"state": state}))
+            part.replace(self.state_file)
+            self._said = state
 
     def healthy(self) -> bool:
         """Whether it answers: loading takes from half a minute to several."""

@@ -29,6 +29,10 @@ class ModelDeclaration(BaseModel):
     served_as: str | None = Field(None, description="Its name there; default: the name here.")
     api_key_env: str | None = Field(None, description="The environment variable with its key.")
     max_in_flight: int = Field(32, ge=1, le=1024, description="Requests at a time to the server.")
+    # Not what the model is, so no part of what names its results.
+    state_file: str | None = Field(
+        None, exclude=True, description="Where `datassay-server up` says how its own server is."
+    )
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:

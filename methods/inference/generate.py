@@ -11,18 +11,18 @@ from tokenizers.decoders import DecodeStream
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
-    LogitsProcessor,
     LogitsProcessorList,
-    StoppingCriteria,
     StoppingCriteriaList,
+    TemperatureLogitsWarper,
+    TopPLogitsWarper,
 )
 
 from methods.errors import JobError
 from methods.inference.declared import ModelDeclaration
+from methods.inference.drawing import Checked, Draw, DrawnLogprobs, Top
 from methods.inference.llm import Completion, Sampling, Usage
+from methods.inference.prefix import shared_prefix
 
-#: Tokens with their log-probabilities.
-_Top = list[tuple[int, float]]
 _SEQUENCES = 64
 #: Prompts that are sorted by length together: less padding.
 _WINDOW = 512
@@ -43,10 +43,12 @@ def load_generator(source: ModelDeclaration) -> Generator:
 
 
 class Generator:
-    """Draws answers in batches of padded prompts; see `LanguageModel`."""
+    """Draws answers in batches of padded prompts, each computed once; see `LanguageModel`."""
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self._model, self._tokenizer = model, tokenizer
+        # Some models, Gemma's among them, ask for one of fixed size, which is not to be shared.
+        model.generation_config.cache_implementation = None
         tokenizer.padding_side = "left"
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
@@ -59,6 +61,7 @@ class Generator:
         sampling: Sampling,
         usage: Usage,
         check: Callable[[], None],
+        waiting: Callable[[str], None] = lambda why: None,
     ) -> Iterator[tuple[int, list[Completion]]]:
         """See `LanguageModel`."""
         source = iter(prompts)
@@ -83,17 +86,17 @@ class Generator:
     ) -> list[list[Completion]]:
         encoded = self._encode(prompts, sampling)
         length = encoded["input_ids"].shape[1]
-        logprobs = _DrawnLogprobs(sampling.top_logprobs)
+        logprobs = DrawnLogprobs(sampling.top_logprobs)
         with torch.inference_mode(), torch.random.fork_rng(enabled=sampling.seed is not None):
             if sampling.seed is not None:
                 torch.manual_seed(sampling.seed)
             drawn = self._model.generate(
-                **encoded,
+                **{name: rows.repeat_interleave(draws, dim=0) for name, rows in encoded.items()},
                 **self._strategy(sampling),
-                num_return_sequences=draws,
+                past_key_values=shared_prefix(self._model, encoded, draws),
                 max_new_tokens=sampling.max_tokens,
-                logits_processor=LogitsProcessorList([logprobs]),
-                stopping_criteria=StoppingCriteriaList([_Checked(check)]),
+                logits_processor=LogitsProcessorList([logprobs, *_drawing(sampling)]),
+                stopping_criteria=StoppingCriteriaList([Checked(check)]),
                 pad_token_id=self._tokenizer.pad_token_id,
             )[:, length:]
         values = logprobs.finish(drawn)
@@ -135,20 +138,19 @@ class Generator:
         return {name: value.to(self._model.device) for name, value in kept.items()}
 
     def _strategy(self, sampling: Sampling) -> dict[str, Any]:
-        stop: dict[str, Any] = {}
-        if sampling.stop:
-            stop = {"stop_strings": list(sampling.stop), "tokenizer": self._tokenizer}
-        if sampling.temperature == 0:
-            return stop | {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-        return stop | {
-            "do_sample": True,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "top_k": 0,
+        # Where tokens are drawn, our processors leave one to take.
+        chosen: dict[str, Any] = {
+            "do_sample": False,
+            "temperature": None,
+            "top_p": None,
+            "top_k": None,
         }
+        if sampling.stop:
+            chosen |= {"stop_strings": list(sampling.stop), "tokenizer": self._tokenizer}
+        return chosen
 
     def _completion(
-        self, tokens: Any, logprobs: Any, top: list[_Top], sampling: Sampling
+        self, tokens: Any, logprobs: Any, top: list[Top], sampling: Sampling
     ) -> Completion:
         """Cut at the end token (which counts) and at the first stop string (which does not)."""
         end = self._model.generation_config.eos_token_id
@@ -181,46 +183,11 @@ class Generator:
         return [(stream.step(backend, token) or "").replace("\x00", "\ufffd") for token in tokens]
 
 
-class _DrawnLogprobs(LogitsProcessor):  # type: ignore[misc]
-    """Notes the log-probability of every drawn token before temperature and nucleus change it.
-
-    likeliest: so many tokens of every place are noted too.
-    """
-
-    def __init__(self, likeliest: int) -> None:
-        self._before: Any = None
-        self._taken: list[Any] = []
-        self._likeliest = likeliest
-        self._tops: list[tuple[Any, Any]] = []
-
-    def __call__(self, input_ids: Any, scores: Any) -> Any:
-        self._take(input_ids[:, -1:])
-        self._before = torch.log_softmax(scores.float(), dim=-1)
-        if self._likeliest:
-            values, ids = self._before.topk(min(self._likeliest, scores.shape[-1]), dim=-1)
-            self._tops.append((values.tolist(), ids.tolist()))
-        return scores
-
-    def top(self, row: int) -> list[_Top]:
-        """The likeliest tokens of every place of a sequence."""
-        return [list(zip(ids[row], values[row], strict=True)) for values, ids in self._tops]
-
-    def _take(self, last: Any) -> None:
-        if self._before is not None:
-            self._taken.append(self._before.gather(1, last))
-
-    def finish(self, drawn: Any) -> Any:
-        """(sequences, steps) log-probabilities."""
-        self._take(drawn[:, -1:])
-        return torch.cat(self._taken, dim=1)
-
-
-class _Checked(StoppingCriteria):  # type: ignore[misc]
-    """Lets a cancelled job leave between two tokens."""
-
-    def __init__(self, check: Callable[[], None]) -> None:
-        self._check = check
-
-    def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
-        self._check()
-        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+def _drawing(sampling: Sampling) -> list[Any]:
+    """Processors that leave the token to take; none where it is the likeliest."""
+    if sampling.temperature == 0:
+        return []
+    warpers: list[Any] = [TemperatureLogitsWarper(float(sampling.temperature))]
+    if sampling.top_p < 1:
+        warpers.append(TopPLogitsWarper(sampling.top_p))
+    return [*warpers, Draw()]

@@ -71,6 +71,7 @@ class LanguageModel(Protocol):
         sampling: Sampling,
         usage: Usage,
         check: Callable[[], None],
+        waiting: Callable[[str], None] = lambda why: None,
     ) -> Iterator[tuple[int, list[Completion]]]:
         """Answers of every prompt as they come, under the number the prompt was given.
 
@@ -78,6 +79,7 @@ class LanguageModel(Protocol):
             prompts: taken as places become free, so that a stream of any length fits the memory.
             usage: counted up as answers arrive.
             check: called now and then; what it raises ends the sampling and the open requests.
+            waiting: told once whenever nothing can be drawn until the model has been loaded.
 
         Raises:
             JobError: `model_unavailable` after retries, `model_rejected_request`.

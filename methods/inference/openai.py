@@ -14,9 +14,12 @@ from methods.errors import JobError
 from methods.inference.counters import TOKENS, in_flight
 from methods.inference.declared import ModelDeclaration
 from methods.inference.llm import Completion, Sampling, Usage
+from methods.inference.starting import state_of
 
-#: A server that restarts loads its weights for a minute.
+#: A server that restarts loads its weights for a minute; one that is known to be loading is waited
+#: for as long as it takes.
 _PATIENCE_SECONDS = 90.0
+_LOADING_SECONDS = 1.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
 _ANSWER_SECONDS = 600.0
 _CHECK_SECONDS = 0.2
@@ -33,7 +36,8 @@ class OpenAIServer:
         assert source.base_url is not None, "a server has a URL"
         self._name, self._model = name, source.served_as or name
         self._url, self._key = source.base_url.rstrip("/"), source.api_key
-        self._in_flight = source.max_in_flight
+        self._in_flight, self._state_file = source.max_in_flight, source.state_file
+        self._loading = 0
 
     def sample(
         self,
@@ -41,12 +45,14 @@ class OpenAIServer:
         sampling: Sampling,
         usage: Usage,
         check: Callable[[], None],
+        waiting: Callable[[str], None] = lambda why: None,
     ) -> Iterator[tuple[int, list[Completion]]]:
         """See `LanguageModel`."""
         with asyncio.Runner() as runner:
             client = self._client()
             source = iter(prompts)
             pending: dict[asyncio.Task[Any], int] = {}
+            told = False
             try:
                 while True:
                     self._fill(runner, pending, source, client, sampling)
@@ -54,6 +60,9 @@ class OpenAIServer:
                         return
                     done = runner.run(_some(set(pending)))
                     check()
+                    if self._loading and not told:
+                        waiting(f"waiting for {self._name} to load")
+                    told = self._loading > 0
                     for task in done:
                         number = pending.pop(task)
                         yield number, _completions(task.result(), sampling, usage, self._name)
@@ -123,10 +132,32 @@ class OpenAIServer:
                 if answer.status_code < 500 and answer.status_code not in (408, 429):
                     raise self._rejected(what)
                 wait = max(wait, _retry_after(answer))
+            if await self._loaded_meanwhile():
+                give_up, pause = loop.time() + _PATIENCE_SECONDS, _FIRST_PAUSE
+                continue
             if loop.time() + wait > give_up:
                 raise JobError("model_unavailable", f"The server of {self._name!r} {what}.")
             await asyncio.sleep(wait)
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _loaded_meanwhile(self) -> bool:
+        """Wait while the server is known to be loading; False when there was nothing to wait for.
+
+        Raises:
+            JobError: `model_unavailable`, it does not start.
+        """
+        waited = False
+        self._loading += 1
+        try:
+            while (state := state_of(self._state_file)) == "loading":
+                waited = True
+                await asyncio.sleep(_LOADING_SECONDS)
+        finally:
+            self._loading -= 1
+        if state == "failed":
+            text = f"The server of {self._name!r} does not start; the operator's log says why."
+            raise JobError("model_unavailable", text)
+        return waited
 
     def _rejected(self, what: str) -> JobError:
         return JobError("model_rejected_request", f"The server of {self._name!r} {what}.")

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh, eigvalsh
 
 FloatArray = NDArray[np.float64]
 
@@ -92,7 +91,7 @@ def unit_trace(covariance: FloatArray) -> FloatArray:
 
 def hardness(covariance: FloatArray) -> float | None:
     """tr(C) / lambda_min(C) >= r, scale free; large is hard. None where C is rank deficient."""
-    smallest = float(eigvalsh(covariance, subset_by_index=(0, 0))[0])
+    smallest = float(np.linalg.eigvalsh(covariance)[0])
     trace = float(np.trace(covariance))
     if trace <= 0 or smallest <= RANK_TOLERANCE * trace / len(covariance):
         return None
@@ -161,8 +160,7 @@ def reduction(
         components: so many directions; None keeps all d of a full-rank target of at most `limit`
             directions, else the fewest that hold the share `explained`, at most `limit`.
     """
-    values, vectors = eigh(symmetric(covariance))
-    values, vectors = values[::-1], vectors[:, ::-1]
+    values, vectors = _principal(covariance)
     total, width = float(values.sum()), len(values)
     rank = int(np.sum(values > RANK_TOLERANCE * total / width))
     automatic = components is None and (rank < width or width > limit)
@@ -180,12 +178,22 @@ def reduction(
 
 def leading_share(covariance: FloatArray, share: float) -> Reduction:
     """The fewest principal directions that hold a share (0 to 1] of the variance; 1 keeps all."""
-    values, vectors = eigh(symmetric(covariance))
-    values, vectors = values[::-1], vectors[:, ::-1]
+    values, vectors = _principal(covariance)
     held = np.cumsum(values) / values.sum()
     size = len(values) if share >= 1 else int(np.searchsorted(held, share)) + 1
     size = min(size, len(values))
     return Reduction(np.ascontiguousarray(vectors[:, :size]), float(held[size - 1]), False)
+
+
+def _principal(covariance: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Variances, descending, and the directions they belong to, as columns.
+
+    The largest component of a direction is positive: its sign would otherwise be up to the linear
+    algebra library, and with it the prompts that a seed draws.
+    """
+    values, vectors = np.linalg.eigh(symmetric(covariance))
+    largest = np.take_along_axis(vectors, np.abs(vectors).argmax(axis=0)[None], axis=0)
+    return values[::-1], (vectors * np.sign(largest))[:, ::-1]
 
 
 def symmetric(matrix: FloatArray) -> FloatArray:

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh, pinvh
+from scipy.linalg import pinvh
 
 FloatArray = NDArray[np.float64]
 Mixing = Literal["per_prompt", "per_example"]
@@ -215,7 +215,7 @@ def _symmetric_batch(
     A^1/2 S A^1/2 = Q diag(mu) Q^T, err_k = (w^k)^T G (w^k) with w = 1 - mu and
     G = (Q^T A Q) o (Q^T A^-1 Q).
     """
-    values, vectors = eigh((a + a.T) / 2)
+    values, vectors = np.linalg.eigh((a + a.T) / 2)
     root = (vectors * np.sqrt(values)) @ vectors.T
     inverse = (vectors / values) @ vectors.T
     mu, q = np.linalg.eigh(root @ s @ root)

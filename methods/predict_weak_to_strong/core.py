@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigvalsh
 
 from methods.predict_weak_to_strong.spectrum import Spectrum
 
@@ -66,8 +65,8 @@ def uncovered_gram(
 
 def gram_norms(gram: FloatArray) -> tuple[float, float]:
     """Operator norm in [0, 1) and squared Frobenius norm of P_s (I - P_w) from its Gram matrix."""
-    last = len(gram) - 1
-    largest = float(eigvalsh(gram, subset_by_index=(last, last))[0])
+    # All of them: asking LAPACK for the last one alone can fail where eigenvalues repeat.
+    largest = float(np.linalg.eigvalsh(gram)[-1])
     return float(np.sqrt(max(largest, 0.0))), max(float(np.trace(gram)), 0.0)
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh
 
 from methods.predict_weak_to_strong.core import (
     coverage_metrics,
@@ -92,7 +91,7 @@ class Decomposition:
     def of(cls, covariance: FloatArray, scale: float) -> Decomposition:
         if covariance.size == 0:
             return cls(np.zeros((0, 0)), np.zeros(0))
-        values, vectors = eigh((covariance + covariance.T) / 2)
+        values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
         kept = values > RANK_TOLERANCE * max(float(np.sum(values)), np.finfo(np.float64).tiny)
         return cls(vectors[:, kept] / np.sqrt(values[kept]), values[kept] * scale)
 

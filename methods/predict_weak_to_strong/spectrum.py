@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh
 
 from methods.arrays.moments import CrossMoments, accumulate
 
@@ -78,7 +77,7 @@ def spectrum_of_moments(
     """
     covariance = moments.second_moment(center=center)
     covariance = (covariance + covariance.T) / 2
-    eigenvalues, vectors = eigh(covariance)
+    eigenvalues, vectors = np.linalg.eigh(covariance)
     return _leading(
         moments.mean_a if center else np.zeros_like(moments.mean_a),
         vectors[:, ::-1],
@@ -127,7 +126,7 @@ def randomized_spectrum(
         basis = np.linalg.qr(image)[0]
     small = accumulate((z, z) for z in ((rows - mean) @ basis for rows in passes()))
     inner = small.second_moment(center=False)
-    eigenvalues, vectors = eigh((inner + inner.T) / 2)
+    eigenvalues, vectors = np.linalg.eigh((inner + inner.T) / 2)
     eigenvalues, vectors = eigenvalues[::-1], basis @ vectors[:, ::-1]
     squares = float(np.sum(eigenvalues**2))
     return _leading(

@@ -16,6 +16,7 @@ from methods.errors import JobError
 from methods.figures import Figure
 from methods.rank_distilled_dataset import candidates, compare, figures, parts, report
 from methods.rank_distilled_dataset.candidates import Loaded
+from methods.rank_distilled_dataset.choosing import Chooser
 from methods.rank_distilled_dataset.compare import Compared
 from methods.rank_distilled_dataset.datasets import RealData
 from methods.rank_distilled_dataset.names import parse_name, too_small
@@ -32,7 +33,7 @@ from methods.rank_distilled_dataset.runs import Runner, Sizes, Wanted
 from methods.rank_distilled_dataset.spec import JOB, Spec
 from methods.rank_distilled_dataset.training import accuracy, one_thread
 from methods.train_distilled import setup, teachers
-from methods.train_distilled.spec import ENGINE, TEACHER, TeacherResult, Teachers
+from methods.train_distilled.spec import ARITHMETIC, TEACHER, TeacherResult, Teachers
 
 #: Images of a candidate shown in its grid, at most.
 MAX_SHOWN = 200
@@ -63,7 +64,7 @@ def _run(spec: Spec, ctx: RunContext) -> Result:
     )
     laid_out = [compare.lay_out(spec, model, sizes, taught) for model in spec.models]
     wanted = [one for compared in laid_out for one in compared.wanted]
-    runner = Runner(ctx)
+    runner = Runner(ctx, Chooser(spec.engine, sizes, ctx))
     runner.run_all(wanted, lambda: ctx.partial(_preview(spec, laid_out, runner)))
     found = [compare.score(spec, compared, runner.curves) for compared in laid_out]
     boards = [report.leaderboard(spec, real, compared, loaded) for compared in found]
@@ -86,7 +87,7 @@ def _run(spec: Spec, ctx: RunContext) -> Result:
         figures=drawn,
         versions={
             "method": f"{JOB.name}/{JOB.version}",
-            "engine": str(ENGINE),
+            "arithmetic": str(ARITHMETIC),
             "torch": torch.__version__,
             "numpy": np.__version__,
             "device": ", ".join(sorted(runner.devices)),
@@ -193,6 +194,7 @@ def _work(found: list[Compared], runner: Runner) -> Work:
         seconds_saved=saved,
         baseline_seconds=total - sum(by_candidate.values()),
         candidate_seconds=by_candidate,
+        engines=dict(Counter(runner.engines[one] for one in asked)),
     )
 
 

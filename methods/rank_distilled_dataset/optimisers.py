@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 OptimiserName = Literal["sgd", "adam", "adamw"]
 ScheduleName = Literal["step", "cosineannealing", "cosine"]
@@ -16,18 +16,31 @@ ScheduleName = Literal["step", "cosineannealing", "cosine"]
 def make_optimiser(
     name: OptimiserName,
     parameters: Iterable[nn.Parameter],
-    lr: float,
+    lr: float | Tensor,
     weight_decay: float,
     momentum: float,
 ) -> torch.optim.Optimizer:
-    """SGD with (non-Nesterov) momentum, or Adam and AdamW with betas .9 and .999."""
+    """SGD with (non-Nesterov) momentum, or Adam and AdamW with betas .9 and .999.
+
+    Args:
+        lr: a tensor on the device of the parameters where a CUDA graph has to find its value.
+    """
     # One kernel for all tensors; the same arithmetic as the loop over tensors.
     if name == "sgd":
         return torch.optim.SGD(
             parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True
         )
     kind = torch.optim.Adam if name == "adam" else torch.optim.AdamW
-    return kind(parameters, lr=lr, weight_decay=weight_decay, fused=True)
+    replayed = isinstance(lr, Tensor)
+    return kind(parameters, lr=lr, weight_decay=weight_decay, fused=True, capturable=replayed)
+
+
+def set_rate(group: dict[str, Any], lr: float) -> None:
+    """Give a parameter group its learning rate, in place where that is a tensor."""
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(lr)
+    else:
+        group["lr"] = lr
 
 
 def rate(

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from methods.figures import Figure
 from methods.jobtype import Model
+from methods.rank_distilled_dataset.settings import EngineName
 
 
 class ArtifactRef(Model):
@@ -104,6 +105,7 @@ class Work(Model):
     seconds_saved: float = Field(description="Of those that were restored or shared.")
     baseline_seconds: float = Field(description="Of full-data, teacher and random-subset runs.")
     candidate_seconds: dict[str, float]
+    engines: dict[EngineName, int] = Field(description="How many trainings each carried out.")
 
 
 class Result(Model):

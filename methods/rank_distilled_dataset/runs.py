@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from methods.context import RunContext
 from methods.rank_distilled_dataset.networks import build
+from methods.rank_distilled_dataset.settings import EngineName
 from methods.rank_distilled_dataset.training import Curve, Recipe
 from methods.train_distilled.spec import TRAININGS, Todo, Trainings, TrainingsResult
 
@@ -22,6 +23,8 @@ BUNDLE_SECONDS = 5.0
 #: Floating-point operations a second, and seconds a step whatever its size. They need only be of
 #: the right magnitude, and must be constants: bundles that differ are done again.
 _SPEED = {"cpu": (5e10, 8e-3), "gpu": (5e12, 3e-3)}
+#: Trainings that go side by side, at most.
+SIDE_BY_SIDE: dict[EngineName, int] = {"sequential": 1, "compiled": 1, "graph": 8, "stacked": 25}
 
 
 def derived_seed(*parts: object) -> int:
@@ -86,22 +89,36 @@ def _operations(model: str, shape: tuple[int, int, int], classes: int) -> int:
     return int(counter.get_total_flops())
 
 
-def bundles(wanted: Sequence[Wanted]) -> list[list[Wanted]]:
+def by_origin(wanted: Sequence[Wanted]) -> dict[str, list[Wanted]]:
+    """Different trainings by what they have in common, in a settled order."""
+    found: dict[str, list[Wanted]] = {}
+    for one in dict.fromkeys(wanted):
+        found.setdefault(one.of, []).append(one)
+    for group in found.values():
+        group.sort(key=lambda one: (one.run, one.lr))
+    return found
+
+
+def bundles(groups: Iterable[list[Wanted]], widths: Iterable[int]) -> list[list[Wanted]]:
     """Trainings of one thing by one recipe in parts of about equal cost, the longest part first.
 
     How one thing is bundled does not depend on the others: a job with one more candidate finds all
     bundles of the job before.
+
+    Args:
+        widths: of each group, how many trainings go side by side: a part has as many at least.
     """
-    by_origin: dict[str, list[Wanted]] = {}
-    for one in dict.fromkeys(wanted):
-        by_origin.setdefault(one.of, []).append(one)
     found = []
-    for group in by_origin.values():
-        group.sort(key=lambda one: (one.run, one.lr))
-        count = max(1, min(len(group), int(sum(w.seconds for w in group) / BUNDLE_SECONDS)))
+    for group, width in zip(groups, widths, strict=True):
+        most = math.ceil(len(group) / width)
+        count = max(1, min(most, int(sum(w.seconds for w in group) / BUNDLE_SECONDS)))
         edges = [round(place * len(group) / count) for place in range(count + 1)]
         found += [group[a:b] for a, b in pairwise(edges)]
     return sorted(found, key=lambda bundle: -sum(one.seconds for one in bundle))
+
+
+#: The engine of each group, by what its trainings have in common.
+Choose = Callable[[Mapping[str, Sequence[Wanted]]], Mapping[str, EngineName]]
 
 
 class Runner:
@@ -111,19 +128,24 @@ class Runner:
         curves: what there is so far.
         restored: those that another job had done before, or was at.
         devices: where they were done.
+        engines: by which engine.
     """
 
-    def __init__(self, ctx: RunContext) -> None:
-        self._ctx = ctx
+    def __init__(self, ctx: RunContext, choose: Choose) -> None:
+        self._ctx, self._choose = ctx, choose
+        self.engines: dict[Wanted, EngineName] = {}
         self.curves: dict[Wanted, Curve] = {}
         self.restored: set[Wanted] = set()
         self.devices: set[str] = set()
 
     def run_all(self, wanted: Sequence[Wanted], after_each: Callable[[], None]) -> None:
         """Fill `curves`; `after_each` is called as bundles end."""
-        parts, total = bundles(wanted), len(set(wanted))
+        groups, total = by_origin(wanted), len(set(wanted))
+        engines = self._choose(groups)
+        self.engines = {one: engines[one.of] for one in wanted}
+        parts = bundles(groups.values(), [SIDE_BY_SIDE[engines[of]] for of in groups])
         self._ctx.progress("training", 0, total, "trainings")
-        specs = [trainings(bundle) for bundle in parts]
+        specs = [trainings(bundle, engines[bundle[0].of]) for bundle in parts]
         for child in self._ctx.fan_out(TRAININGS.name, specs):
             found = TrainingsResult.model_validate(child.result)
             for one, curve in zip(parts[child.place], found.curves, strict=True):
@@ -135,8 +157,8 @@ class Runner:
             after_each()
 
 
-def trainings(bundle: list[Wanted]) -> Trainings:
+def trainings(bundle: list[Wanted], engine: EngineName) -> Trainings:
     """The spec of a bundle."""
     common = Trainings.model_validate_json(bundle[0].of)
     todo = [Todo(lr=one.lr, run=one.run, may_stop=one.may_stop) for one in bundle]
-    return common.model_copy(update={"todo": todo})
+    return common.model_copy(update={"todo": todo, "engine": engine})

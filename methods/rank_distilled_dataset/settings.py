@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
 from methods.jobtype import Model
+
+#: How trainings are carried out, see `engines`.
+EngineName = Literal["sequential", "compiled", "graph", "stacked"]
+ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 
 
 class Augmentation(Model):

@@ -12,7 +12,7 @@ from methods.jobtype import InputRef, JobType, Model
 from methods.rank_distilled_dataset.names import parse_name
 from methods.rank_distilled_dataset.presets import PRESETS, PresetName
 from methods.rank_distilled_dataset.result import Result
-from methods.rank_distilled_dataset.settings import Train, TrainChange
+from methods.rank_distilled_dataset.settings import EngineName, Train, TrainChange
 
 DatasetName = Literal[
     "digits", "photo-patches-10", "mnist", "fashion-mnist", "cifar10", "cifar100",
@@ -180,6 +180,15 @@ class Spec(Model):
         description="Where networks are trained; `gpu` wants a worker of that class. Its "
         "arithmetic is part of the result.",
     )
+    engine: Literal["auto"] | EngineName = Field(
+        "auto",
+        description="How trainings are carried out; all do the same arithmetic and round "
+        "differently. `sequential`: one after another. `compiled`: passes fused by torch.compile. "
+        "`graph` (GPU): whole steps recorded and replayed, eight trainings side by side, digits as "
+        "`sequential`. `stacked`: up to 25 as one network with grouped convolutions. `auto`: "
+        "`sequential` for short work; for long work what a probe of a few steps finds fastest, "
+        "once for all jobs.",
+    )
 
     @field_validator("models")
     @classmethod
@@ -206,6 +215,8 @@ class Spec(Model):
         for values in (self.metrics, self.models):
             if len(set(values)) != len(values):
                 raise ValueError("metrics and models are listed once each")
+        if self.engine == "graph" and self.device != "gpu":
+            raise ValueError("the engine `graph` needs device `gpu`")
         soft = [c.name for c in self.candidates if c.labels.kind != "hard"]
         if soft and self.teacher is None:
             raise ValueError(f"{soft[0]!r} has soft labels; its random subsets need `teacher`")

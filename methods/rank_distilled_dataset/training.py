@@ -27,13 +27,12 @@ from methods.rank_distilled_dataset.optimisers import (
     ScheduleName,
     make_optimiser,
     rate,
+    set_rate,
 )
 
 Check = Callable[[], None]
 #: What takes images to logits: a network, or something faster that has its weights.
 Forward = Callable[[Tensor], Tensor]
-#: Makes that of a network and of a chunk as those to come, but for the last ones.
-Prepare = Callable[[nn.Module, Tensor], Forward]
 LossName = Literal["ce", "kl", "sce", "mse_gt"]
 #: Pixels of a chunk on a CPU: at width 128 their activations are 4 MiB a layer.
 CHUNK_PIXELS = 8192
@@ -84,6 +83,11 @@ class Examples:
     labels: Tensor
     targets: Tensor | None = None
 
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Images, labels and soft targets."""
+        return self.images, self.labels, self.targets
+
     def to(self, device: torch.device) -> Examples:
         """The same on a device; nothing is copied when it is there."""
         targets = None if self.targets is None else self.targets.to(device)
@@ -121,11 +125,6 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def as_it_is(network: nn.Module, chunk: Tensor) -> Forward:
-    """PyTorch's eager mode."""
-    return network  # type: ignore[no-any-return]
-
-
 def train(
     network: nn.Module,
     data: Examples,
@@ -134,9 +133,8 @@ def train(
     evaluated: Mapping[str, Examples] | None = None,
     teachers: Sequence[nn.Module] = (),
     check: Check = lambda: None,
-    prepare: Prepare = as_it_is,
 ) -> Curve:
-    """Train in place.
+    """Train in place, step by step in PyTorch's eager mode.
 
     Args:
         network: with its initial weights, on the device of the data.
@@ -145,79 +143,117 @@ def train(
         teachers: networks whose mean logits on the augmented batch are the soft targets; without
             them the soft targets are `data.targets`.
         check: called every step; may raise.
-        prepare: how images go through the network.
     """
+    session = Session(network, data, recipe, seed, teachers)
+    return advance([session], evaluated or {}, check)[0]
+
+
+def advance(
+    sessions: Sequence[Session], evaluated: Mapping[str, Examples], check: Check = lambda: None
+) -> list[Curve]:
+    """Carry trainings of equally many steps through, side by side: a step of each in turn."""
     started = time.process_time()
-    evaluated, evaluations = evaluated or {}, {*recipe.evaluate, recipe.epochs}
-    for teacher in teachers:
-        teacher.eval()
-    if data.images.device.type == "cuda":
-        network.to(memory_format=torch.channels_last)
-    session = _Session(network, data, recipe, teachers, seed, prepare)
-    curve = Curve(accuracy={name: [] for name in evaluated})
-
-    def measured(examples: Examples) -> float:
-        return accuracy(network, examples, check, session.forward)
-
+    recipe = sessions[0].recipe
+    evaluations = {*recipe.evaluate, recipe.epochs}
+    for session in sessions:
+        session.curve.accuracy.update({name: [] for name in evaluated})
     for epoch in range(recipe.epochs):
-        session.epoch(epoch, check)
+        going = [session for session in sessions if not session.curve.stopped]
+        for _ in zip(*(session.steps(epoch, check) for session in going), strict=False):
+            pass
         if epoch + 1 in evaluations:
-            curve.epochs.append(epoch + 1)
-            curve.loss.append(session.mean_loss())
-            measure(recipe, evaluated, curve, measured)
-            if curve.stopped:
-                break
-    curve.seconds = time.process_time() - started
-    return curve
+            for session in going:
+                session.measure(epoch, evaluated, check)
+    for session in sessions:
+        session.curve.seconds = (time.process_time() - started) / len(sessions)
+    return [session.curve for session in sessions]
 
 
-class _Session:
-    """The state of a training between its epochs."""
+class Session:
+    """A training on its way.
+
+    Attributes:
+        forward: takes images to logits with the weights of now.
+        loss: of logits, soft targets and labels.
+        total: loss of the steps since it was last looked at.
+    """
 
     def __init__(
         self,
         network: nn.Module,
         data: Examples,
         recipe: Recipe,
-        teachers: Sequence[nn.Module],
         seed: int,
-        prepare: Prepare,
+        teachers: Sequence[nn.Module] = (),
     ) -> None:
-        self._network, self._data, self._recipe, self._teachers = network, data, recipe, teachers
+        for teacher in teachers:
+            teacher.eval()
+        if data.images.device.type == "cuda":
+            network.to(memory_format=torch.channels_last)
+        self.network, self.data, self.recipe, self.teachers = network, data, recipe, teachers
+        self.forward: Forward = network
+        self.curve = Curve()
+        self.chunk = chunk_size(data.images, network)
+        self.optimiser = self.make_optimiser(recipe.lr)
+        self.total = torch.zeros((), device=data.images.device)
         self._orders, self._draws = generators(seed)
-        self._loss, self._chunk = loss_of(recipe), chunk_size(data.images, network)
-        self.forward = prepare(network, data.images[: min(self._chunk, recipe.batch_size)])
-        self._optimiser = make_optimiser(
-            recipe.optimiser, network.parameters(), recipe.lr, recipe.weight_decay, recipe.momentum
-        )
-        self._total, self._steps = torch.zeros((), device=data.images.device), 0
+        self.loss, self._steps = loss_of(recipe), 0
 
-    def epoch(self, epoch: int, check: Check) -> None:
-        """One pass over the data."""
-        recipe = self._recipe
+    def make_optimiser(self, lr: float | Tensor) -> torch.optim.Optimizer:
+        """That of the recipe."""
+        recipe = self.recipe
+        return make_optimiser(
+            recipe.optimiser, self.network.parameters(), lr, recipe.weight_decay, recipe.momentum
+        )
+
+    def steps(self, epoch: int, check: Check) -> Iterator[None]:
+        """One pass over the data, a step each time it is asked."""
+        for batch in self.batches_of(epoch, check):
+            self.step(batch)
+            yield
+
+    def batches_of(self, epoch: int, check: Check) -> Iterator[Examples]:
+        """What the steps of an epoch (0-based) see, with the learning rate set for them."""
+        recipe = self.recipe
         factor = rate(recipe.schedule, epoch, recipe.epochs, recipe.step_size, recipe.gamma)
-        for group in self._optimiser.param_groups:
-            group["lr"] = recipe.lr * factor
-        self._network.train()
-        for batch in batches(self._data, recipe.batch_size, self._orders):
+        for group in self.optimiser.param_groups:
+            set_rate(group, recipe.lr * factor)
+        self.network.train()
+        for batch in batches(self.data, recipe.batch_size, self._orders):
             check()
-            self._optimiser.zero_grad(set_to_none=True)
             batch.images = recipe.augment(batch.images, self._draws)
-            for part in _split(batch, self._chunk):
-                targets = part.targets
-                if self._teachers:
-                    targets = mean_logits(self._teachers, part.images)
-                loss = self._loss(self.forward(part.images), targets, part.labels)
-                loss = loss * (len(part.labels) / len(batch.labels))
-                loss.backward()
-                self._total += loss.detach()
-            self._optimiser.step()
             self._steps += 1
+            yield batch
+
+    def step(self, batch: Examples) -> None:
+        """One step of the optimiser; the loss is added to `total`."""
+        self.optimiser.zero_grad(set_to_none=True)
+        for part in _split(batch, self.chunk):
+            targets = part.targets
+            if self.teachers:
+                targets = mean_logits(self.teachers, part.images)
+            loss = self.loss(self.forward(part.images), targets, part.labels)
+            loss = loss * (len(part.labels) / len(batch.labels))
+            loss.backward()
+            self.total += loss.detach()
+        self.optimiser.step()
+
+    def measure(self, epoch: int, evaluated: Mapping[str, Examples], check: Check) -> None:
+        """Enter an epoch (0-based) in the curve."""
+        self.curve.epochs.append(epoch + 1)
+        self.curve.loss.append(self.mean_loss())
+        measure(
+            self.recipe,
+            evaluated,
+            self.curve,
+            lambda examples: accuracy(self.network, examples, check, self.forward),
+        )
 
     def mean_loss(self) -> float | None:
         """Mean loss of the steps since the last call, None where it is not finite."""
-        mean = float(self._total) / self._steps
-        self._total, self._steps = torch.zeros_like(self._total), 0
+        mean = float(self.total) / self._steps
+        self.total.zero_()
+        self._steps = 0
         return mean if math.isfinite(mean) else None
 
 
@@ -257,7 +293,7 @@ def logits(
     forward: Forward | None = None,
 ) -> Tensor:
     """Logits [N, classes] in evaluation mode, in chunks; the mode of the network is restored."""
-    training, forward = network.training, forward or network
+    training, forward = network.training, network if forward is None else forward
     network.eval()
     with torch.inference_mode():
         parts = []

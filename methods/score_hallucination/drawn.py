@@ -46,9 +46,13 @@ def draw(
         progress: the phase, and how many items it is about in all.
     """
     phase, wanted = progress
+
+    def waiting(why: str) -> None:
+        ctx.progress(why, len(kept), wanted, "prompts")
+
     ctx.progress(phase, len(kept), wanted, "prompts")
     try:
-        for number, completions in model.sample(prompts, sampling, usage, ctx.check):
+        for number, completions in model.sample(prompts, sampling, usage, ctx.check, waiting):
             kept.add(number, completions, usage)
             ctx.progress(phase, len(kept), wanted, "prompts")
     finally:

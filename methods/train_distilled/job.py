@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from io import BytesIO
 
 import numpy as np
@@ -12,12 +13,14 @@ from torch import nn
 
 from methods.context import RunContext
 from methods.rank_distilled_dataset import candidates, parts, plan
+from methods.rank_distilled_dataset.engines import train_all
 from methods.rank_distilled_dataset.parts import Parts
 from methods.rank_distilled_dataset.runs import derived_seed
 from methods.rank_distilled_dataset.training import (
     Curve,
     Examples,
     Recipe,
+    Session,
     accuracy,
     one_thread,
     train,
@@ -28,6 +31,7 @@ from methods.train_distilled.spec import (
     CurveRecord,
     TeacherResult,
     TeacherTraining,
+    Todo,
     Trainings,
     TrainingsResult,
 )
@@ -49,21 +53,29 @@ def _run(spec: Trainings, ctx: RunContext) -> TrainingsResult:
     there = {name: found.to(device) for name, found in evaluated.items()}
     taught = [] if spec.teachers is None else teachers.load(spec.teachers, real, device, ctx)
     source = _source(spec, real, taught, ctx)
-    curves: list[Curve] = []
-    for place, todo in enumerate(spec.todo):
-        ctx.progress("training", place, len(spec.todo), "trainings")
-        kept = ctx.restore(f"curve/{place}")
-        if kept is not None:
-            curves.append(Curve(**kept))
-            continue
+    helpers = taught if spec.soft == "batches" else []
+
+    def make(todo: Todo, kind: type[Session]) -> Session:
         seed = run_seed(spec.seed, todo.run)
         chosen = replace(recipe, lr=todo.lr, give_up=recipe.give_up if todo.may_stop else None)
         network = initial(spec.model, real, seed, device)
-        helpers = taught if spec.soft == "batches" else []
-        order, data = derived_seed("order", seed), source(todo.run).to(device)
-        curves.append(train(network, data, chosen, order, there, helpers, ctx.check))
-        ctx.checkpoint(f"curve/{place}", asdict(curves[-1]))
-    records = [CurveRecord(**asdict(curve)) for curve in curves]
+        data = source(todo.run).to(device)
+        return kind(network, data, chosen, derived_seed("order", seed), helpers)
+
+    kept = {place: ctx.restore(f"curve/{place}") for place in range(len(spec.todo))}
+    curves = {place: Curve(**found) for place, found in kept.items() if found is not None}
+    missing = [place for place in kept if place not in curves]
+
+    def done(at: int, curve: Curve) -> None:
+        place = missing[at]
+        curves[place] = curve
+        ctx.checkpoint(f"curve/{place}", asdict(curve))
+        ctx.progress("training", len(curves), len(spec.todo), "trainings")
+
+    ctx.progress("training", len(curves), len(spec.todo), "trainings")
+    makers = [partial(make, spec.todo[place]) for place in missing]
+    train_all(spec.engine, makers, there, ctx.check, done)
+    records = [CurveRecord(**asdict(curves[place])) for place in kept]
     return TrainingsResult(curves=records, device=device_name(device))
 
 

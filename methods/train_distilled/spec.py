@@ -12,10 +12,11 @@ from typing import Any, Literal
 from pydantic import Field
 
 from methods.jobtype import InputRef, JobType, Model, Resource
+from methods.rank_distilled_dataset.settings import EngineName
 from methods.rank_distilled_dataset.spec import Candidate, Dataset
 
 #: Raised whenever the same training may give another curve.
-ENGINE = 2
+ARITHMETIC = 3
 #: `stored`: soft labels were made once for each image; `batches`: teachers label each batch.
 Soft = Literal["stored", "batches"]
 
@@ -33,7 +34,7 @@ class RealPart(Model):
 class TeacherTraining(Model):
     """A network trained on the real training set, to label images."""
 
-    engine: int = ENGINE
+    arithmetic: int = ARITHMETIC
     device: Resource = "cpu"
     real: RealPart
     model: str
@@ -60,7 +61,8 @@ class Todo(Model):
 class Trainings(Model):
     """Trainings of one network on one thing by one recipe: a bundle of rates and runs."""
 
-    engine: int = ENGINE
+    arithmetic: int = ARITHMETIC
+    engine: EngineName = "sequential"
     device: Resource = "cpu"
     real: RealPart
     source: Literal["full", "random", "candidate"]
@@ -92,6 +94,33 @@ class TrainingsResult(Model):
     device: str
 
 
+class Probe(Model):
+    """Steps of trainings like those to come, by each engine."""
+
+    device: Resource
+    model: str
+    shape: tuple[int, int, int]
+    classes: int
+    images: int = Field(description="Of a batch.")
+    recipe: dict[str, Any] = Field(description="Of `training.Recipe`; epochs are left out.")
+    side_by_side: int = Field(description="Trainings there are.")
+
+
+class Probed(Model):
+    """What an engine needs and does."""
+
+    start: float = Field(0.0, description="Seconds before its first step, once in a process.")
+    step: float = Field(0.0, description="Seconds a step and training.")
+    differs: float = Field(0.0, description="Of the sequential weights, as a share of their norm.")
+    problem: str | None = Field(None, description="Why it cannot be had here.")
+
+
+class ProbeResult(Model):
+    """By engine."""
+
+    found: dict[EngineName, Probed]
+
+
 class TeacherResult(Model):
     """The weights are the artifact `weights.npz`."""
 
@@ -99,7 +128,7 @@ class TeacherResult(Model):
     seconds: float
 
 
-def _resource(spec: Trainings | TeacherTraining) -> Resource:
+def _resource(spec: Trainings | TeacherTraining | Probe) -> Resource:
     return spec.device
 
 
@@ -130,4 +159,17 @@ TEACHER = JobType(
     internal=True,
     timeout=timedelta(days=2),
 )
-JOBS = [TRAININGS, TEACHER]
+PROBE = JobType(
+    name="train-distilled-probe",
+    version="1",
+    title="Try the engines of trainings",
+    summary="Part of rank-distilled-dataset.",
+    spec=Probe,
+    result=ProbeResult,
+    runner="methods.train_distilled.probe:run",
+    resource_of=_resource,
+    isolation="thread",
+    internal=True,
+    timeout=timedelta(hours=1),
+)
+JOBS = [TRAININGS, TEACHER, PROBE]

@@ -82,15 +82,19 @@ def said(body: dict[str, Any]) -> list[str]:
     return [f"{asked(body)} {'sure' if greedy else k % 3}" for k in range(body["n"])]
 
 
-@contextmanager
-def serving(llm: FakeLLM) -> Iterator[str]:
-    """Serve it on a port of its own; yields the base URL."""
+def listening(llm: FakeLLM, port: int = 0) -> ThreadingHTTPServer:
+    """A server on a port (0: any) that has yet to run; it is healthy as soon as it does."""
 
     class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._answer(200, {}, b"")
+
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             body["key"] = self.headers.get("Authorization")
-            status, headers, content = llm.respond(self.path, body)
+            self._answer(*llm.respond(self.path, body))
+
+        def _answer(self, status: int, headers: dict[str, Any], content: bytes) -> None:
             try:
                 self.send_response(status)
                 for name, value in headers.items():
@@ -104,7 +108,13 @@ def serving(llm: FakeLLM) -> Iterator[str]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    return ThreadingHTTPServer(("127.0.0.1", port), Handler)
+
+
+@contextmanager
+def serving(llm: FakeLLM) -> Iterator[str]:
+    """Serve it on a port of its own; yields the base URL."""
+    server = listening(llm)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:

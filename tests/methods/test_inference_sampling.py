@@ -128,6 +128,77 @@ def test_a_server_that_stays_away_is_unavailable(
     assert caught.value.code == "model_unavailable"
 
 
+@pytest.fixture
+def loading(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Models, Path]:
+    """A model whose server nobody reaches, and where it is said how that server is."""
+    monkeypatch.setattr(openai, "_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(openai, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(openai, "_LOADING_SECONDS", 0.01)
+    state = tmp_path / "state.json"
+    state.write_text('{"state": "loading"}')
+    about = {"base_url": "http://127.0.0.1:9/v1", "state_file": str(state)}
+    return Models(declarations({"fake": about})), state
+
+
+def test_a_server_that_is_loading_is_waited_for(
+    llm: FakeLLM, loading: tuple[Models, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, state = loading
+    told: list[str] = []
+    with serving(llm) as url:
+        reached = models.find("fake").model_copy(update={"base_url": url})
+        monkeypatch.setitem(models.declared, "fake", reached)
+        llm.failures = [(503, {})] * 2
+        began = time.monotonic()
+
+        def check() -> None:
+            if time.monotonic() > began + 0.5:  # ten times the patience for one that is away
+                state.write_text('{"state": "serving"}')
+
+        model, wanted = language_model(models, "fake"), Sampling(n=1)
+        found = dict(model.sample(enumerate("ab"), wanted, Usage(), check, told.append))
+    assert sorted(found) == [0, 1]
+    assert told == ["waiting for fake to load"]
+
+
+def test_a_server_that_does_not_start_is_not_waited_for(loading: tuple[Models, Path]) -> None:
+    models, state = loading
+    told: list[str] = []
+
+    def fail(why: str) -> None:
+        told.append(why)
+        state.write_text('{"state": "failed"}')
+
+    model = language_model(models, "fake")
+    with pytest.raises(JobError, match="'fake' does not start") as caught:
+        list(model.sample(enumerate("a"), Sampling(), Usage(), lambda: None, fail))
+    assert caught.value.code == "model_unavailable"
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", '{"state": "odd"}', '{"state": "serving"}'])
+def test_a_server_of_which_nothing_is_known_gets_the_usual_patience(
+    loading: tuple[Models, Path], content: str | None
+) -> None:
+    models, state = loading
+    state.unlink() if content is None else state.write_text(content)
+    with pytest.raises(JobError, match="does not answer"):
+        draw(models, ["a"])
+
+
+def test_a_job_that_waits_for_its_model_can_be_cancelled(loading: tuple[Models, Path]) -> None:
+    def cancel(why: str) -> None:
+        raise JobCancelled
+
+    model = language_model(loading[0], "fake")
+    with pytest.raises(JobCancelled):
+        list(model.sample(enumerate("a"), Sampling(), Usage(), lambda: None, cancel))
+
+
+def test_where_a_server_says_how_it_is_names_no_result(loading: tuple[Models, Path]) -> None:
+    assert "state_file" not in loading[0].find("fake").model_dump()
+
+
 @pytest.mark.parametrize("status", [400, 401, 404, 302])
 def test_a_refusal_is_not_repeated(models: Models, llm: FakeLLM, status: int) -> None:
     llm.failures = [(status, {"Location": "http://127.0.0.1:9/"})]

@@ -486,3 +486,11 @@ def test_reduction_keeps_what_it_says() -> None:
 def test_diversity_counts_tasks() -> None:
     assert diversity(np.array([0.5, 0.5, 0.0])) == pytest.approx(2)
     assert diversity(np.array([1.0, 0.0])) == pytest.approx(1)
+
+
+def test_directions_have_a_sign_of_their_own() -> None:
+    """Whatever sign the linear algebra library gives them, so that a seed means the same."""
+    rows = np.random.default_rng(0).standard_normal((50, 12))
+    found = cov.leading_share(rows.T @ rows / 50, 1.0).basis
+    assert (found.max(axis=0) == np.abs(found).max(axis=0)).all()
+    assert found.T @ found == pytest.approx(np.eye(12), abs=1e-12)

@@ -22,7 +22,7 @@ from methods.rank_distilled_dataset.networks import build
 from methods.rank_distilled_dataset.pictures import read_picture
 from methods.rank_distilled_dataset.result import Result
 from methods.rank_distilled_dataset.runs import Wanted
-from methods.rank_distilled_dataset.settings import Train
+from methods.rank_distilled_dataset.settings import EngineName, Train
 from methods.rank_distilled_dataset.spec import JOB, Dataset, FullData, Spec
 from methods.train_distilled.job import run as train_distilled
 from methods.train_distilled.spec import TRAININGS
@@ -169,11 +169,16 @@ def laid_out(spec: Spec, inputs: Path) -> list[Wanted]:
     return [w for model in spec.models for w in compare.lay_out(spec, model, sizes, taught).wanted]
 
 
+def bundled(wanted: list[Wanted], width: int = 1) -> list[list[Wanted]]:
+    groups = runs.by_origin(wanted)
+    return runs.bundles(groups.values(), [width] * len(groups))
+
+
 def test_a_killed_bundle_goes_on_without_training_anything_twice(
     inputs: Path, tmp_path: Path
 ) -> None:
-    (bundle, _) = runs.bundles(laid_out(spec_of(["means"]), inputs))
-    spec = runs.trainings(bundle)
+    (bundle, _) = bundled(laid_out(spec_of(["means"]), inputs))
+    spec = runs.trainings(bundle, "sequential")
     assert len(spec.todo) == 6
     kept: list[str] = []
     for lives in (2, 3):
@@ -194,16 +199,16 @@ def test_bundles_cost_about_the_same_and_do_not_depend_on_one_another(inputs: Pa
     change: Any = {"train": {"epochs": 200}, "runs": 9, "full_data": {"epochs": 3000}}
     few = laid_out(spec_of(["means"], **change), inputs)
     more = laid_out(spec_of(["noise", "means", "real"], **change), inputs)
-    found, again = ({tuple(b) for b in runs.bundles(wanted)} for wanted in (few, more))
+    found, again = ({tuple(b) for b in bundled(wanted)} for wanted in (few, more))
     assert found < again, "a job with more candidates has the bundles of the one before"
-    costs = [sum(one.seconds for one in bundle) for bundle in runs.bundles(more)]
+    costs = [sum(one.seconds for one in bundle) for bundle in bundled(more)]
     assert costs == sorted(costs, reverse=True)
-    small = [cost for cost, bundle in zip(costs, runs.bundles(more), strict=True)
+    small = [cost for cost, bundle in zip(costs, bundled(more), strict=True)
              if len(bundle) > 1]  # fmt: skip
     assert min(small) > 0.8 * runs.BUNDLE_SECONDS
     assert max(small) < 3 * runs.BUNDLE_SECONDS
     assert costs[0] > max(small), "a long training stands alone"
-    assert sorted(map(id, (w for b in runs.bundles(few) for w in b))) == sorted(map(id, set(few)))
+    assert sorted(map(id, (w for b in bundled(few) for w in b))) == sorted(map(id, set(few)))
 
 
 def test_bundling_changes_no_digit(
@@ -389,8 +394,8 @@ def test_a_training_that_diverges_is_a_result_too(inputs: Path, tmp_path: Path) 
 
 
 def test_trainings_are_named_by_all_that_determines_them_and_nothing_else(inputs: Path) -> None:
-    def name(spec: Spec, which: int = 0) -> str:
-        bundle = runs.trainings([laid_out(spec, inputs)[which]])
+    def name(spec: Spec, which: int = 0, engine: EngineName = "sequential") -> str:
+        bundle = runs.trainings([laid_out(spec, inputs)[which]], engine)
         digest = LocalContext(inputs)._digest
         return content_key(TRAININGS, bundle, digest, LocalContext(inputs).models)
 
@@ -409,7 +414,7 @@ def test_trainings_are_named_by_all_that_determines_them_and_nothing_else(inputs
         {"candidates": spec_of(["noise"]).candidates}, {"protocol": "official"},
     ]  # fmt: skip
     keys = [name(base.model_copy(update=change)) for change in changes]
-    keys += [name(base), name(base, 1), name(base, -1)]
+    keys += [name(base), name(base, 1), name(base, -1), name(base, engine="stacked")]
     assert len(set(keys)) == len(keys)
 
 
