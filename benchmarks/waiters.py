@@ -105,8 +105,8 @@ async def long_polls(running: Service, count: int) -> dict[str, Any]:
     async def wait(job: str) -> None:
         reader, writer = await ask(running, f"/v1/jobs/{job}", ["Prefer: wait=55"])
         head = await reader.readuntil(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 200"), head
-        late.append(time.perf_counter() - ended[job])
+        if head.startswith(b"HTTP/1.1 200"):  # else it was refused and is not counted as answered
+            late.append(time.perf_counter() - ended[job])
         writer.close()
 
     waiters = [asyncio.create_task(wait(jobs[i % _JOBS])) for i in range(count)]
@@ -133,7 +133,8 @@ async def streams(running: Service, count: int) -> dict[str, Any]:
         nonlocal whole, most
         reader, writer = await ask(running, f"/v1/jobs/{job}/events", ["Accept: text/event-stream"])
         head = await reader.readuntil(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 200"), head
+        if not head.startswith(b"HTTP/1.1 200"):
+            return
         opened = time.time()
         while True:
             line = await reader.readline()

@@ -28,7 +28,8 @@ def _options(settings: Settings, application: str) -> dict[str, Any]:
     return {
         "pool_size": settings.database_pool,
         "max_overflow": settings.database_pool,
-        "pool_timeout": settings.database_connect_timeout.total_seconds(),
+        # As long as a statement may take: a burst that fits in is answered late and not refused.
+        "pool_timeout": settings.statement_timeout.total_seconds(),
         "connect_args": {
             "application_name": application,
             "connect_timeout": max(1, round(settings.database_connect_timeout.total_seconds())),

@@ -39,8 +39,10 @@ class Changes:
         self._conninfo = conninfo
         self._waiters: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._task: asyncio.Task[None] | None = None
-        self._listening, self._keys, self._heard = False, 0, 0
+        self._listening, self._keys = False, 0
         self._known: dict[str, tuple[float, Any]] = {}
+        #: Who reads which job, and has heard nothing of it since.
+        self._reading: dict[str, set[object]] = defaultdict(set)
 
     def start(self) -> None:
         """Begin listening; a lost connection is taken up again."""
@@ -68,16 +70,22 @@ class Changes:
 
     @contextlib.contextmanager
     def learning(self, job_id: str) -> Iterator[Callable[[Any], None]]:
-        """Around reading a job: a function that keeps what was read, unless something was heard."""
-        heard = self._heard
+        """Around reading a job: a function that keeps what was read, unless the job has changed."""
+        mark = object()
+        self._reading[job_id].add(mark)
 
         def learn(what: Any) -> None:
-            if self._listening and heard == self._heard:
+            if self._listening and mark in self._reading.get(job_id, ()):
                 self._known.pop(job_id, None)
                 self._known[job_id] = time.monotonic(), what
                 self._forget_the_old()
 
-        yield learn
+        try:
+            yield learn
+        finally:
+            self._reading[job_id].discard(mark)
+            if not self._reading[job_id]:
+                del self._reading[job_id]
 
     def _forget_the_old(self) -> None:
         # The dict is in the order of learning.
@@ -86,7 +94,7 @@ class Changes:
 
     def job_changed(self, job_id: str) -> None:
         """Forget a job and wake who waits for it; who changed it calls it too, being first."""
-        self._heard += 1
+        self._reading.pop(job_id, None)
         self._known.pop(job_id, None)
         for event in self._waiters.get(job_id, ()):
             event.set()
@@ -151,7 +159,7 @@ class Changes:
             self.job_changed(notice.payload)
 
     def _wake_all(self) -> None:
-        self._heard += 1
+        self._reading.clear()
         self._known.clear()
         for events in self._waiters.values():
             for event in events:

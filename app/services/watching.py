@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
+from weakref import WeakValueDictionary
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
@@ -39,6 +41,7 @@ class Watching:
 
     def __init__(self, reads: async_sessionmaker[AsyncSession], changes: Changes) -> None:
         self._reads, self._changes = reads, changes
+        self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def wait(
         self, caller: Caller, job_id: str, seconds: float, seen: str | None = None
@@ -57,15 +60,26 @@ class Watching:
 
     async def _standing(self, caller: Caller, job_id: str) -> tuple[str, JobState]:
         # Most polls ask for what has not changed, and of that the database has told nothing.
-        known = self._changes.known(job_id)
-        if known is not None and known[0] == caller.tenant_id:
-            return known[1:]  # type: ignore[no-any-return]
-        with self._changes.learning(job_id) as learn:
-            async with self._reads.begin() as session:
-                row = await _standing(session, caller, job_id)
-            found = mark(row)
-            learn((caller.tenant_id, found, row.state))
+        if (known := self._known(caller, job_id)) is not None:
+            return known
+        # Of those who ask at once, one reads for all: a thousand would wait for connections.
+        lock = self._locks.setdefault((caller.tenant_id, job_id), asyncio.Lock())
+        async with lock:
+            if (known := self._known(caller, job_id)) is not None:
+                return known
+            with self._changes.learning(job_id) as learn:
+                async with self._reads.begin() as session:
+                    row = await _standing(session, caller, job_id)
+                found = mark(row)
+                learn((caller.tenant_id, found, row.state))
         return found, row.state
+
+    def _known(self, caller: Caller, job_id: str) -> tuple[str, JobState] | None:
+        known = self._changes.known(job_id)
+        if known is None or known[0] != caller.tenant_id:
+            return None
+        found, state = known[1:]
+        return found, state
 
     async def events(self, caller: Caller, job_id: str, after: int, limit: int) -> list[Any]:
         """A page of the job's history. Raises `NotFound`."""

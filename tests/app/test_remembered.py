@@ -6,23 +6,26 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import httpx2
 import pytest
 from sqlalchemy import Engine, event, text
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from app.problems import RateLimited, Unauthenticated
+from app.problems import NotFound, RateLimited, Unauthenticated
 from app.services import changes
 from app.services.auth import Authenticator
 from app.services.limits import Bucket, RateLimiter
+from app.services.watching import Watching
 from models.database import async_engine, reading_sessions, sync_engine
 from models.ids import new_id
 from models.settings import Settings
 from server import keys
 from server.embedded import Valkey
 from tests.app.raw import connect, post, run_sql
+from tests.models.factories import add_job
 
 _LISTENER = "test-listener"
 _LISTENERS = f"FROM pg_stat_activity WHERE application_name = '{_LISTENER}'"
@@ -33,6 +36,7 @@ class Desk:
     """An authenticator with its own connections, and the statements that it sent."""
 
     auth: Authenticator
+    reads: async_sessionmaker[AsyncSession]
     changes: changes.Changes
     statements: list[str] = field(default_factory=list)
 
@@ -49,8 +53,9 @@ async def desk(settings: Settings) -> AsyncIterator[Desk]:
     engine = async_engine(settings, "test-desk")
     url = settings.database_url.get_secret_value()
     heard = changes.Changes(url + ("&" if "?" in url else "?") + "application_name=" + _LISTENER)
-    auth = Authenticator(reading_sessions(engine), settings.require_secret(), heard)
-    desk = Desk(auth, heard)
+    reads = reading_sessions(engine)
+    auth = Authenticator(reads, settings.require_secret(), heard)
+    desk = Desk(auth, reads, heard)
     event.listen(
         engine.sync_engine,
         "before_cursor_execute",
@@ -153,7 +158,11 @@ async def test_a_lost_connection_is_noticed_and_taken_up_again(
 
 async def test_what_was_read_while_something_was_heard_is_not_kept(desk: Desk) -> None:
     with desk.changes.learning("job_1") as learn:
-        desk.changes.job_changed("job_2")
+        desk.changes.job_changed("job_1")
+        learn("old")
+    assert desk.changes.known("job_1") is None
+    with desk.changes.learning("job_1") as learn:
+        desk.changes._wake_all()  # as after a time without ears
         learn("old")
     assert desk.changes.known("job_1") is None
     with desk.changes.learning("job_1") as learn:
@@ -161,6 +170,24 @@ async def test_what_was_read_while_something_was_heard_is_not_kept(desk: Desk) -
     assert desk.changes.known("job_1") == "new"
     desk.changes.job_changed("job_1")
     assert desk.changes.known("job_1") is None
+
+
+async def test_of_many_who_ask_at_once_one_reads(
+    settings: Settings, desk: Desk, engine: Engine
+) -> None:
+    token = keys.create(settings, "acme", "k", ["jobs:read"])
+    caller = await desk.auth.authenticate(token)
+    with engine.begin() as connection:
+        job_id = add_job(connection, caller.tenant_id)
+    watching = Watching(desk.reads, desk.changes)
+    desk.statements.clear()
+    found = await asyncio.gather(
+        *(watching.wait(caller, job_id, 0.0, f"v{i}") for i in range(200)), return_exceptions=True
+    )
+    assert found == ["v1"] * 200
+    assert len(desk.statements) == 1
+    with pytest.raises(NotFound):
+        await watching.wait(replace(caller, tenant_id="ten_other"), job_id, 0.0, "v1")
 
 
 async def test_what_is_too_old_to_be_believed_takes_no_memory(
