@@ -30,10 +30,9 @@ class Chooser:
 
     def __call__(self, groups: Mapping[str, Sequence[Wanted]]) -> dict[str, EngineName]:
         """An engine for each group of trainings that have all but rate and run in common."""
-        default: EngineName = "sequential" if self._wanted == "auto" else self._wanted
-        chosen = dict.fromkeys(groups, default)
         if self._wanted != "auto":
-            return chosen
+            return dict.fromkeys(groups, self._wanted)
+        chosen: dict[str, EngineName] = dict.fromkeys(groups, "sequential")
         asked: dict[str, Probe] = {}
         for of, group in groups.items():
             common = Trainings.model_validate_json(of)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -12,7 +11,7 @@ from torch.func import functional_call, vmap
 
 from methods.rank_distilled_dataset.networks import mean_logits
 from methods.rank_distilled_dataset.replaying import Recorded, own_stream, reset
-from methods.rank_distilled_dataset.training import Check, Curve, Examples, Session
+from methods.rank_distilled_dataset.training import Check, Curve, Examples, Session, advance
 
 
 def train_stacked(
@@ -25,28 +24,8 @@ def train_stacked(
     Each has its own images, order, augmentation and learning rate; all have as many images. One
     that gives up goes on beside the others, unheeded.
     """
-    started = time.process_time()
-    for session in sessions:
-        session.curve.accuracy.update({name: [] for name in evaluated})
     with own_stream(sessions[0].data.images.device):
-        _carry_through(sessions, evaluated, check)
-    for session in sessions:
-        session.curve.seconds = (time.process_time() - started) / len(sessions)
-    return [session.curve for session in sessions]
-
-
-def _carry_through(
-    sessions: Sequence[Session], evaluated: Mapping[str, Examples], check: Check
-) -> None:
-    recipe, stack = sessions[0].recipe, _Stack(sessions)
-    for epoch in range(recipe.epochs):
-        for side_by_side in zip(*(s.batches_of(epoch, check) for s in sessions), strict=True):
-            stack.step(side_by_side)
-        if epoch + 1 not in {*recipe.evaluate, recipe.epochs}:
-            continue
-        for session in sessions:
-            if not session.curve.stopped:
-                session.measure(epoch, evaluated, check)
+        return advance(sessions, evaluated, check, _Stack(sessions).pass_through)
 
 
 class _Stack:
@@ -66,6 +45,12 @@ class _Stack:
         self._recorded: Recorded | None = None
         if self._totals.device.type == "cuda":
             self._record()
+
+    def pass_through(self, going: Sequence[Session], epoch: int, check: Check) -> None:
+        """An epoch of all, of those too that have given up."""
+        batches = (session.batches_of(epoch, check) for session in self._sessions)
+        for side_by_side in zip(*batches, strict=True):
+            self.step(side_by_side)
 
     def step(self, side_by_side: Sequence[Examples]) -> None:
         """One step of each optimiser."""

@@ -148,10 +148,23 @@ def train(
     return advance([session], evaluated or {}, check)[0]
 
 
+def in_turn(sessions: Sequence[Session], epoch: int, check: Check) -> None:
+    """An epoch (0-based) of trainings of equally many steps: a step of each in turn."""
+    for _ in zip(*(session.steps(epoch, check) for session in sessions), strict=False):
+        pass
+
+
 def advance(
-    sessions: Sequence[Session], evaluated: Mapping[str, Examples], check: Check = lambda: None
+    sessions: Sequence[Session],
+    evaluated: Mapping[str, Examples],
+    check: Check = lambda: None,
+    pass_through: Callable[[Sequence[Session], int, Check], None] = in_turn,
 ) -> list[Curve]:
-    """Carry trainings of equally many steps through, side by side: a step of each in turn."""
+    """Carry trainings through, side by side.
+
+    Args:
+        pass_through: takes those that have not given up through an epoch.
+    """
     started = time.process_time()
     recipe = sessions[0].recipe
     evaluations = {*recipe.evaluate, recipe.epochs}
@@ -159,8 +172,7 @@ def advance(
         session.curve.accuracy.update({name: [] for name in evaluated})
     for epoch in range(recipe.epochs):
         going = [session for session in sessions if not session.curve.stopped]
-        for _ in zip(*(session.steps(epoch, check) for session in going), strict=False):
-            pass
+        pass_through(going, epoch, check)
         if epoch + 1 in evaluations:
             for session in going:
                 session.measure(epoch, evaluated, check)
