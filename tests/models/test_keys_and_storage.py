@@ -7,6 +7,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -122,3 +123,12 @@ def test_settings_refuse_what_cannot_work() -> None:
         Settings(secret="short").require_secret()
     with pytest.raises(ValueError, match="three times"):
         Settings(lease="PT10S", heartbeat="PT5S")
+
+
+def test_ids_sort_by_age_within_a_millisecond() -> None:
+    clock = iter(1_764_000_000_000_000_000 + step for step in range(0, 1_000_000, 1_000))
+    with mock.patch("models.ids.time.time_ns", lambda: next(clock)):
+        made = [new_id("job") for _ in range(1_000)]
+    assert made == sorted(made)
+    assert all(is_id(one, "job") for one in made)
+    assert {(one[16], one[20] in "89ab") for one in made} == {("7", True)}
