@@ -127,7 +127,7 @@ def test_settings_refuse_what_cannot_work() -> None:
 
 def test_ids_sort_by_age_within_a_millisecond() -> None:
     clock = iter(1_764_000_000_000_000_000 + step for step in range(0, 1_000_000, 1_000))
-    with mock.patch("models.ids.time.time_ns", lambda: next(clock)):
+    with mock.patch("models.ids.time.time_ns", side_effect=clock):
         made = [new_id("job") for _ in range(1_000)]
     assert made == sorted(made)
     assert all(is_id(one, "job") for one in made)
