@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
-from weakref import WeakValueDictionary
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
@@ -13,6 +12,7 @@ from app.problems import NotFound
 from app.services import paging
 from app.services.auth import Caller
 from app.services.changes import Changes
+from app.services.together import Together
 from models import repositories
 from models.states import TERMINAL, JobState
 
@@ -41,7 +41,8 @@ class Watching:
 
     def __init__(self, reads: async_sessionmaker[AsyncSession], changes: Changes) -> None:
         self._reads, self._changes = reads, changes
-        self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        # A thousand who wake at once, and read alone, would wait for connections.
+        self._together = Together()
 
     async def wait(
         self, caller: Caller, job_id: str, seconds: float, seen: str | None = None
@@ -62,16 +63,18 @@ class Watching:
         # Most polls ask for what has not changed, and of that the database has told nothing.
         if (known := self._known(caller, job_id)) is not None:
             return known
-        # Of those who ask at once, one reads for all: a thousand would wait for connections.
-        lock = self._locks.setdefault((caller.tenant_id, job_id), asyncio.Lock())
-        async with lock:
-            if (known := self._known(caller, job_id)) is not None:
-                return known
-            with self._changes.learning(job_id) as learn:
-                async with self._reads.begin() as session:
-                    row = await _standing(session, caller, job_id)
-                found = mark(row)
-                learn((caller.tenant_id, found, row.state))
+        return await self._together(
+            (caller.tenant_id, job_id), partial(self._learn_standing, caller, job_id)
+        )
+
+    async def _learn_standing(self, caller: Caller, job_id: str) -> tuple[str, JobState]:
+        if (known := self._known(caller, job_id)) is not None:
+            return known
+        with self._changes.learning(job_id) as learn:
+            async with self._reads.begin() as session:
+                row = await _standing(session, caller, job_id)
+            found = mark(row)
+            learn((caller.tenant_id, found, row.state))
         return found, row.state
 
     def _known(self, caller: Caller, job_id: str) -> tuple[str, JobState] | None:
@@ -97,7 +100,8 @@ class Watching:
         while True:
             heard = False
             async for _ in self._changes.ticks(job_id, silence):
-                for event in await self.events(caller, job_id, after, paging.MAX_PAGE):
+                read = partial(self.events, caller, job_id, after, paging.MAX_PAGE)
+                for event in await self._together((caller.tenant_id, job_id, after), read):
                     after, heard = event.seq, True
                     yield event
                     if event.terminal:
