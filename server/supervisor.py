@@ -188,12 +188,7 @@ class Embedded:
         grace = Settings().shutdown_grace.total_seconds() + 15
         self.services = [
             Service("gateway", python("gateway", *gateway)),
-            *(
-                Service(
-                    f"worker-{i}", python(f"worker-{i}", "server", "worker"), stop_seconds=grace
-                )
-                for i in range(1, self.workers + 1)
-            ),
+            *(self._worker(f"worker-{i}", python, grace) for i in range(1, self.workers + 1)),
             Service("sweeper", python("sweeper", "server", "sweeper")),
         ]
         if self._vllm is not None:
@@ -209,6 +204,19 @@ class Embedded:
             self.services.append(_server("postgres", self.postgres, signal.SIGINT))
         for service in self.services:
             service.child = service.child or service.start()
+
+    def _worker(
+        self, name: str, python: Callable[..., Callable[[], subprocess.Popen[bytes]]], grace: float
+    ) -> Service:
+        # It touches the file as soon as it serves.
+        alive = self.data_dir / f"{name}.alive"
+        spawned = python(name, "server", "worker", "--alive-file", str(alive))
+
+        def start() -> subprocess.Popen[bytes]:
+            alive.unlink(missing_ok=True)
+            return spawned()
+
+        return Service(name, start, stop_seconds=grace, steady=alive.exists)
 
     def _wait_until_ready(self) -> bool:
         deadline = time.monotonic() + _READY_SECONDS
