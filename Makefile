@@ -64,7 +64,7 @@ test: $(VENV)/.dev ## all tests: first those of parts, then those that start rea
 unit: $(VENV)/.dev ## tests of parts only
 	@$(PYTEST) -n 2 -m 'not system'
 
-check: $(VENV)/.dev ## lint, types, import contracts, security lint
+check: $(VENV)/.dev audit ## lint, types, import contracts, security lint, known vulnerabilities
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -72,9 +72,14 @@ check: $(VENV)/.dev ## lint, types, import contracts, security lint
 	@$(BIN)/bandit -q -c pyproject.toml -r app workers models methods outbound server client/datassay
 	@$(BIN)/hadolint Dockerfile
 
-audit: $(VENV)/.dev ## known vulnerabilities of what constraints.txt pins (asks a public service)
-	@$(PYTHON) -m venv .venv-audit && .venv-audit/bin/python -m pip -q install pip-audit
-	@.venv-audit/bin/pip-audit -r constraints.txt --no-deps --disable-pip
+.venv-audit/.done: $(VENV)/.dev
+	@echo "Installing pip-audit in an environment of its own (once) ..."
+	@$(PYTHON) -m venv .venv-audit
+	@.venv-audit/bin/python -m pip --disable-pip-version-check install -q pip-audit
+	@touch $@
+
+audit: .venv-audit/.done ## known vulnerabilities of what is pinned (asks a public service)
+	@$(BIN)/python -m tests.deployment.audit .venv-audit/bin/pip-audit constraints.txt
 
 format: $(VENV)/.dev ## format the code
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
@@ -92,4 +97,4 @@ soak: $(VENV)/.dev ## half an hour of steady work, and what grows meanwhile
 	@$(BIN)/python benchmarks/soak.py --rate 3
 
 clean: ## remove the virtual environment and caches, not the data
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-audit .mypy_cache .ruff_cache .pytest_cache .hypothesis
