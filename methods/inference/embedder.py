@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from methods.errors import JobError
 from methods.inference.declared import ModelDeclaration, Models
+
+if TYPE_CHECKING:
+    import httpx2
 
 Floats = npt.NDArray[np.float64]
 
@@ -45,66 +48,57 @@ class _Weights:
         self._model = model
 
     def embed(self, texts: Sequence[str], check: Callable[[], None] = lambda: None) -> Floats:
-        def encode(part: list[str]) -> Floats:
-            return np.asarray(self._model.encode(part, show_progress_bar=False), np.float64)
+        def encode(parts: list[list[str]]) -> Iterator[Floats]:
+            for part in parts:
+                check()
+                yield np.asarray(self._model.encode(part, show_progress_bar=False), np.float64)
 
-        return _each_once(texts, encode, check)
+        return _each_once(texts, encode)
 
 
 class _Server:
     def __init__(self, name: str, source: ModelDeclaration) -> None:
-        self._name, self._source = name, source
+        from methods.inference.server import Server
+
+        self._name, self._server = name, Server(name, source)
 
     def embed(self, texts: Sequence[str], check: Callable[[], None] = lambda: None) -> Floats:
-        return _each_once(texts, self._ask, check)
-
-    def _ask(self, part: list[str]) -> Floats:
-        import httpx2
-
-        source = self._source
-        assert source.base_url is not None, "a server has a URL"
-        headers = {"Authorization": f"Bearer {source.api_key}"} if source.api_key else {}
-        body = {"model": source.served_as or self._name, "input": part}
-        try:
-            answer = httpx2.post(
-                f"{source.base_url.rstrip('/')}/embeddings",
-                json=body,
-                headers=headers,
-                timeout=httpx2.Timeout(300, connect=5),
+        def encode(parts: list[list[str]]) -> Iterator[Floats]:
+            model = self._server.model
+            requests = (
+                (k, "/embeddings", {"model": model, "input": part}) for k, part in enumerate(parts)
             )
-        except httpx2.TransportError as error:
-            text = f"The server of {self._name!r} does not answer ({type(error).__name__})."
-            raise JobError("model_unavailable", text) from error
-        if answer.status_code != 200:
-            busy = answer.status_code >= 500 or answer.status_code in (408, 429)
-            raise JobError(
-                "model_unavailable" if busy else "model_rejected_request",
-                f"The server of {self._name!r} answers {answer.status_code}: {answer.text[:500]}.",
-            )
+            found = {k: self._read(got, parts[k]) for k, got in self._server.ask(requests, check)}
+            if len({vectors.shape[1] for vectors in found.values()}) > 1:
+                raise self._strange("vectors of different lengths")
+            return (found[k] for k in range(len(parts)))
+
+        return _each_once(texts, encode)
+
+    def _read(self, answer: httpx2.Response, part: list[str]) -> Floats:
         try:
             rows = sorted(answer.json()["data"], key=lambda row: row["index"])
             vectors = np.array([row["embedding"] for row in rows], dtype=np.float64)
-            if vectors.shape[0] != len(part) or not np.isfinite(vectors).all():
-                raise ValueError(f"{vectors.shape[0]} finite vectors for {len(part)} texts")
+            if vectors.ndim != 2 or len(vectors) != len(part) or not np.isfinite(vectors).all():
+                raise ValueError(f"not {len(part)} finite vectors but {vectors.shape}")
         except (KeyError, TypeError, ValueError) as error:
-            text = f"The server of {self._name!r} does not speak the OpenAI protocol: {error!r}"
-            raise JobError("model_rejected_request", text[:500]) from error
+            raise self._strange(repr(error)) from error
         return vectors
+
+    def _strange(self, what: str) -> JobError:
+        text = f"The server of {self._name!r} does not speak the OpenAI protocol: {what}"
+        return JobError("model_rejected_request", text[:500])
 
 
 def _each_once(
-    texts: Sequence[str], encode: Callable[[list[str]], Floats], check: Callable[[], None]
+    texts: Sequence[str], encode: Callable[[list[list[str]]], Iterator[Floats]]
 ) -> Floats:
-    rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-    parts = []
-    ordered = sorted(rows, key=len)
-    for start in range(0, len(ordered), _CHUNK):
-        check()
-        part = ordered[start : start + _CHUNK]
-        parts.append((part, encode(part)))
-    unit = np.zeros((len(rows), parts[0][1].shape[1] if parts else 0))
-    for part, vectors in parts:
-        unit[[rows[text] for text in part]] = vectors
+    """`encode` gets the different texts in parts, shortest first, and gives the rows of each."""
+    ordered = sorted(dict.fromkeys(texts), key=len)
+    parts = [ordered[start : start + _CHUNK] for start in range(0, len(ordered), _CHUNK)]
+    found = list(encode(parts))
+    unit = np.concatenate(found) if found else np.zeros((0, 0))
     norm = np.linalg.norm(unit, axis=1, keepdims=True)
     np.divide(unit, norm, out=unit, where=norm > 0)
+    rows = {text: row for row, text in enumerate(ordered)}
     return unit[[rows[text] for text in texts]]

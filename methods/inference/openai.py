@@ -2,42 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
-import random
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import httpx2
 
 from methods.errors import JobError
-from methods.inference.counters import TOKENS, in_flight
+from methods.inference.counters import TOKENS
 from methods.inference.declared import ModelDeclaration
 from methods.inference.llm import Completion, Sampling, Usage
-from methods.inference.starting import state_of
-
-#: A server that restarts loads its weights for a minute; one that is known to be loading is waited
-#: for as long as it takes.
-_PATIENCE_SECONDS = 90.0
-_LOADING_SECONDS = 1.0
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
-_ANSWER_SECONDS = 600.0
-_CHECK_SECONDS = 0.2
-_TOO_LARGE = 64 * 1024 * 1024
+from methods.inference.server import Server
 
 
 class OpenAIServer:
-    """Keeps a bounded number of requests in flight; the server batches them, ours and others'.
-
-    One request draws all n answers of a prompt, so that the server computes the prompt once.
-    """
+    """One request draws all n answers of a prompt, so that the server computes the prompt once."""
 
     def __init__(self, name: str, source: ModelDeclaration) -> None:
-        assert source.base_url is not None, "a server has a URL"
-        self._name, self._model = name, source.served_as or name
-        self._url, self._key = source.base_url.rstrip("/"), source.api_key
-        self._in_flight, self._state_file = source.max_in_flight, source.state_file
-        self._loading = 0
+        self._name, self._server = name, Server(name, source)
 
     def sample(
         self,
@@ -48,53 +30,13 @@ class OpenAIServer:
         waiting: Callable[[str], None] = lambda why: None,
     ) -> Iterator[tuple[int, list[Completion]]]:
         """See `LanguageModel`."""
-        with asyncio.Runner() as runner:
-            client = self._client()
-            source = iter(prompts)
-            pending: dict[asyncio.Task[Any], int] = {}
-            told = False
-            try:
-                while True:
-                    self._fill(runner, pending, source, client, sampling)
-                    if not pending:
-                        return
-                    done = runner.run(_some(set(pending)))
-                    check()
-                    if self._loading and not told:
-                        waiting(f"waiting for {self._name} to load")
-                    told = self._loading > 0
-                    for task in done:
-                        number = pending.pop(task)
-                        yield number, _completions(task.result(), sampling, usage, self._name)
-            finally:
-                # A closed connection tells the server to stop generating.
-                runner.run(_abandon(set(pending), client))
-
-    def _client(self) -> httpx2.AsyncClient:
-        return httpx2.AsyncClient(
-            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
-            timeout=httpx2.Timeout(_ANSWER_SECONDS, connect=5.0),
-            limits=httpx2.Limits(max_connections=self._in_flight),
-            follow_redirects=False,
-        )
-
-    def _fill(
-        self,
-        runner: asyncio.Runner,
-        pending: dict[asyncio.Task[Any], int],
-        source: Iterator[tuple[int, str]],
-        client: httpx2.AsyncClient,
-        sampling: Sampling,
-    ) -> None:
-        while len(pending) < self._in_flight and (entry := next(source, None)) is not None:
-            number, prompt = entry
-            path, body = self._request(prompt, sampling)
-            task = runner.get_loop().create_task(self._ask(client, path, body))
-            pending[task] = number
+        requests = ((number, *self._request(prompt, sampling)) for number, prompt in prompts)
+        for number, answer in self._server.ask(requests, check, waiting):
+            yield number, _completions(answer, sampling, usage, self._name)
 
     def _request(self, prompt: str, sampling: Sampling) -> tuple[str, dict[str, Any]]:
         body: dict[str, Any] = {
-            "model": self._model,
+            "model": self._server.model,
             "n": sampling.n,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
@@ -111,75 +53,6 @@ class OpenAIServer:
             return "/chat/completions", body | (asked if wanted else {})
         body["prompt"] = prompt
         return "/completions", body | ({"logprobs": top} if wanted else {})
-
-    async def _ask(
-        self, client: httpx2.AsyncClient, path: str, body: dict[str, Any]
-    ) -> httpx2.Response:
-        """The server's answer; a busy or absent server is asked again for a while."""
-        loop = asyncio.get_running_loop()
-        give_up, pause = loop.time() + _PATIENCE_SECONDS, _FIRST_PAUSE
-        while True:
-            wait = pause * random.uniform(0.5, 1.0)
-            try:
-                with in_flight(self._name):
-                    answer = await client.post(self._url + path, json=body)
-            except httpx2.TransportError as error:
-                what = f"does not answer ({type(error).__name__})"
-            else:
-                if answer.status_code == 200 and len(answer.content) <= _TOO_LARGE:
-                    return answer
-                what = f"answers {answer.status_code}: {answer.text[:500]}"
-                if answer.status_code < 500 and answer.status_code not in (408, 429):
-                    raise self._rejected(what)
-                wait = max(wait, _retry_after(answer))
-            if await self._loaded_meanwhile():
-                give_up, pause = loop.time() + _PATIENCE_SECONDS, _FIRST_PAUSE
-                continue
-            if loop.time() + wait > give_up:
-                raise JobError("model_unavailable", f"The server of {self._name!r} {what}.")
-            await asyncio.sleep(wait)
-            pause = min(2 * pause, _LONGEST_PAUSE)
-
-    async def _loaded_meanwhile(self) -> bool:
-        """Wait while the server is known to be loading; False when there was nothing to wait for.
-
-        Raises:
-            JobError: `model_unavailable`, it does not start.
-        """
-        waited = False
-        self._loading += 1
-        try:
-            while (state := state_of(self._state_file)) == "loading":
-                waited = True
-                await asyncio.sleep(_LOADING_SECONDS)
-        finally:
-            self._loading -= 1
-        if state == "failed":
-            text = f"The server of {self._name!r} does not start; the operator's log says why."
-            raise JobError("model_unavailable", text)
-        return waited
-
-    def _rejected(self, what: str) -> JobError:
-        return JobError("model_rejected_request", f"The server of {self._name!r} {what}.")
-
-
-async def _some(tasks: set[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
-    done, _ = await asyncio.wait(tasks, timeout=_CHECK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-    return done
-
-
-async def _abandon(tasks: set[asyncio.Task[Any]], client: httpx2.AsyncClient) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    await client.aclose()
-
-
-def _retry_after(answer: httpx2.Response) -> float:
-    try:
-        return min(float(answer.headers.get("Retry-After", 0)), _PATIENCE_SECONDS)
-    except ValueError:
-        return 0.0
 
 
 def _completions(

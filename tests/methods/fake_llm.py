@@ -13,7 +13,7 @@ from typing import Any
 class FakeLLM:
     """Answers `n` texts a prompt after the scripted failures, and notes every request.
 
-    Every answer has two tokens, its halves.
+    Every answer has two tokens, its halves. The vector of a text is its length and 1.
 
     Attributes:
         say: the texts that answer a request. likeliest: the likeliest tokens of every place.
@@ -51,6 +51,9 @@ class FakeLLM:
         return 200, {}, json.dumps(self._answer(path, body)).encode()
 
     def _answer(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        if path.endswith("/embeddings"):
+            rows = [{"index": k, "embedding": [len(t), 1]} for k, t in enumerate(body["input"])]
+            return {"data": rows[::-1]}
         choices: list[dict[str, Any]] = []
         for k, text in enumerate(self.say(body)):
             half = len(text) // 2

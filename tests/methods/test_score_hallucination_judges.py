@@ -18,7 +18,7 @@ from methods.context import LocalContext
 from methods.errors import JobError
 from methods.evaluate_scorers import job as evaluating
 from methods.evaluate_scorers.spec import Spec as EvaluateSpec
-from methods.inference import openai
+from methods.inference import server
 from methods.inference.declared import Models, declarations
 from methods.inference.llm import language_model
 from methods.score_hallucination import job
@@ -81,8 +81,8 @@ def other() -> FakeLLM:
 
 @pytest.fixture
 def models(llm: FakeLLM, other: FakeLLM, monkeypatch: pytest.MonkeyPatch) -> Iterator[Models]:
-    monkeypatch.setattr(openai, "_FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(openai, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(server, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(server, "_PATIENCE_SECONDS", 0.1)
     with serving(llm) as url, serving(other) as second:
         yield Models(
             declarations(

@@ -11,7 +11,7 @@ import pytest
 
 from methods.context import LocalContext
 from methods.errors import JobError
-from methods.inference import openai
+from methods.inference import server
 from methods.inference.declared import Models, declarations
 from methods.score_hallucination import job
 from methods.score_hallucination.results import Result
@@ -29,8 +29,8 @@ def llm() -> FakeLLM:
 
 @pytest.fixture
 def models(llm: FakeLLM, monkeypatch: pytest.MonkeyPatch) -> Iterator[Models]:
-    monkeypatch.setattr(openai, "_FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(openai, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(server, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(server, "_PATIENCE_SECONDS", 0.1)
     with serving(llm) as url:
         yield Models(declarations({"fake": {"base_url": url, "max_in_flight": 1}}))
 

@@ -16,7 +16,7 @@ from scipy.stats import binomtest
 
 from methods.context import LocalContext
 from methods.errors import JobError
-from methods.inference import openai
+from methods.inference import server
 from methods.inference.declared import Models, declarations
 from methods.score_hallucination import job
 from methods.score_hallucination.core import SCORERS, Answers, Options, score
@@ -61,8 +61,8 @@ def llm() -> Streams:
 
 @pytest.fixture
 def models(llm: Streams, monkeypatch: pytest.MonkeyPatch) -> Iterator[Models]:
-    monkeypatch.setattr(openai, "_FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(openai, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(server, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(server, "_PATIENCE_SECONDS", 0.1)
     with serving(llm) as url:
         yield Models(declarations({"fake": {"base_url": url, "max_in_flight": 1}}))
 
