@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from methods.rank_distilled_dataset import augment, losses, scores, whiten
 from methods.rank_distilled_dataset.augment import DSA_OPERATIONS, Augment
@@ -21,6 +22,7 @@ LOSSES = json.loads((GOLDEN / "losses.json").read_text())
 SCORES = json.loads((GOLDEN / "aggregation.json").read_text())
 RATES = json.loads((GOLDEN / "lr_schedules.json").read_text())["curves"]
 CURVES = json.loads((GOLDEN / "fullbatch_curves.json").read_text())
+SPREAD = json.loads((GOLDEN / "fullbatch_spread.json").read_text())["best_test_images"]
 SAMPLING = json.loads((GOLDEN / "sampling_accuracy.json").read_text())
 
 
@@ -212,35 +214,94 @@ def digits(channels: int = 3) -> tuple[Examples, dict[str, Any]]:
     return Examples(torch.from_numpy(stacked), torch.from_numpy(labels[rows])), golden
 
 
-@pytest.mark.parametrize("candidate", CURVES["runs"])
-def test_full_batch_curves(candidate: str) -> None:
-    """The same start gives the same losses; later the training is chaotic in float32.
+def started(golden: dict[str, Any]) -> nn.Module:
+    """The network of the deterministic runs with its initial weights."""
+    network = build("ConvNet-3", (3, 8, 8), 10)
+    network.load_state_dict(
+        {k: torch.from_numpy(golden[f"init/{k}"]) for k in network.state_dict()}
+    )
+    return network
 
-    Best accuracies of float32 trainings that differ in the order of the ten images, and of the
-    same training in float64, spread over up to eight of the 400 test images around each other and
-    around the official ones, so eight is what is asked for.
-    """
+
+def trained(candidate: str, lr: str, epochs: int, every: int, **options: Any) -> Curve:
+    """A deterministic run, full batch, of our code."""
     test, golden = digits()
     images = torch.from_numpy(arrays("candidates_digits_ipc1_e60_n5_none.npz")[candidate])
-    data = Examples(images, torch.arange(10))
+    recipe = Recipe(
+        epochs, float(lr), step_size=30, evaluate=tuple(range(every, epochs + 1, every)), **options
+    )
+    examples = Examples(images, torch.arange(10))
+    return train(started(golden), examples, recipe, seed=0, evaluated={"test": test})
 
-    def trained(lr: str, recipe: Recipe, evaluated: dict[str, Examples]) -> Curve:
-        network = build("ConvNet-3", (3, 8, 8), 10)
-        network.load_state_dict(
-            {k: torch.from_numpy(golden[f"init/{k}"]) for k in network.state_dict()}
-        )
-        return train(network, data, recipe, seed=0, evaluated=evaluated)
 
+def trained_officially(candidate: str, lr: str) -> tuple[list[float], int]:
+    """What the official functions do on one batch: losses, and test images right at the best.
+
+    Bit for bit what the package itself gives (compared in all runs, with AVX-512 and with AVX2).
+    Our fused optimiser rounds otherwise, but only in the tails of vectors.
+    """
+    examples, golden = digits()
+    images = torch.from_numpy(arrays("candidates_digits_ipc1_e60_n5_none.npz")[candidate])
+    network, criterion = started(golden), nn.CrossEntropyLoss()
+    optimiser = torch.optim.SGD(network.parameters(), float(lr), momentum=0.9, weight_decay=5e-4)
+    schedule = torch.optim.lr_scheduler.StepLR(optimiser, step_size=30, gamma=0.1)
+    losses_then, best = [], 0
+    for epoch in range(60):
+        network.train()
+        loss = criterion(network(images), torch.arange(10))
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        schedule.step()
+        losses_then.append(loss.item())
+        if (epoch + 1) % 10 == 0:
+            network.eval()
+            with torch.inference_mode():
+                best = max(best, int((network(examples.images).argmax(1) == examples.labels).sum()))
+    return losses_then, best
+
+
+@pytest.mark.parametrize("candidate", CURVES["runs"])
+def test_full_batch_curves(candidate: str) -> None:
+    """As the official code on this processor; as the golden values as far as that code gives them.
+
+    On a processor other than theirs, however it rounds (threads, kernels, order of the images, a
+    last bit of the pixels, float64), it never does for all: one to five of its 16 best accuracies
+    are more than two of the 400 test images off, up to nine, an LRS by up to .008, and one loss of
+    the first ten epochs forks by 1.05e-3. So of golden accuracies two images of the range of those
+    runs are asked for.
+    """
+    random = CURVES["aggregate"][candidate]["random_best_of_5_lrs"] / 100
     for lr, expected in CURVES["runs"][candidate].items():
-        short = Recipe(10, float(lr), step_size=30, evaluate=tuple(range(1, 11)))
-        losses_then = expected["loss_before_each_epoch"][:10]
-        np.testing.assert_allclose(trained(lr, short, {}).loss, losses_then, rtol=2e-3)
-    recipe = Recipe(60, 0.01, step_size=30, evaluate=tuple(range(10, 61, 10)))
-    best = max(trained("0.01", recipe, {"test": test}).accuracy["test"])
-    assert abs(best * 400 - CURVES["runs"][candidate]["0.01"]["best"] * 4) <= 8.001
+        first = np.array(trained(candidate, lr, 10, 1, late=("test",)).loss)
+        golden = np.array(expected["loss_before_each_epoch"][:10])
+        forks = (candidate, lr) == ("class_means_or_kmeans", "0.01")
+        np.testing.assert_allclose(first, golden, rtol=1.2e-3 if forks else 1e-3)
+        if lr == "0.1":
+            continue
+        np.testing.assert_allclose(first[:7], golden[:7], rtol=1e-4)
+        curve = trained(candidate, lr, 60, 10)
+        best = round(400 * max(curve.accuracy["test"]))
+        spread = [*SPREAD[candidate][lr], round(4 * expected["best"])]
+        assert min(spread) - 2 <= best <= max(spread) + 2
+
+        losses_then, official = trained_officially(candidate, lr)
+        np.testing.assert_allclose(first, losses_then[:10], rtol=1e-3)
+        means = np.reshape(losses_then, (6, 10)).mean(axis=1)
+        np.testing.assert_allclose(np.array(curve.loss), means, rtol=1e-3)
+        assert abs(best - official) <= 2
+        ours, theirs = (
+            scores.label_robust(0.98, [k / 400], [k / 400], random).lrs[0] for k in (best, official)
+        )
+        assert ours == pytest.approx(theirs, abs=0.005)
+
+
+@pytest.mark.parametrize("candidate", CURVES["runs"])
+def test_score_of_full_batch_curves(candidate: str) -> None:
     summary = CURVES["aggregate"][candidate]
-    found = scores.label_robust(0.98, [best], [best], summary["random_best_of_5_lrs"] / 100)
-    assert found.lrs[0] == pytest.approx(summary["lrs_fraction"], abs=0.009)
+    own, random = summary["syn_acc_lr0.01"] / 100, summary["random_best_of_5_lrs"] / 100
+    found = scores.label_robust(summary["full_acc_assumed"] / 100, [own], [own], random)
+    assert found.lrs[0] == pytest.approx(summary["lrs_fraction"], abs=1e-9)
 
 
 def _aggregate(case: dict[str, Any]) -> list[np.ndarray]:
