@@ -1,7 +1,7 @@
 """How trainings are carried out: one behind the other, compiled, replayed, or stacked.
 
 All engines do the same arithmetic on the same images in the same order. They round differently,
-about 1e-6 of a weight a step, which a long training amplifies to a test image or two: so the
+about 1e-6 of a weight a step, which a long training amplifies to some test images: so the
 engine is part of what a training is kept under.
 """
 

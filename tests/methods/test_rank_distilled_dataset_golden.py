@@ -237,13 +237,16 @@ def trained(candidate: str, lr: str, epochs: int, every: int, **options: Any) ->
 def trained_officially(candidate: str, lr: str) -> tuple[list[float], int]:
     """What the official functions do on one batch: losses, and test images right at the best.
 
-    Bit for bit what the package itself gives (compared in all runs, with AVX-512 and with AVX2).
-    Our fused optimiser rounds otherwise, but only in the tails of vectors.
+    With an optimiser that is not fused it is bit for bit what the package itself gives (compared in
+    all runs, with AVX-512 and with AVX2); the fused one, which we use, rounds tails of vectors
+    otherwise.
     """
     examples, golden = digits()
     images = torch.from_numpy(arrays("candidates_digits_ipc1_e60_n5_none.npz")[candidate])
     network, criterion = started(golden), nn.CrossEntropyLoss()
-    optimiser = torch.optim.SGD(network.parameters(), float(lr), momentum=0.9, weight_decay=5e-4)
+    optimiser = torch.optim.SGD(
+        network.parameters(), float(lr), momentum=0.9, weight_decay=5e-4, fused=True
+    )
     schedule = torch.optim.lr_scheduler.StepLR(optimiser, step_size=30, gamma=0.1)
     losses_then, best = [], 0
     for epoch in range(60):
@@ -268,8 +271,8 @@ def test_full_batch_curves(candidate: str) -> None:
     On a processor other than theirs, however it rounds (threads, kernels, order of the images, a
     last bit of the pixels, float64), it never does for all: one to five of its 16 best accuracies
     are more than two of the 400 test images off, up to nine, an LRS by up to .008, and one loss of
-    the first ten epochs forks by 1.05e-3. So of golden accuracies two images of the range of those
-    runs are asked for.
+    the first ten epochs forks by 1.05e-3. So golden accuracies have to be within four images of the
+    range of those runs.
     """
     random = CURVES["aggregate"][candidate]["random_best_of_5_lrs"] / 100
     for lr, expected in CURVES["runs"][candidate].items():
@@ -283,12 +286,13 @@ def test_full_batch_curves(candidate: str) -> None:
         curve = trained(candidate, lr, 60, 10)
         best = round(400 * max(curve.accuracy["test"]))
         spread = [*SPREAD[candidate][lr], round(4 * expected["best"])]
-        assert min(spread) - 2 <= best <= max(spread) + 2
-
+        assert min(spread) - 4 <= best <= max(spread) + 4
+        if lr == "0.001":  # nothing is learned
+            continue
         losses_then, official = trained_officially(candidate, lr)
-        np.testing.assert_allclose(first, losses_then[:10], rtol=1e-3)
+        np.testing.assert_allclose(first, losses_then[:10], rtol=1e-4)
         means = np.reshape(losses_then, (6, 10)).mean(axis=1)
-        np.testing.assert_allclose(np.array(curve.loss), means, rtol=1e-3)
+        np.testing.assert_allclose(np.array(curve.loss), means, rtol=1e-4)
         assert abs(best - official) <= 2
         ours, theirs = (
             scores.label_robust(0.98, [k / 400], [k / 400], random).lrs[0] for k in (best, official)
