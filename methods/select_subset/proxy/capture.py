@@ -17,7 +17,7 @@ from methods.errors import JobError
 #: The attention implementation that a model has to be loaded with.
 IMPLEMENTATION = "datassay_cross"
 #: Scores of that many text-key pairs are in memory at a time; heads are taken in turns above.
-_PAIRS = 1 << 25
+_PAIRS = 1 << 18
 
 _active: contextvars.ContextVar[CrossBlocks | None] = contextvars.ContextVar("cross", default=None)
 
