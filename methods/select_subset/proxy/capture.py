@@ -16,8 +16,10 @@ from methods.errors import JobError
 
 #: The attention implementation that a model has to be loaded with.
 IMPLEMENTATION = "datassay_cross"
-#: Scores of that many text-key pairs are in memory at a time; heads are taken in turns above.
-_PAIRS = 1 << 18
+#: Scores of that many text-key pairs are in memory at a time, examples and heads taken in turns: on
+#: a CPU as many as its caches hold, elsewhere as many as keep it busy.
+_PAIRS = {"cpu": 1 << 19}
+_PAIRS_ELSEWHERE = 1 << 25
 
 _active: contextvars.ContextVar[CrossBlocks | None] = contextvars.ContextVar("cross", default=None)
 
@@ -70,15 +72,23 @@ class CrossBlocks:
         asked = self.rows[:, None, :, None].expand(-1, heads, -1, width)
         q = query.gather(2, asked).view(batch, -1, groups * self.rows.shape[1], width)
         seen = self._mask_rows(mask)
-        step = max(1, _PAIRS // max(1, batch * q.shape[2] * length))
-        for start in range(0, key.shape[1], step):
-            part = slice(start, start + step)
-            scores = (q[:, part] @ key[:, part].transpose(2, 3)).float() * scale
-            scores = scores.view(batch, -1, self.rows.shape[1], length)
+        whole = torch.zeros(batch, self.rows.shape[1], length, device=query.device)
+        for one, part in self._turns(batch, key.shape[1], q.shape[2] * length):
+            scores = (q[one, part] @ key[one, part].transpose(2, 3)).float().mul_(scale)
+            scores = scores.view(len(scores), -1, *whole.shape[1:])
             if seen is not None:
-                of_heads = slice(start * groups, (start + step) * groups)
-                scores += seen if seen.shape[1] == 1 else seen[:, of_heads]
-            self._add(scores, 1 / heads)
+                of_heads = slice(part.start * groups, part.stop * groups)
+                scores += seen[one] if seen.shape[1] == 1 else seen[one, of_heads]
+            # Heads go before the columns are picked: a sum reads in order, a pick does not.
+            whole[one] += torch.softmax(scores, dim=3).sum(dim=1)
+        self._add(whole, 1 / heads)
+
+    def _turns(self, batch: int, heads: int, pairs: int) -> Iterator[tuple[slice, slice]]:
+        """Examples and key heads that are computed together; `pairs` is of one head of one."""
+        room = max(1, _PAIRS.get(self.blocks.device.type, _PAIRS_ELSEWHERE) // max(1, pairs))
+        for one in range(0, batch, step := max(1, room // heads)):
+            for head in range(0, heads, room):
+                yield slice(one, one + step), slice(head, head + room)
 
     def _mask_rows(self, mask: torch.Tensor | None) -> torch.Tensor | None:
         """What is added to the scores: (B, 1 or H, R, L)."""
@@ -92,10 +102,8 @@ class CrossBlocks:
         added = torch.zeros(seen.shape, dtype=torch.float32, device=seen.device)
         return added.masked_fill_(~seen, torch.finfo(torch.float32).min)
 
-    def _add(self, scores: torch.Tensor, weight: float) -> None:
-        """Softmax of scores (B, H, R, L) over L, summed over heads; then the image columns."""
-        # Heads go before the columns are picked: a sum reads in order, a pick does not.
-        whole = torch.softmax(scores, dim=3).sum(dim=1)
+    def _add(self, whole: torch.Tensor, weight: float) -> None:
+        """Pick the image columns of attention (B, R, L)."""
         block = whole.gather(2, self.columns[:, None, :].expand(-1, whole.shape[1], -1))
         block *= self._row_ok[:, :, None] & self._column_ok[:, None, :]
         self.blocks.add_(block, alpha=weight)
@@ -115,7 +123,7 @@ class CrossBlocks:
         asked = key.gather(1, self.rows[:, :, None].expand(-1, -1, key.shape[2]))
         scores = (asked @ query.transpose(1, 2)).float() / query.shape[2] ** 0.5
         scores.masked_fill_(~self._valid[:, None, :], float("-inf"))
-        self._add(scores[:, None], 1.0)
+        self._add(torch.softmax(scores, dim=2), 1.0)
 
     def hold(self, name: str, query: torch.Tensor) -> None:
         """Keep a projected query until the key of its layer comes."""
