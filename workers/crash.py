@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 
 from pydantic import ValidationError
-from sqlalchemy.exc import SQLAlchemyError
 
 #: Of torch: the class for accelerators, and what its CPU allocator says in a RuntimeError.
 _OUT_OF_MEMORY_CLASS, _OUT_OF_MEMORY_TEXT = "OutOfMemoryError", "can't allocate memory"
@@ -40,7 +40,9 @@ def _meaning(error: BaseException) -> tuple[str, str]:
         return "out_of_memory", "The job needs more memory than it may have."
     if isinstance(error, RuntimeError) and _OUT_OF_MEMORY_TEXT in str(error):
         return "out_of_memory", "The job needs more memory than it may have."
-    if isinstance(error, SQLAlchemyError):
+    # An isolated runner has no database, and importing SQLAlchemy is half of its start.
+    database = sys.modules.get("sqlalchemy.exc")
+    if database is not None and isinstance(error, database.SQLAlchemyError):
         # Its text has our statements and everybody's values.
         return "internal", f"The service's own database failed ({type(error).__name__})."
     text = f"{type(error).__name__}: {error}"[:500]

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
@@ -28,9 +28,11 @@ from methods.inference.declared import ModelDeclaration, Models
 from methods.registry import load_registry
 from models.storage import Storage
 from workers.crash import RunnerCrashed
-from workers.lease import Lease
 from workers.runtime.context import JobContext
-from workers.runtime.ledger import Ledger
+
+if TYPE_CHECKING:  # every child imports this module, and has no business with the database
+    from workers.lease import Lease
+    from workers.runtime.ledger import Ledger
 
 _INTERRUPTIONS: tuple[type[Interrupted], ...] = (
     JobCancelled,

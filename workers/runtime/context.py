@@ -21,12 +21,13 @@ from methods.jobtype import InputRef
 from models.ids import new_id
 from models.storage import CHUNK, Storage, artifact_key, kept_prefix
 from outbound.sources import is_uri
-from workers.runtime.ledger import Ledger
 from workers.runtime.texts import storable
 
 if TYPE_CHECKING:
     import numpy as np
     from pydantic import BaseModel
+
+    from workers.runtime.ledger import Ledger
 
 #: A preview goes with every answer about a running job.
 MAX_PREVIEW = 256 * 1024
