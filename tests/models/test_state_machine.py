@@ -23,6 +23,7 @@ from sqlalchemy import Engine, text
 from models import transitions
 from models.ids import new_id
 from models.states import FOLLOWERS, LEASED, TERMINAL, JobState
+from tests.database import empty
 from tests.models.factories import add_job, add_tenant
 
 LEASE = timedelta(seconds=60)
@@ -48,7 +49,7 @@ class JobProtocol(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         with self.engine.begin() as connection:
-            connection.execute(text("TRUNCATE tenants, jobs CASCADE"))
+            empty(connection)
             self.tenant = add_tenant(connection)
         self.seen: dict[str, dict[str, Any]] = {}
         self.committed: dict[str, list[int]] = {}
