@@ -7,7 +7,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 DATA ?= .datassay
 PORT ?= 8765
 # Tests run side by side; linear algebra that takes every core for itself only makes them wait.
-PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q
+# Hundreds of processes start: none of them compiles what another has compiled.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q
 INPUTS := pyproject.toml client/pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
@@ -57,12 +58,12 @@ ray: $(VENV)/.ray ## Ray and DuckDB, for select-subset past one machine; their t
 
 test: $(VENV)/.dev ## all tests: first those of parts, then those that start real processes
 	@echo "Parts (real Postgres and Valkey, started by the tests) ..."
-	@$(PYTEST) -n 2 -m 'not system'
+	@$(PYTEST) -n 2 --dist worksteal -m 'not system'
 	@echo "The whole system (real processes) ..."
 	@$(PYTEST) -m system
 
 unit: $(VENV)/.dev ## tests of parts only
-	@$(PYTEST) -n 2 -m 'not system'
+	@$(PYTEST) -n 2 --dist worksteal -m 'not system'
 
 check: $(VENV)/.dev audit ## lint, types, import contracts, security lint, known vulnerabilities
 	@$(BIN)/ruff check .
