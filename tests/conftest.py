@@ -26,7 +26,7 @@ from tests.database import empty
 hypothesis_settings.register_profile("datassay", deadline=None, derandomize=True)
 hypothesis_settings.load_profile("datassay")
 
-# Every HTTP client loads the authorities that it would trust, in 25 ms; the tests meet none of them.
+# Every HTTP client loads the authorities it would trust, in 25 ms; the tests meet none of them.
 os.environ["SSL_CERT_DIR"] = str(Path(__file__).parent / "toys")
 os.environ.pop("SSL_CERT_FILE", None)
 
