@@ -58,12 +58,12 @@ ray: $(VENV)/.ray ## Ray and DuckDB, for select-subset past one machine; their t
 
 test: $(VENV)/.dev ## all tests: first those of parts, then those that start real processes
 	@echo "Parts (real Postgres and Valkey, started by the tests) ..."
-	@$(PYTEST) -n 2 --dist worksteal -m 'not system'
+	@$(PYTEST) -n 2 -m 'not system'
 	@echo "The whole system (real processes) ..."
 	@$(PYTEST) -m system
 
 unit: $(VENV)/.dev ## tests of parts only
-	@$(PYTEST) -n 2 --dist worksteal -m 'not system'
+	@$(PYTEST) -n 2 -m 'not system'
 
 check: $(VENV)/.dev audit ## lint, types, import contracts, security lint, known vulnerabilities
 	@$(BIN)/ruff check .
