@@ -1,12 +1,13 @@
 """AUROC of every scorer on the real answers of `examples/`, those that need models too.
 
-    python benchmarks/real_answers.py --model FOLDER --embedder FOLDER [--verifier]
+    python benchmarks/real_answers.py --model FOLDER --embedder FOLDER [--nli FOLDER] [--verifier]
 
 FOLDER of the model has the weights that gave the answers, Gemma 3 270M (safetensors); of the
-embedder a sentence-transformers model. The stored answers have log-probabilities but no tokens:
-the model reads them again, which finds the tokens and what else was likely at their places. The
-model also judges the answers, by itself as any judge. With `--verifier` the tiny Llama of
-`two_stage.py` answers too. Scorers that need an NLI model are left out: there is none here.
+embedder a sentence-transformers model; of `--nli` an NLI model, such as `tiny_nli.py` trains where
+no hub can be reached. Without it the scorers that need one are left out. The stored answers have
+log-probabilities but no tokens: the model reads them again, which finds the tokens and what else
+was likely at their places. The model also judges the answers, by itself as any judge. With
+`--verifier` the tiny Llama of `two_stage.py` answers too.
 """
 
 from __future__ import annotations
@@ -161,13 +162,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--embedder", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--nli", type=Path, metavar="FOLDER")
     parser.add_argument("--verifier", action="store_true", help="train one and let it answer")
     parser.add_argument("--tolerance", type=float, default=0.25, help="of log-probabilities")
     args = parser.parse_args()
     declared = {"gemma": {"path": str(args.model)}, "minilm": {"path": str(args.embedder)}}
+    if args.nli:
+        declared["nli"] = {"path": str(args.nli)}
     # Beside other work, threads that wait for each other are slower than one.
     torch.set_num_threads(1)
-    models = Models(declarations(declared), keep=3)
+    models = Models(declarations(declared), keep=4)
     gemma = language_model(models, "gemma")
     assert isinstance(gemma, Generator)
     items = [json.loads(line) for line in ITEMS.read_text().splitlines()]
@@ -186,13 +190,11 @@ def main() -> None:
         judges = [{"model": "gemma", "chat": False}]
         found = {
             "rouge_l": evaluate(folder / "lexical", models, items=items, judges=judges),
-            "embedding": evaluate(
-                folder / "embedding",
-                models,
-                items=items,
-                similarity={"kind": "embedding", "model": "minilm"},
-            ),
         }
+        for kind, model in {"embedding": "minilm", "nli": "nli"}.items():
+            if model in declared:
+                similarity = {"kind": kind, "model": model}
+                found[kind] = evaluate(folder / kind, models, items=items, similarity=similarity)
     show(found)
     rows = [
         {"similarity": kind, **report.model_dump(mode="json")}
