@@ -1,10 +1,11 @@
 """AUROC of every scorer on the real answers of `examples/`, those that need models too.
 
-    python benchmarks/real_answers.py --model FOLDER --embedder FOLDER [--nli FOLDER] [--verifier]
+    python benchmarks/real_answers.py [--model FOLDER] [--embedder FOLDER] [--nli FOLDER]
+        [--verifier]
 
 FOLDER of the model has the weights that gave the answers, Gemma 3 270M (safetensors); of the
 embedder a sentence-transformers model; of `--nli` an NLI model, such as `tiny_nli.py` trains where
-no hub can be reached. Without it the scorers that need one are left out. The stored answers have
+no hub can be reached. Scorers that need what is not given are left out. The stored answers have
 log-probabilities but no tokens: the model reads them again, which finds the tokens and what else
 was likely at their places. The model also judges the answers, by itself as any judge. With
 `--verifier` the tiny Llama of `two_stage.py` answers too.
@@ -143,6 +144,23 @@ def reread(items: list[dict[str, Any]], reader: Reader) -> list[dict[str, Any]]:
     return found
 
 
+def with_tokens(
+    items: list[dict[str, Any]], models: Models, tolerance: float
+) -> list[dict[str, Any]]:
+    """The items read again by the model that gave their answers."""
+    gemma = language_model(models, "gemma")
+    assert isinstance(gemma, Generator)
+    reader = Reader(gemma, tolerance)
+    items = reread(items, reader)
+    answers = [answer for item in items for answer in (item["answer"], *item["responses"])]
+    unread = sum("tokens" not in answer for answer in answers)
+    print(
+        f"tokens found of {len(answers) - unread} of {len(answers)} answers; their "
+        f"log-probabilities are within {reader.furthest:.3g} of the stored ones"
+    )
+    return items
+
+
 def with_verifier(folder: Path, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The items with answers of a tiny model that knows 70 % of the questions."""
     model = tiny_llama(folder / "verifier")
@@ -160,34 +178,25 @@ def evaluate(folder: Path, models: Models, **fields: Any) -> Result:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--embedder", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--model", type=Path, metavar="FOLDER")
+    parser.add_argument("--embedder", type=Path, metavar="FOLDER")
     parser.add_argument("--nli", type=Path, metavar="FOLDER")
     parser.add_argument("--verifier", action="store_true", help="train one and let it answer")
     parser.add_argument("--tolerance", type=float, default=0.25, help="of log-probabilities")
     args = parser.parse_args()
-    declared = {"gemma": {"path": str(args.model)}, "minilm": {"path": str(args.embedder)}}
-    if args.nli:
-        declared["nli"] = {"path": str(args.nli)}
+    given = {"gemma": args.model, "minilm": args.embedder, "nli": args.nli}
+    declared = {name: {"path": str(path)} for name, path in given.items() if path}
     # Beside other work, threads that wait for each other are slower than one.
     torch.set_num_threads(1)
     models = Models(declarations(declared), keep=4)
-    gemma = language_model(models, "gemma")
-    assert isinstance(gemma, Generator)
     items = [json.loads(line) for line in ITEMS.read_text().splitlines()]
-    reader = Reader(gemma, args.tolerance)
-    items = reread(items, reader)
-    answers = [answer for item in items for answer in (item["answer"], *item["responses"])]
-    unread = sum("tokens" not in answer for answer in answers)
-    print(
-        f"tokens found of {len(answers) - unread} of {len(answers)} answers; their "
-        f"log-probabilities are within {reader.furthest:.3g} of the stored ones"
-    )
+    if args.model:
+        items = with_tokens(items, models, args.tolerance)
     with tempfile.TemporaryDirectory(prefix="datassay-bench-") as name:
         folder = Path(name)
         if args.verifier:
             items = with_verifier(folder, items)
-        judges = [{"model": "gemma", "chat": False}]
+        judges = [{"model": "gemma", "chat": False}] if args.model else []
         found = {
             "rouge_l": evaluate(folder / "lexical", models, items=items, judges=judges),
         }
@@ -201,7 +210,7 @@ def main() -> None:
         for kind, result in found.items()
         for report in result.ranking
     ]
-    print(f"\n{measure.write('real_answers', rows, model=args.model.name)}")
+    print(f"\n{measure.write('real_answers', rows, model=args.model and args.model.name)}")
 
 
 def show(found: dict[str, Result]) -> None:
