@@ -242,7 +242,8 @@ class Source:
     """Draws pairs of one split.
 
     Args:
-        held_out: draw names, templates and ways to add that are never drawn without it.
+        held_out: draw names, templates and ways to join what is added that are never drawn without
+            it; what is added, numbers and animals are shared.
         unseen_relations: draw facts of relations that are never drawn without it.
     """
 

