@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-PresetName = Literal["dc", "dsa", "dm", "mtt", "datm", "sre2l", "d4m", "rded"]
+PresetName = Literal[
+    "dc", "dsa", "dm", "mtt", "datm", "sre2l", "d4m", "rded", "dwa", "g-vbsm", "edc"
+]
 
 _SGD: dict[str, Any] = {
     "optimiser": "sgd", "schedule": "step", "step_size": 500, "weight_decay": 5e-4,
@@ -74,6 +76,21 @@ PRESETS: dict[str, Preset] = {
             "cifar100": (20, 50, 200),
             "tiny-imagenet": (100, 100, 200),
         },
+        syn_lr=0.001,
+    ),
+    # Published for ImageNet-1K alone.
+    "dwa": Preset(
+        {**_ADAMW, **_soft(20), **_CUTMIX, "epochs": 300, "batch_size": 128}, "soft_M", {}, {}
+    ),
+    "g-vbsm": Preset(
+        {**_ADAMW, **_soft(20), **_CUTMIX, "epochs": 300, "batch_size": 512}, "soft_M", {}, {}
+    ),
+    "edc": Preset(
+        {**_ADAMW, **_CUTMIX, "loss": "mse_gt", "mse_weight": 1.0, "ce_weight": 0.025,
+         "epochs": 300, "batch_size": 100},
+        "soft_M",
+        {},
+        {},
         syn_lr=0.001,
     ),
 }  # fmt: skip

@@ -20,6 +20,7 @@ from methods.rank_distilled_dataset import compare, datasets, parts, plan, runs,
 from methods.rank_distilled_dataset.job import run
 from methods.rank_distilled_dataset.networks import build
 from methods.rank_distilled_dataset.pictures import read_picture
+from methods.rank_distilled_dataset.presets import PRESETS, settings
 from methods.rank_distilled_dataset.result import Result
 from methods.rank_distilled_dataset.runs import Wanted
 from methods.rank_distilled_dataset.settings import EngineName, Train
@@ -433,6 +434,31 @@ def test_presets_lie_between_the_job_and_the_candidate() -> None:
     assert (found.optimiser, found.batch_size, found.temperature) == ("adamw", 50, 20)
     assert (found.epochs, found.momentum) == (7, 0.5)
     assert plan.given_rate(spec.candidates[0]) == 0.001
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100", "tiny-imagenet", "custom"])
+@pytest.mark.parametrize("ipc", [1, 10, 50])
+def test_presets_are_settings_of_a_training(preset: str, dataset: str, ipc: int) -> None:
+    train = Train.model_validate(settings(preset, dataset, ipc))
+    soft = PRESETS[preset].labels != "hard"
+    # Matching methods are trained like the benchmark of DC, decoupled ones like SRe2L.
+    assert (train.optimiser, train.schedule) == (
+        ("adamw", "cosine") if PRESETS[preset].labels == "soft_M" else ("sgd", "step")
+    )
+    assert (train.augmentation.name == "none") == (preset == "dc")
+    assert train.loss == ("mse_gt" if preset == "edc" else "sce" if preset == "datm" else "kl")
+    assert train.temperature >= 20 or preset == "edc" or PRESETS[preset].labels != "soft_M"
+    assert soft or train.temperature == Train().temperature
+
+
+def test_presets_for_imagenet() -> None:
+    """Batch sizes and losses of the published files."""
+    found = {name: Train(**settings(name, "custom", 10)) for name in ("dwa", "g-vbsm", "edc")}
+    assert [train.batch_size for train in found.values()] == [128, 512, 100]
+    assert {train.epochs for train in found.values()} == {300}
+    assert (found["edc"].mse_weight, found["edc"].ce_weight) == (1, 0.025)
+    assert PRESETS["edc"].syn_lr == 0.001
 
 
 @pytest.mark.parametrize(
