@@ -128,7 +128,8 @@ def service_settings(
         heartbeat=timedelta(seconds=0.5),
         progress_interval=timedelta(milliseconds=50),
         retry_backoff=timedelta(0),
-        shutdown_grace=timedelta(seconds=0.5),
+        # A thread that needs longer ends its process, which is ours.
+        shutdown_grace=timedelta(seconds=3),
         max_body_bytes=100_000,
         max_file_bytes=3_000_000,
     )

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 import uvicorn
@@ -57,7 +58,7 @@ class Workplace:
     def __post_init__(self) -> None:
         engine = sync_engine(self.settings, "test-worker")
         self._engine = engine
-        self.shutdown = Shutdown(self.settings.shutdown_grace)
+        self.shutdown = Shutdown(timedelta(seconds=0.5))
         self.executor = Executor(
             self.settings,
             sync_sessions(engine),

@@ -431,8 +431,9 @@ def test_a_babbler_does_not_fill_the_disk(api: Client, workplace: Workplace) -> 
 
 
 def test_a_stuck_worker_ends_even_without_its_database(
-    api: Client, workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+    api: Client, service_settings: Settings, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    hasty = {"shutdown_grace": timedelta(seconds=0.5)}
     submit(api, "toy", action="stubborn", step_seconds=3, timeout=0.1)
     ended = threading.Event()
     monkeypatch.setattr("workers.executor.os._exit", lambda code: ended.set())
@@ -441,9 +442,10 @@ def test_a_stuck_worker_ends_even_without_its_database(
         if threading.current_thread().name.startswith("lease-") and "failures" in statement:
             raise sever(connection)
 
-    event.listen(workplace.executor._sessions.kw["bind"], "before_cursor_execute", refuse)
-    with workplace.running():
-        assert ended.wait(60)
+    with closing(Workplace(service_settings.model_copy(update=hasty))) as place:
+        event.listen(place.executor._sessions.kw["bind"], "before_cursor_execute", refuse)
+        with place.running():
+            assert ended.wait(60)
 
 
 def test_nothing_is_left_on_the_disk(
