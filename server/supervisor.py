@@ -208,7 +208,7 @@ class Embedded:
     def _worker(
         self, name: str, python: Callable[..., Callable[[], subprocess.Popen[bytes]]], grace: float
     ) -> Service:
-        # It touches the file as soon as it serves.
+        # It touches the file when it serves.
         alive = self.data_dir / f"{name}.alive"
         spawned = python(name, "server", "worker", "--alive-file", str(alive))
 

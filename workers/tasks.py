@@ -62,11 +62,9 @@ class Worker:
             finally:
                 self._slot.release()
 
-    def poll(self, stop: threading.Event, heartbeat: Path | None) -> None:
-        """Look for jobs whose bell nobody heard; touch a file for liveness probes."""
+    def poll(self, stop: threading.Event) -> None:
+        """Look for jobs whose bell nobody heard."""
         while not stop.wait(_POLL_SECONDS):
-            if heartbeat is not None:
-                heartbeat.touch()
             if not self.shutdown.begun:
                 self.wake()
 
@@ -132,6 +130,14 @@ def create_worker(settings: Settings, resources: Sequence[str]) -> tuple[Celery,
     return celery, worker
 
 
+def show_life(file: Path, serving: threading.Event, ended: threading.Event) -> None:
+    """Touch a file every two seconds: once bells can be heard or jobs are looked for."""
+    serving.wait(_POLL_SECONDS)
+    while not ended.is_set():
+        file.touch()
+        ended.wait(_POLL_SECONDS)
+
+
 def run_worker(settings: Settings, resources: Sequence[str], heartbeat: Path | None) -> None:
     """Serve until SIGTERM: finish the running job within the grace, or hand it back."""
     celery, worker = create_worker(settings, resources)
@@ -147,8 +153,12 @@ def run_worker(settings: Settings, resources: Sequence[str], heartbeat: Path | N
     signals.setup_logging.connect(_leave_logging_alone)
     logging.getLogger("celery").setLevel(logging.WARNING)
     keep_watch(settings.lease)
-    poller = threading.Thread(target=worker.poll, args=(stop, heartbeat), daemon=True)
-    poller.start()
+    threading.Thread(target=worker.poll, args=(stop,), daemon=True).start()
+    if heartbeat is not None:
+        serving = threading.Event()
+        signals.worker_ready.connect(lambda **_: serving.set(), weak=False)
+        life = (heartbeat, serving, threading.Event())
+        threading.Thread(target=show_life, args=life, daemon=True).start()
     celery.Worker(
         pool_cls=SlotPool,
         concurrency=1,

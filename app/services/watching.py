@@ -100,12 +100,16 @@ class Watching:
         while True:
             heard = False
             async for _ in self._changes.ticks(job_id, silence):
-                read = partial(self.events, caller, job_id, after, paging.MAX_PAGE)
-                for event in await self._together((caller.tenant_id, job_id, after), read):
-                    after, heard = event.seq, True
-                    yield event
-                    if event.terminal:
-                        return
+                more = True
+                while more:
+                    read = partial(self.events, caller, job_id, after, paging.MAX_PAGE)
+                    page = await self._together((caller.tenant_id, job_id, after), read)
+                    for event in page:
+                        after, heard = event.seq, True
+                        yield event
+                        if event.terminal:
+                            return
+                    more = len(page) == paging.MAX_PAGE
             if not heard:
                 yield None
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-_CHUNK = 512
+#: Texts that are encoded together; of a server, which has many requests in flight.
+_CHUNK, _CHUNK_OF_SERVER = 512, 64
 
 
 class Embedder(Protocol):
@@ -68,12 +69,14 @@ class _Server:
             requests = (
                 (k, "/embeddings", {"model": model, "input": part}) for k, part in enumerate(parts)
             )
-            found = {k: self._read(got, parts[k]) for k, got in self._server.ask(requests, check)}
+            found: dict[int, Floats] = {}
+            for k, answer in self._server.ask(requests, check):
+                found[k] = self._read(answer, parts[k])
             if len({vectors.shape[1] for vectors in found.values()}) > 1:
                 raise self._strange("vectors of different lengths")
             return (found[k] for k in range(len(parts)))
 
-        return _each_once(texts, encode)
+        return _each_once(texts, encode, _CHUNK_OF_SERVER)
 
     def _read(self, answer: httpx2.Response, part: list[str]) -> Floats:
         try:
@@ -91,11 +94,13 @@ class _Server:
 
 
 def _each_once(
-    texts: Sequence[str], encode: Callable[[list[list[str]]], Iterator[Floats]]
+    texts: Sequence[str],
+    encode: Callable[[list[list[str]]], Iterator[Floats]],
+    size: int = _CHUNK,
 ) -> Floats:
     """`encode` gets the different texts in parts, shortest first, and gives the rows of each."""
     ordered = sorted(dict.fromkeys(texts), key=len)
-    parts = [ordered[start : start + _CHUNK] for start in range(0, len(ordered), _CHUNK)]
+    parts = [ordered[start : start + size] for start in range(0, len(ordered), size)]
     found = list(encode(parts))
     unit = np.concatenate(found) if found else np.zeros((0, 0))
     norm = np.linalg.norm(unit, axis=1, keepdims=True)

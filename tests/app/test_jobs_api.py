@@ -227,6 +227,25 @@ def test_events_as_page_and_as_stream(http: httpx2.Client, workplace: Workplace)
     problem(http.get(events, headers={**stream, "Last-Event-ID": "x"}), 400, "invalid-request")
 
 
+def test_a_stream_reads_a_long_history_without_a_pause(
+    http: httpx2.Client, workplace: Workplace, engine: Engine
+) -> None:
+    job = post(http).json()
+    workplace.run()
+    with engine.begin() as connection:  # an ended job tells nothing any more
+        statements = (
+            "UPDATE job_events SET seq = seq + 1000 WHERE terminal AND job_id = :id",
+            "INSERT INTO job_events (job_id, seq, kind, data) SELECT :id, 100 + i, 'log', '{}'"
+            " FROM generate_series(1, 450) AS i",
+        )
+        for statement in statements:
+            connection.execute(text(statement), {"id": job["id"]})
+    began = time.monotonic()
+    body = http.get(job["links"]["events"], headers={"Accept": "text/event-stream"}).text
+    assert len(parse_stream(body)) > 450
+    assert time.monotonic() - began < 10, "waiting for a change takes 15 s"
+
+
 def parse_stream(body: str) -> list[tuple[str, str, Any]]:
     found = []
     for block in body.split("\n\n"):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from methods.errors import JobError
 from methods.inference import embedder as embedding
 from methods.inference import server
+from methods.inference.counters import IN_FLIGHT
 from methods.inference.declared import Models, declarations
 from methods.inference.embedder import embedder
 from tests.methods.fake_llm import FakeLLM, serving
@@ -40,7 +43,7 @@ def expected(texts: list[str]) -> np.ndarray:
 def test_every_text_is_asked_once_and_gets_its_unit_vector(
     models: Models, llm: FakeLLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedding, "_CHUNK", 2)
+    monkeypatch.setattr(embedding, "_CHUNK_OF_SERVER", 2)
     texts = ["three", "a", "four four", "a", "", "three", "one more"]
     np.testing.assert_allclose(embedder(models, "fake").embed(texts), expected(texts), rtol=1e-12)
     assert {request["model"] for request in llm.requests} == {"minilm"}
@@ -102,7 +105,7 @@ def test_what_is_no_list_of_vectors_is_said(models: Models, llm: FakeLLM, body: 
 def test_vectors_of_different_lengths_are_said(
     models: Models, llm: FakeLLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedding, "_CHUNK", 1)
+    monkeypatch.setattr(embedding, "_CHUNK_OF_SERVER", 1)
     plain = llm.respond
 
     def uneven(path: str, body: dict[str, object]) -> tuple[int, dict[str, str], bytes]:
@@ -113,3 +116,24 @@ def test_vectors_of_different_lengths_are_said(
     monkeypatch.setattr(llm, "respond", uneven)
     with pytest.raises(JobError, match="different lengths"):
         embedder(models, "fake").embed(["one", "other"])
+
+
+def test_a_strange_answer_ends_the_other_requests(
+    models: Models, llm: FakeLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedding, "_CHUNK_OF_SERVER", 1)
+    plain, strange = llm.respond, threading.Event()
+
+    def respond(path: str, body: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
+        if body["input"] == ["a"]:
+            return 200, {}, b"{}"
+        strange.wait(10)
+        return plain(path, body)
+
+    monkeypatch.setattr(llm, "respond", respond)
+    try:
+        embedder(models, "fake").embed(["a", "bb", "ccc"])
+    except JobError:
+        left = sum(IN_FLIGHT.values())
+    strange.set()
+    assert left == 0

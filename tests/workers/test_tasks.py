@@ -5,13 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from kombu.asynchronous import Hub, get_event_loop, set_event_loop
 
 from models.settings import Settings
+from workers import tasks
 from workers.tasks import SlotPool, Worker
 
 
@@ -84,3 +87,25 @@ def test_a_bell_during_the_last_look_is_not_lost(service_settings: Settings) -> 
     worker._executor = executor
     worker.wake()
     assert len(looks) == 2
+
+
+@pytest.mark.parametrize("hears", [True, False])
+def test_a_worker_that_serves_shows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hears: bool
+) -> None:
+    """At once when it hears bells; when the broker is away, by the time it looks for jobs."""
+    monkeypatch.setattr(tasks, "_POLL_SECONDS", 30 if hears else 0.05)
+    file, serving, ended = tmp_path / "alive", threading.Event(), threading.Event()
+    thread = threading.Thread(target=tasks.show_life, args=(file, serving, ended))
+    thread.start()
+    if hears:
+        time.sleep(0.1)
+        assert not file.exists(), "nothing serves yet"
+        serving.set()
+    deadline = time.monotonic() + 20
+    while not file.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    ended.set()
+    thread.join(20)
+    assert not thread.is_alive()
