@@ -50,7 +50,10 @@ class Load:
         """No further job; what was begun is brought to an answer."""
         self._stop.set()
         for thread in self._threads:
-            thread.join()
+            while thread.is_alive():
+                # The last fault may have been the gateway's, and they insist.
+                self.stage.tend()
+                thread.join(0.2)
         if self.errors:
             raise self.errors[0]
 
