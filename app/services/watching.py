@@ -100,18 +100,24 @@ class Watching:
         while True:
             heard = False
             async for _ in self._changes.ticks(job_id, silence):
-                more = True
-                while more:
-                    read = partial(self.events, caller, job_id, after, paging.MAX_PAGE)
-                    page = await self._together((caller.tenant_id, job_id, after), read)
-                    for event in page:
-                        after, heard = event.seq, True
-                        yield event
-                        if event.terminal:
-                            return
-                    more = len(page) == paging.MAX_PAGE
+                async for event in self._since(caller, job_id, after):
+                    after, heard = event.seq, True
+                    yield event
+                    if event.terminal:
+                        return
             if not heard:
                 yield None
+
+    async def _since(self, caller: Caller, job_id: str, after: int) -> AsyncIterator[Any]:
+        """All that has happened after an event up to now, read page by page."""
+        while True:
+            read = partial(self.events, caller, job_id, after, paging.MAX_PAGE)
+            page = await self._together((caller.tenant_id, job_id, after), read)
+            for event in page:
+                yield event
+            if len(page) < paging.MAX_PAGE:
+                return
+            after = page[-1].seq
 
     async def attempts(self, caller: Caller, job_id: str) -> list[Any]:
         """Every start of the job. Raises `NotFound`."""
