@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from methods.errors import JobError
 from methods.inference.declared import ModelDeclaration, Models
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ class _Server:
     def __init__(self, name: str, source: ModelDeclaration) -> None:
         from methods.inference.server import Server
 
-        self._name, self._server = name, Server(name, source)
+        self._server = Server(name, source)
 
     def embed(self, texts: Sequence[str], check: Callable[[], None] = lambda: None) -> Floats:
         def encode(parts: list[list[str]]) -> Iterator[Floats]:
@@ -73,7 +72,7 @@ class _Server:
             for k, answer in self._server.ask(requests, check):
                 found[k] = self._read(answer, parts[k])
             if len({vectors.shape[1] for vectors in found.values()}) > 1:
-                raise self._strange("vectors of different lengths")
+                raise self._server.strange("vectors of different lengths")
             return (found[k] for k in range(len(parts)))
 
         return _each_once(texts, encode, _CHUNK_OF_SERVER)
@@ -85,12 +84,8 @@ class _Server:
             if vectors.ndim != 2 or len(vectors) != len(part) or not np.isfinite(vectors).all():
                 raise ValueError(f"not {len(part)} finite vectors but {vectors.shape}")
         except (KeyError, TypeError, ValueError) as error:
-            raise self._strange(repr(error)) from error
+            raise self._server.strange(repr(error)) from error
         return vectors
-
-    def _strange(self, what: str) -> JobError:
-        text = f"The server of {self._name!r} does not speak the OpenAI protocol: {what}"
-        return JobError("model_rejected_request", text[:500])
 
 
 def _each_once(

@@ -32,7 +32,7 @@ class OpenAIServer:
         """See `LanguageModel`."""
         requests = ((number, *self._request(prompt, sampling)) for number, prompt in prompts)
         for number, answer in self._server.ask(requests, check, waiting):
-            yield number, _completions(answer, sampling, usage, self._name)
+            yield number, self._read(answer, sampling, usage)
 
     def _request(self, prompt: str, sampling: Sampling) -> tuple[str, dict[str, Any]]:
         body: dict[str, Any] = {
@@ -54,27 +54,25 @@ class OpenAIServer:
         body["prompt"] = prompt
         return "/completions", body | ({"logprobs": top} if wanted else {})
 
-
-def _completions(
-    response: httpx2.Response, sampling: Sampling, usage: Usage, name: str
-) -> list[Completion]:
-    try:
-        answer = response.json()
-        spent = answer.get("usage") or {}
-        usage.requests += 1
-        usage.prompt_tokens += int(spent.get("prompt_tokens", 0))
-        usage.completion_tokens += int(spent.get("completion_tokens", 0))
-        TOKENS[name, "prompt"] += int(spent.get("prompt_tokens", 0))
-        TOKENS[name, "completion"] += int(spent.get("completion_tokens", 0))
-        choices = sorted(answer["choices"], key=lambda choice: choice["index"])
-        found = [_completion(choice, sampling) for choice in choices]
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        text = f"The server of {name!r} does not speak the OpenAI protocol: {error!r}"
-        raise JobError("model_rejected_request", text[:500]) from error
-    if len(found) != sampling.n:
-        text = f"The server of {name!r} gave {len(found)} answers where {sampling.n} were asked."
-        raise JobError("model_rejected_request", text)
-    return found
+    def _read(
+        self, response: httpx2.Response, sampling: Sampling, usage: Usage
+    ) -> list[Completion]:
+        try:
+            answer = response.json()
+            spent = answer.get("usage") or {}
+            usage.requests += 1
+            usage.prompt_tokens += int(spent.get("prompt_tokens", 0))
+            usage.completion_tokens += int(spent.get("completion_tokens", 0))
+            TOKENS[self._name, "prompt"] += int(spent.get("prompt_tokens", 0))
+            TOKENS[self._name, "completion"] += int(spent.get("completion_tokens", 0))
+            choices = sorted(answer["choices"], key=lambda choice: choice["index"])
+            found = [_completion(choice, sampling) for choice in choices]
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise self._server.strange(repr(error)) from error
+        if len(found) != sampling.n:
+            gave = f"gave {len(found)} answers where {sampling.n} were asked"
+            raise JobError("model_rejected_request", f"The server of {self._name!r} {gave}.")
+        return found
 
 
 def _completion(choice: dict[str, Any], sampling: Sampling) -> Completion:

@@ -134,6 +134,11 @@ class Server:
             raise JobError("model_unavailable", text)
         return waited
 
+    def strange(self, what: str) -> JobError:
+        """To be raised for an answer that cannot be read."""
+        text = f"The server of {self._name!r} does not speak the OpenAI protocol: {what}"
+        return JobError("model_rejected_request", text[:500])
+
     def _rejected(self, what: str) -> JobError:
         return JobError("model_rejected_request", f"The server of {self._name!r} {what}.")
 
