@@ -42,6 +42,8 @@ def _soft(temperature: float, **others: Any) -> dict[str, Any]:
     return {"loss": "kl", "temperature": temperature, **others}
 
 
+_DECOUPLED = {**_ADAMW, **_soft(20), **_CUTMIX, "epochs": 300}
+
 PRESETS: dict[str, Preset] = {
     "dc": Preset({**_SGD, "augmentation": {"name": "none"}}, "hard", {}, {}),
     "dsa": Preset({**_SGD, **_DSA}, "hard", {}, {}),
@@ -62,13 +64,13 @@ PRESETS: dict[str, Preset] = {
         {},
     ),
     "d4m": Preset(
-        {**_ADAMW, **_soft(20), **_CUTMIX, "epochs": 500, "batch_size": 100},
+        {**_DECOUPLED, "epochs": 500, "batch_size": 100},
         "soft_M",
         {"tiny-imagenet": {"epochs": 300, "batch_size": 1024}},
         {},
     ),
     "rded": Preset(
-        {**_ADAMW, **_soft(20), **_CUTMIX, "epochs": 300},
+        _DECOUPLED,
         "soft_M",
         {},
         {
@@ -79,12 +81,8 @@ PRESETS: dict[str, Preset] = {
         syn_lr=0.001,
     ),
     # Published for ImageNet-1K alone.
-    "dwa": Preset(
-        {**_ADAMW, **_soft(20), **_CUTMIX, "epochs": 300, "batch_size": 128}, "soft_M", {}, {}
-    ),
-    "g-vbsm": Preset(
-        {**_ADAMW, **_soft(20), **_CUTMIX, "epochs": 300, "batch_size": 512}, "soft_M", {}, {}
-    ),
+    "dwa": Preset({**_DECOUPLED, "batch_size": 128}, "soft_M", {}, {}),
+    "g-vbsm": Preset({**_DECOUPLED, "batch_size": 512}, "soft_M", {}, {}),
     "edc": Preset(
         {**_ADAMW, **_CUTMIX, "loss": "mse_gt", "mse_weight": 1.0, "ce_weight": 0.025,
          "epochs": 300, "batch_size": 100},
