@@ -142,7 +142,7 @@ def run_worker(settings: Settings, resources: Sequence[str], heartbeat: Path | N
     """Serve until SIGTERM: finish the running job within the grace, or hand it back."""
     celery, worker = create_worker(settings, resources)
     metrics.REGISTRY.register(ModelCollector())
-    stop = threading.Event()
+    stop, ended = threading.Event(), threading.Event()
 
     def begin_shutdown(**_: Any) -> None:
         worker.shutdown.begin()
@@ -157,7 +157,7 @@ def run_worker(settings: Settings, resources: Sequence[str], heartbeat: Path | N
     if heartbeat is not None:
         serving = threading.Event()
         signals.worker_ready.connect(lambda **_: serving.set(), weak=False)
-        life = (heartbeat, serving, threading.Event())
+        life = (heartbeat, serving, ended)
         threading.Thread(target=show_life, args=life, daemon=True).start()
     celery.Worker(
         pool_cls=SlotPool,
@@ -168,3 +168,4 @@ def run_worker(settings: Settings, resources: Sequence[str], heartbeat: Path | N
         without_heartbeat=True,
     ).start()
     worker.end()
+    ended.set()
