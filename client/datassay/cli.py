@@ -46,11 +46,11 @@ def main(argv: Sequence[str] | None = None, connect: Callable[..., Client] = Cli
     Raises:
         SystemExit: With 2 for arguments that cannot be parsed, with 0 for --help.
     """
-    args = _parser().parse_args(argv)
+    args = parser().parse_args(argv)
     try:
-        with connect(base_url=args.url, api_key=args.api_key, max_retries=3) as client:
+        with connect(base_url=args.service_url, api_key=args.service_key, max_retries=3) as client:
             run: Callable[[Session, argparse.Namespace], None] = args.run
-            run(Session(client, as_json=args.json), args)
+            run(Session(client, as_json=args.as_json), args)
     except BrokenPipeError:
         # The reader of a pipe (head, less) has seen enough; the interpreter must not flush again.
         sys.stdout = None
@@ -84,16 +84,17 @@ def _complain(message: str) -> None:
     print("datassay:", "\n".join(lines), file=sys.stderr)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The whole command line, with `run` and its arguments as the outcome of parsing."""
+    root = argparse.ArgumentParser(
         prog="datassay",
         description="Submit jobs to a Datassay service and read their results.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[_common(None, False)],
     )
-    parser.add_argument("--version", action="version", version=f"datassay {__version__}")
-    add = Adder(parser.add_subparsers(metavar="COMMAND", required=True))
+    root.add_argument("--version", action="version", version=f"datassay {__version__}")
+    add = Adder(root.add_subparsers(metavar="COMMAND", required=True))
     _add_submit(add)
     selecting.add_arguments(
         add("select-subset", selecting.select_subset, "choose the rows of a file worth training on")
@@ -104,16 +105,30 @@ def _parser() -> argparse.ArgumentParser:
     hooks.add_arguments(add)
     types = add("types", commands.types, "list the job types, or show one with its schemas")
     types.add_argument("name", nargs="?", metavar="NAME")
-    return parser
+    return root
 
 
 def _common(absent: Any, absent_flag: Any) -> argparse.ArgumentParser:
-    """The global options, which are taken before and after the command's name."""
+    """The global options, which are taken before and after the command's name.
+
+    They have destinations that no argument of a command can take: the API key goes to the address
+    in `service_url`, and a command may well have a URL of its own.
+    """
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--url", default=absent, help="root of the service")
-    common.add_argument("--api-key", default=absent, metavar="KEY")
     common.add_argument(
-        "--json", action="store_true", default=absent_flag, help="print JSON instead of text"
+        "--url",
+        dest="service_url",
+        default=absent,
+        metavar="URL",
+        help="root of the service (default: DATASSAY_URL)",
+    )
+    common.add_argument("--api-key", dest="service_key", default=absent, metavar="KEY")
+    common.add_argument(
+        "--json",
+        dest="as_json",
+        action="store_true",
+        default=absent_flag,
+        help="print JSON instead of text",
     )
     return common
 
