@@ -28,12 +28,14 @@ from sqlalchemy import (
     or_,
     select,
     tuple_,
+    union_all,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import aliased
 from sqlalchemy.sql.expression import SQLColumnExpression
 
+from models.ids import is_id
 from models.states import TERMINAL, JobState
 from models.tables import (
     Artifact,
@@ -184,12 +186,16 @@ def artifacts(tenant_id: str, job_id: str) -> Select[Artifact]:
 
 def artifact(tenant_id: str, artifact_id: str) -> Select[Artifact]:
     """One visible artifact."""
+    return _visible_artifacts(tenant_id).where(Artifact.id == artifact_id).limit(1)
+
+
+def _visible_artifacts(tenant_id: str) -> Select[Artifact]:
+    """A row for each job that shows the artifact: its maker, and those that took over its result."""
     return (
         select(Artifact)
         .join(_Maker, _Maker.id == Artifact.job_id)
         .join(Job, or_(Job.id == _Maker.id, Job.hit_of == _Maker.id))
-        .where(_mine(tenant_id), Artifact.id == artifact_id, _won())
-        .limit(1)
+        .where(_mine(tenant_id), _won())
     )
 
 
@@ -206,14 +212,26 @@ def file(tenant_id: str, file_id: str) -> Select[File]:
     return select(File).where(File.tenant_id == tenant_id, File.id == file_id)
 
 
-def use_files(tenant_id: str, file_ids: Sequence[str]) -> Any:
-    """The files of that tenant among the ids; their retention starts anew."""
-    return (
+def stored_inputs(tenant_id: str, ids: Sequence[str]) -> Any:
+    """Id, storage key and SHA-256 of the tenant's uploads and visible artifacts among the ids.
+
+    Whoever reads inputs asks this: the gateway for a job, a worker for its runner and for the
+    children of a job. The retention of the uploads starts anew.
+    """
+    uploads = (
         update(File)
-        .where(File.tenant_id == tenant_id, File.id.in_(file_ids))
+        .where(File.tenant_id == tenant_id, File.id.in_([i for i in ids if is_id(i, "file")]))
         .values(last_used_at=func.now())
-        .returning(File.id, File.sha256)
+        .returning(File.id, File.storage_key, File.sha256)
+        .cte("uploads")
     )
+    made = (
+        _visible_artifacts(tenant_id)
+        .where(Artifact.id.in_([i for i in ids if is_id(i, "art")]))
+        .with_only_columns(Artifact.id, Artifact.storage_key, Artifact.sha256)
+        .distinct()
+    )
+    return union_all(select(uploads.c.id, uploads.c.storage_key, uploads.c.sha256), made)
 
 
 def add_file(row: Mapping[str, Any]) -> Any:

@@ -158,9 +158,9 @@ class FanOut:
 
     def _digests(self, refs: set[InputRef]) -> dict[InputRef, str]:
         found = {str(ref): self.digest_of_uri(ref) for ref in refs if is_uri(ref)}
-        files = [str(ref) for ref in refs if not is_uri(ref)]
-        if files:
-            statement = repositories.use_files(self._parent.tenant_id, files)
+        stored = [str(ref) for ref in refs if not is_uri(ref)]
+        if stored:
+            statement = repositories.stored_inputs(self._parent.tenant_id, stored)
             with self._sessions.begin() as session:
                 found |= {row.id: row.sha256 for row in session.execute(statement).all()}
         if absent := refs - set(found):

@@ -138,7 +138,7 @@ class Sweeper:
         if file is None:
             return None
         if session.execute(repositories.file_in_use(tenant_id, file_id)).first() is not None:
-            session.execute(repositories.use_files(tenant_id, [file_id]))
+            session.execute(repositories.stored_inputs(tenant_id, [file_id]))
             return None
         session.execute(repositories.delete_file(tenant_id, file_id))
         return file.storage_key

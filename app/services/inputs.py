@@ -12,7 +12,6 @@ from app.schemas import FieldError
 from app.services.auth import Caller
 from methods.jobtype import InputRef, Reference
 from models import accounts, repositories
-from models.ids import is_id
 from outbound.guard import Refused
 from outbound.sources import Sources, is_uri, split_digest
 
@@ -43,8 +42,7 @@ class Inputs:
         """
         refs = [(f"/spec{at}", str(ref)) for at, ref in references if isinstance(ref, InputRef)]
         names = [ref for _, ref in refs]
-        stored = await self._uploads(session, caller, names)
-        stored |= await self._artifacts(session, caller, names)
+        stored = await self._stored(session, caller, names)
         tenant = await self._tenant(session, caller, names)
         faults, found = [], []
         for pointer, ref in refs:
@@ -70,25 +68,14 @@ class Inputs:
         digest = digest or seen.get(uri, {}).get("sha256")
         return {"uri": uri} | ({"sha256": digest} if digest else {})
 
-    async def _uploads(
+    async def _stored(
         self, session: AsyncSession, caller: Caller, refs: list[str]
     ) -> dict[str, str]:
-        ids = [ref for ref in refs if is_id(ref, "file")]
+        ids = [ref for ref in refs if not is_uri(ref)]
         if not ids:
             return {}
-        rows = await session.execute(repositories.use_files(caller.tenant_id, ids))
+        rows = await session.execute(repositories.stored_inputs(caller.tenant_id, ids))
         return {row.id: row.sha256 for row in rows.all()}
-
-    async def _artifacts(
-        self, session: AsyncSession, caller: Caller, refs: list[str]
-    ) -> dict[str, str]:
-        found = {}
-        for ref in {ref for ref in refs if is_id(ref, "art")}:
-            statement = repositories.artifact(caller.tenant_id, ref)
-            row = (await session.execute(statement)).scalar_one_or_none()
-            if row is not None:
-                found[ref] = str(row.sha256)
-        return found
 
     async def _tenant(self, session: AsyncSession, caller: Caller, refs: list[str]) -> str:
         if not any(map(is_uri, refs)):

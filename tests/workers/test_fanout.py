@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from datassay import Client
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from models import transitions
+from models import repositories, transitions
 from models.settings import Settings
 from tests import services
 from tests.app import raw
@@ -137,6 +138,39 @@ def test_inputs_count_by_their_bytes(
     workplace.run()
     assert [job.refresh().result()["said"] for job in jobs] == [["a x"], ["a x"], ["a y"]]
     assert lines(journal, "begins") == ["a", "a"]
+
+
+@pytest.mark.parametrize("kind", ["toy-parent", "toy-parent-isolated"])
+def test_an_artifact_is_an_input_of_children_too(
+    api: Client, workplace: Workplace, journal: Path, tmp_path: Path, kind: str
+) -> None:
+    maker = api.jobs.create("toy", {"artifact": "from a job"})
+    workplace.run()
+    [artifact] = maker.refresh().artifacts()
+    (tmp_path / "input").write_text("from a file")
+    upload = api.files.upload(tmp_path / "input").id
+    wanted = [{"name": "a", "input": artifact.record.id}, {"name": "b", "input": upload}]
+    job = submit(api, wanted, kind)
+    workplace.run()
+    assert job.refresh().error is None
+    assert job.result()["said"] == ["a from a job", "b from a file"]
+
+
+def test_stored_inputs_are_those_of_the_tenant(
+    api: Client, workplace: Workplace, gateway_url: str, service_settings: Settings, engine: Engine
+) -> None:
+    with services.client(gateway_url, service_settings, "stranger") as stranger:
+        maker = stranger.jobs.create("toy", {"artifact": "not yours"})
+        workplace.run()
+        [artifact] = maker.refresh().artifacts()
+        upload = stranger.files.upload(io.BytesIO(b"nor this"), name="a").id
+    ids = [artifact.record.id, upload]
+    with engine.begin() as connection:
+        rows = connection.execute(text("SELECT name, id FROM tenants")).all()
+        tenants = {row.name: row.id for row in rows}
+        for tenant, expected in (("stranger", set(ids)), ("acme", set())):
+            rows = connection.execute(repositories.stored_inputs(tenants[tenant], ids)).all()
+            assert {row.id for row in rows} == expected
 
 
 def test_workers_share_the_parts(

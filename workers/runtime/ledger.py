@@ -94,12 +94,10 @@ class DatabaseLedger:
 
     def input(self, input_id: str) -> tuple[str, str]:
         """Storage key and SHA-256 of an upload or artifact of this tenant."""
-        uploaded = input_id.startswith("file_")
-        find = repositories.file if uploaded else repositories.artifact
-        rows = self._lease.execute(find(self._tenant_id, input_id))
+        rows = self._lease.execute(repositories.stored_inputs(self._tenant_id, [input_id]))
         if not rows:
             raise JobError("input_unreadable", f"{input_id} does not exist any more")
-        return rows[0][0].storage_key, rows[0][0].sha256
+        return rows[0].storage_key, rows[0].sha256
 
     def fetch(self, uri: str) -> Path:
         """A local copy of an input that is named by URI; its digest is noted with the job."""
