@@ -158,7 +158,8 @@ def _sweeper(_: argparse.Namespace) -> int:
 
 def _become(*module: str) -> int:
     """Replace this process: signals then reach the real one."""
-    os.execv(sys.executable, [sys.executable, "-m", *module])
+    # Safe path: packages of the working directory are the user's, and may have our names.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", *module])
 
 
 def _migrate(args: argparse.Namespace) -> int:

@@ -178,7 +178,8 @@ class Embedded:
                 own["DATASSAY_METRICS_PORT"] = str(next(ports))
             # Killed, not asked: they are made to survive it, and must not outlive us.
             return lambda: spawn(
-                [sys.executable, "-m", *arguments],
+                # Safe path: a `models/` or `app/` in the working directory is the user's, not ours.
+                [sys.executable, "-P", "-m", *arguments],
                 log=self.data_dir / "log" / f"{name}.log",
                 death_signal=signal.SIGKILL,
                 env=own,

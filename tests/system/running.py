@@ -59,7 +59,11 @@ class Up:
 
 
 def start(
-    folder: Path, port: int | None = None, arguments: Sequence[str] = (), lease: str = "PT3S"
+    folder: Path,
+    port: int | None = None,
+    arguments: Sequence[str] = (),
+    lease: str = "PT3S",
+    command: Sequence[str] = (sys.executable, "-m", "server"),
 ) -> Up:
     if port is None:
         with socket.socket() as probe:
@@ -75,9 +79,11 @@ def start(
         "DATASSAY_RING_AGAIN_AFTER": "PT3S",
         "DATASSAY_SHUTDOWN_GRACE": "PT5S",
     }
-    command = [sys.executable, "-m", "server", "up", "--data-dir", str(folder), "--port", str(port)]
     process = subprocess.Popen(
-        [*command, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        [*command, "up", "--data-dir", str(folder), "--port", str(port), *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
     up = Up(folder, port, process)
     deadline = time.monotonic() + 120

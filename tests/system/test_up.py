@@ -211,3 +211,20 @@ def test_a_process_that_cannot_start_ends_it_all_and_is_named(folder: Path) -> N
     assert "does not start: " in ended.stderr
     assert "no such methods" in ended.stderr
     assert f"see {folder / 'log'}" in ended.stderr
+
+
+def test_packages_of_the_working_directory_are_not_taken_for_ours(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many projects have a `models/` or an `app/`; theirs must neither run nor be in the way."""
+    for name in ("app", "infra", "methods", "models", "outbound", "server", "workers"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(f"raise SystemExit('{name} of the user ran')")
+    monkeypatch.chdir(tmp_path)
+    up = start(folder, command=[str(Path(sys.executable).with_name("datassay-server"))])
+    with up.client() as client:
+        for kind in ("toy", "toy-isolated"):
+            assert client.jobs.create(kind, {}).wait(timeout=60).raw_state == "SUCCEEDED"
+    assert "of the user ran" not in stop(up)
+    for log in (folder / "log").glob("*.log"):
+        assert "of the user ran" not in log.read_text()

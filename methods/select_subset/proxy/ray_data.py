@@ -161,7 +161,7 @@ class RayData:
             "keys": keys,
         }
         with subprocess.Popen(
-            [sys.executable, "-m", _DRIVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-P", "-m", _DRIVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         ) as driver:
             try:
                 assert driver.stdin is not None, "a pipe"
