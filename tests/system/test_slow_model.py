@@ -37,10 +37,9 @@ def _python(folder: Path, does: str) -> Path:
     return file
 
 
-_SERVES = (
-    "while not go.exists(): time.sleep(0.05)\n"
-    "fake_llm.listening(fake_llm.FakeLLM(), port).serve_forever()"
-).replace("\n", "\n" + 8 * " ")
+_WHEN_TOLD = "while not go.exists(): time.sleep(0.05)\n" + 8 * " "
+_SERVES = _WHEN_TOLD + "fake_llm.listening(fake_llm.FakeLLM(), port).serve_forever()"
+_FAILS = _WHEN_TOLD + "sys.exit('there is no such model')"
 
 
 def _start(folder: Path, python: Path) -> Up:
@@ -76,9 +75,12 @@ def test_jobs_wait_for_a_model_that_is_loading_and_that_loads_again(
 
 
 def test_a_model_that_never_starts_ends_its_jobs(folder: Path, tmp_path: Path) -> None:
-    up = _start(folder, _python(tmp_path, "time.sleep(2); sys.exit('there is no such model')"))
+    up = _start(folder, _python(tmp_path, _FAILS))
     with up.client() as client:
         job = client.jobs.create("score-hallucination", SPEC)
+        _wait_for(lambda: "waiting for slow to load" in str(job.refresh().progress))
+        # Not before: a service whose model fails while it starts ends with it.
+        (tmp_path / "go").touch()
         job.wait(timeout=60, raise_on_failure=False)
         assert job.raw_state == "FAILED"
         assert job.error is not None
