@@ -28,7 +28,7 @@ from app.services.quotas import Quotas
 from app.services.reuse import Reuse
 from app.services.watching import Watching
 from app.services.webhooks import WebhookService
-from methods.inference.declared import declarations
+from methods.inference.model_registry import declarations
 from methods.registry import load_registry
 from models import metrics
 from models.database import async_engine, async_sessions, reading_sessions

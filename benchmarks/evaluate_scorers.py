@@ -20,10 +20,10 @@ from measure import flat, interleave, seconds, table, write
 from sklearn.metrics import roc_auc_score
 
 from methods.context import LocalContext
-from methods.score_hallucination.evaluation import resampled_auroc
-from methods.score_hallucination.labelled import read
-from methods.score_hallucination.labelled_spec import LabelledSpec
-from methods.score_hallucination.options import ScorerName
+from methods.score_hallucination.evaluation.columns import read
+from methods.score_hallucination.evaluation.ranking import resampled_auroc
+from methods.score_hallucination.evaluation.spec import LabelledSpec
+from methods.score_hallucination.schema.options import ScorerName
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

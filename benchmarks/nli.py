@@ -31,11 +31,17 @@ from benchmarks import measure
 from benchmarks.nli_model import VERDICTS, make
 from benchmarks.nli_peer import Counted, Items
 from benchmarks.score_hallucination import synthetic
-from methods.inference.declared import ModelDeclaration
+from methods.inference.model_registry import ModelDeclaration
 from methods.inference.nli import load_nli
-from methods.score_hallucination.core import Answers, ItemScores, Judgement, Options, score
-from methods.score_hallucination.equivalence import Rule
-from methods.score_hallucination.relations import RelateByNLI
+from methods.score_hallucination.scoring.pairwise import RelateByNLI
+from methods.score_hallucination.scoring.pipeline import (
+    Answers,
+    ItemScores,
+    Judgement,
+    Options,
+    score,
+)
+from methods.score_hallucination.similarity.equivalence import Rule
 
 N = 10
 

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.measure import table, write
 from benchmarks.nli_model import make
 from benchmarks.score_hallucination import synthetic
-from methods.inference.declared import ModelDeclaration
+from methods.inference.model_registry import ModelDeclaration
 from methods.inference.nli import NLI, load_nli
 
 

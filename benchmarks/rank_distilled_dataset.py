@@ -85,7 +85,7 @@ def coverage(seeds: int) -> list[dict[str, Any]]:
     import numpy as np
 
     from methods.context import LocalContext
-    from methods.rank_distilled_dataset import datasets
+    from methods.rank_distilled_dataset.data import datasets
     from methods.rank_distilled_dataset.job import run
     from methods.rank_distilled_dataset.spec import Dataset, Spec
 
@@ -152,7 +152,7 @@ def official(folder: Path, count: int) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from methods.rank_distilled_dataset import datasets
+    from methods.rank_distilled_dataset.data import datasets
     from methods.rank_distilled_dataset.spec import Dataset
 
     torch.set_num_threads(1)

@@ -29,7 +29,7 @@ sys.path.insert(0, str(ROOT))
 from datassay import Client  # noqa: E402
 
 from benchmarks.measure import table, write  # noqa: E402
-from methods.rank_distilled_dataset import datasets  # noqa: E402
+from methods.rank_distilled_dataset.data import datasets  # noqa: E402
 from methods.rank_distilled_dataset.spec import Dataset  # noqa: E402
 from tests.system.running import start, stop  # noqa: E402
 

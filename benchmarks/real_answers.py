@@ -30,9 +30,9 @@ from benchmarks.two_stage import ITEMS, answered, short, train
 from methods.context import LocalContext
 from methods.evaluate_scorers.job import run
 from methods.evaluate_scorers.spec import Result, Spec
-from methods.inference.declared import Models, declarations
 from methods.inference.generate import Generator
 from methods.inference.llm import language_model
+from methods.inference.model_registry import Models, declarations
 from tests.methods.tiny_models import tiny_llama
 
 _TOP = 20

@@ -26,11 +26,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import measure
 from methods.inference import generate
-from methods.inference.declared import ModelDeclaration
 from methods.inference.generate import load_generator
+from methods.inference.kv_cache import shared_prefix
 from methods.inference.llm import LanguageModel, Sampling, Usage
-from methods.inference.openai import OpenAIServer
-from methods.inference.prefix import shared_prefix
+from methods.inference.model_registry import ModelDeclaration
+from methods.inference.openai_server import OpenAIServer
 from server.vllm import VLLM
 
 ROOT = Path(__file__).parents[1]

@@ -26,7 +26,7 @@ from rouge_score.scoring import BootstrapAggregator
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import measure
-from methods.score_hallucination.core import Answers, Options, score
+from methods.score_hallucination.scoring.pipeline import Answers, Options, score
 
 Prompts = list[list[str]]
 Peer = Callable[[Sequence[str]], float]

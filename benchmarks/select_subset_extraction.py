@@ -29,7 +29,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.select_subset import write_results
-from methods.select_subset.proxy.capture import CrossBlocks, top_singular_values
+from methods.select_subset.proxy.model.attention_capture import CrossBlocks, top_singular_values
 
 PREFIX, IMAGE, SKIP = 35, 576, 1
 WIDTH, HEADS, BATCH, TOP = 2048, 32, 16, 5

@@ -28,12 +28,12 @@ import torch
 from benchmarks.facts import FACTS, QUESTIONS, WORDS, Facts, make_facts, make_test, write_tar
 from methods.context import LocalContext
 from methods.select_subset.job import run
-from methods.select_subset.proxy.clip import Clip, ClipEncoder
-from methods.select_subset.proxy.conversations import turns_of
-from methods.select_subset.proxy.encoding import Batch, Encoded
-from methods.select_subset.proxy.extract import read_batch
-from methods.select_subset.proxy.kept import Kept
-from methods.select_subset.proxy.training import Plan, fine_tune
+from methods.select_subset.proxy.model.clip import Clip, ClipEncoder
+from methods.select_subset.proxy.model.fine_tuning import Plan, fine_tune
+from methods.select_subset.proxy.model.forward_readings import read_batch
+from methods.select_subset.proxy.resume_store import Kept
+from methods.select_subset.proxy.rows.conversations import turns_of
+from methods.select_subset.proxy.rows.encoding import Batch, Encoded
 from methods.select_subset.spec import Spec
 from tests.methods import tiny_clip
 from tests.methods import tiny_llava as tiny

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from measure import table, write
 
-from methods.score_hallucination.core import Answers, Options, score
-from methods.score_hallucination.evaluation import evaluate
-from methods.score_hallucination.stopping import decided
-from methods.score_hallucination.stopping_spec import StopEarly
+from methods.score_hallucination.answers.early_stopping import decided
+from methods.score_hallucination.evaluation.ranking import evaluate
+from methods.score_hallucination.schema.early_stopping import StopEarly
+from methods.score_hallucination.scoring.pipeline import Answers, Options, score
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 N, MIN_N, STEP = 10, 4, 2

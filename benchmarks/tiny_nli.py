@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import measure
 from benchmarks.nli_pairs import LABELS, Pair, Source
-from methods.inference.declared import ModelDeclaration
+from methods.inference.model_registry import ModelDeclaration
 from methods.inference.nli import load_nli
 
 _BATCH, _RATE, _WARMUP = 32, 2e-4, 0.1

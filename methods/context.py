@@ -11,9 +11,9 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, runtime_checkable
 
+from methods.children import Child, content_key
 from methods.errors import JobError
-from methods.fanout import Child, content_key
-from methods.inference.declared import Models
+from methods.inference.model_registry import Models
 from methods.jobtype import InputRef
 
 if TYPE_CHECKING:

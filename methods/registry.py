@@ -42,8 +42,11 @@ def load_registry(extra_folders: Iterable[Path] = ()) -> Mapping[str, JobType]:
 def _scan(roots: Iterable[str]) -> dict[str, JobType]:
     found: dict[str, JobType] = {}
     for root in roots:
-        for path in sorted(Path(root).glob("*/spec.py")):
-            module = importlib.import_module(f"methods.{path.parent.name}.spec")
+        folder = Path(root)
+        # What a method runs as its children is declared in a room of its own.
+        for path in sorted([*folder.glob("*/spec.py"), *folder.glob("*/children/spec.py")]):
+            name = ".".join(path.relative_to(folder).with_suffix("").parts)
+            module = importlib.import_module(f"methods.{name}")
             # A folder may declare a second job type that shares its numerics.
             jobs = getattr(module, "JOBS", None) or [getattr(module, "JOB", None)]
             for job in jobs:

@@ -43,7 +43,7 @@ class Settings(BaseSettings):
     )
     models: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
-        description="Models that jobs may name; see methods/inference/declared.py for the fields: "
+        description="Models that jobs may name; see methods/inference/model_registry.py for the fields: "
         '{"gemma": {"base_url": "http://localhost:8000/v1"}, "minilm": {"path": "/models/minilm"}}',
     )
     outbound_allow: list[str] = Field(

@@ -27,7 +27,7 @@ from methods.errors import (
     LeaseLost,
     ShuttingDown,
 )
-from methods.inference.declared import Models, declarations
+from methods.inference.model_registry import Models, declarations
 from methods.jobtype import JobType
 from models import metrics, transitions
 from models.settings import Settings

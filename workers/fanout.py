@@ -11,9 +11,9 @@ from sqlalchemy import Row
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
+from methods.children import content_key
 from methods.errors import JobError, ShuttingDown
-from methods.fanout import content_key
-from methods.inference.declared import Models
+from methods.inference.model_registry import Models
 from methods.jobtype import InputRef, JobType, input_refs
 from models import repositories, transitions
 from models.database import is_outage

@@ -24,7 +24,7 @@ from methods.errors import (
     LeaseLost,
     ShuttingDown,
 )
-from methods.inference.declared import ModelDeclaration, Models
+from methods.inference.model_registry import ModelDeclaration, Models
 from methods.registry import load_registry
 from models.storage import Storage
 from workers.crash import RunnerCrashed

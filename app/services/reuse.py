@@ -9,8 +9,8 @@ from pydantic import BaseModel
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from methods.fanout import content_key
-from methods.inference.declared import ModelDeclaration, Models
+from methods.children import content_key
+from methods.inference.model_registry import ModelDeclaration, Models
 from methods.jobtype import InputRef, JobType, ModelRef, references
 from models import metrics, repositories, transitions
 

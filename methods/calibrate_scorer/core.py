@@ -13,17 +13,24 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from methods.score_hallucination import abstention, calibration, two_stage
-from methods.score_hallucination.calibrator import (
+from methods.score_hallucination.calibration import fits
+from methods.score_hallucination.calibration.calibrator import (
     Abstention,
     DecisionQuality,
     Errors,
     Objective,
     TwoStage,
 )
-from methods.score_hallucination.evaluation import Estimate
+from methods.score_hallucination.evaluation import selective_prediction
+from methods.score_hallucination.evaluation.ranking import Estimate
 from methods.score_hallucination.interval import Interval
-from methods.score_hallucination.probability_maps import MARGIN, Envelope, IsotonicMap, PlattMap
+from methods.score_hallucination.schema.probability_maps import (
+    MARGIN,
+    Envelope,
+    IsotonicMap,
+    PlattMap,
+)
+from methods.score_hallucination.scorers import two_stage
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -50,8 +57,8 @@ def refusal(right: Floats, method: Method, folds: int) -> str | None:
             f"{n_right} right and {n_wrong} hallucinated items are too few; at least {MIN_LABELS} "
             f"in all and {least} of each are needed"
         )
-    if method == "isotonic" and len(right) < calibration.MIN_ISOTONIC:
-        needed = calibration.MIN_ISOTONIC
+    if method == "isotonic" and len(right) < fits.MIN_ISOTONIC:
+        needed = fits.MIN_ISOTONIC
         return f"isotonic calibration needs {needed} labelled items, got {len(right)}; use platt"
     return None
 
@@ -66,10 +73,10 @@ def fit_map(method: Method, confidence: Floats, right: Floats, margin: float = M
         ValueError: a confidence is not finite, or one class is missing.
     """
     if method == "platt":
-        fit = calibration.fit_platt(calibration.logit(confidence, margin), right)
+        fit = fits.fit_platt(fits.logit(confidence, margin), right)
         return PlattMap(slope=fit.slope, intercept=fit.intercept, margin=margin)
     # Held-out folds leave fewer labels than a calibrator as a whole must have.
-    steps = calibration.fit_isotonic(confidence, right, at_least=1)
+    steps = fits.fit_isotonic(confidence, right, at_least=1)
     inner = (steps.probability[1:-1] == steps.probability[:-2]) & (
         steps.probability[1:-1] == steps.probability[2:]
     )
@@ -83,10 +90,10 @@ def fit_map(method: Method, confidence: Floats, right: Floats, margin: float = M
 def apply(mapping: Map, confidence: Floats) -> Floats:
     """(N,) probabilities; `Calibrator.apply` for arrays."""
     if isinstance(mapping, PlattMap):
-        curve = calibration.Platt(mapping.slope, mapping.intercept)
-        return curve.predict(calibration.logit(confidence, mapping.margin))
+        curve = fits.Platt(mapping.slope, mapping.intercept)
+        return curve.predict(fits.logit(confidence, mapping.margin))
     knots, levels = np.array(mapping.confidence), np.array(mapping.probability)
-    return calibration.Isotonic(knots, levels).predict(confidence)
+    return fits.Isotonic(knots, levels).predict(confidence)
 
 
 def held_out(
@@ -126,7 +133,7 @@ def errors(
     probability: Floats, right: Floats, rng: np.random.Generator, bins: int, resamples: int
 ) -> Errors:
     """ECE and Brier score with bootstrap intervals."""
-    found = calibration.bootstrap_errors(probability, right, rng, bins, resamples)
+    found = fits.bootstrap_errors(probability, right, rng, bins, resamples)
     return Errors(ece=interval(found["ece"]), brier=interval(found["brier"]))
 
 
@@ -138,7 +145,7 @@ def interval(estimate: Estimate) -> Interval:
 def abstain(confidence: Floats, right: Floats, risk: float) -> Abstention:
     """The conformal threshold of a risk, and what answering above it means for these items."""
     wrong = confidence[right == 0]
-    threshold = abstention.conformal_threshold(wrong, risk)
+    threshold = selective_prediction.conformal_threshold(wrong, risk)
     answered = confidence > threshold
     return Abstention(
         risk=risk,

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from methods.calibrate_scorer.core import apply
 from methods.figures import Figure, chart
 from methods.score_hallucination import evaluation_figures
-from methods.score_hallucination.calibrator import Abstention, Calibrator
+from methods.score_hallucination.calibration.calibrator import Abstention, Calibrator
 from methods.score_hallucination.figures import POINTS, histograms
 
 Floats = npt.NDArray[np.float64]

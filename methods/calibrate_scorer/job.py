@@ -20,8 +20,9 @@ from methods.calibrate_scorer.spec import (
 )
 from methods.context import RunContext
 from methods.errors import JobError
-from methods.score_hallucination import calibration, ensemble
-from methods.score_hallucination.calibrator import (
+from methods.score_hallucination.answers.judges import described as judged
+from methods.score_hallucination.calibration import fits
+from methods.score_hallucination.calibration.calibrator import (
     Binding,
     Calibrator,
     Errors,
@@ -29,11 +30,11 @@ from methods.score_hallucination.calibrator import (
     TwoStage,
     scoring_version,
 )
-from methods.score_hallucination.drift import Distribution
-from methods.score_hallucination.judging import described as judged
-from methods.score_hallucination.judging_spec import JUDGE_SCORERS
-from methods.score_hallucination.labelled import Labelled, read
-from methods.score_hallucination.results import StoredFile
+from methods.score_hallucination.evaluation.columns import Labelled, read
+from methods.score_hallucination.evaluation.drift import Distribution
+from methods.score_hallucination.result import StoredFile
+from methods.score_hallucination.schema.judges import JUDGE_SCORERS
+from methods.score_hallucination.scorers import ensemble
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -183,7 +184,7 @@ def _cross_validated(
 ) -> tuple[Floats, dict[Method, Errors]]:
     """(N,) held-out probabilities of the spec's method, and the errors of every method."""
     possible: list[Method] = ["platt"]
-    if len(data.right) >= calibration.MIN_ISOTONIC:
+    if len(data.right) >= fits.MIN_ISOTONIC:
         possible.append("isotonic")
     held_out = {
         method: core.held_out(method, data.confidence, data.right, data.fold, spec.margin)

@@ -9,11 +9,11 @@ from pydantic import Field, model_validator
 
 from methods.figures import Figure
 from methods.jobtype import JobType, Model
-from methods.score_hallucination.calibrator import Calibrator, Errors, Objective
-from methods.score_hallucination.labelled_spec import LabelledSpec
-from methods.score_hallucination.options import ScorerName
-from methods.score_hallucination.probability_maps import MARGIN, Unit
-from methods.score_hallucination.results import JudgingResult, StoredFile
+from methods.score_hallucination.calibration.calibrator import Calibrator, Errors, Objective
+from methods.score_hallucination.evaluation.spec import LabelledSpec
+from methods.score_hallucination.result import JudgingResult, StoredFile
+from methods.score_hallucination.schema.options import ScorerName
+from methods.score_hallucination.schema.probability_maps import MARGIN, Unit
 
 Method = Literal["platt", "isotonic"]
 

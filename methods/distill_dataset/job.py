@@ -23,15 +23,15 @@ from methods.distill_dataset.matching import (
 from methods.distill_dataset.spec import JOB, Result, Spec
 from methods.errors import JobError
 from methods.figures import Figure, chart
-from methods.rank_distilled_dataset import datasets
-from methods.rank_distilled_dataset.augment import Augment
-from methods.rank_distilled_dataset.datasets import RealData
-from methods.rank_distilled_dataset.names import parse_name, too_small
-from methods.rank_distilled_dataset.networks import build
-from methods.rank_distilled_dataset.pictures import grid, write_png
+from methods.rank_distilled_dataset.children.bundles import derived_seed, device_class
+from methods.rank_distilled_dataset.data import datasets
+from methods.rank_distilled_dataset.data.augment import Augment
+from methods.rank_distilled_dataset.data.datasets import RealData
+from methods.rank_distilled_dataset.data.images import grid, write_png
+from methods.rank_distilled_dataset.networks.names import parse_name, too_small
+from methods.rank_distilled_dataset.networks.networks import build
 from methods.rank_distilled_dataset.result import ArtifactRef
-from methods.rank_distilled_dataset.runs import derived_seed, device_class
-from methods.rank_distilled_dataset.training import one_thread
+from methods.rank_distilled_dataset.training.session import one_thread
 
 #: How often, in seconds, the state of a distillation is kept, and how large it may be.
 KEEP_EVERY, MAX_KEPT_BYTES = 30.0, 16 << 20

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.select_subset.kmeans import kmeans
+from methods.select_subset.kmeans.kmeans import kmeans
 
 FloatArray = NDArray[np.floating]
 Rows = NDArray[np.int64]

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from methods.figures import Figure
 from methods.jobtype import JobType, Model
-from methods.rank_distilled_dataset.names import parse_name
+from methods.rank_distilled_dataset.networks.names import parse_name
 from methods.rank_distilled_dataset.result import ArtifactRef
 from methods.rank_distilled_dataset.spec import Dataset
 

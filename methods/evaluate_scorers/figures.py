@@ -9,9 +9,9 @@ import numpy as np
 from methods.evaluate_scorers.spec import RankBy, ScorerReport
 from methods.figures import Figure, chart
 from methods.score_hallucination import evaluation_figures
+from methods.score_hallucination.evaluation.columns import Labelled
 from methods.score_hallucination.figures import histograms, roc
 from methods.score_hallucination.interval import Interval
-from methods.score_hallucination.labelled import Labelled
 
 #: Scorers in figures with a curve each; more are not told apart.
 SHOWN = 8

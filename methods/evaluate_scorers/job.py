@@ -22,13 +22,14 @@ from methods.evaluate_scorers.spec import (
     Spec,
     Summary,
 )
-from methods.score_hallucination import abstention, calibration, evaluation
-from methods.score_hallucination.core import SCORERS
-from methods.score_hallucination.evaluation import Estimate
+from methods.score_hallucination.answers.judges import described as judged
+from methods.score_hallucination.calibration import fits
+from methods.score_hallucination.evaluation import ranking, selective_prediction
+from methods.score_hallucination.evaluation.columns import Labelled, read
+from methods.score_hallucination.evaluation.ranking import Estimate
 from methods.score_hallucination.interval import Interval
-from methods.score_hallucination.judging import described as judged
-from methods.score_hallucination.labelled import Labelled, read
-from methods.score_hallucination.options import ScorerName, described
+from methods.score_hallucination.schema.options import ScorerName, described
+from methods.score_hallucination.scoring.pipeline import SCORERS
 from methods.score_hallucination.spec import JOB as SCORING
 
 Floats = npt.NDArray[np.float64]
@@ -53,32 +54,32 @@ def run(spec: Spec, ctx: RunContext) -> Result:
     for done, name in enumerate(served):
         ctx.progress("measuring", done, len(served), "scorers")
         reports.append(_report(name, table, spec, seed))
-    ranking = rank(reports, spec.rank_by)
+    ranked = rank(reports, spec.rank_by)
     ctx.progress("comparing", 0, 1, "steps")
     tests = paired_tests(
-        {report.scorer: table.uncertainty(report.scorer) for report in ranking},
+        {report.scorer: table.uncertainty(report.scorer) for report in ranked},
         table.right,
         np.random.default_rng(seed),
         spec.resamples,
         ctx.check,
     )
     comparisons = [Comparison(**asdict(test)) for test in tests]
-    ranking = _like_best(ranking, comparisons)
+    ranked = _like_best(ranked, comparisons)
     ctx.progress("comparing", 1, 1, "steps")
     same = len({np.isfinite(table.values[name]).tobytes() for name in served}) <= 1
     return Result(
         summary=Summary(
             labels=table.counts,
             n_answers=(int(table.sizes.min()), int(table.sizes.max())),
-            best=ranking[0].scorer if ranking and ranking[0].rank == 1 else None,
+            best=ranked[0].scorer if ranked and ranked[0].rank == 1 else None,
             rank_by=spec.rank_by,
             same_items=same,
         ),
-        ranking=ranking,
+        ranking=ranked,
         comparisons=comparisons,
         left_out={name: _undefined(table, name) for name in wanted if name not in served},
         warnings=_warnings(table, same),
-        figures=figures.draw(ranking, table, spec.rank_by),
+        figures=figures.draw(ranked, table, spec.rank_by),
         judging=table.judging,
         provenance=_provenance(spec, wanted),
     )
@@ -88,7 +89,7 @@ def _report(name: ScorerName, table: Labelled, spec: Spec, seed: int) -> ScorerR
     known = np.isfinite(table.values[name])
     uncertainty, right = table.uncertainty(name)[known], table.right[known]
     rng = np.random.default_rng(seed)
-    estimates = evaluation.bootstrap(uncertainty, right, rng, spec.resamples)
+    estimates = ranking.bootstrap(uncertainty, right, rng, spec.resamples)
     return ScorerReport(
         rank=None,
         scorer=name,
@@ -114,7 +115,7 @@ def _interval(estimate: Estimate) -> Interval:
 
 def _risk_coverage_area(uncertainty: Floats, right: Floats, area: Estimate) -> Interval:
     """With labels of both classes the AURC is 1 - prr_area, in every resample too."""
-    value = abstention.risk_coverage_area(uncertainty, right)
+    value = selective_prediction.risk_coverage_area(uncertainty, right)
     if len(np.unique(right)) < 2 or area.low is None or area.high is None:
         return Interval(value=value, low=value, high=value)
     return Interval(value=value, low=1 - area.high, high=1 - area.low)
@@ -127,7 +128,7 @@ def _confidence(
     if not known.any():
         return None
     n = int(known.sum())
-    errors = calibration.bootstrap_errors(
+    errors = fits.bootstrap_errors(
         confidence[known],
         right[known],
         np.random.default_rng(seed),
@@ -156,14 +157,14 @@ def rank(reports: list[ScorerReport], by: RankBy) -> list[ScorerReport]:
     return [r.model_copy(update={"rank": ranks.get(r.scorer)}) for r in ordered]
 
 
-def _like_best(ranking: list[ScorerReport], comparisons: list[Comparison]) -> list[ScorerReport]:
-    if not ranking:
-        return ranking
-    best = ranking[0].scorer
+def _like_best(ranked: list[ScorerReport], comparisons: list[Comparison]) -> list[ScorerReport]:
+    if not ranked:
+        return ranked
+    best = ranked[0].scorer
     against = {c.second: c.p_adjusted >= _SIGNIFICANT for c in comparisons if c.first == best}
     if against:
         against[best] = True
-    return [r.model_copy(update={"like_best": against.get(r.scorer)}) for r in ranking]
+    return [r.model_copy(update={"like_best": against.get(r.scorer)}) for r in ranked]
 
 
 def _warnings(table: Labelled, same: bool) -> list[str]:

@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from methods.score_hallucination.evaluation import evaluate, resampled_auroc
+from methods.score_hallucination.evaluation.ranking import evaluate, resampled_auroc
 
 Floats = npt.NDArray[np.float64]
 

@@ -9,10 +9,10 @@ from pydantic import Field, model_validator
 
 from methods.figures import Figure
 from methods.jobtype import JobType, Model
+from methods.score_hallucination.evaluation.spec import LabelCounts, LabelledSpec
 from methods.score_hallucination.interval import Interval
-from methods.score_hallucination.labelled_spec import LabelCounts, LabelledSpec
-from methods.score_hallucination.options import ScorerName
-from methods.score_hallucination.results import JudgingResult
+from methods.score_hallucination.result import JudgingResult
+from methods.score_hallucination.schema.options import ScorerName
 
 RankBy = Literal["auroc", "auarc", "prr", "risk_coverage_area", "ece", "brier"]
 

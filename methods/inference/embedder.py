@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from methods.inference.declared import ModelDeclaration, Models
+from methods.inference.model_registry import ModelDeclaration, Models
 
 if TYPE_CHECKING:
     import httpx2
@@ -58,7 +58,7 @@ class _Weights:
 
 class _Server:
     def __init__(self, name: str, source: ModelDeclaration) -> None:
-        from methods.inference.server import Server
+        from methods.inference.openai_http import Server
 
         self._server = Server(name, source)
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from methods.errors import JobError
-from methods.inference.declared import ModelDeclaration, Models
 from methods.inference.encoding import Encoding, Pooling
+from methods.inference.model_registry import ModelDeclaration, Models
 
 #: No text is longer, whatever the model can take: attention grows with the square.
 MAX_TOKENS = 8192

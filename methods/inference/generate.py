@@ -18,10 +18,10 @@ from transformers import (
 )
 
 from methods.errors import JobError
-from methods.inference.declared import ModelDeclaration
-from methods.inference.drawing import Checked, Draw, DrawnLogprobs, Top
+from methods.inference.kv_cache import shared_prefix
 from methods.inference.llm import Completion, Sampling, Usage
-from methods.inference.prefix import shared_prefix
+from methods.inference.logits_processors import Checked, Draw, DrawnLogprobs, Top
+from methods.inference.model_registry import ModelDeclaration
 
 _SEQUENCES = 64
 #: Prompts that are sorted by length together: less padding.

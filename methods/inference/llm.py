@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from methods.inference.declared import Models
+from methods.inference.model_registry import Models
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def language_model(models: Models, name: str) -> LanguageModel:
     """
     source = models.find(name)
     if source.base_url is not None:
-        from methods.inference.openai import OpenAIServer
+        from methods.inference.openai_server import OpenAIServer
 
         return OpenAIServer(name, source)
     from methods.inference.generate import load_generator

@@ -16,9 +16,9 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from methods.inference.deberta import bounded_positions
-from methods.inference.declared import ModelDeclaration
-from methods.inference.memory import Memory, NLICost
-from methods.inference.pairs import Pair, PairTokenizer
+from methods.inference.model_registry import ModelDeclaration
+from methods.inference.nli_cache import Memory, NLICost
+from methods.inference.pair_tokenizer import Pair, PairTokenizer
 
 Floats = npt.NDArray[np.float64]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from methods.arrays.streams import Source
 from methods.context import RunContext
 from methods.errors import JobError
-from methods.inference.texts import Texts
 from methods.predict_weak_to_strong import report
 from methods.predict_weak_to_strong.assess import Assessment, StrongSide, assess, strong_halves
 from methods.predict_weak_to_strong.labels import LabelCode, read_label_code
@@ -15,6 +14,7 @@ from methods.predict_weak_to_strong.resampling import half_samples, resampled_di
 from methods.predict_weak_to_strong.result import Result
 from methods.predict_weak_to_strong.spec import Spec
 from methods.predict_weak_to_strong.spectrum import Spectrum
+from methods.text_rows import Texts
 
 
 def run(spec: Spec, ctx: RunContext) -> Result:

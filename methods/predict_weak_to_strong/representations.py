@@ -15,8 +15,8 @@ from methods.context import RunContext
 from methods.errors import JobError
 from methods.inference.encoder import HiddenStates, check_layer
 from methods.inference.encoding import Encoding
-from methods.inference.texts import Texts
 from methods.predict_weak_to_strong.spec import Representations
+from methods.text_rows import Texts
 
 MIN_ROWS = 50
 #: Packages whose versions a result with named models depends on.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from methods.figures import Figure, chart
-from methods.rank_distilled_dataset.compare import Compared, Scored
+from methods.rank_distilled_dataset.protocol.experiment import Compared, Scored
 from methods.rank_distilled_dataset.result import Leaderboard
 
 #: Candidates drawn in figures with lines, best first.

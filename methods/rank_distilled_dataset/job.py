@@ -14,14 +14,24 @@ import torch
 from methods.context import Artifact, RunContext
 from methods.errors import JobError
 from methods.figures import Figure
-from methods.rank_distilled_dataset import candidates, compare, figures, parts, report
-from methods.rank_distilled_dataset.candidates import Loaded
-from methods.rank_distilled_dataset.choosing import Chooser
-from methods.rank_distilled_dataset.compare import Compared
-from methods.rank_distilled_dataset.datasets import RealData
-from methods.rank_distilled_dataset.names import parse_name, too_small
-from methods.rank_distilled_dataset.parts import Parts
-from methods.rank_distilled_dataset.pictures import grid, write_png
+from methods.rank_distilled_dataset import figures
+from methods.rank_distilled_dataset.children import setup, teachers
+from methods.rank_distilled_dataset.children.bundles import Runner, Sizes, Wanted
+from methods.rank_distilled_dataset.children.engine_choice import Chooser
+from methods.rank_distilled_dataset.children.spec import (
+    ARITHMETIC,
+    TEACHER,
+    TeacherResult,
+    Teachers,
+)
+from methods.rank_distilled_dataset.data import candidates, splits
+from methods.rank_distilled_dataset.data.candidates import Loaded
+from methods.rank_distilled_dataset.data.datasets import RealData
+from methods.rank_distilled_dataset.data.images import grid, write_png
+from methods.rank_distilled_dataset.data.splits import Parts
+from methods.rank_distilled_dataset.networks.names import parse_name, too_small
+from methods.rank_distilled_dataset.protocol import experiment, leaderboard
+from methods.rank_distilled_dataset.protocol.experiment import Compared
 from methods.rank_distilled_dataset.result import (
     ArtifactRef,
     DatasetSummary,
@@ -29,11 +39,8 @@ from methods.rank_distilled_dataset.result import (
     Result,
     Work,
 )
-from methods.rank_distilled_dataset.runs import Runner, Sizes, Wanted
 from methods.rank_distilled_dataset.spec import JOB, Spec
-from methods.rank_distilled_dataset.training import accuracy, one_thread
-from methods.train_distilled import setup, teachers
-from methods.train_distilled.spec import ARITHMETIC, TEACHER, TeacherResult, Teachers
+from methods.rank_distilled_dataset.training.session import accuracy, one_thread
 
 #: Images of a candidate shown in its grid, at most.
 MAX_SHOWN = 200
@@ -47,14 +54,14 @@ def run(spec: Spec, ctx: RunContext) -> Result:
 
 def _run(spec: Spec, ctx: RunContext) -> Result:
     ctx.progress("reading", 0, 1 + len(spec.candidates), "data sets")
-    data = parts.load(spec.dataset, compare.real_part(spec).held_out, ctx)
+    data = splits.load(spec.dataset, experiment.real_part(spec).held_out, ctx)
     real = data.real
     loaded: list[Loaded] = []
     for place, candidate in enumerate(spec.candidates):
         ctx.progress("reading", 1 + place, 1 + len(spec.candidates), "data sets")
         loaded.append(candidates.load(candidate, real, spec.ipc, ctx))
     _check_sizes(spec, real)
-    taught = compare.teachers_of(spec)
+    taught = experiment.teachers_of(spec)
     accuracies = {} if taught is None else _teachers(spec, taught, data, ctx)
     sizes = Sizes(
         real.shape,
@@ -62,17 +69,17 @@ def _run(spec: Spec, ctx: RunContext) -> Result:
         len(data.train.labels),
         {name: len(found.labels) for name, found in data.evaluated.items()},
     )
-    laid_out = [compare.lay_out(spec, model, sizes, taught) for model in spec.models]
+    laid_out = [experiment.lay_out(spec, model, sizes, taught) for model in spec.models]
     wanted = [one for compared in laid_out for one in compared.wanted]
     runner = Runner(ctx, Chooser(spec.engine, sizes, ctx))
     runner.run_all(wanted, lambda: ctx.partial(_preview(spec, laid_out, runner)))
-    found = [compare.score(spec, compared, runner.curves) for compared in laid_out]
-    boards = [report.leaderboard(spec, real, compared, loaded) for compared in found]
-    texts = report.general_warnings(spec)
+    found = [experiment.score(spec, compared, runner.curves) for compared in laid_out]
+    boards = [leaderboard.leaderboard(spec, real, compared, loaded) for compared in found]
+    texts = leaderboard.general_warnings(spec)
     texts += [text for one in loaded for text in one.warnings]
     drawn: list[Figure] = []
     for compared, board in zip(found, boards, strict=True):
-        texts += report.warnings(spec, compared, board, len(real.classes))
+        texts += leaderboard.warnings(spec, compared, board, len(real.classes))
         drawn += figures.draw(compared, board, spec.metrics[0])
     return Result(
         leaderboards=boards,
@@ -125,7 +132,7 @@ def _teachers(spec: Spec, taught: Teachers, data: Parts, ctx: RunContext) -> dic
 def _preview(spec: Spec, laid_out: list[Compared], runner: Runner) -> dict[str, object]:
     """The leaderboards of those candidates whose trainings are all done."""
     boards = []
-    for compared in (compare.score(spec, one, runner.curves) for one in laid_out):
+    for compared in (experiment.score(spec, one, runner.curves) for one in laid_out):
         rows = [
             {
                 "name": scored.candidate.name,
@@ -211,8 +218,8 @@ def _artifacts(
         return ArtifactRef(**asdict(artifact))
 
     table = "".join(
-        report.official_csv(board).split("\n", 1)[at > 0] for at, board in enumerate(boards)
-    ) if len(boards) > 1 else report.official_csv(boards[0])  # fmt: skip
+        leaderboard.official_csv(board).split("\n", 1)[at > 0] for at, board in enumerate(boards)
+    ) if len(boards) > 1 else leaderboard.official_csv(boards[0])  # fmt: skip
     files = {"leaderboard": save("leaderboard.csv", table.encode(), "text/csv")}
     lines = "".join(json.dumps(line) + "\n" for line in _curve_lines(found))
     files["curves"] = save("curves.jsonl", lines.encode(), "application/x-ndjson")

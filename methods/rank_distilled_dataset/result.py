@@ -6,7 +6,7 @@ from pydantic import Field
 
 from methods.figures import Figure
 from methods.jobtype import Model
-from methods.rank_distilled_dataset.settings import EngineName
+from methods.rank_distilled_dataset.train_settings import EngineName
 
 
 class ArtifactRef(Model):

@@ -9,10 +9,10 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from methods.jobtype import InputRef, JobType, Model
-from methods.rank_distilled_dataset.names import parse_name
+from methods.rank_distilled_dataset.networks.names import parse_name
 from methods.rank_distilled_dataset.presets import PRESETS, PresetName
 from methods.rank_distilled_dataset.result import Result
-from methods.rank_distilled_dataset.settings import EngineName, Train, TrainChange
+from methods.rank_distilled_dataset.train_settings import EngineName, Train, TrainChange
 
 DatasetName = Literal[
     "digits", "photo-patches-10", "mnist", "fashion-mnist", "cifar10", "cifar100",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from methods.score_hallucination.calibrator import Calibrator
-from methods.score_hallucination.core import ItemScores
-from methods.score_hallucination.probability_maps import Calibrated
-from methods.score_hallucination.results import CalibrationSummary
+from methods.score_hallucination.calibration.calibrator import Calibrator
+from methods.score_hallucination.result import CalibrationSummary
+from methods.score_hallucination.schema.probability_maps import Calibrated
+from methods.score_hallucination.scoring.pipeline import ItemScores
 
 
 class Calibration:

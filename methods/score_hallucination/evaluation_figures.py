@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from methods.figures import Figure, chart
-from methods.score_hallucination import abstention, calibration
+from methods.score_hallucination.calibration import fits
+from methods.score_hallucination.evaluation import selective_prediction
 from methods.score_hallucination.figures import POINTS, lines
 
 Floats = npt.NDArray[np.float64]
@@ -18,7 +19,7 @@ def risk_coverage(labelled: dict[str, tuple[Floats, Floats]]) -> Figure:
     """Selective risk at every coverage; for each scorer uncertainties (N,) and qualities (N,)."""
     rows: list[dict[str, Any]] = []
     for scorer, (uncertainty, quality) in labelled.items():
-        coverage, risk = abstention.risk_coverage_curve(uncertainty, quality)
+        coverage, risk = selective_prediction.risk_coverage_curve(uncertainty, quality)
         for k in np.unique(np.linspace(0, len(risk) - 1, POINTS).astype(int)).tolist():
             rows.append(
                 {
@@ -45,7 +46,7 @@ def reliability(confidences: dict[str, tuple[Floats, Floats]], caption: str) -> 
             "items": found.n,
         }
         for name, (confidence, right) in confidences.items()
-        for found in calibration.reliability(confidence, right)
+        for found in fits.reliability(confidence, right)
     ]
     unit = [{"confidence": 0, "accuracy": 0}, {"confidence": 1, "accuracy": 1}]
     encoding = lines("confidence", "mean confidence", "accuracy", "share of right answers")

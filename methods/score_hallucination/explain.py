@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from methods.score_hallucination.scorers import snne_bounds
+from methods.score_hallucination.scorers.snne import snne_bounds
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from methods.score_hallucination import explain
-from methods.score_hallucination.core import ItemScores
-from methods.score_hallucination.results import Explanation
-from methods.score_hallucination.scorers import snne_bounded
+from methods.score_hallucination.result import Explanation
+from methods.score_hallucination.scorers.snne import snne_bounded
+from methods.score_hallucination.scoring.pipeline import ItemScores
 
 _MATRIX_ANSWERS = 32
 _DIGITS = 4

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from methods.figures import Figure, chart
-from methods.score_hallucination import evaluation
+from methods.score_hallucination.evaluation import ranking
 
 Floats = npt.NDArray[np.float64]
 
@@ -119,7 +119,7 @@ def _clusters(sizes: dict[int, int]) -> Figure:
 def _rejection(labelled: dict[str, tuple[Floats, Floats]]) -> Figure:
     rows = []
     for scorer, (value, quality) in labelled.items():
-        curve = evaluation.accuracy_rejection_curve(value, quality)
+        curve = ranking.accuracy_rejection_curve(value, quality)
         for k in np.unique(np.linspace(0, len(curve) - 1, POINTS).astype(int)):
             rows.append(
                 {
@@ -140,7 +140,7 @@ def roc(labelled: dict[str, tuple[Floats, Floats]]) -> Figure:
     """ROC curves of uncertainties (N,) and qualities (N,), both classes among them."""
     rows = []
     for scorer, (value, quality) in labelled.items():
-        false, true = evaluation.roc_curve(value, quality < 0.5)
+        false, true = ranking.roc_curve(value, quality < 0.5)
         for k in np.unique(np.linspace(0, len(false) - 1, POINTS).astype(int)):
             rows.append(
                 {

@@ -12,20 +12,19 @@ import scipy
 
 from methods.context import RunContext
 from methods.errors import JobError
-from methods.score_hallucination import evaluation, figures, sampling
+from methods.score_hallucination import figures
+from methods.score_hallucination.answers import sampling
+from methods.score_hallucination.answers.adapters import answers_of, nli_cost, options_of
+from methods.score_hallucination.answers.graders import contains
+from methods.score_hallucination.answers.item_reader import Items, chunks
+from methods.score_hallucination.answers.judges import described as judged
+from methods.score_hallucination.answers.judges import hear
 from methods.score_hallucination.calibrated import Calibration
-from methods.score_hallucination.calibrator import MAX_BYTES, read_calibrator
-from methods.score_hallucination.core import SCORERS, ItemScores, score
+from methods.score_hallucination.calibration.calibrator import MAX_BYTES, read_calibrator
+from methods.score_hallucination.evaluation import ranking
 from methods.score_hallucination.explanations import explanations
-from methods.score_hallucination.graders import contains
 from methods.score_hallucination.interval import Interval
-from methods.score_hallucination.items import Item
-from methods.score_hallucination.judging import described as judged
-from methods.score_hallucination.judging import hear
-from methods.score_hallucination.numerics_input import answers_of, nli_cost, options_of
-from methods.score_hallucination.options import described
-from methods.score_hallucination.reading import Items, chunks
-from methods.score_hallucination.results import (
+from methods.score_hallucination.result import (
     Cluster,
     Evaluation,
     Explanation,
@@ -36,9 +35,12 @@ from methods.score_hallucination.results import (
     StoredFile,
     Summary,
 )
+from methods.score_hallucination.schema.items import Item
+from methods.score_hallucination.schema.options import described
+from methods.score_hallucination.schema.verification import Verification
+from methods.score_hallucination.scoring.pipeline import SCORERS, ItemScores, score
 from methods.score_hallucination.spec import JOB, Spec
 from methods.score_hallucination.verification import FirstStage, verify
-from methods.score_hallucination.verification_spec import Verification
 
 _INLINE_BYTES = 256 * 1024
 _SHOWN = 160
@@ -243,7 +245,7 @@ def _summarise(
 
 
 def _evaluate(uncertainty: Any, quality: Any, rng: np.random.Generator) -> Evaluation:
-    estimates = evaluation.bootstrap(uncertainty, quality, rng)
+    estimates = ranking.bootstrap(uncertainty, quality, rng)
     return Evaluation(
         n=len(uncertainty),
         n_hallucinated=int((quality == 0).sum()),

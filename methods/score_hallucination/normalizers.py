@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from methods.score_hallucination.calibration import isotonic
+from methods.score_hallucination.calibration.fits import isotonic
 
 Floats = npt.NDArray[np.float64]
 Compat = Literal["upstream"] | None

@@ -8,11 +8,11 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from methods.jobtype import InputRef, JobType, Model
-from methods.score_hallucination.items import Item, Sampler
-from methods.score_hallucination.judging_spec import Judge, twice
-from methods.score_hallucination.options import Clustering, ScorerName, Similarity, conflict
-from methods.score_hallucination.results import Result
-from methods.score_hallucination.verification_spec import Verifier
+from methods.score_hallucination.result import Result
+from methods.score_hallucination.schema.items import Item, Sampler
+from methods.score_hallucination.schema.judges import Judge, twice
+from methods.score_hallucination.schema.options import Clustering, ScorerName, Similarity, conflict
+from methods.score_hallucination.schema.verification import Verifier
 
 
 class Spec(Model):

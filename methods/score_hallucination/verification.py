@@ -13,21 +13,22 @@ import numpy.typing as npt
 from methods.context import RunContext
 from methods.errors import JobError
 from methods.inference.llm import Usage, language_model
-from methods.score_hallucination import evaluation, two_stage
-from methods.score_hallucination.batch import Options
-from methods.score_hallucination.calibrator import Calibrator, TwoStage
-from methods.score_hallucination.core import ItemScores, score
-from methods.score_hallucination.drawn import Drawn, draw, sampling_of
+from methods.score_hallucination.answers.adapters import answers_of
+from methods.score_hallucination.answers.answer_store import Drawn, draw, sampling_of
+from methods.score_hallucination.answers.item_reader import chunks
+from methods.score_hallucination.calibration.calibrator import Calibrator, TwoStage
+from methods.score_hallucination.evaluation import ranking
 from methods.score_hallucination.interval import Interval
-from methods.score_hallucination.items import Item
-from methods.score_hallucination.numerics_input import answers_of
-from methods.score_hallucination.reading import chunks
-from methods.score_hallucination.verification_spec import (
+from methods.score_hallucination.schema.items import Item
+from methods.score_hallucination.schema.verification import (
     Verdicts,
     Verification,
     VerificationSummary,
     Verifier,
 )
+from methods.score_hallucination.scorers import two_stage
+from methods.score_hallucination.scoring.batch import Options
+from methods.score_hallucination.scoring.pipeline import ItemScores, score
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -229,7 +230,7 @@ def _against_labels(
 
     def auroc(uncertainty: Floats) -> Interval:
         rng = np.random.default_rng(seed)
-        return Interval(**asdict(evaluation.bootstrap(uncertainty, right, rng)["auroc"]))
+        return Interval(**asdict(ranking.bootstrap(uncertainty, right, rng)["auroc"]))
 
     return Verdicts(
         n=int(known.sum()),

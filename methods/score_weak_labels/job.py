@@ -12,7 +12,6 @@ from methods.arrays.streams import Source, chunk_rows, read_chunks
 from methods.context import RunContext
 from methods.errors import JobError
 from methods.figures import Figure, axis, chart
-from methods.inference.texts import Texts
 from methods.predict_weak_to_strong import core
 from methods.predict_weak_to_strong.assess import label_moments
 from methods.predict_weak_to_strong.labels import LabelCode, read_label_code
@@ -28,6 +27,7 @@ from methods.predict_weak_to_strong.representations import (
 from methods.predict_weak_to_strong.spectrum import Spectrum
 from methods.provenance import provenance
 from methods.score_weak_labels.spec import JOB, Result, Spec
+from methods.text_rows import Texts
 
 FloatArray = NDArray[np.float64]
 

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from methods.figures import Figure, chart
-from methods.select_subset.plan import Outcome
-from methods.select_subset.sampling import Ints
+from methods.select_subset.algorithms.budgets import Outcome
+from methods.select_subset.algorithms.cluster_sampling import Ints
 
 #: Points of the map: enough to see the clusters, few enough for a browser.
 MAP_POINTS = 2000

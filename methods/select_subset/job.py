@@ -10,12 +10,14 @@ import numpy as np
 import scipy
 
 from methods.context import RunContext
-from methods.select_subset import figures, level_b, writing
-from methods.select_subset.arrays import Table
-from methods.select_subset.dataset import Rows, read_rows, report
-from methods.select_subset.features import Features, load_feature, match
-from methods.select_subset.large_job import beyond_memory, run_large
-from methods.select_subset.plan import Candidates, Outcome, solve
+from methods.select_subset import figures, proxy_features
+from methods.select_subset.algorithms.budgets import Candidates, Outcome, solve
+from methods.select_subset.algorithms.cluster_sampling import Ints
+from methods.select_subset.data import artifacts
+from methods.select_subset.data.dataset import Rows, read_rows, report
+from methods.select_subset.data.feature_files import Table
+from methods.select_subset.data.features import Features, load_feature, match
+from methods.select_subset.out_of_core.job import beyond_memory, run_large
 from methods.select_subset.result import (
     ArtifactRef,
     BadRow,
@@ -24,7 +26,6 @@ from methods.select_subset.result import (
     Result,
     Validation,
 )
-from methods.select_subset.sampling import Ints
 from methods.select_subset.spec import JOB, Spec
 
 _INLINE = 10_000
@@ -44,11 +45,11 @@ def run(spec: Spec, ctx: RunContext) -> Result:
 
 def _given(
     spec: Spec, ctx: RunContext, stack: ExitStack
-) -> tuple[Rows | None, dict[str, Table], Spec, level_b.Extra | None]:
+) -> tuple[Rows | None, dict[str, Table], Spec, proxy_features.Extra | None]:
     """The rows and the features, brought along or from the proxy model."""
     field = spec.groups.field if spec.groups else None
     if spec.model is not None:
-        return level_b.given(spec, field, _needs_groups(spec), ctx, stack)
+        return proxy_features.given(spec, field, _needs_groups(spec), ctx, stack)
     rows = None
     if spec.dataset is not None:
         rows = read_rows(spec.dataset, field, _needs_groups(spec), ctx)
@@ -59,7 +60,7 @@ def _chosen(
     spec: Spec,
     rows: Rows | None,
     tables: dict[str, Table],
-    extra: level_b.Extra | None,
+    extra: proxy_features.Extra | None,
     ctx: RunContext,
 ) -> Result:
     ids, count = _identities(rows, tables)
@@ -83,16 +84,16 @@ def _chosen(
     outcome = solve(spec, given, ctx.check)
     outcome.warnings[:0] = features.warnings
     _reorder(spec, outcome)
-    artifacts = writing.write(spec, outcome, ids, rows, ctx)
+    saved = artifacts.write(spec, outcome, ids, rows, ctx)
     if bad:
-        artifacts["bad_rows"] = writing.write_bad_rows(bad, ctx)
+        saved["bad_rows"] = artifacts.write_bad_rows(bad, ctx)
         outcome.warnings.append(f"{len(bad)} bad rows were left out.")
     ctx.progress("drawing", 0, 1, "steps")
     if extra is not None:
-        artifacts |= extra.artifacts(outcome, ctx)
+        saved |= extra.artifacts(outcome, ctx)
         outcome.details["proxy"] = extra.report
     mapped = np.flatnonzero(usable & features.present)
-    result = _result(spec, outcome, given, artifacts)
+    result = _result(spec, outcome, given, saved)
     if extra is not None:
         result.versions |= extra.versions
     result.validation = _validation(bad, count, text_only)
@@ -140,7 +141,7 @@ def _reorder(spec: Spec, outcome: Outcome) -> None:
 
 
 def _result(
-    spec: Spec, outcome: Outcome, given: Candidates, artifacts: dict[str, ArtifactRef]
+    spec: Spec, outcome: Outcome, given: Candidates, saved: dict[str, ArtifactRef]
 ) -> Result:
     selected = len(outcome.rows)
     return Result(
@@ -150,7 +151,7 @@ def _result(
         filled=outcome.filled,
         candidates=len(outcome.candidates),
         indices=outcome.rows.tolist() if selected <= _INLINE else None,
-        artifacts=artifacts,
+        artifacts=saved,
         clusters=_clusters(outcome),
         per_group=_per_group(outcome, given.groups),
         validation=_validation([], len(given.usable), given.text_only),

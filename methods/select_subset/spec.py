@@ -8,9 +8,10 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from methods.jobtype import JobType, Model
-from methods.select_subset.inputs import Dataset, Features, Target
-from methods.select_subset.model_spec import ProxyModel
-from methods.select_subset.params import (
+from methods.select_subset.child_jobs import PROXY_PART, SHARD_PART
+from methods.select_subset.result import Result
+from methods.select_subset.schema.inputs import Dataset, Features, Target
+from methods.select_subset.schema.methods import (
     PARAMS,
     AnyParams,
     ClipParams,
@@ -20,8 +21,7 @@ from methods.select_subset.params import (
     RandomParams,
     XmasParams,
 )
-from methods.select_subset.parts import PROXY_PART, SHARD_PART
-from methods.select_subset.result import Result
+from methods.select_subset.schema.proxy_model import ProxyModel
 
 
 class Budget(Model):

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from app.services.reuse import Reuse
-from methods.inference.declared import declarations
+from methods.inference.model_registry import declarations
 from methods.registry import load_registry
 from tests.services import TOYS
 

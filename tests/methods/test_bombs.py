@@ -19,12 +19,14 @@ import pytest
 from methods.arrays.files import open_array
 from methods.context import LocalContext
 from methods.errors import JobError
-from methods.rank_distilled_dataset import array_file, pictures, published
-from methods.select_subset.arrays import read_table
-from methods.select_subset.formats import JsonArray, JsonLines, Parquet
-from methods.select_subset.inputs import Feature
-from methods.select_subset.proxy import images
-from methods.select_subset.webdataset import WebDataset
+from methods.rank_distilled_dataset import array_file
+from methods.rank_distilled_dataset.data import dataset_formats
+from methods.rank_distilled_dataset.data.images import read_picture
+from methods.select_subset.data.feature_files import read_table
+from methods.select_subset.data.row_files import JsonArray, JsonLines, Parquet
+from methods.select_subset.data.webdataset import WebDataset
+from methods.select_subset.proxy.rows import images
+from methods.select_subset.schema.inputs import Feature
 from tests.methods.bombs import (
     MIB,
     corrupted,
@@ -217,15 +219,15 @@ def test_a_webdataset_whose_header_says_more_than_it_has(context: Make) -> None:
 
 
 def cifar(stream: io.BytesIO) -> None:
-    published.read_cifar_archive(stream, 10, "file")
+    dataset_formats.read_cifar_archive(stream, 10, "file")
 
 
 GZIPS: dict[str, tuple[Callable[[io.BytesIO], Any], Callable[[], io.BytesIO]]] = {
     "idx that unpacks to 160 MiB": (
-        lambda s: published.plain(s, "file"), lambda: gzipped(b"\0\0\x08\x01", 160 * MIB),
+        lambda s: dataset_formats.plain(s, "file"), lambda: gzipped(b"\0\0\x08\x01", 160 * MIB),
     ),
     "idx that is spoiled": (
-        lambda s: published.plain(s, "file"),
+        lambda s: dataset_formats.plain(s, "file"),
         lambda: io.BytesIO(
             gzipped(b"\0\0", 4 * MIB).getvalue()[:200] + b"\xa5" * 500
         ),
@@ -269,14 +271,14 @@ def test_pictures(name: str) -> None:
     data = PICTURES[name]
     with bounded(), pytest.raises(images.BadImageError):
         images.decode(data)
-    refused(lambda: pictures.read_picture(data, "file"))
+    refused(lambda: read_picture(data, "file"))
 
 
 def test_a_png_that_unpacks_to_more_than_it_says_is_read_as_far_as_it_says() -> None:
     data = png(10, 10, bytes(64 * MIB))
     with bounded():
         assert images.decode(data).size == (10, 10)
-        assert pictures.read_picture(data, "file").shape == (10, 10, 1)
+        assert read_picture(data, "file").shape == (10, 10, 1)
 
 
 def test_archives_of_pictures(tmp_path: Path) -> None:
@@ -299,9 +301,9 @@ def test_archives_of_pictures(tmp_path: Path) -> None:
             found = refusal_of(lambda: look(name))  # noqa: B023
         assert found is not None
         assert found.code in CODES
-        refused(lambda: published.read_folders(stream, "file", lambda: None))  # noqa: B023
+        refused(lambda: dataset_formats.read_folders(stream, "file", lambda: None))  # noqa: B023
 
 
 def test_folders_with_a_large_list_of_classes() -> None:
     stream = zipped("val/val_annotations.txt", b"", 160 * MIB)
-    refused(lambda: published.read_folders(stream, "file", lambda: None))
+    refused(lambda: dataset_formats.read_folders(stream, "file", lambda: None))

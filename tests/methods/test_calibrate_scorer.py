@@ -14,10 +14,11 @@ from methods.calibrate_scorer import core, job
 from methods.calibrate_scorer.spec import JOB, Result, Spec
 from methods.context import LocalContext
 from methods.errors import JobError
-from methods.score_hallucination import abstention, calibration, labelled
 from methods.score_hallucination import spec as scoring
-from methods.score_hallucination.calibrator import read_calibrator
-from methods.score_hallucination.labelled_spec import LabelledSpec
+from methods.score_hallucination.calibration import fits
+from methods.score_hallucination.calibration.calibrator import read_calibrator
+from methods.score_hallucination.evaluation import columns, selective_prediction
+from methods.score_hallucination.evaluation.spec import LabelledSpec
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 Json = dict[str, Any]
@@ -47,9 +48,9 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Path]:
     return run(folder, input="qa-gemma.jsonl", scorers=["perplexity"]), folder
 
 
-def columns(scorer: Any, folder: Path) -> labelled.Labelled:
+def labelled(scorer: Any, folder: Path) -> columns.Labelled:
     spec = LabelledSpec.model_validate({"input": "qa-gemma.jsonl"})
-    return labelled.read(spec, [scorer], LocalContext(folder, spec, inputs=EXAMPLES))
+    return columns.read(spec, [scorer], LocalContext(folder, spec, inputs=EXAMPLES))
 
 
 def test_a_calibrator_of_real_answers(real: tuple[Result, Path], tmp_path: Path) -> None:
@@ -58,13 +59,13 @@ def test_a_calibrator_of_real_answers(real: tuple[Result, Path], tmp_path: Path)
     assert (found.n, found.n_hallucinated, found.scorers) == (160, 62, ("perplexity",))
     assert found.binding.n_answers == (10, 10)
     assert found.labels.sources == {"given": 160}
-    table = columns("perplexity", tmp_path)
+    table = labelled("perplexity", tmp_path)
     confidence = table.confidences["perplexity"]
-    fit = calibration.fit_platt(calibration.logit(confidence, 0.01), table.right)
+    fit = fits.fit_platt(fits.logit(confidence, 0.01), table.right)
     assert found.map.method == "platt"
     assert (found.map.slope, found.map.intercept) == (fit.slope, fit.intercept)
     for one in found.abstention:
-        threshold = abstention.conformal_threshold(confidence[table.right == 0], one.risk)
+        threshold = selective_prediction.conformal_threshold(confidence[table.right == 0], one.risk)
         assert one.threshold == threshold
         assert (confidence[table.right == 0] > threshold).mean() <= one.risk
     assert found.drift(confidence.tolist()).ks == 0
@@ -170,7 +171,7 @@ def test_two_stages_by_a_second_scorer_and_by_given_scores(tmp_path: Path) -> No
     assert first is not None
     assert first.second == "perplexity"
     assert first.in_sample.asked == pytest.approx(0.2, abs=0.01)
-    scores = (1 - columns("perplexity", tmp_path).confidences["perplexity"]).tolist()
+    scores = (1 - labelled("perplexity", tmp_path).confidences["perplexity"]).tolist()
     again = run(
         tmp_path,
         input="qa-gemma.jsonl",

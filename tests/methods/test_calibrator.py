@@ -18,9 +18,9 @@ from scipy.stats import ks_2samp
 
 from methods.calibrate_scorer import core
 from methods.errors import JobError
-from methods.score_hallucination import two_stage
-from methods.score_hallucination.calibrator import Calibrator, TwoStage, read_calibrator
-from methods.score_hallucination.drift import KNOTS, Distribution
+from methods.score_hallucination.calibration.calibrator import Calibrator, TwoStage, read_calibrator
+from methods.score_hallucination.evaluation.drift import KNOTS, Distribution
+from methods.score_hallucination.scorers import two_stage
 from methods.score_hallucination.spec import Spec
 
 ROOT = Path(__file__).parents[2]
@@ -107,10 +107,10 @@ def test_one_confidence_at_a_time_is_what_arrays_give(method: core.Method) -> No
 
 
 def test_thinned_isotonic_knots_change_nothing() -> None:
-    from methods.score_hallucination import calibration
+    from methods.score_hallucination.calibration import fits
 
     confidence, right = labelled(1000)
-    whole = calibration.fit_isotonic(confidence, right)
+    whole = fits.fit_isotonic(confidence, right)
     thin = core.fit_map("isotonic", confidence, right)
     at = np.linspace(0, 1, 2001)
     np.testing.assert_allclose(core.apply(thin, at), whole.predict(at), rtol=0, atol=1e-12)
@@ -121,7 +121,7 @@ def test_thinned_isotonic_knots_change_nothing() -> None:
 @given(st.integers(0, 50))
 @settings(max_examples=20, deadline=None)
 def test_calibration_keeps_the_order_of_confidences_off_the_margin(seed: int) -> None:
-    from methods.score_hallucination.evaluation import evaluate
+    from methods.score_hallucination.evaluation.ranking import evaluate
 
     confidence, right = labelled(80, seed)
     inner = 0.05 + 0.9 * confidence
@@ -419,7 +419,7 @@ def test_a_huge_file_is_refused_unread() -> None:
 
 def test_importing_it_takes_no_numerics() -> None:
     code = (
-        "import sys, methods.score_hallucination.calibrator, methods.calibrate_scorer.spec, "
+        "import sys, methods.score_hallucination.calibration.calibrator, methods.calibrate_scorer.spec, "
         "methods.evaluate_scorers.spec; print(sorted({'numpy', 'scipy'} & set(sys.modules)))"
     )
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

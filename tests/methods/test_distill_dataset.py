@@ -17,13 +17,13 @@ from methods.distill_dataset import job, matching, picking
 from methods.distill_dataset.job import run
 from methods.distill_dataset.spec import JOB, Result, Spec
 from methods.errors import JobError
-from methods.rank_distilled_dataset import datasets
-from methods.rank_distilled_dataset.augment import Augment
+from methods.rank_distilled_dataset.data import datasets
+from methods.rank_distilled_dataset.data.augment import Augment
+from methods.rank_distilled_dataset.data.images import read_picture
 from methods.rank_distilled_dataset.job import run as rank
-from methods.rank_distilled_dataset.pictures import read_picture
 from methods.rank_distilled_dataset.spec import Dataset
 from methods.rank_distilled_dataset.spec import Spec as RankSpec
-from methods.rank_distilled_dataset.training import one_thread
+from methods.rank_distilled_dataset.training.session import one_thread
 
 REAL = datasets.load(Dataset(name="digits"), None)  # type: ignore[arg-type]
 IMAGES, LABELS = REAL.train.images.numpy(), REAL.train.labels.numpy()

@@ -18,9 +18,10 @@ from methods.errors import JobError
 from methods.evaluate_scorers import job
 from methods.evaluate_scorers.paired import MIN_OF_CLASS, PairedTest, paired_tests
 from methods.evaluate_scorers.spec import JOB, Result, ScorerReport, Spec
-from methods.score_hallucination import abstention, calibration, evaluation
 from methods.score_hallucination import job as scoring_job
-from methods.score_hallucination.options import ScorerName
+from methods.score_hallucination.calibration import fits
+from methods.score_hallucination.evaluation import ranking, selective_prediction
+from methods.score_hallucination.schema.options import ScorerName
 from methods.score_hallucination.spec import Spec as ScoringSpec
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -72,7 +73,7 @@ def test_the_auroc_of_a_resample_is_that_of_its_items(rows: list[Any], seed: int
     score, right = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
     chosen = np.random.default_rng(seed).integers(len(rows), size=(4, len(rows)))
     drawn = np.stack([np.bincount(c, minlength=len(rows)) for c in chosen], axis=1)
-    for c, found in zip(chosen, evaluation.resampled_auroc(score, right, drawn * 1.0), strict=True):
+    for c, found in zip(chosen, ranking.resampled_auroc(score, right, drawn * 1.0), strict=True):
         if len(np.unique(right[c])) < 2:
             assert np.isnan(found)
         else:
@@ -84,8 +85,10 @@ def test_the_auroc_of_a_resample_is_that_of_its_items(rows: list[Any], seed: int
 def test_a_monotone_map_changes_no_ranking_metric(score: list[float], seed: int) -> None:
     u = np.round(np.array(score), 3)
     right = np.random.default_rng(seed).permutation(np.arange(len(u)) % 2).astype(float)
-    assert evaluation.evaluate(np.exp(u) + u, right) == evaluation.evaluate(u, right)
-    assert abstention.risk_coverage_area(u**3 + u, right) == abstention.risk_coverage_area(u, right)
+    assert ranking.evaluate(np.exp(u) + u, right) == ranking.evaluate(u, right)
+    assert selective_prediction.risk_coverage_area(
+        u**3 + u, right
+    ) == selective_prediction.risk_coverage_area(u, right)
 
 
 def by_pair(found: list[PairedTest]) -> dict[tuple[str, str], PairedTest]:
@@ -169,10 +172,10 @@ def test_too_few_items_of_a_class_are_not_tested() -> None:
 @settings(max_examples=40)
 def test_reliability_is_what_the_ece_is_made_of(rows: list[tuple[float, bool]]) -> None:
     confidence, right = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
-    bins = calibration.reliability(confidence, right)
+    bins = fits.reliability(confidence, right)
     assert sum(b.n for b in bins) == len(rows)
     gap = sum(b.n * abs(b.accuracy - b.confidence) for b in bins) / len(rows)
-    assert gap == pytest.approx(calibration.calibration_errors(confidence, right)["ece"])
+    assert gap == pytest.approx(fits.calibration_errors(confidence, right)["ece"])
 
 
 # -- runs --------------------------------------------------------------------------------------

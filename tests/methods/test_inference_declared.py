@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from methods.errors import JobError
-from methods.inference.declared import ModelDeclaration, Models, declarations
+from methods.inference.model_registry import ModelDeclaration, Models, declarations
 
 SERVER = {"base_url": "http://localhost:8000/v1", "api_key_env": "A_KEY_OF_THE_TESTS"}
 

@@ -13,10 +13,10 @@ import pytest
 
 from methods.errors import JobError
 from methods.inference import embedder as embedding
-from methods.inference import server
+from methods.inference import openai_http
 from methods.inference.counters import IN_FLIGHT
-from methods.inference.declared import Models, declarations
 from methods.inference.embedder import embedder
+from methods.inference.model_registry import Models, declarations
 from tests.methods.fake_llm import FakeLLM, serving
 
 
@@ -27,8 +27,8 @@ def llm() -> FakeLLM:
 
 @pytest.fixture
 def models(llm: FakeLLM, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Models]:
-    monkeypatch.setattr(server, "_FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(server, "_LOADING_SECONDS", 0.01)
+    monkeypatch.setattr(openai_http, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(openai_http, "_LOADING_SECONDS", 0.01)
     state = tmp_path / "state.json"
     with serving(llm) as url:
         about = {"base_url": url, "served_as": "minilm", "state_file": str(state)}
@@ -66,7 +66,7 @@ def test_a_busy_server_is_asked_again(models: Models, llm: FakeLLM) -> None:
 def test_a_server_that_is_loading_is_waited_for(
     models: Models, llm: FakeLLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(openai_http, "_PATIENCE_SECONDS", 0.0)
     state, asked = tmp_path / "state.json", []
     state.write_text(json.dumps({"state": "loading"}))
     llm.failures = [(503, {})]

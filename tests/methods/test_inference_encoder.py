@@ -19,11 +19,11 @@ from transformers import AutoModel, AutoTokenizer
 from methods.context import LocalContext
 from methods.errors import JobCancelled, JobError
 from methods.inference import encoder
-from methods.inference.declared import Models, declarations
 from methods.inference.encoder import HiddenStates, check_layer
 from methods.inference.encoding import Pooling
-from methods.inference.texts import Texts
+from methods.inference.model_registry import Models, declarations
 from methods.jobtype import InputRef
+from methods.text_rows import Texts
 from tests.methods import tiny_encoders
 
 LOCAL = Models(any_path=True, keep=20)

@@ -9,8 +9,8 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from methods.inference import pairs
-from methods.inference.pairs import PairTokenizer
+from methods.inference import pair_tokenizer
+from methods.inference.pair_tokenizer import PairTokenizer
 
 _WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "oslo", "is", "not", "a", "city", "in", "norway"]
 TEXTS = ["Oslo", "", "Oslo is a city in Norway", "not " * 30, "a city", "  a  city ", "Zürich"]
@@ -67,7 +67,7 @@ def test_a_tokenizer_that_looks_across_the_texts_gets_whole_pairs(
 
 
 def test_few_texts_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pairs, "_KEPT_TEXTS", 4)
+    monkeypatch.setattr(pair_tokenizer, "_KEPT_TEXTS", 4)
     ours, expected = PairTokenizer(_tokenizer("bert"), 64), _tokenizer("bert")
     for pair in PAIRS:
         [one] = ours([pair])

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from methods.errors import JobCancelled, JobError
-from methods.inference import server
-from methods.inference.declared import Models, declarations
+from methods.inference import openai_http
 from methods.inference.generate import Generator
 from methods.inference.llm import Completion, Sampling, Usage, language_model
+from methods.inference.model_registry import Models, declarations
 from tests.methods.fake_llm import FakeLLM, serving
 from tests.methods.tiny_models import tiny_llama
 
@@ -29,7 +29,7 @@ def llm() -> FakeLLM:
 @pytest.fixture
 def models(llm: FakeLLM, monkeypatch: pytest.MonkeyPatch) -> Iterator[Models]:
     monkeypatch.setenv("KEY_OF_THE_FAKE", "sk-test")
-    monkeypatch.setattr(server, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(openai_http, "_FIRST_PAUSE", 0.01)
     with serving(llm) as url:
         declared = {"base_url": url, "max_in_flight": 4, "served_as": "it",
                     "api_key_env": "KEY_OF_THE_FAKE"}  # fmt: skip
@@ -117,7 +117,7 @@ def test_a_busy_server_is_asked_again(models: Models, llm: FakeLLM) -> None:
 def test_a_server_that_stays_away_is_unavailable(
     models: Models, llm: FakeLLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(openai_http, "_PATIENCE_SECONDS", 0.1)
     llm.dead_after = 1
     with pytest.raises(JobError, match="'fake' answers 503: down") as caught:
         draw(models, ["a", "b"])
@@ -131,9 +131,9 @@ def test_a_server_that_stays_away_is_unavailable(
 @pytest.fixture
 def loading(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Models, Path]:
     """A model whose server nobody reaches, and where it is said how that server is."""
-    monkeypatch.setattr(server, "_PATIENCE_SECONDS", 0.05)
-    monkeypatch.setattr(server, "_FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(server, "_LOADING_SECONDS", 0.01)
+    monkeypatch.setattr(openai_http, "_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(openai_http, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(openai_http, "_LOADING_SECONDS", 0.01)
     state = tmp_path / "state.json"
     state.write_text('{"state": "loading"}')
     about = {"base_url": "http://127.0.0.1:9/v1", "state_file": str(state)}

@@ -15,8 +15,8 @@ from methods import __main__
 from methods.context import LocalContext
 from methods.errors import JobCancelled, JobError
 from methods.inference import encoder
-from methods.inference.declared import Models
 from methods.inference.encoder import HiddenStates
+from methods.inference.model_registry import Models
 from methods.jobtype import input_refs, model_refs
 from methods.predict_weak_to_strong.job import run
 from methods.predict_weak_to_strong.result import Result

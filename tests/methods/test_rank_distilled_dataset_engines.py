@@ -15,18 +15,26 @@ from torch import nn
 
 from methods.context import LocalContext
 from methods.errors import JobError
-from methods.rank_distilled_dataset import choosing, datasets, engines
-from methods.rank_distilled_dataset.augment import Augment
-from methods.rank_distilled_dataset.choosing import fastest
-from methods.rank_distilled_dataset.engines import train_all
+from methods.rank_distilled_dataset.children import engine_choice
+from methods.rank_distilled_dataset.children.engine_choice import fastest
+from methods.rank_distilled_dataset.children.setup import device_of
+from methods.rank_distilled_dataset.children.spec import Probed
+from methods.rank_distilled_dataset.data import datasets
+from methods.rank_distilled_dataset.data.augment import Augment
 from methods.rank_distilled_dataset.job import run as rank
-from methods.rank_distilled_dataset.networks import build
-from methods.rank_distilled_dataset.settings import EngineName
+from methods.rank_distilled_dataset.networks.networks import build
 from methods.rank_distilled_dataset.spec import Dataset, Spec
-from methods.rank_distilled_dataset.stacking import train_stacked
-from methods.rank_distilled_dataset.training import Curve, Examples, Recipe, Session, one_thread
-from methods.train_distilled.setup import device_of
-from methods.train_distilled.spec import Probed
+from methods.rank_distilled_dataset.train_settings import EngineName
+from methods.rank_distilled_dataset.training import engines
+from methods.rank_distilled_dataset.training.engines import train_all
+from methods.rank_distilled_dataset.training.session import (
+    Curve,
+    Examples,
+    Recipe,
+    Session,
+    one_thread,
+)
+from methods.rank_distilled_dataset.training.stacking import train_stacked
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 #: 25 images in batches of 10, so that the last batch is of another size.
@@ -174,9 +182,9 @@ def test_the_fastest_engine_is_the_one_that_ends_first() -> None:
 def test_long_work_is_probed_once_for_all_jobs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choosing, "PROBE_FROM", {"cpu": 0.0, "gpu": 0.0})
+    monkeypatch.setattr(engine_choice, "PROBE_FROM", {"cpu": 0.0, "gpu": 0.0})
     # A choice that no measurement of this machine makes.
-    monkeypatch.setattr(choosing, "fastest", lambda found, steps: sorted(found)[-1])
+    monkeypatch.setattr(engine_choice, "fastest", lambda found, steps: sorted(found)[-1])
     real = datasets.load(Dataset(name="digits"), None).train  # type: ignore[arg-type]
     rows = datasets.draw_subset(real.labels.numpy(), 1, seed=1)
     np.savez(tmp_path / "c.npz", real=real.images[rows].numpy())
@@ -197,7 +205,7 @@ def test_long_work_is_probed_once_for_all_jobs(
     (found,) = probes.values()
     assert set(found) == {"sequential", "compiled", "stacked"}
     assert found["sequential"]["differs"] == 0
-    assert 0 < found["stacked"]["differs"] < choosing.AGREES
+    assert 0 < found["stacked"]["differs"] < engine_choice.AGREES
     again = rank(spec.model_copy(update={"seed": 1}), LocalContext(tmp_path, spec))
     assert again.work.restored == 0
     assert sum("found" in p.read_text() for p in (tmp_path / "children").glob("*/result.json")) == 1

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from methods.context import LocalContext
 from methods.errors import JobError
-from methods.rank_distilled_dataset import array_file, candidates, datasets, pictures, published
+from methods.rank_distilled_dataset import array_file
+from methods.rank_distilled_dataset.data import candidates, dataset_formats, datasets, images
 from methods.rank_distilled_dataset.spec import Candidate, Dataset
 
 RNG = np.random.default_rng(0)
@@ -137,9 +138,7 @@ def test_png_round_trip(seed: int, height: int, width: int, channels: int) -> No
     image = rng.integers(0, 256, (height, width, channels), dtype=np.uint8)
     image[::2] = image[0]
     given_image = image[:, :, 0] if channels == 1 else image
-    np.testing.assert_array_equal(
-        pictures.read_picture(pictures.write_png(given_image), "x"), image
-    )
+    np.testing.assert_array_equal(images.read_picture(images.write_png(given_image), "x"), image)
 
 
 def test_every_filter_of_png_is_undone() -> None:
@@ -164,22 +163,22 @@ def test_every_filter_of_png_is_undone() -> None:
         (b"IDAT", zlib.compress(lines)),
         (b"IEND", b""),
     ]
-    data = pictures.PNG_MAGIC + b"".join(
+    data = images.PNG_MAGIC + b"".join(
         struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in parts
     )
-    np.testing.assert_array_equal(pictures.read_picture(data, "x"), image)
+    np.testing.assert_array_equal(images.read_picture(data, "x"), image)
     with pytest.raises(JobError, match="damaged PNG"):
-        pictures.read_picture(data[:60], "x")
+        images.read_picture(data[:60], "x")
     huge = data.replace(struct.pack(">II", 7, 5), struct.pack(">II", 70_000, 70_000))
     with pytest.raises(JobError, match="70000x70000"):
-        pictures.read_picture(huge, "x")
+        images.read_picture(huge, "x")
     with pytest.raises(JobError, match="neither PNG nor JPEG"):
-        pictures.read_picture(b"GIF89a", "x")
+        images.read_picture(b"GIF89a", "x")
 
 
 def test_grid_places_images_in_rows() -> None:
-    images = np.stack([np.full((1, 2, 3), value) for value in (0.0, 0.5, 1.0)])
-    found = pictures.grid(images, columns=2)
+    shown = np.stack([np.full((1, 2, 3), value) for value in (0.0, 0.5, 1.0)])
+    found = images.grid(shown, columns=2)
     assert found.shape == (7, 9)
     assert found[1:3, 1:4].tolist() == [[0] * 3] * 2
     assert found[1:3, 5:8].tolist() == [[128] * 3] * 2
@@ -261,7 +260,7 @@ def folder_zip(parts: dict[str, int], side: int = 4) -> dict[str, bytes]:
     for place, (folder, count) in enumerate(parts.items()):
         for number in range(count):
             image = np.full((side, side, 3), 10 * place + number, dtype=np.uint8)
-            files[f"set/{folder}/{number}.png"] = pictures.write_png(image)
+            files[f"set/{folder}/{number}.png"] = images.write_png(image)
     return files
 
 
@@ -280,10 +279,10 @@ def test_tiny_imagenet_lists_the_classes_of_its_validation_images() -> None:
         k.replace("train/", "train/"): v for k, v in folder_zip({"train/n1/images": 1}).items()
     }
     files |= folder_zip({"train/n0/images": 2})
-    image = pictures.write_png(np.zeros((4, 4, 3), dtype=np.uint8))
+    image = images.write_png(np.zeros((4, 4, 3), dtype=np.uint8))
     files |= {"set/val/images/a.png": image, "set/val/images/b.png": image}
     files["set/val/val_annotations.txt"] = b"a.png\tn1\t0\t0\nb.png\tn0\t0\t0\n"
-    parts, names = published.read_folders(zipped(files), "zip", lambda: None)
+    parts, names = dataset_formats.read_folders(zipped(files), "zip", lambda: None)
     assert names == ["n0", "n1"]
     assert parts["test"].labels.tolist() == [1, 0]
 
@@ -302,7 +301,7 @@ def test_tiny_imagenet_lists_the_classes_of_its_validation_images() -> None:
 )
 def test_wrong_folders_are_refused_with_the_reason(files: dict[str, bytes], reason: str) -> None:
     with pytest.raises(JobError, match=reason):
-        published.read_folders(zipped(files), "zip", lambda: None)
+        dataset_formats.read_folders(zipped(files), "zip", lambda: None)
 
 
 def test_a_link_in_a_zip_is_refused() -> None:
@@ -313,7 +312,7 @@ def test_a_link_in_a_zip_is_refused() -> None:
         archive.writestr(entry, "/etc/passwd")
     stream.seek(0)
     with pytest.raises(JobError, match="links"):
-        published.read_folders(stream, "zip", lambda: None)
+        dataset_formats.read_folders(stream, "zip", lambda: None)
 
 
 def test_photo_patches() -> None:
@@ -411,7 +410,7 @@ def test_a_folder_as_a_candidate(real: datasets.RealData, tmp_path: Path) -> Non
     for digit in range(10):
         for number in range(2):
             image = np.full((8, 8), 20 * digit + number, dtype=np.uint8)
-            files[f"{digit}/{number}.png"] = pictures.write_png(image)
+            files[f"{digit}/{number}.png"] = images.write_png(image)
     found = load(real, tmp_path, zipped(files), value_space="uint8")
     assert found.data.labels.tolist() == np.repeat(np.arange(10), 2).tolist()
 

@@ -11,11 +11,13 @@ import pytest
 import torch
 from torch import nn
 
-from methods.rank_distilled_dataset import augment, losses, scores, whiten
-from methods.rank_distilled_dataset.augment import DSA_OPERATIONS, Augment
-from methods.rank_distilled_dataset.networks import build
-from methods.rank_distilled_dataset.optimisers import rate
-from methods.rank_distilled_dataset.training import Curve, Examples, Recipe, logits, train
+from methods.rank_distilled_dataset.data import augment, zca
+from methods.rank_distilled_dataset.data.augment import DSA_OPERATIONS, Augment
+from methods.rank_distilled_dataset.networks import losses
+from methods.rank_distilled_dataset.networks.networks import build
+from methods.rank_distilled_dataset.networks.optimisers import rate
+from methods.rank_distilled_dataset.protocol import scores
+from methods.rank_distilled_dataset.training.session import Curve, Examples, Recipe, logits, train
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "ranking"
 LOSSES = json.loads((GOLDEN / "losses.json").read_text())
@@ -166,7 +168,7 @@ def test_mixup_and_cutmix(beta: str) -> None:
 
 def test_whitening() -> None:
     golden = arrays("zca.npz")
-    fitted = whiten.fit(golden["x"])
+    fitted = zca.fit(golden["x"])
     np.testing.assert_allclose(fitted.mean, golden["mean"][0], atol=1e-6)
     np.testing.assert_allclose(fitted.matrix, golden["transform"], atol=2e-5)
     np.testing.assert_allclose(fitted(golden["x"]), golden["whitened"], atol=2e-5)
@@ -361,13 +363,13 @@ def test_logits_in_chunks_are_those_of_the_whole() -> None:
 
 
 def test_a_batch_in_parts_trains_like_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    from methods.rank_distilled_dataset import training
+    from methods.rank_distilled_dataset.training import session
 
     images = torch.randn(45, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     data = Examples(images, torch.arange(45) % 10)
     found = []
     for pixels in (1, 10**9):
-        monkeypatch.setattr(training, "CHUNK_PIXELS", pixels)
+        monkeypatch.setattr(session, "CHUNK_PIXELS", pixels)
         network = build("ConvNet-2-W8", (3, 16, 16), 10, seed=3)
         found.append(train(network, data, Recipe(5, 0.05, 20, step_size=9), seed=1).loss)
     np.testing.assert_allclose(found[0], found[1], rtol=1e-4)

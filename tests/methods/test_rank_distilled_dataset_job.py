@@ -12,21 +12,23 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from methods.children import content_key
 from methods.context import LocalContext
 from methods.errors import JobCancelled, JobError
-from methods.fanout import content_key
 from methods.jobtype import InputRef
-from methods.rank_distilled_dataset import compare, datasets, parts, plan, runs, scores
+from methods.rank_distilled_dataset.children import bundles
+from methods.rank_distilled_dataset.children.bundles import Wanted
+from methods.rank_distilled_dataset.children.job import run as train_distilled
+from methods.rank_distilled_dataset.children.spec import TRAININGS
+from methods.rank_distilled_dataset.data import datasets, splits
+from methods.rank_distilled_dataset.data.images import read_picture
 from methods.rank_distilled_dataset.job import run
-from methods.rank_distilled_dataset.networks import build
-from methods.rank_distilled_dataset.pictures import read_picture
+from methods.rank_distilled_dataset.networks.networks import build
 from methods.rank_distilled_dataset.presets import PRESETS, settings
+from methods.rank_distilled_dataset.protocol import experiment, plan, scores
 from methods.rank_distilled_dataset.result import Result
-from methods.rank_distilled_dataset.runs import Wanted
-from methods.rank_distilled_dataset.settings import EngineName, Train
 from methods.rank_distilled_dataset.spec import JOB, Dataset, FullData, Spec
-from methods.train_distilled.job import run as train_distilled
-from methods.train_distilled.spec import TRAININGS
+from methods.rank_distilled_dataset.train_settings import EngineName, Train
 
 RNG = np.random.default_rng(0)
 
@@ -163,23 +165,25 @@ class Mortal(LocalContext):
 
 
 def laid_out(spec: Spec, inputs: Path) -> list[Wanted]:
-    data = parts.load(spec.dataset, 0.2, LocalContext(inputs))
+    data = splits.load(spec.dataset, 0.2, LocalContext(inputs))
     evaluated = {name: len(found.labels) for name, found in data.evaluated.items()}
-    sizes = runs.Sizes(data.real.shape, 10, len(data.train.labels), evaluated)
-    taught = compare.teachers_of(spec)
-    return [w for model in spec.models for w in compare.lay_out(spec, model, sizes, taught).wanted]
+    sizes = bundles.Sizes(data.real.shape, 10, len(data.train.labels), evaluated)
+    taught = experiment.teachers_of(spec)
+    return [
+        w for model in spec.models for w in experiment.lay_out(spec, model, sizes, taught).wanted
+    ]
 
 
 def bundled(wanted: list[Wanted], width: int = 1) -> list[list[Wanted]]:
-    groups = runs.by_origin(wanted)
-    return runs.bundles(groups.values(), [width] * len(groups))
+    groups = bundles.by_origin(wanted)
+    return bundles.bundles(groups.values(), [width] * len(groups))
 
 
 def test_a_killed_bundle_goes_on_without_training_anything_twice(
     inputs: Path, tmp_path: Path
 ) -> None:
     (bundle, _) = bundled(laid_out(spec_of(["means"]), inputs))
-    spec = runs.trainings(bundle, "sequential")
+    spec = bundles.trainings(bundle, "sequential")
     assert len(spec.todo) == 6
     kept: list[str] = []
     for lives in (2, 3):
@@ -206,8 +210,8 @@ def test_bundles_cost_about_the_same_and_do_not_depend_on_one_another(inputs: Pa
     assert costs == sorted(costs, reverse=True)
     small = [cost for cost, bundle in zip(costs, bundled(more), strict=True)
              if len(bundle) > 1]  # fmt: skip
-    assert min(small) > 0.8 * runs.BUNDLE_SECONDS
-    assert max(small) < 3 * runs.BUNDLE_SECONDS
+    assert min(small) > 0.8 * bundles.BUNDLE_SECONDS
+    assert max(small) < 3 * bundles.BUNDLE_SECONDS
     assert costs[0] > max(small), "a long training stands alone"
     assert sorted(map(id, (w for b in bundled(few) for w in b))) == sorted(map(id, set(few)))
 
@@ -215,7 +219,7 @@ def test_bundles_cost_about_the_same_and_do_not_depend_on_one_another(inputs: Pa
 def test_bundling_changes_no_digit(
     ranked: tuple[Result, Path], inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "BUNDLE_SECONDS", 1e-9)
+    monkeypatch.setattr(bundles, "BUNDLE_SECONDS", 1e-9)
     result = rank(spec_of(["noise", "means", "real"]), tmp_path, inputs)
     assert len(list((tmp_path / "children").iterdir())) == 24, "each training by itself"
     assert result.leaderboards == ranked[0].leaderboards
@@ -364,8 +368,8 @@ def test_fast_drops_hopeless_rates_and_several_models_have_an_overall_order(
 def test_large_test_sets_draw_the_curve_from_a_part(
     ranked: tuple[Result, Path], inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parts, "MAX_CURVE", 100)
-    monkeypatch.setattr(parts, "_kept", None)
+    monkeypatch.setattr(splits, "MAX_CURVE", 100)
+    monkeypatch.setattr(splits, "_kept", None)
     result = rank(spec_of(["means", "real", "noise"]), tmp_path, inputs)
     assert scored(result) == scored(ranked[0])
     lines = (tmp_path / result.artifacts["curves"].id).read_text().splitlines()
@@ -396,7 +400,7 @@ def test_a_training_that_diverges_is_a_result_too(inputs: Path, tmp_path: Path) 
 
 def test_trainings_are_named_by_all_that_determines_them_and_nothing_else(inputs: Path) -> None:
     def name(spec: Spec, which: int = 0, engine: EngineName = "sequential") -> str:
-        bundle = runs.trainings([laid_out(spec, inputs)[which]], engine)
+        bundle = bundles.trainings([laid_out(spec, inputs)[which]], engine)
         digest = LocalContext(inputs)._digest
         return content_key(TRAININGS, bundle, digest, LocalContext(inputs).models)
 

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from methods.rank_distilled_dataset.names import parse_name
-from methods.rank_distilled_dataset.networks import build, parameters
+from methods.rank_distilled_dataset.networks.names import parse_name
+from methods.rank_distilled_dataset.networks.networks import build, parameters
 
 GOLDEN = json.loads(
     (Path(__file__).parents[1] / "golden" / "ranking" / "networks.json").read_text()

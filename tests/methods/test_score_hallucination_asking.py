@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from methods.inference.declared import ModelDeclaration
+from methods.inference.model_registry import ModelDeclaration
 from methods.inference.nli import NLI, load_nli
-from methods.score_hallucination.core import Answers, Judgement, Options, score
-from methods.score_hallucination.relations import RelateByNLI
+from methods.score_hallucination.scoring.pairwise import RelateByNLI
+from methods.score_hallucination.scoring.pipeline import Answers, Judgement, Options, score
 from tests.methods.tiny_encoders import make_nli, texts
 
 SCORERS = ("discrete_semantic_entropy", "num_semantic_sets", "noncontradiction", "selfcheck_nli")

@@ -15,10 +15,12 @@ import numpy.typing as npt
 import pytest
 from pydantic import ValidationError
 
-from methods.score_hallucination import clustering, evaluation, scorers, similarity
-from methods.score_hallucination.core import Answers, Options, score
+from methods.score_hallucination.evaluation import ranking
+from methods.score_hallucination.scorers import snne
+from methods.score_hallucination.scoring.pipeline import Answers, Options, score
+from methods.score_hallucination.similarity import clustering, rouge_l
+from methods.score_hallucination.similarity.tokenize import tokenize_paper
 from methods.score_hallucination.spec import Spec
-from methods.score_hallucination.text import tokenize_paper
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -78,7 +80,7 @@ def ids_of(equivalent: Any, algorithm: str) -> list[int]:
 def test_snne(case: Case) -> None:
     matrix = np.array(CORE["matrices"][case["matrix"]])[None]
     include_self = not case["exclude_diagonal"]
-    value = scorers.snne(matrix, case["temperature"], include_self)
+    value = snne.snne(matrix, case["temperature"], include_self)
     np.testing.assert_allclose(value, number(case["out_f64"]), **EXACT)
 
 
@@ -94,7 +96,7 @@ def test_snne(case: Case) -> None:
 def test_wsnne(case: Case) -> None:
     matrix = np.array(CORE["matrices"][case["matrix"]])[None]
     loglik = np.log(CORE["weights"][case["matrix"]])[None]
-    value = scorers.wsnne(matrix, loglik, case["temperature"], not case["exclude_diagonal"])
+    value = snne.wsnne(matrix, loglik, case["temperature"], not case["exclude_diagonal"])
     np.testing.assert_allclose(value, number(case["out_weighted_f64"]), **EXACT)
 
 
@@ -121,10 +123,10 @@ def test_snne_generalises_semantic_entropy(case: Case) -> None:
     shares = loglik - np.logaddexp.reduce(loglik, axis=-1, keepdims=True)
     weighted = np.where(together, tau * shares, -np.inf)
 
-    for value in (scorers.snne(discrete, tau), scorers.discrete_semantic_entropy(ids)):
+    for value in (snne.snne(discrete, tau), snne.discrete_semantic_entropy(ids)):
         np.testing.assert_allclose(value, case["dse"], **EXACT)
         np.testing.assert_allclose(value, case["snne_thm41"], **EXACT)
-    for value in (scorers.wsnne(weighted, loglik, tau), scorers.semantic_entropy(loglik, ids)):
+    for value in (snne.wsnne(weighted, loglik, tau), snne.semantic_entropy(loglik, ids)):
         np.testing.assert_allclose(value, case["se"], **EXACT)
         np.testing.assert_allclose(value, case["wsnne_thm42"], **EXACT)
 
@@ -133,8 +135,8 @@ def test_snne_generalises_semantic_entropy(case: Case) -> None:
 
 
 def paper_rouge_l(texts: list[str]) -> Floats:
-    distinct, positions = similarity.unique_answers([texts], "paper")
-    return similarity.rouge_l(distinct, positions, "paper")[0]
+    distinct, positions = rouge_l.unique_answers([texts], "paper")
+    return rouge_l.rouge_l(distinct, positions, "paper")[0]
 
 
 @pytest.mark.parametrize("case", named(LEXICAL["cases"], "name"))
@@ -153,18 +155,18 @@ def test_snne_from_texts(case: Case) -> None:
     for key, include_self in (("snne", True), ("snne_no_self", False)):
         for tau, value in case[key].items():
             np.testing.assert_allclose(
-                scorers.snne(matrix, float(tau), include_self), number(value), **SINGLE
+                snne.snne(matrix, float(tau), include_self), number(value), **SINGLE
             )
 
 
 @pytest.mark.parametrize("case", named(LEXICAL["cases"], "name"))
 def test_exact_match(case: Case) -> None:
-    _, positions = similarity.unique_answers([case["texts"]], "paper")
-    equal = similarity.exact(positions)[0]
+    _, positions = rouge_l.unique_answers([case["texts"]], "paper")
+    equal = rouge_l.exact(positions)[0]
     assert equal.tolist() == case["exact_match_matrix"]
     assert ids_of(equal, "greedy") == case["exact_match_ids_greedy"]
     assert ids_of(equal, "dfs") == case["exact_match_ids_dfs"]
-    entropy = scorers.discrete_semantic_entropy(np.array([ids_of(equal, "greedy")]))
+    entropy = snne.discrete_semantic_entropy(np.array([ids_of(equal, "greedy")]))
     np.testing.assert_allclose(entropy, case["dse_exact_match"], **EXACT)
 
 
@@ -196,16 +198,16 @@ def test_clusters_and_their_entropies(case: Case, algorithm: str) -> None:
     loglik = np.array([case["length_norm_loglik"]])
     assert ids[0].tolist() == case[f"{algorithm}_ids"]
     probabilities = case[f"log_cluster_prob_{algorithm}"]
-    logs = scorers.log_cluster_probabilities(loglik, ids)[0]
+    logs = snne.log_cluster_probabilities(loglik, ids)[0]
     np.testing.assert_allclose(logs[: len(probabilities)], probabilities, **EXACT)
     assert (logs[len(probabilities) :] == -np.inf).all()
-    entropy = scorers.semantic_entropy(loglik, ids)
+    entropy = snne.semantic_entropy(loglik, ids)
     np.testing.assert_allclose(entropy, case[f"se_{algorithm}"], **EXACT)
-    discrete = scorers.discrete_semantic_entropy(ids)
+    discrete = snne.discrete_semantic_entropy(ids)
     np.testing.assert_allclose(discrete, case[f"dse_{algorithm}"], **EXACT)
-    np.testing.assert_allclose(scorers.predictive_entropy(loglik), case["ne"], **EXACT)
+    np.testing.assert_allclose(snne.predictive_entropy(loglik), case["ne"], **EXACT)
     if algorithm == "greedy":
-        assert scorers.num_semantic_sets(ids).tolist() == [case["num_sets_greedy"]]
+        assert snne.num_semantic_sets(ids).tolist() == [case["num_sets_greedy"]]
 
 
 @pytest.mark.parametrize("rule", ["strict", "loose"])
@@ -223,8 +225,8 @@ def test_clusters_from_entailment(case: Case, rule: str) -> None:
 
 def test_log_likelihoods_at_which_upstream_underflows() -> None:
     loglik, ids = np.array([[-1000.0, -1000.0]]), np.array([[0, 1]])
-    np.testing.assert_allclose(scorers.semantic_entropy(loglik, ids), np.log(2), **EXACT)
-    logs = scorers.log_cluster_probabilities(loglik, ids)
+    np.testing.assert_allclose(snne.semantic_entropy(loglik, ids), np.log(2), **EXACT)
+    logs = snne.log_cluster_probabilities(loglik, ids)
     np.testing.assert_allclose(logs, -np.log(2) * np.ones((1, 2)), **EXACT)
 
 
@@ -238,7 +240,7 @@ def tied_orders(uncertainty: Floats, quality: Floats, metric: str) -> tuple[floa
         order = np.lexsort((sign * quality, uncertainty))
         rank = np.empty(len(order))
         rank[order] = np.arange(len(order))
-        values.append(evaluation.evaluate(rank, quality)[metric])
+        values.append(ranking.evaluate(rank, quality)[metric])
     return min(values), max(values)
 
 
@@ -266,7 +268,7 @@ def test_metrics_of_the_official_code(case: Case, metric: str) -> None:
     golden = case[key[metric]]
     if metric == "auroc" and not np.isfinite(uncertainty).all():
         pytest.skip("scikit-learn refuses scores that are not finite")
-    value = evaluation.evaluate(uncertainty, quality)[metric]
+    value = ranking.evaluate(uncertainty, quality)[metric]
     assert_metric(value, golden, uncertainty, quality, metric)
 
 
@@ -276,7 +278,7 @@ def test_a_constant_score_is_chance_whatever_the_sorting_does(case: Case) -> Non
     quality = np.array([number(value) for value in case["accuracy"]])
     if len(quality) < 2 or quality.min() == quality.max():
         pytest.skip("nothing to rank")
-    values = evaluation.evaluate(np.zeros(len(quality)), quality)
+    values = ranking.evaluate(np.zeros(len(quality)), quality)
     scaled = (quality - quality.min()) / (quality.max() - quality.min())
     assert values["prr"] == pytest.approx(0, abs=1e-12)
     assert values["prr_area"] == pytest.approx(scaled.mean())
@@ -290,8 +292,8 @@ def test_metrics_of_lm_polygraph(case: Case) -> None:
     """Their random baseline is a mean over 1,000 shuffles; ours is its expectation, the mean."""
     uncertainty = np.array([number(value) for value in case["uncertainty"]])
     quality = np.array([number(value) for value in case["quality"]])
-    values = evaluation.evaluate(uncertainty, quality)
-    oracle = evaluation.evaluate(-quality, quality)
+    values = ranking.evaluate(uncertainty, quality)
+    oracle = ranking.evaluate(-quality, quality)
     low, high = quality.min(), quality.max()
     chance = (quality.mean() - low) / (high - low) if high > low else 0.5
     raw, best = number(case["prr_raw"]), number(case["prr_raw_oracle"])

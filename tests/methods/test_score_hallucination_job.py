@@ -15,9 +15,11 @@ from pydantic import ValidationError
 from methods.__main__ import main
 from methods.context import LocalContext
 from methods.errors import JobCancelled, JobError
-from methods.score_hallucination import job, reading, similarity
-from methods.score_hallucination.items import MAX_ANSWERS, MAX_CHARACTERS
-from methods.score_hallucination.results import ItemResult, Result
+from methods.score_hallucination import job
+from methods.score_hallucination.answers import item_reader
+from methods.score_hallucination.result import ItemResult, Result
+from methods.score_hallucination.schema.items import MAX_ANSWERS, MAX_CHARACTERS
+from methods.score_hallucination.similarity import rouge_l
 from methods.score_hallucination.spec import Spec
 
 ROOT = Path(__file__).parents[2]
@@ -154,7 +156,7 @@ def test_many_items_are_scored_in_chunks_and_reported(
 ) -> None:
     items = labelled_items(25)
     whole = run(tmp_path, items=items, scorers=ALL)
-    monkeypatch.setattr(reading, "_CHUNK_ITEMS", 4)
+    monkeypatch.setattr(item_reader, "_CHUNK_ITEMS", 4)
     spec = Spec.model_validate({"items": items, "scorers": ALL})
     seen: list[tuple[str, int, int, str]] = []
     context = LocalContext(tmp_path, spec, lambda *args: seen.append(args))
@@ -586,7 +588,7 @@ def test_a_line_without_a_matrix_is_bad_when_similarity_is_precomputed(tmp_path:
 def test_a_line_that_is_too_long_ends_the_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr(item_reader, "MAX_LINE_BYTES", 1000)
     with pytest.raises(JobError, match="Line 2 ") as caught:
         run(tmp_path, input=write_lines(tmp_path, [GOOD, item("a" * 1001, "b")]))
     assert caught.value.code == "too_large"
@@ -672,9 +674,9 @@ def test_the_command_line_names_bad_lines(
 # -- texts of the world ----------------------------------------------------------------------
 
 
-def rouge_l(left: str, right: str) -> float:
-    distinct, positions = similarity.unique_answers([[left, right]], "unicode")
-    return float(similarity.rouge_l(distinct, positions, "unicode")[0][0, 1])
+def rouge_l_of(left: str, right: str) -> float:
+    distinct, positions = rouge_l.unique_answers([[left, right]], "unicode")
+    return float(rouge_l.rouge_l(distinct, positions, "unicode")[0][0, 1])
 
 
 @pytest.mark.parametrize(
@@ -684,7 +686,7 @@ def test_equal_answers_are_alike_in_every_script(tmp_path: Path, text: str) -> N
     result = run(tmp_path, items=[item(text, text, text)], scorers=["snne", "lexical_similarity"])
     entry = scored(result)[0]
     assert entry.n_unique == 1
-    assert rouge_l(text, text) == 1
+    assert rouge_l_of(text, text) == 1
     for score in entry.scores.values():
         assert score.confidence == pytest.approx(1)
 
@@ -707,7 +709,7 @@ def test_equal_answers_are_alike_in_every_script(tmp_path: Path, text: str) -> N
     ],
 )
 def test_the_same_in_other_clothes(left: str, right: str) -> None:
-    assert rouge_l(left, right) == 1
+    assert rouge_l_of(left, right) == 1
 
 
 @pytest.mark.parametrize(
@@ -736,13 +738,13 @@ def test_the_same_in_other_clothes(left: str, right: str) -> None:
     ],
 )
 def test_what_means_something_else_is_not_the_same(left: str, right: str) -> None:
-    assert rouge_l(left, right) < 1
+    assert rouge_l_of(left, right) < 1
 
 
 def test_scripts_without_spaces_overlap_by_letters() -> None:
-    assert 0 < rouge_l("巴黎是法国的首都", "法国的首都是巴黎") < 1
-    assert 0 < rouge_l("กรุงเทพ", "กรุงโรม") < 1
-    assert rouge_l("ベルリン", "東京") == 0
+    assert 0 < rouge_l_of("巴黎是法国的首都", "法国的首都是巴黎") < 1
+    assert 0 < rouge_l_of("กรุงเทพ", "กรุงโรม") < 1
+    assert rouge_l_of("ベルリン", "東京") == 0
 
 
 # -- real answers ----------------------------------------------------------------------------

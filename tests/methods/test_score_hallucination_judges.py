@@ -18,17 +18,17 @@ from methods.context import LocalContext
 from methods.errors import JobError
 from methods.evaluate_scorers import job as evaluating
 from methods.evaluate_scorers.spec import Spec as EvaluateSpec
-from methods.inference import server
-from methods.inference.declared import Models, declarations
+from methods.inference import openai_http
 from methods.inference.llm import language_model
+from methods.inference.model_registry import Models, declarations
 from methods.score_hallucination import job
-from methods.score_hallucination.judge_messages import (
+from methods.score_hallucination.answers.judge_prompts import (
     MESSAGES,
     read_number,
     read_p_true,
     read_verdict,
 )
-from methods.score_hallucination.results import Result
+from methods.score_hallucination.result import Result
 from methods.score_hallucination.spec import Spec
 from tests.methods.fake_llm import FakeLLM, asked, serving
 from tests.methods.tiny_models import tiny_llama
@@ -81,8 +81,8 @@ def other() -> FakeLLM:
 
 @pytest.fixture
 def models(llm: FakeLLM, other: FakeLLM, monkeypatch: pytest.MonkeyPatch) -> Iterator[Models]:
-    monkeypatch.setattr(server, "_FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(server, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(openai_http, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(openai_http, "_PATIENCE_SECONDS", 0.1)
     with serving(llm) as url, serving(other) as second:
         yield Models(
             declarations(

@@ -16,9 +16,11 @@ from rouge_score.rouge_scorer import RougeScorer
 from scipy.sparse.csgraph import connected_components
 from sklearn.metrics import roc_auc_score
 
-from methods.score_hallucination import clustering, evaluation, scorers, similarity, text
-from methods.score_hallucination.core import Answers, ItemScores, Options, score
-from methods.score_hallucination.text import Tokenizer
+from methods.score_hallucination.evaluation import ranking
+from methods.score_hallucination.scorers import snne
+from methods.score_hallucination.scoring.pipeline import Answers, ItemScores, Options, score
+from methods.score_hallucination.similarity import clustering, rouge_l, tokenize
+from methods.score_hallucination.similarity.tokenize import Tokenizer
 
 # The scorers of the first release; the others have tests of their own.
 SCORERS = (
@@ -45,10 +47,10 @@ seeds = st.integers(0, 2**32 - 1)
 
 def matrix_of(texts: Sequence[str], tokenizer: Tokenizer = "paper", wide: int = 16) -> Floats:
     """ROUGE-L, with answers of more than `wide` machine words in Python's integers."""
-    distinct, positions = similarity.unique_answers([texts], tokenizer)
+    distinct, positions = rouge_l.unique_answers([texts], tokenizer)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(similarity, "_WIDE", wide)
-        return similarity.rouge_l(distinct, positions, tokenizer)[0]
+        patch.setattr(rouge_l, "_WIDE", wide)
+        return rouge_l.rouge_l(distinct, positions, tokenizer)[0]
 
 
 wides = st.sampled_from([0, 1, 16])
@@ -187,8 +189,8 @@ def test_rouge_l_of_words_is_that_of_the_rouge_score_package(left: str, right: s
 @given(st.lists(st.lists(sentences, min_size=1, max_size=5), min_size=1, max_size=5))
 @fast
 def test_rouge_l_of_many_items_is_that_of_each(batch: list[list[str]]) -> None:
-    distinct, positions = similarity.unique_answers(batch, "unicode")
-    together = similarity.rouge_l(distinct, positions, "unicode")
+    distinct, positions = rouge_l.unique_answers(batch, "unicode")
+    together = rouge_l.rouge_l(distinct, positions, "unicode")
     for texts, matrix in zip(batch, together, strict=True):
         np.testing.assert_array_equal(matrix, matrix_of(texts, "unicode"))
 
@@ -198,26 +200,26 @@ def test_rouge_l_of_many_items_is_that_of_each(batch: list[list[str]]) -> None:
 def test_rouge_l_in_many_small_parts_is_the_same(texts: list[str]) -> None:
     whole = matrix_of(texts)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(similarity, "_TABLE_LIMIT", 4)
+        patch.setattr(rouge_l, "_TABLE_LIMIT", 4)
         np.testing.assert_array_equal(matrix_of(texts), whole)
 
 
 @given(st.text(st.characters(max_codepoint=127), max_size=40))
 @settings(max_examples=300)
 def test_ascii_has_the_tokens_of_any_script(content: str) -> None:
-    folded = text.normalize(content)
-    assert text._ASCII.findall(folded) == text._UNICODE.findall(folded)
+    folded = tokenize.normalize(content)
+    assert tokenize._ASCII.findall(folded) == tokenize._UNICODE.findall(folded)
 
 
 def test_long_work_can_be_ended_between_answers() -> None:
     answers = [" ".join(["a"] * length) for length in (2000, 2001, 2002)]
-    distinct, positions = similarity.unique_answers([answers], "paper")
+    distinct, positions = rouge_l.unique_answers([answers], "paper")
 
     def check() -> None:
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        similarity.rouge_l(distinct, positions, "paper", check)
+        rouge_l.rouge_l(distinct, positions, "paper", check)
 
 
 # -- clusters --------------------------------------------------------------------------------
@@ -294,11 +296,11 @@ def test_every_score_has_a_value_and_a_confidence_or_a_reason(
 @given(matrices(), scales, st.booleans())
 @fast
 def test_snne_stays_within_its_bounds(matrix: Floats, tau: float, include_self: bool) -> None:
-    low, high = scorers.snne_bounds(len(matrix), tau, 0.0, include_self)
+    low, high = snne.snne_bounds(len(matrix), tau, 0.0, include_self)
     loglik = np.linspace(-3, 0, len(matrix))
     for value in (
-        scorers.snne(matrix, tau, include_self),
-        scorers.wsnne(matrix, loglik, tau, include_self),
+        snne.snne(matrix, tau, include_self),
+        snne.wsnne(matrix, loglik, tau, include_self),
     ):
         assert low - 1e-12 <= value <= high + 1e-12
 
@@ -308,8 +310,8 @@ def test_snne_stays_within_its_bounds(matrix: Floats, tau: float, include_self: 
 def test_snne_of_cosines_stays_within_its_bounds(
     matrix: Floats, tau: float, include_self: bool
 ) -> None:
-    low, high = scorers.snne_bounds(len(matrix), tau, -1.0, include_self)
-    assert low - 1e-12 <= scorers.snne(matrix, tau, include_self) <= high + 1e-12
+    low, high = snne.snne_bounds(len(matrix), tau, -1.0, include_self)
+    assert low - 1e-12 <= snne.snne(matrix, tau, include_self) <= high + 1e-12
 
 
 @given(st.integers(2, 12), scales, st.booleans(), st.sampled_from([0.0, -1.0]))
@@ -317,11 +319,11 @@ def test_snne_of_cosines_stays_within_its_bounds(
 def test_the_bounds_of_snne_are_attained(
     n: int, tau: float, include_self: bool, lowest: float
 ) -> None:
-    low, high = scorers.snne_bounds(n, tau, lowest, include_self)
+    low, high = snne.snne_bounds(n, tau, lowest, include_self)
     identical = np.ones((n, n))
     dissimilar = np.where(np.eye(n) > 0, 1.0, lowest)
-    assert scorers.snne(identical, tau, include_self) == pytest.approx(low, abs=1e-12)
-    assert scorers.snne(dissimilar, tau, include_self) == pytest.approx(high, abs=1e-12)
+    assert snne.snne(identical, tau, include_self) == pytest.approx(low, abs=1e-12)
+    assert snne.snne(dissimilar, tau, include_self) == pytest.approx(high, abs=1e-12)
 
 
 @given(matrices(), scales, st.booleans(), st.data())
@@ -332,8 +334,8 @@ def test_more_similar_answers_are_never_more_suspicious(
     i, j = data.draw(st.permutations(range(len(matrix))))[:2]
     raised = matrix.copy()
     raised[i, j] += data.draw(st.floats(0, 1)) * (1 - raised[i, j])
-    before = scorers.snne(matrix, tau, include_self)
-    after = scorers.snne(raised, tau, include_self)
+    before = snne.snne(matrix, tau, include_self)
+    after = snne.snne(raised, tau, include_self)
     assert after <= before + 1e-12
     if raised[i, j] > matrix[i, j] + 0.1 and tau >= 0.5:
         assert after < before
@@ -366,7 +368,7 @@ def test_only_relative_likelihoods_weigh(item: Answers, chosen: Options, shift: 
 @given(st.integers(2, 6), sentences.filter(bool), options.filter(lambda o: o.kind != "precomputed"))
 @fast
 def test_identical_answers_are_as_consistent_as_can_be(n: int, text: str, chosen: Options) -> None:
-    scored = score([Answers([text] * n, [[-0.5]] * n)], chosen)[0]
+    scored = score([Answers([tokenize] * n, [[-0.5]] * n)], chosen)[0]
     confidences = {k: v for k, v in scored.confidences.items() if k != "predictive_entropy"}
     assert confidences == pytest.approx(dict.fromkeys(confidences, 1.0))
     assert scored.cluster_ids.tolist() == [0] * n
@@ -386,7 +388,7 @@ def test_items_whose_scores_are_equal_on_paper_are_tied() -> None:
     scored = score(batch, Options(scorers=tuple(SCORERS), algorithm="components"))
     quality = np.arange(len(batch)) % 2.0
     for name in SCORERS:
-        metrics = evaluation.evaluate(np.array([item.values[name] for item in scored]), quality)
+        metrics = ranking.evaluate(np.array([item.values[name] for item in scored]), quality)
         assert metrics["auroc"] == 0.5, name
         assert metrics["prr"] == pytest.approx(0, abs=1e-12), name
 
@@ -428,7 +430,7 @@ def test_metrics_are_the_mean_over_all_orders_of_tied_items(
     size = len(quality)
     tied = data.draw(st.lists(st.integers(0, 2), min_size=size, max_size=size))
     uncertainty = np.array(tied, dtype=np.float64)
-    values = evaluation.evaluate(uncertainty, np.array(quality))
+    values = ranking.evaluate(uncertainty, np.array(quality))
     expected = brute_force(uncertainty, np.array(quality))
     assert {k: values[k] for k in expected} == pytest.approx(expected, abs=1e-12)
 
@@ -448,20 +450,20 @@ def labelled(draw: st.DrawFn, size: int = 30) -> tuple[Floats, Floats]:
 @fast
 def test_auroc_is_that_of_scikit_learn(case: tuple[Floats, Floats]) -> None:
     uncertainty, quality = case
-    auroc = evaluation.evaluate(uncertainty, quality)["auroc"]
+    auroc = ranking.evaluate(uncertainty, quality)["auroc"]
     assert auroc == pytest.approx(roc_auc_score(1 - quality, uncertainty), abs=1e-12)
-    assert evaluation.evaluate(-uncertainty, quality)["auroc"] == pytest.approx(1 - auroc)
+    assert ranking.evaluate(-uncertainty, quality)["auroc"] == pytest.approx(1 - auroc)
 
 
 @given(labelled())
 @fast
 def test_roc_curve_encloses_the_auroc(case: tuple[Floats, Floats]) -> None:
     uncertainty, quality = case
-    false, true = evaluation.roc_curve(uncertainty, quality == 0)
+    false, true = ranking.roc_curve(uncertainty, quality == 0)
     assert (np.diff(false) >= 0).all()
     assert (np.diff(true) >= 0).all()
     assert (false[0], true[0], false[-1], true[-1]) == (0, 0, 1, 1)
-    area = evaluation.evaluate(uncertainty, quality)["auroc"]
+    area = ranking.evaluate(uncertainty, quality)["auroc"]
     assert np.trapezoid(true, false) == pytest.approx(area, abs=1e-12)
 
 
@@ -473,21 +475,21 @@ def test_the_rejection_curve_encloses_the_auarc(case: tuple[Floats, Floats]) -> 
     tied = np.unique(uncertainty, return_inverse=True)[1]
     means = np.array([quality[tied == group].mean() for group in range(tied.max() + 1)])
     kept = np.arange(1, len(quality) + 1)
-    curve = evaluation.accuracy_rejection_curve(uncertainty, quality)
+    curve = ranking.accuracy_rejection_curve(uncertainty, quality)
     assert curve[-1] == pytest.approx(quality.mean())
     np.testing.assert_allclose(curve, np.cumsum(means[tied[order]]) / kept, atol=1e-12)
     area = np.trapezoid(curve, np.linspace(0, 1, len(curve)))
-    assert evaluation.evaluate(uncertainty, quality)["auarc"] == pytest.approx(area, abs=1e-12)
+    assert ranking.evaluate(uncertainty, quality)["auarc"] == pytest.approx(area, abs=1e-12)
 
 
 @given(labelled(), st.randoms())
 @fast
 def test_metrics_see_ranks_only(case: tuple[Floats, Floats], rng: random.Random) -> None:
     uncertainty, quality = case
-    expected = evaluation.evaluate(uncertainty, quality)
+    expected = ranking.evaluate(uncertainty, quality)
     order = list(range(len(quality)))
     rng.shuffle(order)
-    shuffled = evaluation.evaluate(2 * uncertainty[order] + 7, quality[order])
+    shuffled = ranking.evaluate(2 * uncertainty[order] + 7, quality[order])
     assert shuffled == pytest.approx(expected, abs=1e-12)
 
 
@@ -495,27 +497,27 @@ def test_metrics_see_ranks_only(case: tuple[Floats, Floats], rng: random.Random)
 @fast
 def test_the_truth_itself_is_the_best_score(case: tuple[Floats, Floats]) -> None:
     uncertainty, quality = case
-    best = evaluation.evaluate(-quality, quality)
+    best = ranking.evaluate(-quality, quality)
     assert best["auroc"] == 1
     assert best["prr"] == pytest.approx(1)
-    values = evaluation.evaluate(uncertainty, quality)
-    assert all(values[name] <= best[name] + 1e-12 for name in evaluation.METRICS)
+    values = ranking.evaluate(uncertainty, quality)
+    assert all(values[name] <= best[name] + 1e-12 for name in ranking.METRICS)
 
 
 @given(st.integers(2, 20), st.sampled_from([0.0, 1.0]), seeds)
 @few
 def test_one_class_has_no_auroc_and_no_prr(n: int, only: float, seed: int) -> None:
     uncertainty = np.random.default_rng(seed).random(n)
-    values = evaluation.evaluate(uncertainty, np.full(n, only))
+    values = ranking.evaluate(uncertainty, np.full(n, only))
     assert np.isnan(values["auroc"])
     assert np.isnan(values["prr"])
     assert values["auarc"] == pytest.approx(only)
-    estimates = evaluation.bootstrap(uncertainty, np.full(n, only), np.random.default_rng(0), 20)
-    assert estimates["auroc"] == evaluation.Estimate(None, None, None)
+    estimates = ranking.bootstrap(uncertainty, np.full(n, only), np.random.default_rng(0), 20)
+    assert estimates["auroc"] == ranking.Estimate(None, None, None)
 
 
 def bootstrapped(case: tuple[Floats, Floats], seed: int) -> dict[str, Any]:
-    return evaluation.bootstrap(*case, np.random.default_rng(seed), 200)
+    return ranking.bootstrap(*case, np.random.default_rng(seed), 200)
 
 
 @given(labelled())
@@ -530,7 +532,7 @@ def test_bootstrap_intervals_surround_the_estimate(seed: int) -> None:
     rng = np.random.default_rng(seed)
     quality = (rng.random(150) < 0.6).astype(np.float64)
     uncertainty = rng.normal(size=150) - quality
-    point = evaluation.evaluate(uncertainty, quality)
+    point = ranking.evaluate(uncertainty, quality)
     for name, estimate in bootstrapped((uncertainty, quality), seed).items():
         assert estimate.value == point[name]
         assert estimate.low < estimate.value < estimate.high
@@ -543,9 +545,9 @@ def test_bootstrap_resamples_are_evaluated_like_any_sample() -> None:
     uncertainty = rng.integers(0, 4, 25).astype(np.float64)
     quality = rng.integers(0, 2, 25).astype(np.float64)
     draws = np.random.default_rng(9).integers(25, size=(200, 25))
-    singles = [evaluation.evaluate(uncertainty[d], quality[d]) for d in draws]
-    estimates = evaluation.bootstrap(uncertainty, quality, np.random.default_rng(9), 200)
-    for name in evaluation.METRICS:
+    singles = [ranking.evaluate(uncertainty[d], quality[d]) for d in draws]
+    estimates = ranking.bootstrap(uncertainty, quality, np.random.default_rng(9), 200)
+    for name in ranking.METRICS:
         values = np.array([single[name] for single in singles])
         low, high = np.percentile(values[np.isfinite(values)], (2.5, 97.5))
         estimate = estimates[name]

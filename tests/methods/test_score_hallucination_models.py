@@ -16,10 +16,12 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from methods.context import LocalContext
 from methods.errors import JobError
-from methods.inference.declared import ModelDeclaration
+from methods.inference.model_registry import ModelDeclaration
 from methods.inference.nli import NLI, by_length, load_nli
-from methods.score_hallucination import consistency, job, nli, whitebox
-from methods.score_hallucination.results import Result
+from methods.score_hallucination import job
+from methods.score_hallucination.result import Result
+from methods.score_hallucination.scorers import consistency, whitebox
+from methods.score_hallucination.similarity import nli
 from methods.score_hallucination.spec import Spec
 from tests.methods.tiny_encoders import make_nli
 

@@ -11,10 +11,10 @@ import pytest
 
 from methods.context import LocalContext
 from methods.errors import JobError
-from methods.inference import server
-from methods.inference.declared import Models, declarations
+from methods.inference import openai_http
+from methods.inference.model_registry import Models, declarations
 from methods.score_hallucination import job
-from methods.score_hallucination.results import Result
+from methods.score_hallucination.result import Result
 from methods.score_hallucination.spec import Spec
 from tests.methods.fake_llm import FakeLLM, serving
 from tests.methods.tiny_models import tiny_llama
@@ -29,8 +29,8 @@ def llm() -> FakeLLM:
 
 @pytest.fixture
 def models(llm: FakeLLM, monkeypatch: pytest.MonkeyPatch) -> Iterator[Models]:
-    monkeypatch.setattr(server, "_FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(server, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(openai_http, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(openai_http, "_PATIENCE_SECONDS", 0.1)
     with serving(llm) as url:
         yield Models(declarations({"fake": {"base_url": url, "max_in_flight": 1}}))
 

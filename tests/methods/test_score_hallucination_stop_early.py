@@ -16,15 +16,15 @@ from scipy.stats import binomtest
 
 from methods.context import LocalContext
 from methods.errors import JobError
-from methods.inference import server
-from methods.inference.declared import Models, declarations
+from methods.inference import openai_http
+from methods.inference.model_registry import Models, declarations
 from methods.score_hallucination import job
-from methods.score_hallucination.core import SCORERS, Answers, Options, score
-from methods.score_hallucination.options import ScorerName
-from methods.score_hallucination.results import Result
+from methods.score_hallucination.answers.early_stopping import decided, wilson
+from methods.score_hallucination.result import Result
+from methods.score_hallucination.schema.early_stopping import BY_LOGPROBS, BY_SAMPLES, StopEarly
+from methods.score_hallucination.schema.options import ScorerName
+from methods.score_hallucination.scoring.pipeline import SCORERS, Answers, Options, score
 from methods.score_hallucination.spec import Spec
-from methods.score_hallucination.stopping import decided, wilson
-from methods.score_hallucination.stopping_spec import BY_LOGPROBS, BY_SAMPLES, StopEarly
 from tests.methods.fake_llm import FakeLLM, asked, serving
 from tests.methods.tiny_models import tiny_llama
 
@@ -61,8 +61,8 @@ def llm() -> Streams:
 
 @pytest.fixture
 def models(llm: Streams, monkeypatch: pytest.MonkeyPatch) -> Iterator[Models]:
-    monkeypatch.setattr(server, "_FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(server, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(openai_http, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(openai_http, "_PATIENCE_SECONDS", 0.1)
     with serving(llm) as url:
         yield Models(declarations({"fake": {"base_url": url, "max_in_flight": 1}}))
 

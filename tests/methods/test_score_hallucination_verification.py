@@ -16,11 +16,11 @@ from methods.calibrate_scorer import job as calibrate
 from methods.calibrate_scorer.spec import Spec as CalibrateSpec
 from methods.context import LocalContext
 from methods.errors import JobError
-from methods.inference import server
-from methods.inference.declared import Models, declarations
+from methods.inference import openai_http
+from methods.inference.model_registry import Models, declarations
 from methods.score_hallucination import job
-from methods.score_hallucination.calibrator import Calibrator
-from methods.score_hallucination.results import Result
+from methods.score_hallucination.calibration.calibrator import Calibrator
+from methods.score_hallucination.result import Result
 from methods.score_hallucination.spec import Spec
 from tests.methods.fake_llm import FakeLLM, serving
 
@@ -107,8 +107,8 @@ def llm() -> FakeLLM:
 
 @pytest.fixture
 def models(llm: FakeLLM, monkeypatch: pytest.MonkeyPatch) -> Iterator[Models]:
-    monkeypatch.setattr(server, "_FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(server, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(openai_http, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(openai_http, "_PATIENCE_SECONDS", 0.1)
     with serving(llm) as url:
         yield Models(declarations({"fake": {"base_url": url, "max_in_flight": 1}}))
 

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from methods.score_hallucination import abstention, calibration, ensemble
+from methods.score_hallucination.calibration import fits
+from methods.score_hallucination.evaluation import selective_prediction
+from methods.score_hallucination.scorers import ensemble
 
 
 @pytest.fixture
@@ -23,7 +25,7 @@ def labelled() -> tuple[np.ndarray, np.ndarray]:
 
 def test_platt_minimises_the_loss_of_its_targets(labelled: tuple) -> None:
     score, right = labelled
-    fit = calibration.fit_platt(score, right)
+    fit = fits.fit_platt(score, right)
     positive, negative = right.sum(), (1 - right).sum()
     target = np.where(right == 1, (positive + 1) / (positive + 2), 1 / (negative + 2))
 
@@ -39,20 +41,20 @@ def test_platt_minimises_the_loss_of_its_targets(labelled: tuple) -> None:
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 def test_platt_does_not_mind_the_scale_of_the_score(labelled: tuple, scale: float) -> None:
     score, right = labelled
-    plain, scaled = calibration.fit_platt(score, right), calibration.fit_platt(score * scale, right)
+    plain, scaled = fits.fit_platt(score, right), fits.fit_platt(score * scale, right)
     np.testing.assert_allclose(scaled.predict(score * scale), plain.predict(score), rtol=1e-6)
 
 
 def test_separable_and_constant_scores_have_a_finite_fit() -> None:
     right = np.array([0.0, 0, 0, 1, 1, 1])
-    fit = calibration.fit_platt(np.arange(6.0), right)
+    fit = fits.fit_platt(np.arange(6.0), right)
     assert np.isfinite([fit.slope, fit.intercept]).all()
     assert fit.slope > 0
-    flat = calibration.fit_platt(np.ones(6), right).predict(np.ones(1))
+    flat = fits.fit_platt(np.ones(6), right).predict(np.ones(1))
     assert flat[0] == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("fit", [calibration.fit_platt, calibration.fit_isotonic])
+@pytest.mark.parametrize("fit", [fits.fit_platt, fits.fit_isotonic])
 def test_calibration_refuses_one_class_and_scores_that_are_not_finite(fit: object) -> None:
     assert callable(fit)
     with pytest.raises(ValueError, match="right"):
@@ -64,8 +66,8 @@ def test_calibration_refuses_one_class_and_scores_that_are_not_finite(fit: objec
 def test_isotonic_needs_many_labels_and_never_falls(labelled: tuple) -> None:
     score, right = labelled
     with pytest.raises(ValueError, match="200 labels, got 199"):
-        calibration.fit_isotonic(score[:199], right[:199])
-    predicted = calibration.fit_isotonic(score, right).predict(np.linspace(-5, 5, 100))
+        fits.fit_isotonic(score[:199], right[:199])
+    predicted = fits.fit_isotonic(score, right).predict(np.linspace(-5, 5, 100))
     assert (np.diff(predicted) >= 0).all()
     assert predicted.min() >= 0
     assert predicted.max() <= 1
@@ -73,8 +75,8 @@ def test_isotonic_needs_many_labels_and_never_falls(labelled: tuple) -> None:
 
 def test_a_logit_is_finite_at_the_ends_and_undone_by_the_logistic_function() -> None:
     c = np.array([0.0, 0.2, 0.5, 1.0])
-    assert np.isfinite(calibration.logit(c)).all()
-    np.testing.assert_allclose(expit(calibration.logit(c)), c, atol=1e-5)
+    assert np.isfinite(fits.logit(c)).all()
+    np.testing.assert_allclose(expit(fits.logit(c)), c, atol=1e-5)
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60))
@@ -89,7 +91,7 @@ def test_calibration_errors_bin_by_bin(rows: list[tuple[float, bool]]) -> None:
         if inside.any():
             gaps.append(abs(right[inside].mean() - confidence[inside].mean()))
             weights.append(inside.mean())
-    found = calibration.calibration_errors(confidence, right)
+    found = fits.calibration_errors(confidence, right)
     assert found["ece"] == pytest.approx(np.dot(gaps, weights))
     assert found["mce"] == pytest.approx(max(gaps))
     assert found["brier"] == pytest.approx(((confidence - right) ** 2).mean())
@@ -99,13 +101,13 @@ def test_bootstrap_intervals_of_calibrated_confidences() -> None:
     rng = np.random.default_rng(0)
     confidence = rng.random(500)
     right = (rng.random(500) < confidence).astype(float)
-    found = calibration.bootstrap_errors(confidence, right, np.random.default_rng(1))
+    found = fits.bootstrap_errors(confidence, right, np.random.default_rng(1))
     assert found["brier"].low < found["brier"].value < found["brier"].high
     assert found["ece"].low <= found["ece"].high < 0.15
-    again = calibration.bootstrap_errors(confidence, right, np.random.default_rng(1))
+    again = fits.bootstrap_errors(confidence, right, np.random.default_rng(1))
     assert found == again
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
-        calibration.calibration_errors(np.array([1.5]), np.array([1.0]))
+        fits.calibration_errors(np.array([1.5]), np.array([1.0]))
 
 
 @pytest.mark.parametrize(
@@ -115,29 +117,29 @@ def test_bootstrap_intervals_of_calibrated_confidences() -> None:
 def test_conformal_threshold_is_an_order_statistic(k: int, risk: float, rank: int | None) -> None:
     scores = np.random.default_rng(3).permutation(np.arange(1.0, k + 1))
     expected = math.inf if rank is None else float(rank)
-    assert abstention.conformal_threshold(scores, risk) == expected
+    assert selective_prediction.conformal_threshold(scores, risk) == expected
 
 
 def test_wrong_answers_come_through_no_more_often_than_stated() -> None:
     rng = np.random.default_rng(5)
     for risk in (0.05, 0.2, 0.5):
         passed = [
-            draw[-1] > abstention.conformal_threshold(draw[:-1], risk)
+            draw[-1] > selective_prediction.conformal_threshold(draw[:-1], risk)
             for draw in rng.beta(2, 5, size=(4000, 51))
         ]
         assert np.mean(passed) == pytest.approx(risk, abs=0.02)
     with pytest.raises(ValueError, match="risk"):
-        abstention.conformal_threshold(np.ones(5), 1.0)
+        selective_prediction.conformal_threshold(np.ones(5), 1.0)
     with pytest.raises(ValueError, match="NaN"):
-        abstention.conformal_threshold(np.array([np.nan]), 0.5)
+        selective_prediction.conformal_threshold(np.array([np.nan]), 0.5)
 
 
 def test_risk_grows_with_coverage_for_a_perfect_score_and_ties_have_no_order() -> None:
     quality = np.array([1.0, 1, 0, 0])
-    coverage, risk = abstention.risk_coverage_curve(np.arange(4.0), quality)
+    coverage, risk = selective_prediction.risk_coverage_curve(np.arange(4.0), quality)
     assert coverage.tolist() == [0.25, 0.5, 0.75, 1]
     np.testing.assert_allclose(risk, [0, 0, 1 / 3, 1 / 2])
-    assert abstention.risk_coverage_area(np.zeros(4), quality) == pytest.approx(0.5)
+    assert selective_prediction.risk_coverage_area(np.zeros(4), quality) == pytest.approx(0.5)
 
 
 def test_weights_find_the_scorer_that_knows() -> None:

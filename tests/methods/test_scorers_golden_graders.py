@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from methods.score_hallucination import graders, whitebox
+from methods.score_hallucination.answers import graders
+from methods.score_hallucination.scorers import whitebox
 from tests.methods.hallucination_golden import assert_same, golden, number
 
 SQUAD = golden("squad_f1_correctness")["cases"]

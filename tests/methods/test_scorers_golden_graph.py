@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from methods.score_hallucination import equivalence, graph, kernels, nli, scorers
+from methods.score_hallucination.scorers import graph, kernel_language_entropy, snne
+from methods.score_hallucination.similarity import equivalence, nli
 from tests.methods.hallucination_golden import assert_same, golden, number, raised
 
 GRAPH = golden("snne_graph")
@@ -19,7 +20,7 @@ def test_graph_scores(case: dict) -> None:
     # The original hands an asymmetric matrix to LAPACK, which reads one triangle of it.
     compat = "upstream" if case["matrix"] in ASYMMETRIC else None
     assert_same(graph.degree_unscaled(s)[0], case["deg"][0])
-    assert_same(-scorers.lexical_similarity(s)[0] if s.shape[-1] > 1 else 1.0,
+    assert_same(-snne.lexical_similarity(s)[0] if s.shape[-1] > 1 else 1.0,
                 case["lexsim_mean_offdiag"])  # fmt: skip
     assert_same(nli.luq_pair(s, compat="upstream")[0], case["luq_pair"][0])
     if raised(case["sum_eigv_clip0"]):
@@ -64,7 +65,7 @@ def test_kernels(case: dict) -> None:
     for key, expected in case.items():
         if key.startswith(("heat_t", "heatn_t")):
             t = float(key.split("_t")[1].split("_")[0])
-            value = kernels.kernel_language_entropy(
+            value = kernel_language_entropy.kernel_language_entropy(
                 w, t=t, normalized=key.startswith("heatn"), scaled=key.endswith("scaled")
             )[0]
             if expected == "-inf":
@@ -73,13 +74,17 @@ def test_kernels(case: dict) -> None:
                 assert_same(value, expected)
         elif key.startswith("matern"):
             kappa, nu = (float(part[1:].lstrip("u")) for part in key.split("_")[1:])
-            value = kernels.kernel_language_entropy(w, "matern", nu=nu, kappa=kappa)[0]
+            value = kernel_language_entropy.kernel_language_entropy(
+                w, "matern", nu=nu, kappa=kappa
+            )[0]
             assert_same(value, expected)
     if "heat_kernel_t0.3" not in case:
         return
-    heat = kernels.heat_kernel(kernels.laplacian(w), 0.3)
+    heat = kernel_language_entropy.heat_kernel(kernel_language_entropy.laplacian(w), 0.3)
     assert_same(heat[0], case["heat_kernel_t0.3"])
-    assert_same(kernels.unit_trace(heat)[0], case["heat_kernel_t0.3_unit_diag_over_n"])
+    assert_same(
+        kernel_language_entropy.unit_trace(heat)[0], case["heat_kernel_t0.3_unit_diag_over_n"]
+    )
 
 
 def _weights(edges: list, n: int) -> np.ndarray:
@@ -93,22 +98,22 @@ def _weights(edges: list, n: int) -> np.ndarray:
 def test_entailment_graphs(case: dict) -> None:
     n = case["n"]
     labels = np.array(case["nli_labels"])[None]
-    weights = kernels.weights_from_labels(labels)
+    weights = kernel_language_entropy.weights_from_labels(labels)
     assert_same(weights[0], _weights(case["manual_weights"], n))
     assert_same(
-        kernels.weights_from_confidence(number(case["nli_confidence"]))[None][0],
+        kernel_language_entropy.weights_from_confidence(number(case["nli_confidence"]))[None][0],
         _weights(case["deberta_weights"], n),
     )
     ids = equivalence.first_match(equivalence.equivalent(labels, "strict"))
     assert ids[0].tolist() == case["semantic_ids_strict"]
     loglik = number(case["length_norm_loglik"])[None]
-    assert_same(scorers.semantic_entropy(loglik, ids)[0], case["se"])
+    assert_same(snne.semantic_entropy(loglik, ids)[0], case["se"])
     for key, expected in case["kle_heat_manual"].items():
-        value = kernels.kernel_language_entropy(weights, t=float(key[2:]))[0]
+        value = kernel_language_entropy.kernel_language_entropy(weights, t=float(key[2:]))[0]
         assert_same(value, expected)
     for key, expected in case["kle_full"].items():
         parts = dict(part.split("=") for part in key.split("_") if "=" in part)
-        value = kernels.kernel_language_entropy_full(
+        value = kernel_language_entropy.kernel_language_entropy_full(
             weights,
             loglik,
             ids,
@@ -126,20 +131,26 @@ def test_entailment_graphs(case: dict) -> None:
 @pytest.mark.parametrize("case", KLE["graph_cases"], ids=lambda case: str(case["n"]))
 def test_the_unweighted_graph_is_complete_upstream_only(case: dict) -> None:
     labels = np.array(case["nli_labels"])[None]
-    complete = kernels.weights_from_labels(labels, edges=True, compat="upstream")
+    complete = kernel_language_entropy.weights_from_labels(labels, edges=True, compat="upstream")
     for key, expected in case["kle_heat_unweighted"].items():
-        assert_same(kernels.kernel_language_entropy(complete, t=float(key[2:]))[0], expected)
+        assert_same(
+            kernel_language_entropy.kernel_language_entropy(complete, t=float(key[2:]))[0], expected
+        )
     assert_same(complete[0], _weights([[*e, 1] for e in case["unweighted_edges"]], case["n"]))
-    ours = kernels.weights_from_labels(labels, edges=True)
-    assert_same(ours, kernels.weights_from_labels(labels) >= 1.5)
+    ours = kernel_language_entropy.weights_from_labels(labels, edges=True)
+    assert_same(ours, kernel_language_entropy.weights_from_labels(labels) >= 1.5)
 
 
 @pytest.mark.parametrize("case", KLE["graph_cases"], ids=lambda case: str(case["n"]))
 def test_full_kernel_language_entropy_keeps_its_weights(case: dict) -> None:
     labels = np.array(case["nli_labels"])[None]
-    weights = kernels.weights_from_labels(labels)
+    weights = kernel_language_entropy.weights_from_labels(labels)
     loglik, ids = number(case["length_norm_loglik"])[None], np.array(case["semantic_ids_strict"])
-    whole = kernels.kernel_language_entropy_full(weights, loglik, ids[None], alpha=1.0)
-    assert_same(whole, kernels.kernel_language_entropy(weights))
-    none = kernels.kernel_language_entropy_full(weights, loglik, ids[None], alpha=0.0)
+    whole = kernel_language_entropy.kernel_language_entropy_full(
+        weights, loglik, ids[None], alpha=1.0
+    )
+    assert_same(whole, kernel_language_entropy.kernel_language_entropy(weights))
+    none = kernel_language_entropy.kernel_language_entropy_full(
+        weights, loglik, ids[None], alpha=0.0
+    )
     assert_same(none[0], case["se"])

@@ -6,24 +6,12 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from methods.score_hallucination import (
-    abstention,
-    calibration,
-    clustering,
-    equivalence,
-    evaluation,
-    graph,
-    kernels,
-    lexical,
-    nli,
-    normalizers,
-    sar,
-    scorers,
-    semantic_classes,
-    similarity,
-    whitebox,
-)
-from methods.score_hallucination.text import tokenize_paper
+from methods.score_hallucination import normalizers, semantic_classes
+from methods.score_hallucination.calibration import fits
+from methods.score_hallucination.evaluation import ranking, selective_prediction
+from methods.score_hallucination.scorers import graph, kernel_language_entropy, sar, snne, whitebox
+from methods.score_hallucination.similarity import clustering, equivalence, lexical, nli, rouge_l
+from methods.score_hallucination.similarity.tokenize import tokenize_paper
 from tests.methods.hallucination_golden import assert_same, golden, number
 
 CASES = golden("lm_polygraph_estimators")["cases"]
@@ -61,19 +49,19 @@ def test_graph_estimators(case: dict) -> None:
 
 
 def _jaccard(texts: list[str]) -> np.ndarray:
-    distinct, where = similarity.unique_answers([texts], "paper")
+    distinct, where = rouge_l.unique_answers([texts], "paper")
     return lexical.jaccard(distinct, where, lambda t: t.lower().split(), "upstream")[0]
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c["n"] > 1], ids=_name)
 def test_lexical_similarity(case: dict) -> None:
     """The Porter stemmer of the original changes nothing among these texts; BLEU is not offered."""
-    distinct, where = similarity.unique_answers([case["sample_texts"]], "paper")
+    distinct, where = rouge_l.unique_answers([case["sample_texts"]], "paper")
     rouge_1 = lexical.token_f1(distinct, where, tokenize_paper, "upstream")[0][None]
-    rouge_l = similarity.rouge_l(distinct, where, "paper")[0][None]
+    rouge = rouge_l.rouge_l(distinct, where, "paper")[0][None]
     out = case["out"]
-    assert_same(scorers.lexical_similarity(rouge_1)[0], out["LexicalSimilarity_rouge1"])
-    assert_same(scorers.lexical_similarity(rouge_l)[0], out["LexicalSimilarity_rougeL"])
+    assert_same(snne.lexical_similarity(rouge_1)[0], out["LexicalSimilarity_rouge1"])
+    assert_same(snne.lexical_similarity(rouge)[0], out["LexicalSimilarity_rougeL"])
 
 
 @pytest.mark.parametrize("case", CASES, ids=_name)
@@ -100,13 +88,13 @@ def test_semantic_entropies(case: dict) -> None:
 @pytest.mark.parametrize("case", CASES, ids=_name)
 def test_nli_estimators(case: dict) -> None:
     p, out, n = _probabilities(case), case["out"], case["n"]
-    weights = kernels.weights_from_probabilities(p)
+    weights = kernel_language_entropy.weights_from_probabilities(p)
     # Identical answers leave an entropy near 0, where only the absolute difference means anything.
     assert_same(
-        kernels.kernel_language_entropy(weights)[0],
+        kernel_language_entropy.kernel_language_entropy(weights)[0],
         out["KernelLanguageEntropy_t0.3_unscaled"],
     )
-    scaled = kernels.kernel_language_entropy(weights, scaled=True)[0]
+    scaled = kernel_language_entropy.kernel_language_entropy(weights, scaled=True)[0]
     luq = nli.luq(nli.similarity(p, "luq"))[0]
     if n == 1:
         assert out["KernelLanguageEntropy_t0.3_scaled"] == "-inf"
@@ -116,11 +104,11 @@ def test_nli_estimators(case: dict) -> None:
         assert_same(scaled, out["KernelLanguageEntropy_t0.3_scaled"])
         assert_same(luq, out["LUQ"])
     sets = clustering.components(equivalence.likelier_entailed(p))
-    assert_same(scorers.num_semantic_sets(sets)[0], out["NumSemSets"])
+    assert_same(snne.num_semantic_sets(sets)[0], out["NumSemSets"])
     ids = equivalence.first_match(equivalence.equivalent(equivalence.labels(p), "strict"))
     classes = out["semantic_classes"]["sample_to_class"]
     assert ids[0].tolist() == [classes[str(i)] for i in range(n)]
-    assert_same(scorers.discrete_semantic_entropy(ids)[0], out["SemanticEntropy_frequency_mean"])
+    assert_same(snne.discrete_semantic_entropy(ids)[0], out["SemanticEntropy_frequency_mean"])
     largest = np.bincount(ids[0]).max()
     assert_same(1 - largest / n, out["LabelProb"])
 
@@ -130,8 +118,8 @@ def test_relevance_estimators(case: dict) -> None:
     out = case["out"]
     s = number(case["sample_sentence_similarity"])[None]
     tokens = whitebox.pad(case["sample_log_likelihoods"])[None]
-    similarity = whitebox.pad(case["sample_token_similarity"])[None]
-    assert_same(sar.sar(tokens, similarity, s)[0], out["SAR"])
+    relevance = whitebox.pad(case["sample_token_similarity"])[None]
+    assert_same(sar.sar(tokens, relevance, s)[0], out["SAR"])
     assert_same(sar.sentence_sar(number(case["sample_log_probs"])[None], s)[0], out["SentenceSAR"])
     greedy = number(case["greedy_log_likelihoods"])[None]
     relevance = number(case["greedy_token_similarity"])[None]
@@ -150,9 +138,9 @@ def test_white_box_estimators(case: dict) -> None:
     assert_same(whitebox.perplexity(greedy)[0], out["Perplexity"])
     assert_same(whitebox.eigenscore(number(case["sample_embeddings"])[None])[0], out["EigenScore"])
     loglik = whitebox.mean_over_tokens(tokens)
-    assert_same(scorers.predictive_entropy(loglik)[0], out["MonteCarloNormalizedSequenceEntropy"])
+    assert_same(snne.predictive_entropy(loglik)[0], out["MonteCarloNormalizedSequenceEntropy"])
     assert_same(
-        scorers.predictive_entropy(number(case["sample_log_probs"])[None])[0],
+        snne.predictive_entropy(number(case["sample_log_probs"])[None])[0],
         out["MonteCarloSequenceEntropy"],
     )
 
@@ -178,11 +166,11 @@ def test_metrics(case: dict) -> None:
     uncertainty, quality = number(case["uncertainty"]), number(case["quality"])
     low, high = quality.min(), quality.max()
     scaled = (quality - low) / (high - low)
-    assert_same(abstention.risk_coverage_area(uncertainty, scaled), case["rcc_auc"])
-    assert_same(abstention.risk_coverage_area(-scaled, scaled), case["rcc_auc_oracle"])
+    assert_same(selective_prediction.risk_coverage_area(uncertainty, scaled), case["rcc_auc"])
+    assert_same(selective_prediction.risk_coverage_area(-scaled, scaled), case["rcc_auc_oracle"])
     confidence = normalizers.min_max(uncertainty, uncertainty)
-    assert_same(calibration.calibration_errors(confidence, quality, 20)["ece"], case["ece_minmax"])
-    values = evaluation.evaluate(uncertainty, quality)
+    assert_same(fits.calibration_errors(confidence, quality, 20)["ece"], case["ece_minmax"])
+    values = ranking.evaluate(uncertainty, quality)
     assert_same(values["prr_area"], case["prr_raw"])
     if "roc_auc_of_falseness" in case:
         assert_same(values["auroc"], case["roc_auc_of_falseness"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from methods.score_hallucination import sar, whitebox
+from methods.score_hallucination.scorers import sar, whitebox
 from tests.methods.hallucination_golden import assert_same, golden, number
 
 FILE = golden("snne_sar_eigenscore")

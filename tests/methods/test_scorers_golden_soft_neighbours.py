@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from methods.score_hallucination import scorers, soft_neighbours
+from methods.score_hallucination.scorers import snne, soft_neighbours
 from tests.methods.hallucination_golden import assert_same, golden, number
 
 FILE = golden("snne_core")
@@ -22,8 +22,8 @@ def test_variants(case: dict) -> None:
     loglik = np.log(number(FILE["weights"][case["matrix"]]))[None]
     tau, include_self = case["temperature"], not case["exclude_diagonal"]
     if case["variant"] == "only_denom":
-        found = scorers.snne(s, tau, include_self)
-        weighted = scorers.wsnne(s, loglik, tau, include_self)
+        found = snne.snne(s, tau, include_self)
+        weighted = snne.wsnne(s, loglik, tau, include_self)
         rtol = 1e-9
     else:
         arguments = (s, ids, case["variant"], tau, include_self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from methods.score_hallucination import two_stage
+from methods.score_hallucination.scorers import two_stage
 from tests.methods.hallucination_golden import assert_same, golden, number
 
 FILE = golden("two_stage_derived")

@@ -5,15 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from methods.score_hallucination import (
-    abstention,
-    calibration,
-    consistency,
-    ensemble,
-    equivalence,
-    nli,
-    whitebox,
-)
+from methods.score_hallucination.calibration import fits
+from methods.score_hallucination.evaluation import selective_prediction
+from methods.score_hallucination.scorers import consistency, ensemble, whitebox
+from methods.score_hallucination.similarity import equivalence, nli
 from tests.methods.hallucination_golden import assert_same, golden, number
 
 FILE = golden("uqlm")
@@ -112,11 +107,11 @@ def test_claims(case: dict) -> None:
 @pytest.mark.parametrize("case", FILE["calibration_cases"], ids=lambda c: str(c["n"]))
 def test_calibrators(case: dict) -> None:
     scores, right, test = (number(case[k]) for k in ("scores", "correct", "test_scores"))
-    platt = calibration.fit_platt(scores, right, compat="upstream")
+    platt = fits.fit_platt(scores, right, compat="upstream")
     # The original's solver stops at a gradient of 1e-4, ours at the optimum.
     assert_same([platt.slope, platt.intercept], case["platt_coef_intercept"], rtol=2e-3)
     assert_same(platt.predict(test), case["platt"], rtol=1e-3)
-    isotonic = calibration.fit_isotonic(scores, right, at_least=2)
+    isotonic = fits.fit_isotonic(scores, right, at_least=2)
     assert_same(isotonic.predict(test), case["isotonic"])
 
 
@@ -134,22 +129,24 @@ def test_ensembles_leave_out_what_is_undefined() -> None:
 def test_thresholds_and_weights_by_grid_search(case: dict) -> None:
     scores, right = number(case["scores"]), number(case["correct"])
     for objective in ("f1", "accuracy", "balanced_accuracy"):
-        values = abstention.threshold_values(scores[0], right, objective)
+        values = selective_prediction.threshold_values(scores[0], right, objective)
         name = "fbeta" if objective == "f1" else objective
-        best = abstention.THRESHOLDS[np.argmax(values)]
+        best = selective_prediction.THRESHOLDS[np.argmax(values)]
         assert_same(best, case[f"threshold_{name}_score"])
     grid = np.linspace(0, 1, 100)
     weights = np.stack([grid, 1 - grid], axis=1)
     chosen = weights[np.argmax(ensemble.mixture_auroc(scores, right, weights))]
     assert_same(chosen, case["weights_roc_auc_then_f1"]["weights"])
-    values = abstention.threshold_values(ensemble.combine(scores, chosen), right, "f1")
-    best = abstention.THRESHOLDS[np.argmax(values)]
+    values = selective_prediction.threshold_values(ensemble.combine(scores, chosen), right, "f1")
+    best = selective_prediction.THRESHOLDS[np.argmax(values)]
     assert_same(best, case["weights_roc_auc_then_f1"]["thresh"])
     # The joint search was recorded with a step of 0.05.
     thresholds, weights = np.linspace(0.05, 0.95, 19), np.linspace([0, 1], [1, 0], 20)
     joint = np.array(
         [
-            abstention.threshold_values(ensemble.combine(scores, w), right, "f1", thresholds)
+            selective_prediction.threshold_values(
+                ensemble.combine(scores, w), right, "f1", thresholds
+            )
             for w in weights
         ]
     )

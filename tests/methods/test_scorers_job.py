@@ -10,10 +10,10 @@ import pytest
 from pydantic import ValidationError
 
 from methods.context import LocalContext
-from methods.score_hallucination.core import SCORERS
 from methods.score_hallucination.job import run
-from methods.score_hallucination.options import ScorerName
-from methods.score_hallucination.results import Result
+from methods.score_hallucination.result import Result
+from methods.score_hallucination.schema.options import ScorerName
+from methods.score_hallucination.scoring.pipeline import SCORERS
 from methods.score_hallucination.spec import Spec
 
 CONFIDENCES = {

@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from methods.score_hallucination import explain, graph, kernels, nli, sar, scorers, two_stage
-from methods.score_hallucination.core import SCORERS, Answers, Judgement, Options, score
+from methods.score_hallucination import explain
+from methods.score_hallucination.scorers import graph, kernel_language_entropy, sar, snne, two_stage
+from methods.score_hallucination.scoring.pipeline import SCORERS, Answers, Judgement, Options, score
+from methods.score_hallucination.similarity import nli
 
 KINDS = ("rouge_l", "exact", "jaccard", "token_f1", "char_ngram")
 WORDS = ("Paris", "paris", "London", "the", "42", "-42", "北京", "не", "?", "")
@@ -94,10 +96,12 @@ def test_ranges_of_the_scores_of_a_similarity(raw: np.ndarray) -> None:
         value = function(s)
         assert (value >= low - slack).all(), function.__name__
         assert (value <= high + slack).all(), function.__name__
-    weights = kernels.weights_from_similarity(s)
+    weights = kernel_language_entropy.weights_from_similarity(s)
     for kernel in ("heat", "matern"):
         for normalized in (False, True):
-            entropy = kernels.kernel_language_entropy(weights, kernel, normalized=normalized)
+            entropy = kernel_language_entropy.kernel_language_entropy(
+                weights, kernel, normalized=normalized
+            )
             assert (entropy >= -slack).all()
             assert (entropy <= np.log(n) + slack).all()
 
@@ -132,8 +136,8 @@ def test_identical_answers_score_lowest_and_unrelated_ones_highest(n: int) -> No
     for function in (nli.luq, nli.luq_pair):
         assert function(same)[0] == 0
         assert function(none)[0] == 1
-    entropies = kernels.kernel_language_entropy(
-        kernels.weights_from_similarity(np.concatenate([same, none]))
+    entropies = kernel_language_entropy.kernel_language_entropy(
+        kernel_language_entropy.weights_from_similarity(np.concatenate([same, none]))
     )
     assert entropies[0] < entropies[1] == pytest.approx(np.log(n))
 
@@ -153,10 +157,10 @@ def test_leave_one_out_is_the_score_of_the_others(
     if n < (2 if include_self else 3):
         assert np.isnan(change).all()
         return
-    whole = scorers.snne(s, tau, include_self)
+    whole = snne.snne(s, tau, include_self)
     for k in range(n):
         others = np.delete(np.delete(s, k, axis=1), k, axis=2)
-        expected = scorers.snne(others, tau, include_self) - whole
+        expected = snne.snne(others, tau, include_self) - whole
         np.testing.assert_allclose(change[:, k], expected, rtol=1e-9, atol=1e-9)
 
 
@@ -165,11 +169,11 @@ def test_leave_one_out_is_the_score_of_the_others(
 def test_contributions_sum_to_the_score(raw: np.ndarray, include_self: bool) -> None:
     s, n = _unit(raw), raw.shape[-1]
     parts = explain.snne_contributions(s, 0.5, include_self)
-    np.testing.assert_allclose(parts.sum(axis=-1), scorers.snne(s, 0.5, include_self))
+    np.testing.assert_allclose(parts.sum(axis=-1), snne.snne(s, 0.5, include_self))
     loglik = np.log(np.arange(1, n + 1) / n)[None].repeat(3, axis=0)
     weight = np.exp(loglik) / np.exp(loglik).sum(axis=-1, keepdims=True)
     parts = explain.snne_contributions(s, 0.5, include_self, weight)
-    np.testing.assert_allclose(parts.sum(axis=-1), scorers.wsnne(s, loglik, 0.5, include_self))
+    np.testing.assert_allclose(parts.sum(axis=-1), snne.wsnne(s, loglik, 0.5, include_self))
 
 
 @given(similarities)

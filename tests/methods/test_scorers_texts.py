@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from methods.score_hallucination import lexical, ngram, similarity
-from methods.score_hallucination.text import normalize, tokenize_unicode
+from methods.score_hallucination.scorers import ngram
+from methods.score_hallucination.similarity import lexical, rouge_l
+from methods.score_hallucination.similarity.tokenize import normalize, tokenize_unicode
 
 word = st.sampled_from(
     ["a", "b", "a b", "北京", "42", "-42", "A", "!", "", "a a b", "e\u0301", "x=1"]
@@ -51,7 +52,7 @@ def _cosine(a: str, b: str) -> float:
 def test_similarities_by_definition(matrices: object, expected: object, items: list) -> None:
     assert callable(matrices)
     assert callable(expected)
-    found = matrices(*similarity.unique_answers(items, "unicode"))
+    found = matrices(*rouge_l.unique_answers(items, "unicode"))
     for texts, matrix in zip(items, found, strict=True):
         want = [
             [1.0 if normalize(a) == normalize(b) else expected(a, b) for b in texts] for a in texts
@@ -63,13 +64,13 @@ def test_similarities_by_definition(matrices: object, expected: object, items: l
 
 def test_small_differences_in_numbers_show_in_character_ngrams() -> None:
     texts = [["-5", "5", "x = a + b", "x = a - b"]]
-    matrix = lexical.char_ngram(*similarity.unique_answers(texts, "unicode"))[0]
+    matrix = lexical.char_ngram(*rouge_l.unique_answers(texts, "unicode"))[0]
     assert matrix[0, 1] < 1
     assert matrix[2, 3] < 1
 
 
 def test_tokenless_answers_are_like_their_equals_by_default_only() -> None:
-    distinct, where = similarity.unique_answers([["!!", "!!", "a"]], "unicode")
+    distinct, where = rouge_l.unique_answers([["!!", "!!", "a"]], "unicode")
     for measure in (lexical.jaccard, lexical.token_f1):
         assert measure(distinct, where, tokenize_unicode)[0][0, 1] == 1
         assert (

@@ -15,14 +15,14 @@ from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from methods.errors import JobError
+from methods.select_subset.algorithms.ranking import token_scores
 from methods.select_subset.attention import top_singular_values as exact_values
-from methods.select_subset.proxy import capture
-from methods.select_subset.proxy.conversations import UnusableRowError, turns_of
-from methods.select_subset.proxy.encoding import IGNORED, Batch, packed
-from methods.select_subset.proxy.extract import activation_layers, read_batch
-from methods.select_subset.proxy.influence import TargetGradients
-from methods.select_subset.proxy.vlm import make_proxy
-from methods.select_subset.scores import token_scores
+from methods.select_subset.proxy.model import attention_capture
+from methods.select_subset.proxy.model.forward_readings import activation_layers, read_batch
+from methods.select_subset.proxy.model.gradients import TargetGradients
+from methods.select_subset.proxy.model.vlm import make_proxy
+from methods.select_subset.proxy.rows.conversations import UnusableRowError, turns_of
+from methods.select_subset.proxy.rows.encoding import IGNORED, Batch, packed
 
 from . import tiny_llava as tiny
 
@@ -126,7 +126,7 @@ def test_images_are_found_wherever_they_stand(proxy):
     encoded = proxy.encoder(turns_of({"messages": turns}, 2), [tiny.png(0), tiny.png(1)])
     batch = batch_of([encoded])
     image = batch.ids == 3
-    blocks = capture.CrossBlocks(image, batch.valid)
+    blocks = attention_capture.CrossBlocks(image, batch.valid)
     places = np.flatnonzero(image[0])
     assert blocks.columns[0].tolist() == places.tolist()
     assert len(places) == 2 * tiny.IMAGE_TOKENS
@@ -159,7 +159,7 @@ def test_sliding_windows_are_respected():
     )
     torch.manual_seed(0)
     make = LlavaForConditionalGeneration._from_config
-    model = make(copy.deepcopy(whole), attn_implementation=capture.IMPLEMENTATION).eval()
+    model = make(copy.deepcopy(whole), attn_implementation=attention_capture.IMPLEMENTATION).eval()
     eager = make(copy.deepcopy(whole), attn_implementation="eager").eval()
     eager.load_state_dict(model.state_dict())
     proxy = make_proxy(model, parts, 512)
@@ -202,7 +202,7 @@ def test_another_family_with_images_of_any_size():
     )  # fmt: skip
     make = LlavaNextForConditionalGeneration._from_config
     torch.manual_seed(0)
-    model = make(copy.deepcopy(config), attn_implementation=capture.IMPLEMENTATION).eval()
+    model = make(copy.deepcopy(config), attn_implementation=attention_capture.IMPLEMENTATION).eval()
     eager = make(copy.deepcopy(config), attn_implementation="eager").eval()
     eager.load_state_dict(model.state_dict())
     proxy = make_proxy(model, parts, 512)
@@ -233,7 +233,7 @@ def test_heads_in_turns_give_the_same(proxy, monkeypatch, pairs):
     batch = batch_of(rows(proxy.encoder))
     wanted = frozenset({"singular_values"})
     whole = read_batch(proxy, batch, wanted)
-    monkeypatch.setattr(capture, "_PAIRS", {"cpu": pairs, "cuda": pairs})
+    monkeypatch.setattr(attention_capture, "_PAIRS", {"cpu": pairs, "cuda": pairs})
     turns = read_batch(proxy, batch, wanted)
     np.testing.assert_allclose(turns["singular_values"], whole["singular_values"], atol=1e-7)
 
@@ -254,7 +254,7 @@ def test_no_tensor_is_as_large_as_the_attention_of_a_layer(monkeypatch):
                     largest = max(largest, value.numel())
             return result
 
-    monkeypatch.setattr(capture, "_PAIRS", {"cpu": 1})
+    monkeypatch.setattr(attention_capture, "_PAIRS", {"cpu": 1})
     with Watch():
         read_batch(proxy, batch, frozenset({"singular_values"}))
     length = batch.ids.shape[1]
@@ -268,11 +268,11 @@ def test_the_official_matrix_from_official_files(suffix):
     q, k = torch.from_numpy(golden["q"]).float(), torch.from_numpy(golden["k" + suffix]).float()
     image = torch.zeros((q.shape[1], q.shape[2]), dtype=torch.bool)
     image[:, 35:611] = True
-    blocks = capture.CrossBlocks(image, torch.ones_like(image), skip=1)
+    blocks = attention_capture.CrossBlocks(image, torch.ones_like(image), skip=1)
     for query, key in zip(q, k, strict=True):
         blocks.add_official(query, key)
     np.testing.assert_allclose(blocks.blocks.numpy(), golden["cross_sum" + suffix], atol=1e-6)
-    values = capture.top_singular_values(blocks.blocks, 5).numpy()
+    values = attention_capture.top_singular_values(blocks.blocks, 5).numpy()
     np.testing.assert_allclose(values, golden["svdvals_top5" + suffix], rtol=1e-4)
 
 
@@ -281,7 +281,7 @@ def test_singular_values_against_the_reference():
     rng = np.random.default_rng(0)
     for shape in ((4, 7, 30), (3, 30, 7), (2, 0, 5), (1, 1, 1)):
         blocks = rng.random(shape).astype(np.float32)
-        found = capture.top_singular_values(torch.from_numpy(blocks), 5).numpy()
+        found = attention_capture.top_singular_values(torch.from_numpy(blocks), 5).numpy()
         np.testing.assert_allclose(found, exact_values(blocks, 5), atol=1e-6)
 
 
@@ -317,7 +317,7 @@ def test_the_gradient_norm_is_that_of_autograd(proxy):
 
 @pytest.mark.parametrize("step", [1, 1 << 26])
 def test_influences_are_mean_cosines_of_gradients(proxy, monkeypatch, step):
-    monkeypatch.setattr("methods.select_subset.proxy.influence.PROBABILITIES", step)
+    monkeypatch.setattr("methods.select_subset.proxy.model.gradients.PROBABILITIES", step)
     given = rows(proxy.encoder)
     weight = proxy.model.get_output_embeddings().weight
 
@@ -439,10 +439,10 @@ def test_batches_hold_rows_of_like_length():
 def test_models_that_cannot_be_read_say_so(proxy):
     batch = batch_of(rows(proxy.encoder))
     image = batch.ids == 3
-    blocks = capture.CrossBlocks(image, batch.valid)
+    blocks = attention_capture.CrossBlocks(image, batch.valid)
     with (
         pytest.raises(JobError, match="q_proj"),
-        capture.capturing(torch.nn.Linear(2, 2), blocks, official=True),
+        attention_capture.capturing(torch.nn.Linear(2, 2), blocks, official=True),
     ):
         pass
     rope = proxy.model.config.text_config.rope_parameters

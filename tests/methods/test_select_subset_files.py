@@ -12,10 +12,10 @@ import pytest
 
 from methods.context import LocalContext
 from methods.errors import JobError
-from methods.select_subset import formats
-from methods.select_subset.dataset import count_repeats, read_rows, source_of
-from methods.select_subset.features import load_feature
-from methods.select_subset.inputs import Dataset, Feature
+from methods.select_subset.data import row_files
+from methods.select_subset.data.dataset import count_repeats, read_rows, source_of
+from methods.select_subset.data.features import load_feature
+from methods.select_subset.schema.inputs import Dataset, Feature
 
 from .selecting import conversation, select, text
 
@@ -33,7 +33,7 @@ def read(folder, group=None, needed=False, **dataset):
 @pytest.mark.parametrize("form", ["jsonl", "llava_json", "parquet"])
 @pytest.mark.parametrize("chunk", [7, 1 << 20])
 def test_rows_come_back_as_they_were_in_output_order(tmp_path, monkeypatch, form, chunk):
-    monkeypatch.setattr(formats, "_CHUNK", chunk)
+    monkeypatch.setattr(row_files, "_CHUNK", chunk)
     file = tmp_path / "data"
     if form == "jsonl":
         lines = [json.dumps(row, ensure_ascii=False) for row in ROWS]

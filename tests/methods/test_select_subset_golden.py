@@ -7,19 +7,18 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from methods.select_subset import (
-    attention,
+from methods.select_subset import attention, trajectories
+from methods.select_subset.algorithms import (
+    ccs,
+    cluster_sampling,
     coincide,
     d2,
     embeddings,
     influence,
     presel,
-    sampling,
-    scores,
-    strata,
-    trajectories,
+    ranking,
 )
-from methods.select_subset.kmeans import kmeans
+from methods.select_subset.kmeans.kmeans import kmeans
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "selection"
 BASELINES = json.loads((GOLDEN / "baselines.json").read_text())
@@ -53,7 +52,7 @@ def test_xmas_sampling(case):
     if text.any():
         text_label = int(labels[~text].max()) + 1
         labels[text] = text_label
-    found = sampling.cluster_sample(
+    found = cluster_sampling.cluster_sample(
         labels,
         steadiness,
         case["percentage"] * len(ids) // 100,
@@ -89,8 +88,8 @@ def test_attention_and_singular_values(suffix):
 
 def test_ccs():
     golden = BASELINES["ccs"]
-    assert strata.hard_cut(golden["score"], 50).tolist() == golden["hard_cut_kept"]
-    order, labels, quotas = strata.ccs(golden["score"], 100, np.random.default_rng(0))
+    assert ccs.hard_cut(golden["score"], 50).tolist() == golden["hard_cut_kept"]
+    order, labels, quotas = ccs.ccs(golden["score"], 100, np.random.default_rng(0))
     assert np.bincount(labels, minlength=51)[:50].tolist() == golden["strata_counts"]
     assert quotas[:50].tolist() == golden["selected_per_stratum"]
     assert np.bincount(labels[order], minlength=50)[:50].tolist() == quotas[:50].tolist()
@@ -102,7 +101,7 @@ def test_coincide():
         np.array(golden["embedding"]),
         golden["cluster"],
         golden["transferability"],
-        sampling.budget_of(golden["fraction"], len(golden["cluster"])),
+        cluster_sampling.budget_of(golden["fraction"], len(golden["cluster"])),
         temperature=golden["temp"],
     )
     assert order.tolist() == golden["selected"]
@@ -129,7 +128,7 @@ def test_d2():
 
 def test_token_scores():
     golden = BASELINES["token_scores"]
-    found = scores.token_scores(golden["logits"], golden["labels"])
+    found = ranking.token_scores(golden["logits"], golden["labels"])
     for ours, theirs in (
         ("el2n", "el2n"),
         ("aum", "aum_margin"),

@@ -8,9 +8,9 @@ import pytest
 
 from methods.context import LocalContext
 from methods.errors import JobCancelled, JobError
+from methods.select_subset.algorithms.cluster_sampling import cluster_sample
 from methods.select_subset.attention import CrossAttention, official_attention, top_singular_values
 from methods.select_subset.job import run
-from methods.select_subset.sampling import cluster_sample
 from methods.select_subset.spec import JOB, Spec
 
 from .selecting import array, conversation, select, text, trajectories

@@ -5,9 +5,9 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from methods.errors import JobCancelled
-from methods.select_subset import kmeans as engine
-from methods.select_subset import nearest
-from methods.select_subset.kmeans import assign, kmeans
+from methods.select_subset.kmeans import bounds
+from methods.select_subset.kmeans import kmeans as engine
+from methods.select_subset.kmeans.kmeans import assign, kmeans
 
 
 def blobs(n, k, d, seed=0, spread=0.05):
@@ -39,7 +39,7 @@ def test_reassignment_near_equals_a_full_one():
     after = before.copy()
     after[moved] += rng.normal(size=(moved.sum(), 5)).astype(np.float32) * 2
     order = np.argsort(labels, kind="stable")
-    found, distances = nearest.reassign(x, labels, order, after, moved, lambda: None)
+    found, distances = bounds.reassign(x, labels, order, after, moved, lambda: None)
     expected = brute(x, after)
     assert (found == expected.argmin(1)).all()
     np.testing.assert_allclose(distances, expected.min(1), atol=1e-2)
@@ -47,7 +47,7 @@ def test_reassignment_near_equals_a_full_one():
 
 def test_the_near_path_ends_like_the_full_path(monkeypatch):
     x, _ = blobs(8000, 90, 4)
-    assert nearest.pays(8000, 4, 90)
+    assert bounds.pays(8000, 4, 90)
     near = kmeans(x, 90)
     monkeypatch.setattr(engine, "pays", lambda *_: False)
     full = kmeans(x, 90)

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from methods.errors import JobError
-from methods.select_subset import large
-from methods.select_subset.large import Assigned, Trajectories, sample_file
-from methods.select_subset.sampling import cluster_sample
+from methods.select_subset.algorithms.cluster_sampling import cluster_sample
+from methods.select_subset.out_of_core import xmas
+from methods.select_subset.out_of_core.xmas import Assigned, Trajectories, sample_file
 
 from .selecting import array, select, text, trajectories
 
@@ -64,7 +64,7 @@ def test_every_row_is_read_once_in_chunks_of_one_size(tmp_path):
 @pytest.mark.parametrize("within", ["stable", "random", "centroid"])
 @pytest.mark.parametrize("most", [256, 20])
 def test_a_file_is_clustered_and_sampled_as_an_array_is(tmp_path, monkeypatch, within, most):
-    monkeypatch.setattr(large, "CHUNK_ROWS", 3000)
+    monkeypatch.setattr(xmas, "CHUNK_ROWS", 3000)
     write(tmp_path / "x.parquet", 9000, ids=True)
     spec = {
         "features": {"kind": "trajectory", "input": "x.parquet"},
@@ -77,7 +77,7 @@ def test_a_file_is_clustered_and_sampled_as_an_array_is(tmp_path, monkeypatch, w
     expected = {k: array(tmp_path, small, k) for k in ("indices", "random_indices", "weights")}
     ids = text(tmp_path, small, "ids")
     scores = parquet.read_table(tmp_path / small.artifacts["scores"].id)
-    monkeypatch.setattr(large, "MIN_ROWS", 9000)
+    monkeypatch.setattr(xmas, "MIN_ROWS", 9000)
     found = select(tmp_path, **spec)
     assert any("beyond memory" in warning for warning in found.warnings)
     for name, values in expected.items():
@@ -99,7 +99,7 @@ def test_a_file_is_clustered_and_sampled_as_an_array_is(tmp_path, monkeypatch, w
 
 
 def test_values_that_are_not_finite_are_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(large, "MIN_ROWS", 1)
+    monkeypatch.setattr(xmas, "MIN_ROWS", 1)
     values = trajectories(3000).astype(np.float32)
     values[2345, 3] = np.nan
     write(tmp_path / "x.parquet", 3000, values=values)

@@ -5,9 +5,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from methods.select_subset import coincide, d2, embeddings, presel, sampling, scores, strata
-from methods.select_subset.params import PARAMS
-from methods.select_subset.plan import Candidates, solve
+from methods.select_subset.algorithms import (
+    ccs,
+    cluster_sampling,
+    coincide,
+    d2,
+    embeddings,
+    presel,
+    ranking,
+)
+from methods.select_subset.algorithms.budgets import Candidates, solve
+from methods.select_subset.schema.methods import PARAMS
 from methods.select_subset.spec import Spec
 
 from .test_select_subset_spec import spec as declared
@@ -58,7 +66,7 @@ def candidates(n, values, target, groups, kinds, order=None):
 def test_exact_distinct_and_repeatable(method, data, problem, fraction):
     n, values, target, groups, _ = problem
     kinds = data.draw(st.sampled_from(PARAMS[method].needs))
-    budget = max(1, sampling.budget_of(fraction, n))
+    budget = max(1, cluster_sampling.budget_of(fraction, n))
     seed = data.draw(st.integers(0, 3))
     spec = Spec.model_validate(declared(method, kinds, budget={"count": budget}, seed=seed))
     given_rows = candidates(n, values, target, groups, kinds)
@@ -106,7 +114,7 @@ def test_scores_without_ties_need_no_order(method, problem):
 
 @given(sizes=SIZES, budget=st.integers(0, 1500))
 def test_water_filling(sizes, budget):
-    quotas = sampling.water_fill(sizes, budget)
+    quotas = cluster_sampling.water_fill(sizes, budget)
     assert quotas.sum() == min(budget, sum(sizes))
     assert (quotas <= sizes).all()
     # No cluster has two rows more than one that could give more.
@@ -118,14 +126,14 @@ def test_water_filling(sizes, budget):
 @given(sizes=SIZES.filter(sum), share=st.floats(0, 1))
 def test_proportional_shares(sizes, share):
     budget = int(share * sum(sizes))
-    quotas = sampling.proportional(sizes, budget)
+    quotas = cluster_sampling.proportional(sizes, budget)
     assert quotas.sum() == budget
     assert (np.abs(quotas - np.array(sizes) * budget / sum(sizes)) < 1).all()
 
 
 @given(percent=st.integers(1, 100), rows=st.integers(1, 10**7))
 def test_fractions_are_rounded_down_as_percentages_are(percent, rows):
-    assert sampling.budget_of(percent / 100, rows) == percent * rows // 100
+    assert cluster_sampling.budget_of(percent / 100, rows) == percent * rows // 100
 
 
 @given(st.lists(st.floats(0.1, 3), min_size=1, max_size=8), st.integers(0, 500))
@@ -145,9 +153,7 @@ def test_presel_budgets(irs, budget):
 def test_ccs_gives_the_budget(score, share, cut):
     budget = int(share * len(score))
     cut_rows = int(cut * len(score))
-    order, labels, quotas = strata.ccs(
-        score, budget, np.random.default_rng(0), cut=cut_rows, count=7
-    )
+    order, labels, quotas = ccs.ccs(score, budget, np.random.default_rng(0), cut=cut_rows, count=7)
     assert len(set(order.tolist())) == quotas.sum() == budget
     assert (labels == 7).sum() == cut_rows
 
@@ -231,13 +237,13 @@ def test_semdedup_keeps_one_of_each_copy():
 
 
 def test_scores_by_hand():
-    assert scores.forgetting([[1, 0, 1, 0], [0, 0, 0, 0], [0, 1, 1, 1]]).tolist() == [2, np.inf, 0]
-    assert scores.cosine([[3.0, 4.0], [0.0, 0.0]], [[3.0, 4.0], [1.0, 0.0]]).tolist() == [1, 0]
-    assert scores.gradient_norms([[3.0, 4.0]]).tolist() == [5]
-    assert scores.gradient_norms([[[3.0, 4.0], [0.0, 1.0]]]).tolist() == [3]
-    assert scores.by_rank([5.0, 1.0, 3.0, 1.0], 2, "lowest").tolist() == [1, 3]
-    assert scores.by_rank([5.0, 1.0, 3.0, 1.0], 2, "highest").tolist() == [0, 2]
-    assert scores.by_rank([5.0, 1.0, 3.0, 2.0, 4.0], 2, "middle").tolist() == [3, 2]
-    assert np.isnan(scores.token_scores([np.zeros((3, 4))], [[1, -100, -100]])["loss"]).all()
+    assert ranking.forgetting([[1, 0, 1, 0], [0, 0, 0, 0], [0, 1, 1, 1]]).tolist() == [2, np.inf, 0]
+    assert ranking.cosine([[3.0, 4.0], [0.0, 0.0]], [[3.0, 4.0], [1.0, 0.0]]).tolist() == [1, 0]
+    assert ranking.gradient_norms([[3.0, 4.0]]).tolist() == [5]
+    assert ranking.gradient_norms([[[3.0, 4.0], [0.0, 1.0]]]).tolist() == [3]
+    assert ranking.by_rank([5.0, 1.0, 3.0, 1.0], 2, "lowest").tolist() == [1, 3]
+    assert ranking.by_rank([5.0, 1.0, 3.0, 1.0], 2, "highest").tolist() == [0, 2]
+    assert ranking.by_rank([5.0, 1.0, 3.0, 2.0, 4.0], 2, "middle").tolist() == [3, 2]
+    assert np.isnan(ranking.token_scores([np.zeros((3, 4))], [[1, -100, -100]])["loss"]).all()
     assert presel.typicality([[1.0, 0.0]]).tolist() == [0]
     assert presel.instruction_relevance([1.0, 2.0], [2.0, 2.0]) == 0.75

@@ -17,12 +17,12 @@ from pydantic import ValidationError
 
 from methods.context import LocalContext
 from methods.errors import JobError
-from methods.inference.declared import Models
+from methods.inference.model_registry import Models
 from methods.select_subset.job import run
-from methods.select_subset.params import PARAMS
-from methods.select_subset.proxy.images import Archive, BadImageError, decode
-from methods.select_subset.proxy.kept import Kept
-from methods.select_subset.proxy.training import Plan, fine_tune, row_order
+from methods.select_subset.proxy.model.fine_tuning import Plan, fine_tune, row_order
+from methods.select_subset.proxy.resume_store import Kept
+from methods.select_subset.proxy.rows.images import Archive, BadImageError, decode
+from methods.select_subset.schema.methods import PARAMS
 from methods.select_subset.spec import Spec
 
 from . import tiny_llava as tiny
@@ -267,10 +267,10 @@ def test_images_beyond_the_limits_are_never_decoded(monkeypatch):
         decode(bomb())
     with pytest.raises(BadImageError, match="cannot be decoded"):
         decode(b"\x89PNG nothing")
-    monkeypatch.setattr("methods.select_subset.proxy.images.MAX_PIXELS", 100)
+    monkeypatch.setattr("methods.select_subset.proxy.rows.images.MAX_PIXELS", 100)
     with pytest.raises(BadImageError, match="24 x 24 pixels, more than 100"):
         decode(tiny.png(0))
-    monkeypatch.setattr("methods.select_subset.proxy.images.MAX_BYTES", 100)
+    monkeypatch.setattr("methods.select_subset.proxy.rows.images.MAX_BYTES", 100)
     with pytest.raises(BadImageError, match="larger than 100 bytes"):
         decode(tiny.png(0))
 
@@ -283,7 +283,7 @@ def test_archives_are_read_within_limits(tmp_path, monkeypatch):
     assert found.read("./a/b.png") == tiny.png(0)
     with pytest.raises(BadImageError, match="not in the archive"):
         found.read("a/c.png")
-    monkeypatch.setattr("methods.select_subset.proxy.images.MAX_BYTES", 1_000_000)
+    monkeypatch.setattr("methods.select_subset.proxy.rows.images.MAX_BYTES", 1_000_000)
     with pytest.raises(BadImageError, match="larger than 1000000 bytes"):
         found.read("large")
     found.close()
@@ -312,7 +312,7 @@ def test_models_must_be_declared_and_readable(tmp_path):
 
 
 def declared(folder):
-    from methods.inference.declared import ModelDeclaration
+    from methods.inference.model_registry import ModelDeclaration
 
     return ModelDeclaration(path=str(folder / "empty"))
 
@@ -332,8 +332,8 @@ class KilledError(Exception):
 
 def trained(folder, model, plan, tell=lambda done, steps: None, identity="x"):
     """Train on the inline rows, and the weights after it."""
-    from methods.select_subset.proxy.conversations import turns_of
-    from methods.select_subset.proxy.vlm import load_proxy
+    from methods.select_subset.proxy.model.vlm import load_proxy
+    from methods.select_subset.proxy.rows.conversations import turns_of
 
     proxy = load_proxy(model, Models(any_path=True), 512)
     rows = [proxy.encoder(turns_of(conversation(n, True), 1), [tiny.png(n)]) for n in range(IMAGES)]

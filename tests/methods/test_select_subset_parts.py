@@ -8,9 +8,10 @@ import torch
 
 from methods.context import LocalContext
 from methods.errors import JobError
-from methods.inference.declared import Models
+from methods.inference.model_registry import Models
 from methods.select_subset.job import run
-from methods.select_subset.proxy import children, reader, training
+from methods.select_subset.proxy.model import fine_tuning
+from methods.select_subset.proxy.shards import children, reader
 from methods.select_subset.result import Result
 from methods.select_subset.spec import Spec
 
@@ -83,8 +84,8 @@ def test_a_clip_is_read_in_parts(tmp_path):
 
 def test_other_methods_on_the_same_rows_train_nothing(model, tmp_path, monkeypatch):
     steps = []
-    real = training._step
-    monkeypatch.setattr(training, "_step", lambda *a: steps.append(1) or real(*a))
+    real = fine_tuning._step
+    monkeypatch.setattr(fine_tuning, "_step", lambda *a: steps.append(1) or real(*a))
     spec = of_file(tmp_path, model)
     in_parts(tmp_path, **spec)
     assert len(steps) == 4
@@ -140,7 +141,7 @@ def test_bad_rows_end_the_job_or_are_left_out(model, tmp_path):
 
 def test_shards_are_cut_to_last(model, tmp_path, monkeypatch):
     """Without a wish, a shard is as many rows as are read in a given time."""
-    monkeypatch.setattr("methods.select_subset.level_b.HERE_ROWS", 10)
+    monkeypatch.setattr("methods.select_subset.proxy_features.HERE_ROWS", 10)
     monkeypatch.setattr(children, "_FEWEST_ROWS", 9)
     spec = of_file(tmp_path, model, params={"clusters": 4}, method="coincide")
     spec["model"]["shard_rows"] = None

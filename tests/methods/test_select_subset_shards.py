@@ -8,15 +8,16 @@ import torch
 
 from methods.context import LocalContext
 from methods.errors import JobCancelled
-from methods.inference.declared import Models
+from methods.inference.model_registry import Models
 from methods.select_subset.job import run
-from methods.select_subset.proxy import reader, training
-from methods.select_subset.proxy.packs import Pack, pack
-from methods.select_subset.proxy.reader import PackReader
-from methods.select_subset.proxy.shards import cut
-from methods.select_subset.proxy.spool import Spool
+from methods.select_subset.proxy.model import fine_tuning
+from methods.select_subset.proxy.rows.spool import Spool
+from methods.select_subset.proxy.shards import reader
+from methods.select_subset.proxy.shards.engines import cut
+from methods.select_subset.proxy.shards.reader import PackReader
+from methods.select_subset.proxy.shards.shard_format import Pack, pack
+from methods.select_subset.reading_plan import Work
 from methods.select_subset.spec import Spec
-from methods.select_subset.work import Work
 
 from . import tiny_llava as tiny
 from .proxied import IMAGES, WORDS, conversation, inline, request, uri
@@ -65,8 +66,8 @@ def test_a_killed_attempt_redoes_only_the_lost_shard(
     model, tmp_path, monkeypatch, reference, folder_lost
 ):
     steps = []
-    real_step = training._step
-    monkeypatch.setattr(training, "_step", lambda *a: steps.append(1) or real_step(*a))
+    real_step = fine_tuning._step
+    monkeypatch.setattr(fine_tuning, "_step", lambda *a: steps.append(1) or real_step(*a))
     # 3 checkpoints of 3 shards with a batch each; the fifth is lost.
     with monkeypatch.context() as patch:
         readings(patch, die_at=5)

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from methods.jobtype import input_refs, model_refs
-from methods.select_subset.params import PARAMS
+from methods.select_subset.schema.methods import PARAMS
 from methods.select_subset.spec import JOB, Spec
 
 VALUES = {

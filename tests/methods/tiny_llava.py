@@ -18,8 +18,8 @@ from transformers import (
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from methods.select_subset.proxy.capture import IMPLEMENTATION
-from methods.select_subset.proxy.vlm import make_proxy
+from methods.select_subset.proxy.model.attention_capture import IMPLEMENTATION
+from methods.select_subset.proxy.model.vlm import make_proxy
 
 SIZE, PATCH = 24, 6
 IMAGE_TOKENS = (SIZE // PATCH) ** 2

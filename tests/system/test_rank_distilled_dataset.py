@@ -11,7 +11,7 @@ import psutil
 import pytest
 from datassay import Client
 
-from methods.rank_distilled_dataset import datasets
+from methods.rank_distilled_dataset.data import datasets
 from methods.rank_distilled_dataset.spec import Dataset
 from tests.system.running import start, stop
 

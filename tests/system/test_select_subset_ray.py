@@ -15,7 +15,7 @@ import torch
 from methods.context import LocalContext
 from methods.errors import JobCancelled, JobError
 from methods.select_subset.job import run
-from methods.select_subset.proxy import ray_data
+from methods.select_subset.proxy.shards import ray_data
 from methods.select_subset.spec import Spec
 from tests.methods import tiny_llava as tiny
 from tests.methods.proxied import IMAGES, WORDS, conversation, request

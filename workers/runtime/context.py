@@ -13,10 +13,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from methods.children import Child
 from methods.context import Artifact, seeded_rng
 from methods.errors import JobError, LeaseLost
-from methods.fanout import Child
-from methods.inference.declared import Models
+from methods.inference.model_registry import Models
 from methods.jobtype import InputRef
 from models.ids import new_id
 from models.storage import CHUNK, Storage, artifact_key, kept_prefix

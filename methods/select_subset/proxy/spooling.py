@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from methods.context import RunContext
-from methods.select_subset.dataset import Rows, read_rows
-from methods.select_subset.inputs import Dataset, Target
-from methods.select_subset.proxy.images import Archive
-from methods.select_subset.proxy.spool import Spool
+from methods.select_subset.data.dataset import Rows, read_rows
+from methods.select_subset.proxy.rows.images import Archive
+from methods.select_subset.proxy.rows.spool import Spool
+from methods.select_subset.schema.inputs import Dataset, Target
 
 
 def spooled(

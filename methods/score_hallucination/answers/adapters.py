@@ -1,0 +1,75 @@
+"""Specs and items in the form that the numerics take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from methods.context import RunContext
+from methods.score_hallucination.schema.items import Answer, Item
+from methods.score_hallucination.schema.options import Similarity
+from methods.score_hallucination.scoring.batch import Answers, Judgement, Options
+from methods.score_hallucination.scoring.pairwise import Relate, RelateByEmbedding, RelateByNLI
+from methods.score_hallucination.spec import Spec
+
+
+def options_of(spec: Spec, ctx: RunContext) -> Options:
+    """How to score, from a spec.
+
+    Raises:
+        JobError: the similarity's model is unknown or cannot be loaded.
+    """
+    return Options(
+        scorers=tuple(spec.scorers),
+        kind=spec.similarity.kind,
+        tokenizer=spec.similarity.tokenizer,
+        symmetrize=spec.similarity.symmetrize,
+        variant=spec.similarity.variant,
+        relate=_relate(spec.similarity, ctx),
+        rule=spec.clustering.resolved(spec.similarity),
+        algorithm=spec.clustering.algorithm,
+        threshold=spec.clustering.threshold,
+        tau=spec.tau,
+        include_self=spec.include_self,
+        all_pairs=spec.explain != "none",
+        weights={str(name): weight for name, weight in (spec.weights or {}).items()} or None,
+    )
+
+
+def _relate(similarity: Similarity, ctx: RunContext) -> Relate | None:
+    if similarity.model is None:
+        return None
+    if similarity.kind == "embedding":
+        from methods.inference.embedder import embedder
+
+        return RelateByEmbedding(embedder(ctx.models, similarity.model))
+    from methods.inference.nli import load_nli
+
+    engine = ctx.models.load(similarity.model, load_nli)
+    return RelateByNLI(engine, similarity.condition_on_prompt, ctx)
+
+
+def nli_cost(options: Options) -> dict[str, int]:
+    """What the NLI model of these options has done so far; empty without one."""
+    relate = options.relate
+    return asdict(relate.engine.cost) if isinstance(relate, RelateByNLI) else {}
+
+
+def answers_of(item: Item, opinions: Mapping[str, float | str] | None = None) -> Answers:
+    """An item as the numerics take it; it has responses. opinions: see `Answers`."""
+    assert item.responses is not None, "items without were refused or sampled"
+    return Answers(
+        texts=[response.text for response in item.responses],
+        logprobs=[response.token_logprobs for response in item.responses],
+        matrix=item.similarity,
+        judged=None if item.answer is None else _judgement(item.answer),
+        prompt=item.prompt or "",
+        verifier=item.verifier_responses or (),
+        cross=item.verifier_similarity,
+        tokens=[response.tokens for response in item.responses],
+        opinions=opinions or {},
+    )
+
+
+def _judgement(answer: Answer) -> Judgement:
+    return Judgement(answer.text, answer.token_logprobs, answer.top_logprobs, answer.tokens)

@@ -1,0 +1,134 @@
+"""What models were asked for, by the number of the item: on disk, and in the job's checkpoints."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+from methods.context import RunContext
+from methods.errors import Interrupted
+from methods.inference.llm import Completion, LanguageModel, Sampling, Usage
+from methods.score_hallucination.schema.items import Answer, Drawing
+
+_SAVED_ITEMS, _SAVED_SECONDS = 256, 10.0
+
+
+def sampling_of(drawing: Drawing, logprobs: bool = False) -> Sampling:
+    """What a spec wants drawn, as the models take it."""
+    return Sampling(
+        n=drawing.n,
+        temperature=drawing.temperature,
+        top_p=drawing.top_p,
+        max_tokens=drawing.max_tokens,
+        stop=tuple(drawing.stop),
+        seed=drawing.seed,
+        logprobs=logprobs,
+        chat=drawing.chat,
+    )
+
+
+def draw(
+    model: LanguageModel,
+    prompts: Iterator[tuple[int, str]],
+    sampling: Sampling,
+    kept: Drawn,
+    usage: Usage,
+    progress: tuple[str, int],
+    ctx: RunContext,
+) -> None:
+    """Draw for prompts by the number of their item, and keep what comes.
+
+    Args:
+        progress: the phase, and how many items it is about in all.
+    """
+    phase, wanted = progress
+
+    def waiting(why: str) -> None:
+        ctx.progress(why, len(kept), wanted, "prompts")
+
+    ctx.progress(phase, len(kept), wanted, "prompts")
+    try:
+        for number, completions in model.sample(prompts, sampling, usage, ctx.check, waiting):
+            kept.add(number, completions, usage)
+            ctx.progress(phase, len(kept), wanted, "prompts")
+    finally:
+        # A server that dies in the middle costs what was in flight, no more.
+        with suppress(Interrupted):
+            kept.save(usage)
+
+
+def _as_answer(completion: Completion) -> dict[str, Any]:
+    return {
+        "text": completion.text,
+        "token_logprobs": completion.logprobs,
+        "tokens": completion.token_texts,
+    }
+
+
+class Drawn:
+    """Answers by the number of their item: on disk, and in the job's checkpoints.
+
+    Args:
+        account: the checkpoint of the usage.
+        record: what is kept of a completion.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        ctx: RunContext,
+        account: str = "usage",
+        record: Callable[[Completion], dict[str, Any]] = _as_answer,
+    ) -> None:
+        self.name, self._ctx, self._account, self._record = name, ctx, account, record
+        self._file = (ctx.workdir / f"drawn-{name.replace('/', '-')}.jsonl").open("w+b")
+        self._places: dict[int, int] = {}
+        self._unsaved: list[tuple[int, list[dict[str, Any]]]] = []
+        self._parts, self._saved_at = 0, time.monotonic()
+        while (part := ctx.restore(self._key())) is not None:
+            for number, records in part:
+                self._write(number, records)
+            self._parts += 1
+
+    def _key(self) -> str:
+        return f"{self.name}/{self._parts}"
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._places
+
+    def __getitem__(self, number: int) -> list[Answer]:
+        return [Answer.model_validate(record) for record in self.records(number)]
+
+    def records(self, number: int) -> list[dict[str, Any]]:
+        """What was kept of an item's completions."""
+        self._file.seek(self._places[number])
+        found: list[dict[str, Any]] = json.loads(self._file.readline())
+        return found
+
+    def add(self, number: int, completions: list[Completion], usage: Usage) -> None:
+        """Note what was drawn for an item; now and then make it durable."""
+        records = [self._record(completion) for completion in completions]
+        self._write(number, records)
+        self._unsaved.append((number, records))
+        late = time.monotonic() - self._saved_at > _SAVED_SECONDS
+        if late or len(self._unsaved) >= _SAVED_ITEMS:
+            self.save(usage)
+
+    def save(self, usage: Usage) -> None:
+        """Make durable what is not yet."""
+        if self._unsaved:
+            self._ctx.checkpoint(self._key(), self._unsaved)
+            self._ctx.checkpoint(self._account, asdict(usage))
+            self._parts += 1
+        self._unsaved, self._saved_at = [], time.monotonic()
+
+    def _write(self, number: int, records: list[dict[str, Any]]) -> None:
+        self._places[number] = self._file.seek(0, 2)
+        self._file.write(json.dumps(records).encode() + b"\n")

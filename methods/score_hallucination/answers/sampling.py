@@ -1,0 +1,81 @@
+"""Draws the answers that items do not bring, and keeps what was drawn beyond this attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from typing import Any
+
+from methods.context import RunContext
+from methods.inference.llm import Usage, language_model
+from methods.score_hallucination.answers.answer_store import Drawn, draw, sampling_of
+from methods.score_hallucination.answers.early_stopping import Rounds, draw_in_rounds
+from methods.score_hallucination.answers.item_reader import Items
+from methods.score_hallucination.result import SamplingResult, StoredFile
+from methods.score_hallucination.schema.items import Item, Sampler
+from methods.score_hallucination.spec import Spec
+
+
+def complete(
+    items: Items, sampler: Sampler, spec: Spec, ctx: RunContext
+) -> tuple[Completed, SamplingResult]:
+    """Give every item responses and, where the sampler is asked to, an answer.
+
+    What is drawn is checkpointed; a later attempt of the job draws only what is missing.
+
+    Raises:
+        JobError: `model_unknown`, `model_unavailable`, `model_rejected_request`.
+    """
+    model = language_model(ctx.models, sampler.model)
+    usage = Usage(**(ctx.restore("usage") or {}))
+    shared = sampling_of(sampler, sampler.logprobs)
+    greedy = replace(shared, n=1, temperature=0.0, top_p=1.0)
+    drawn: Drawn | Rounds
+    if sampler.stop_early is not None:
+        drawn = draw_in_rounds(items, sampler, spec, model, usage, ctx)
+    else:
+        drawn = Drawn("responses", ctx)
+        progress = ("sampling", items.unanswered)
+        draw(model, _questions(items, drawn), shared, drawn, usage, progress, ctx)
+    answers = Drawn("answers", ctx)
+    if sampler.greedy_answer:
+        unjudged = _questions(items, answers, unjudged=True)
+        draw(model, unjudged, greedy, answers, usage, ("answering", items.unanswered), ctx)
+    completed = Completed(items, drawn, answers)
+    path = ctx.workdir / "responses.jsonl"
+    with path.open("wb") as writer:
+        for item in completed:
+            writer.write(item.model_dump_json(exclude_none=True).encode() + b"\n")
+    artifact = ctx.save_artifact("responses.jsonl", path, "application/x-ndjson")
+    return completed, SamplingResult(
+        model=sampler.model,
+        n_items=items.unanswered,
+        artifact=StoredFile(**asdict(artifact)),
+        stop_early=drawn.saved if isinstance(drawn, Rounds) else None,
+        **asdict(usage),
+    )
+
+
+def _questions(items: Items, kept: Drawn, unjudged: bool = False) -> Iterator[tuple[int, str]]:
+    """Prompts of the items without responses (and without an answer) that are not kept yet."""
+    for number, item in enumerate(items):
+        wanted = item.responses is None and not (unjudged and item.answer is not None)
+        if wanted and number not in kept:
+            assert item.prompt is not None, "the spec was checked against the item"
+            yield number, item.prompt
+
+
+class Completed:
+    """The items with what was drawn for them, readable as often as needed."""
+
+    def __init__(self, items: Items, drawn: Drawn | Rounds, answers: Drawn) -> None:
+        self._items, self._drawn, self._answers = items, drawn, answers
+
+    def __iter__(self) -> Iterator[Item]:
+        for number, item in enumerate(self._items):
+            if item.responses is None:
+                update: dict[str, Any] = {"responses": self._drawn[number]}
+                if item.answer is None and number in self._answers:
+                    update["answer"] = self._answers[number][0]
+                item = item.model_copy(update=update)
+            yield item

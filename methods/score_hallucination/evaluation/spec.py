@@ -1,0 +1,111 @@
+"""What the jobs that need labels ask for: items, how to label them, and how they are scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from methods.jobtype import InputRef, Model
+from methods.score_hallucination.schema.items import Item
+from methods.score_hallucination.schema.judges import Judge
+from methods.score_hallucination.schema.options import Clustering, ScorerName, Similarity
+from methods.score_hallucination.spec import Spec
+
+GRADED = ("token_f1", "rouge_l")
+
+
+class Grader(Model):
+    """Decides by its references whether an item's `answer` is right."""
+
+    name: Literal["exact", "token_f1", "rouge_l", "numeric", "contains"] = Field(
+        "contains",
+        description="`exact`: equals a reference, after SQuAD normalisation; `token_f1`: SQuAD's "
+        "F1; `rouge_l`: ROUGE-L F-measure; `numeric`: the last number is the reference's; "
+        "`contains`: the words of a reference stand in the answer.",
+    )
+    threshold: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="From this grade on an answer is right; for `token_f1` and `rouge_l`, where it "
+        "is 0.5 by default. The others grade 0 or 1.",
+    )
+
+    @model_validator(mode="after")
+    def _graded(self) -> Self:
+        if self.threshold is not None and self.name not in GRADED:
+            raise ValueError(f"the grader {self.name} takes no threshold: it grades 0 or 1")
+        return self
+
+    @property
+    def cut(self) -> float:
+        """The grade from which on an answer is right."""
+        return 0.5 if self.threshold is None else self.threshold
+
+    @property
+    def words(self) -> str:
+        """How a label by this grader is called in results."""
+        return f"{self.name} >= {self.cut:g}" if self.name in GRADED else self.name
+
+
+class LabelledSpec(Model):
+    """Labelled items and the options of scoring, as in `score-hallucination`."""
+
+    items: list[Item] | None = Field(None, min_length=1, max_length=1000)
+    input: InputRef | None = Field(
+        None, description="An uploaded JSONL file with one item a line, in place of `items`."
+    )
+    labels: Literal["given_or_graded", "given", "graded"] = Field(
+        "given_or_graded",
+        description="Where labels come from: the items' `label`, and the grader where it is "
+        "missing; `label` only; or the grader only. Items without any are left out and counted.",
+    )
+    grader: Grader = Grader()
+    judges: list[Judge] = Field(
+        default=[],
+        max_length=10,
+        description="Models that `p_true`, `verbalized_confidence` and `llm_panel` ask.",
+    )
+    similarity: Similarity = Similarity()
+    clustering: Clustering = Clustering()
+    tau: float = Field(1.0, ge=1e-6, le=1e6, description="Scale of SNNE.")
+    include_self: bool = Field(True, description="Whether SNNE's inner sum runs over j = i too.")
+    seed: int = Field(0, ge=0, le=2**63 - 1, description="Of resamples, folds and splits.")
+
+    @model_validator(mode="after")
+    def _can_be_scored(self) -> Self:
+        try:
+            self.scoring(["snne"])
+        except ValidationError as error:
+            messages = [fault["msg"].removeprefix("Value error, ") for fault in error.errors()]
+            raise ValueError("; ".join(messages)) from error
+        return self
+
+    def scoring(self, scorers: Sequence[ScorerName]) -> Spec:
+        """The spec of `score-hallucination` that gives the same scores."""
+        return Spec(
+            items=self.items,
+            input=self.input,
+            scorers=list(scorers),
+            judges=self.judges,
+            similarity=self.similarity,
+            clustering=self.clustering,
+            tau=self.tau,
+            include_self=self.include_self,
+            seed=self.seed,
+            explain="none",
+        )
+
+
+class LabelCounts(Model):
+    """How many labels there are, and who gave them."""
+
+    n_items: int
+    n_labelled: int
+    n_right: int
+    n_hallucinated: int
+    sources: dict[str, int] = Field(
+        description="Labels by where they come from: `given`, or the grader with its threshold."
+    )

@@ -1,0 +1,175 @@
+"""What a score-hallucination job says."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from methods.figures import Figure
+from methods.jobtype import Model
+from methods.score_hallucination.evaluation.drift import Drift
+from methods.score_hallucination.interval import Interval
+from methods.score_hallucination.schema.judges import Opinion
+from methods.score_hallucination.schema.probability_maps import Calibrated
+from methods.score_hallucination.schema.verification import Verification, VerificationSummary
+
+
+class Score(Model):
+    """A scorer's verdict on an item."""
+
+    value: float | None = Field(description="In the scorer's own range and direction.")
+    direction: Literal["uncertainty", "confidence"] = Field(
+        description="`uncertainty`: a higher value is more suspicious."
+    )
+    confidence: float | None = Field(
+        description="0 (suspicious) to 1 (consistent), comparable over items with different n."
+    )
+    valid: bool
+    reason: str | None = Field(None, description="Why the score is undefined.")
+
+
+class Cluster(Model):
+    """Answers that mean the same; the numbers are positions in `responses`."""
+
+    members: list[int]
+    size: int
+    representative: int = Field(description="The member most similar to the others.")
+
+
+class Explanation(Model):
+    """Which answers make an item suspicious, by SNNE over the similarity of the spec."""
+
+    contributions: list[float] = Field(
+        description="What each answer adds to SNNE; the highest is the most isolated one's."
+    )
+    leave_one_out: list[float] | None = Field(
+        description="How the confidence changes without each answer; above 0: without it the "
+        "others agree better. Null for fewer than three answers (four without self), or where "
+        "SNNE has no confidence."
+    )
+    nearest: list[int] = Field(description="The answer most similar to each.")
+    medoid: int = Field(description="The answer most similar to all others together.")
+    similarity: list[list[float]] | None = Field(
+        None, description="With `explain: matrix`, for 32 answers or fewer."
+    )
+
+
+class ItemResult(Model):
+    """Scores of one item."""
+
+    id: str
+    prompt: str | None = Field(None, description="The end of it, for display.")
+    answer: str | None = Field(None, description="The beginning of it, for display.")
+    label: Literal[0, 1] | None = None
+    scores: dict[str, Score]
+    clusters: list[Cluster]
+    opinions: dict[str, list[Opinion]] | None = Field(
+        None, description="For the scorers that ask judges: what each judge says."
+    )
+    calibrated: Calibrated | None = Field(None, description="With a calibrator only.")
+    verification: Verification | None = Field(None, description="With a verifier only.")
+    explanation: Explanation | None = Field(None, description="For two answers or more.")
+    n: int = Field(description="Answers.")
+    n_unique: int = Field(description="Different answers, up to case and spacing.")
+
+
+class Evaluation(Model):
+    """How well a scorer finds the labelled hallucinations; ties count half or are averaged."""
+
+    n: int = Field(description="Labelled items with a valid score.")
+    n_hallucinated: int
+    auroc: Interval = Field(description="0.5 = chance, 1 = perfect.")
+    auarc: Interval = Field(description="Area under the accuracy-rejection curve.")
+    prr: Interval = Field(description="(area - random) / (oracle - random); 0 = chance.")
+    prr_area: Interval = Field(description="The raw area, called PRR by the SNNE paper.")
+
+
+class ScorerSummary(Model):
+    """A scorer over all items."""
+
+    direction: Literal["uncertainty", "confidence"]
+    n_valid: int
+    mean: float | None
+    median: float | None
+    std: float | None
+    min: float | None
+    max: float | None
+    evaluation: Evaluation | None = Field(None, description="With labels only.")
+
+
+class CalibrationSummary(Model):
+    """How the calibrator fits these items."""
+
+    id: str
+    n: int = Field(description="Items with a probability.")
+    mean: float | None = Field(description="Expected share of right answers.")
+    drift: Drift | None = Field(description="Null where no item has a confidence.")
+
+
+class Summary(Model):
+    """The job in numbers."""
+
+    n_items: int
+    n_answers: int
+    labels: dict[str, int] = Field(
+        description="How many labels were given, and how many the references gave."
+    )
+    scorers: dict[str, ScorerSummary]
+    calibration: CalibrationSummary | None = None
+    verification: VerificationSummary | None = None
+
+
+class StoredFile(Model):
+    """An artifact of the job."""
+
+    id: str
+    name: str
+    media_type: str
+    size: int
+    sha256: str
+
+
+class EarlyStops(Model):
+    """What sequential sampling spared."""
+
+    scorer: str = Field(description="Whose confidence decided.")
+    n_stopped: int = Field(description="Items that were decided before they had n answers.")
+    answers_drawn: int
+    answers_saved: int = Field(description="Answers that n for every item would have cost more.")
+    share_saved: float
+
+
+class SamplingResult(Model):
+    """What was drawn; the artifact is a valid `input` with everything filled in."""
+
+    model: str
+    n_items: int
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    artifact: StoredFile
+    stop_early: EarlyStops | None = None
+
+
+class JudgingResult(Model):
+    """What the judges were asked; the artifact has all that they said."""
+
+    judges: list[str]
+    n_items: int = Field(description="Items with a prompt and an answer to judge.")
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    artifact: StoredFile
+
+
+class Result(Model):
+    """Scores of all items; above 256 KiB they are in the artifact `items.jsonl`."""
+
+    items: list[ItemResult] | None
+    items_artifact: StoredFile | None = None
+    summary: Summary
+    sampling: SamplingResult | None = None
+    judging: JudgingResult | None = Field(None, description="With judges only.")
+    figures: list[Figure]
+    provenance: dict[str, Any]

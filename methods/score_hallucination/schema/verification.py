@@ -1,0 +1,109 @@
+"""Two-stage verification (arXiv:2502.15845): what is asked for, and what comes of it."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from methods.jobtype import Model, ModelRef
+from methods.score_hallucination.interval import Interval
+from methods.score_hallucination.schema.items import Drawing
+from methods.score_hallucination.schema.options import ScorerName
+from methods.score_hallucination.schema.probability_maps import Unit
+
+Verdict = Literal["right", "hallucinated"]
+
+
+class Verifier(Drawing):
+    """A second model, asked only where the first stage is in doubt.
+
+    Stage one is s1 = 1 - confidence of a scorer over the target's answers; below `lower` an answer
+    is taken for right, above `upper` for hallucinated. In between the verifier is asked, and stage
+    two is s2 = the mean distance between the target's answers and the verifier's.
+    """
+
+    model: ModelRef | None = Field(
+        None, description="Null: the items bring their `verifier_responses`."
+    )
+    scorer: ScorerName | None = Field(
+        None,
+        description="Of stage one; default: `mpd_self`, as in the paper, or what the calibrator "
+        "was fitted for.",
+    )
+    budget: Unit | None = Field(
+        None,
+        description="Share of this job's items to ask for, from `lower` upwards; in place of "
+        "`upper`. 0 asks for none, 1 for all from `lower` on.",
+    )
+    lower: Unit | None = Field(None, description="Default: the calibrator's, as the next two.")
+    upper: Unit | None = None
+    verdict: Unit | None = Field(None, description="In the band: hallucinated from this s2 on.")
+    parameter_ratio: float | None = Field(
+        None,
+        gt=0,
+        description="Parameters of the verifier over those of the target, for `relative_cost`.",
+    )
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether a calibrator is to give the thresholds."""
+        return self.lower is None
+
+    @model_validator(mode="after")
+    def _thresholds(self) -> Self:
+        given = [self.lower, self.upper, self.verdict, self.budget]
+        if self.calibrated:
+            if any(value is not None for value in given) or self.scorer is not None:
+                raise ValueError(
+                    "verifier: without lower, all of scorer, upper, verdict and budget are the "
+                    "calibrator's"
+                )
+        elif self.verdict is None or (self.upper is None) == (self.budget is None):
+            raise ValueError("verifier: lower goes with verdict, and with one of upper and budget")
+        elif self.upper is not None and self.lower is not None and self.upper < self.lower:
+            raise ValueError("verifier: upper is below lower")
+        return self
+
+
+class Verification(Model):
+    """What two stages say of an item."""
+
+    verdict: Verdict | None = Field(description="Null where a stage is undefined.")
+    stage: Literal[1, 2] = Field(description="Which one decided; 2: the verifier was asked.")
+    s1: float | None
+    s2: float | None = Field(description="Null where the verifier was not asked.")
+    reason: str | None = Field(None, description="Why there is no verdict.")
+
+
+class Verdicts(Model):
+    """The verdicts against labels."""
+
+    n: int
+    youden: float | None = Field(description="Sensitivity + specificity - 1; 0 = chance.")
+    f1: float | None = Field(description="Of hallucinations.")
+    accuracy: float
+    auroc_one: Interval = Field(description="Of s1 alone.")
+    auroc: Interval = Field(description="Of both stages: s2 in the band, s1 outside.")
+
+
+class VerificationSummary(Model):
+    """Two stages in numbers, and what the second cost."""
+
+    scorer: str
+    lower: float
+    upper: float | None = Field(description="Null: an empty band.")
+    verdict: float
+    budget: float | None
+    thresholds: Literal["spec", "calibrator"]
+    n: int = Field(description="Items with an s1.")
+    n_asked: int
+    realised: float | None = Field(description="n_asked / n; ties make it differ from the budget.")
+    n_hallucinated: int
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    relative_cost: float | None = Field(
+        description="Compute of stage two over that of stage one: realised * parameter_ratio."
+    )
+    labelled: Verdicts | None

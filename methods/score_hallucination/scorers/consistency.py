@@ -1,0 +1,99 @@
+"""Confidence in one answer from its agreement with other samples: in [0, 1], higher = better.
+
+Shapes: `forward` (..., n, 3) NLI probabilities (contradiction, neutral, entailment) with the answer
+as the premise and sample j as the hypothesis, `backward` (..., n, 3) the other way round.
+Source of all: Bouchard and Chauhan 2025, arXiv:2504.19254 (UQLM), section 3, unless said otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from methods.score_hallucination.similarity.nli import (
+    CONTRADICTION,
+    ENTAILMENT,
+    contrasted_entailment,
+)
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+Support = Literal["entailment", "noncontradiction", "contrasted_entailment"]
+
+
+def noncontradiction(forward: Floats, backward: Floats, equal: Flags | None = None) -> Floats:
+    """Mean over samples and both directions of 1 - P(contradiction); (...).
+
+    Args:
+        equal: (..., n) samples that are the same text as the answer; they agree without a model.
+    """
+    return _two_way(support(forward, "noncontradiction"), backward, "noncontradiction", equal)
+
+
+def entailment(forward: Floats, backward: Floats, equal: Flags | None = None) -> Floats:
+    """Mean over samples and both directions of P(entailment); (...). `equal` as above."""
+    return _two_way(support(forward, "entailment"), backward, "entailment", equal)
+
+
+def _two_way(ahead: Floats, backward: Floats, kind: Support, equal: Flags | None) -> Floats:
+    agreement = (ahead + support(backward, kind)) / 2
+    if equal is not None:
+        agreement = np.where(equal, 1.0, agreement)
+    return np.asarray(agreement.mean(axis=-1))
+
+
+def exact_match(equal: Flags) -> Floats:
+    """Share of the samples that equal the answer: (..., n) to (...)."""
+    return np.asarray(np.asarray(equal, dtype=np.float64).mean(axis=-1))
+
+
+def cosine(answer: Floats, samples: Floats) -> Floats:
+    """Mean of 1/2 + cos/2 between the embeddings of the answer and of the samples.
+
+    Args:
+        answer: (..., d). samples: (..., n, d). A zero vector is orthogonal to everything.
+    """
+    answer, samples = np.asarray(answer, np.float64), np.asarray(samples, np.float64)
+    dot = np.einsum("...d,...nd->...n", answer, samples)
+    norm = np.linalg.norm(answer, axis=-1)[..., None] * np.linalg.norm(samples, axis=-1)
+    cos = np.divide(dot, norm, out=np.zeros_like(dot), where=norm > 0)
+    return np.asarray((0.5 + cos / 2).mean(axis=-1))
+
+
+def support(probabilities: Floats, kind: Support = "entailment") -> Floats:
+    """How far a premise supports a claim, from NLI probabilities (..., 3) to (...)."""
+    p = np.asarray(probabilities, dtype=np.float64)
+    match kind:
+        case "entailment":
+            return p[..., ENTAILMENT]
+        case "noncontradiction":
+            return 1.0 - p[..., CONTRADICTION]
+    return contrasted_entailment(p)
+
+
+def unit_response(probabilities: Floats, kind: Support = "entailment") -> Floats:
+    """LUQ-style claim confidence: mean over sampled responses of their support for the claim.
+
+    Args:
+        probabilities: (..., claims, responses, 3), response as the premise.
+
+    Returns:
+        (..., claims). Source: Zhang et al. 2024, arXiv:2403.20279.
+    """
+    return np.asarray(support(probabilities, kind).mean(axis=-1))
+
+
+def matched_unit(probabilities: Floats, kind: Support = "entailment") -> Floats:
+    """Claim confidence by the best sentence of every response, averaged over responses.
+
+    Args:
+        probabilities: (..., claims, responses, sentences, 3), NaN where a response has fewer
+            sentences.
+
+    Returns:
+        (..., claims). Source: LUQ-Atomic, arXiv:2403.20279, in the form of UQLM.
+    """
+    scores = support(probabilities, kind)
+    return np.asarray(np.where(np.isnan(scores), -np.inf, scores).max(axis=-1).mean(axis=-1))

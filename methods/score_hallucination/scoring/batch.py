@@ -1,0 +1,162 @@
+"""Items with equally many answers, as the scorers see them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from methods.score_hallucination.scorers import whitebox
+from methods.score_hallucination.scoring.pairwise import Relate
+from methods.score_hallucination.similarity import equivalence, nli
+from methods.score_hallucination.similarity.tokenize import Tokenizer
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The answer that is judged, with what is known of its tokens.
+
+    logprobs: log-probabilities of its tokens. top_logprobs: for every token those of the likeliest
+    alternatives, itself included. tokens: what each of them adds to the text.
+    """
+
+    text: str
+    logprobs: Sequence[float] | None = None
+    top_logprobs: Sequence[Sequence[float]] | None = None
+    tokens: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to score; the fields are those of the spec.
+
+    relate: asks the model that the kinds `nli`, `hybrid` and `embedding` need. rule: which NLI
+    verdicts make two answers equivalent; None: threshold or equality. weights: of the `ensemble`;
+    None: all other scorers alike. all_pairs: the similarity of every pair is wanted, even where no
+    scorer reads it.
+    """
+
+    scorers: tuple[str, ...] = ("snne",)
+    kind: str = "rouge_l"
+    tokenizer: Tokenizer = "unicode"
+    symmetrize: str = "none"
+    variant: nli.Variant = "strict"
+    relate: Relate | None = None
+    rule: equivalence.Rule | None = None
+    algorithm: str = "greedy"
+    threshold: float | None = None
+    tau: float = 1.0
+    include_self: bool = True
+    all_pairs: bool = False
+    weights: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The sampled answers of one item.
+
+    logprobs: for each answer the log-probabilities of its tokens, or None where they are missing.
+    matrix: the precomputed similarity, if the item brought one. judged: the answer in question,
+    which some scorers compare with the samples. prompt: what was asked. verifier: another model's
+    answers, and cross: (n, k) the precomputed similarity to them. tokens: for each answer what its
+    tokens add to the text, or None. opinions: what judges say of the judged answer, by scorer: a
+    number in [0, 1], or why there is none.
+    """
+
+    texts: Sequence[str]
+    logprobs: Sequence[Sequence[float] | None] = ()
+    matrix: Sequence[Sequence[float]] | None = None
+    judged: Judgement | None = None
+    prompt: str = ""
+    verifier: Sequence[str] = ()
+    cross: Sequence[Sequence[float]] | None = None
+    tokens: Sequence[Sequence[str] | None] = ()
+    opinions: Mapping[str, float | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The answers that are judged, one of every item of a batch.
+
+    answers: None where an item has none. equal: (B, n) samples that are the same answer.
+    to_samples: (B, n) its similarity to the samples, NaN where unknown. nli: (B, 2, n, 3) NLI
+    probabilities with it as premise and as hypothesis, NaN where unknown. sentences: for each item
+    (s, n, 3) those of its sentences as premises. token_sar: (B,) of its tokens, NaN where unknown.
+    """
+
+    answers: Sequence[Judgement | None]
+    equal: npt.NDArray[np.bool_]
+    to_samples: Floats
+    nli: Floats
+    sentences: Sequence[Floats | None]
+    token_sar: Floats
+
+    @cached_property
+    def logprobs(self) -> Floats:
+        """(B, T) log-probabilities of the tokens, NaN where unknown."""
+        return whitebox.pad([answer.logprobs if answer else None for answer in self.answers])
+
+    @cached_property
+    def entropy(self) -> Floats:
+        """(B, T) entropy of the token distributions, NaN where unknown."""
+        return whitebox.pad([self._of_top(a, whitebox.token_entropy) for a in self.answers])
+
+    @cached_property
+    def margin(self) -> Floats:
+        """(B, T) margin between the two likeliest tokens, NaN where unknown."""
+        return whitebox.pad([self._of_top(a, whitebox.token_margin) for a in self.answers])
+
+    @staticmethod
+    def _of_top(answer: Judgement | None, function: Callable[[Floats], Floats]) -> Floats | None:
+        # One answer at a time: a batch padded to (B, T, K) would be large for one long answer.
+        top = answer.top_logprobs if answer else None
+        return function(whitebox.pad(top)) if top else None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Items with the same n: similarity (B, n, n), rouge_l likewise, ids and positions (B, n).
+
+    logprob: (B, n) log-probability of the answers as a whole, tokens: (B, n) how many tokens that
+    were; NaN and 0 where unknown. positions: which of the item's different answers each one is.
+    cross: for each item (n, k) similarity to the k answers of a verifier, None without them.
+    nli: (B, n, n, 3) and embeddings: (B, n, d), None without such a model. token_sar: (B, n) of the
+    answers' tokens, NaN where unknown. opinions: of each item, see `Answers`. weights: of the
+    scorers in the ensemble, and confidences: (B,) of those that were computed, NaN where undefined.
+    """
+
+    n: int
+    tau: float
+    include_self: bool
+    tokenizer: Tokenizer
+    texts: Sequence[Sequence[str]]
+    similarity: Floats
+    rouge_l: Floats
+    logprob: Floats
+    tokens: Ints
+    ids: Ints
+    positions: Ints
+    judged: Judged
+    cross: Sequence[Floats | None]
+    token_sar: Floats
+    opinions: Sequence[Mapping[str, float | str]]
+    nli: Floats | None = None
+    embeddings: Floats | None = None
+    weights: Mapping[str, float] | None = None
+    confidences: dict[str, Floats] = field(default_factory=dict)
+
+    @cached_property
+    def loglik(self) -> Floats:
+        """(B, n) mean log-probability of the answers' tokens."""
+        return self.logprob / np.maximum(self.tokens, 1)
+
+    def opinion(self, scorer: str) -> Floats:
+        """(B,) what judges say for a scorer, NaN where there is none."""
+        found = [opinions.get(scorer) for opinions in self.opinions]
+        return np.array([value if isinstance(value, float) else np.nan for value in found])

@@ -1,0 +1,302 @@
+"""The table of scorers: what each needs, which way it points, and how it becomes a confidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from methods.score_hallucination.scorers import (
+    consistency,
+    ensemble,
+    graph,
+    kernel_language_entropy,
+    ngram,
+    sar,
+    snne,
+    soft_neighbours,
+    two_stage,
+    whitebox,
+)
+from methods.score_hallucination.scoring.batch import Batch
+from methods.score_hallucination.similarity import equivalence, nli
+from methods.score_hallucination.similarity.tokenize import TOKENIZERS
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Direction = Literal["uncertainty", "confidence"]
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A row of the table of scorers.
+
+    at_least: smallest number of sampled answers. needs: `similarity`, `clusters`, `logprobs`,
+    `texts`, `embeddings`, and of the judged answer `answer`, `answer_similarity`,
+    `answer_logprobs`, `answer_top_logprobs`, `answer_nli`, `answer_sentences`, `answer_tokens`;
+    the `tokens` of the samples; the answers of a `verifier`; the opinions of a `judge`.
+    """
+
+    at_least: int
+    needs: frozenset[str]
+    value: Callable[[Batch], Floats]
+    confidence: Callable[[Batch, Floats], Floats]
+    direction: Direction = "uncertainty"
+
+
+def _snne_confidence(batch: Batch, value: Floats) -> Floats:
+    """(U_max - U) / (U_max - U_min) by the bounds of n answers; NaN where they do not apply."""
+    floor = batch.similarity.min(axis=(1, 2))
+    bounded = snne.snne_bounded(batch.similarity)
+    low, high = snne.snne_bounds(
+        batch.n, batch.tau, np.where(floor < 0, -1.0, 0.0), batch.include_self
+    )
+    return np.where(bounded, np.clip((high - value) / (high - low), 0, 1), np.nan)
+
+
+def _of_entropy(batch: Batch, value: Floats) -> Floats:
+    return np.asarray(np.clip(1 - value / np.log(batch.n), 0, 1))
+
+
+def _of_count(batch: Batch, value: Floats) -> Floats:
+    return np.clip((batch.n - value) / (batch.n - 1), 0, 1)
+
+
+def _complement(batch: Batch, value: Floats) -> Floats:
+    return np.clip(1 - value, 0, 1)
+
+
+def _of_surprise(batch: Batch, value: Floats) -> Floats:
+    return np.exp(-np.maximum(value, 0))
+
+
+def _rank_only(batch: Batch, value: Floats) -> Floats:
+    return np.full(value.shape, np.nan)
+
+
+def _itself(batch: Batch, value: Floats) -> Floats:
+    return np.clip(value, 0, 1)
+
+
+def _surprise(batch: Batch) -> Floats:
+    own = [[answer.text if answer else ""] for answer in batch.judged.answers]
+    found = ngram.selfcheck_ngram(own, batch.texts, TOKENIZERS[batch.tokenizer])
+    return np.array([highest[0] for _, highest in found])
+
+
+def _soft_neighbour(batch: Batch, variant: soft_neighbours.Variant) -> Floats:
+    return soft_neighbours.soft_neighbour(
+        batch.similarity, batch.ids, variant, batch.tau, batch.include_self
+    )
+
+
+def _luq_similarity(batch: Batch) -> Floats:
+    return batch.similarity if batch.nli is None else nli.similarity(batch.nli, "luq")
+
+
+def _semantic_graph(batch: Batch) -> Floats:
+    if batch.nli is None:
+        return kernel_language_entropy.weights_from_similarity(batch.similarity)
+    return kernel_language_entropy.weights_from_labels(equivalence.labels(batch.nli))
+
+
+def _selfcheck(batch: Batch) -> Floats:
+    found = batch.judged.sentences
+    return np.array(
+        [np.nan if part is None else float(nli.selfcheck_nli(part).mean()) for part in found]
+    )
+
+
+def _across(batch: Batch) -> Floats:
+    return np.array([np.nan if c is None else float(two_stage.mpd_cross(c)) for c in batch.cross])
+
+
+def _ensemble(batch: Batch) -> Floats:
+    members = batch.weights or dict.fromkeys(batch.confidences, 1.0)
+    undefined = np.full(len(batch.texts), np.nan)
+    confidences = [batch.confidences.get(name, undefined) for name in members]
+    if not confidences:
+        return undefined
+    return ensemble.combine(np.array(confidences), np.array(list(members.values())))
+
+
+def _of_vectors(batch: Batch, function: Callable[[Floats], Floats]) -> Floats:
+    assert batch.embeddings is not None, "the scorer needs embeddings"
+    return function(batch.embeddings)
+
+
+def _first_of_equals(batch: Batch) -> npt.NDArray[np.bool_]:
+    same = batch.positions[:, :, None] == batch.positions[:, None, :]
+    return np.asarray(~np.tril(same, -1).any(axis=2))
+
+
+def _uncertainty(
+    needs: str,
+    value: Callable[[Batch], Floats],
+    confidence: Callable[[Batch, Floats], Floats],
+    at_least: int = 2,
+) -> Scorer:
+    return Scorer(at_least, frozenset(needs.split()), value, confidence)
+
+
+def _by_judges(name: str) -> Scorer:
+    return Scorer(1, frozenset({"judge"}), lambda b: b.opinion(name), _itself, "confidence")
+
+
+def _confidence(needs: str, value: Callable[[Batch], Floats]) -> Scorer:
+    return Scorer(1, frozenset(needs.split()), value, _itself, "confidence")
+
+
+SCORERS: dict[str, Scorer] = {
+    "snne": _uncertainty(
+        "similarity",
+        lambda b: snne.snne(b.similarity, b.tau, b.include_self),
+        _snne_confidence,
+    ),
+    "wsnne": _uncertainty(
+        "similarity logprobs",
+        lambda b: snne.wsnne(b.similarity, b.loglik, b.tau, b.include_self),
+        _snne_confidence,
+    ),
+    "semantic_entropy": _uncertainty(
+        "clusters logprobs", lambda b: snne.semantic_entropy(b.loglik, b.ids), _of_entropy
+    ),
+    "discrete_semantic_entropy": _uncertainty(
+        "clusters", lambda b: snne.discrete_semantic_entropy(b.ids), _of_entropy
+    ),
+    "predictive_entropy": _uncertainty(
+        "logprobs", lambda b: snne.predictive_entropy(b.loglik), _of_surprise, at_least=1
+    ),
+    "num_semantic_sets": _uncertainty(
+        "clusters", lambda b: snne.num_semantic_sets(b.ids), _of_count
+    ),
+    "lexical_similarity": _uncertainty(
+        "texts", lambda b: snne.lexical_similarity(b.rouge_l), lambda b, u: np.clip(-u, 0, 1)
+    ),
+    "eigv_laplacian": _uncertainty(
+        "similarity", lambda b: graph.eigv_laplacian(b.similarity), _of_count
+    ),
+    "degree_matrix": _uncertainty(
+        "similarity", lambda b: graph.degree_matrix(b.similarity), _complement
+    ),
+    "eccentricity": _uncertainty(
+        "similarity",
+        lambda b: graph.eccentricity(b.similarity),
+        lambda b, u: np.clip(1 - u / np.sqrt(b.n), 0, 1),
+    ),
+    "kernel_language_entropy": _uncertainty(
+        "similarity",
+        lambda b: kernel_language_entropy.kernel_language_entropy(_semantic_graph(b)),
+        _of_entropy,
+    ),
+    "kernel_language_entropy_matern": _uncertainty(
+        "similarity",
+        lambda b: kernel_language_entropy.kernel_language_entropy(_semantic_graph(b), "matern"),
+        _of_entropy,
+    ),
+    "kernel_language_entropy_full": _uncertainty(
+        "similarity clusters logprobs",
+        lambda b: kernel_language_entropy.kernel_language_entropy_full(
+            _semantic_graph(b), b.loglik, b.ids
+        ),
+        _of_entropy,
+    ),
+    "luq": _uncertainty("similarity", lambda b: nli.luq(_luq_similarity(b)), _complement),
+    "luq_pair": _uncertainty("similarity", lambda b: nli.luq_pair(_luq_similarity(b)), _complement),
+    "mpd_self": _uncertainty("similarity", lambda b: two_stage.mpd_self(b.similarity), _complement),
+    "mpd_cross": _uncertainty("verifier", _across, _complement, at_least=1),
+    "weighted_cluster_entropy": _uncertainty(
+        "clusters logprobs",
+        lambda b: whitebox.weighted_cluster_entropy(b.loglik, b.ids),
+        _of_entropy,
+    ),
+    "sentence_sar": _uncertainty(
+        "similarity logprobs", lambda b: sar.sentence_sar(b.logprob, b.similarity), _rank_only
+    ),
+    "snne_full": _uncertainty(
+        "similarity clusters", lambda b: _soft_neighbour(b, "full"), _rank_only
+    ),
+    "snne_num": _uncertainty(
+        "similarity clusters", lambda b: _soft_neighbour(b, "only_num"), _rank_only
+    ),
+    "monte_carlo_probability": _confidence(
+        "logprobs", lambda b: whitebox.monte_carlo_probability(b.loglik)
+    ),
+    "selfcheck_ngram": _uncertainty("answer", _surprise, _of_surprise, at_least=1),
+    "exact_match": _confidence("answer", lambda b: consistency.exact_match(b.judged.equal)),
+    "noncontradiction": _confidence(
+        "answer_nli",
+        lambda b: consistency.noncontradiction(
+            b.judged.nli[:, 0], b.judged.nli[:, 1], b.judged.equal
+        ),
+    ),
+    "entailment": _confidence(
+        "answer_nli",
+        lambda b: consistency.entailment(b.judged.nli[:, 0], b.judged.nli[:, 1], b.judged.equal),
+    ),
+    "selfcheck_nli": _uncertainty("answer_sentences", _selfcheck, _complement, at_least=1),
+    "cosine": _confidence(
+        "answer_similarity embeddings", lambda b: (0.5 + b.judged.to_samples / 2).mean(axis=1)
+    ),
+    "eigenscore": _uncertainty(
+        "embeddings", lambda b: _of_vectors(b, whitebox.eigenscore), _rank_only
+    ),
+    "msp": _uncertainty(
+        "answer_logprobs", lambda b: whitebox.msp(b.judged.logprobs), _of_surprise, at_least=1
+    ),
+    "perplexity": _uncertainty(
+        "answer_logprobs",
+        lambda b: whitebox.perplexity(b.judged.logprobs),
+        _of_surprise,
+        at_least=1,
+    ),
+    "min_token_prob": _confidence(
+        "answer_logprobs", lambda b: whitebox.min_token_prob(b.judged.logprobs)
+    ),
+    "mean_token_entropy": _uncertainty(
+        "answer_top_logprobs",
+        lambda b: whitebox.mean_over_tokens(b.judged.entropy),
+        _of_surprise,
+        at_least=1,
+    ),
+    "prob_margin": _confidence(
+        "answer_top_logprobs", lambda b: whitebox.mean_over_tokens(b.judged.margin)
+    ),
+    "cocoa_msp": _uncertainty(
+        "answer_similarity answer_logprobs",
+        lambda b: whitebox.cocoa(whitebox.msp(b.judged.logprobs), b.judged.to_samples),
+        _of_surprise,
+        at_least=1,
+    ),
+    "cocoa_ppl": _uncertainty(
+        "answer_similarity answer_logprobs",
+        lambda b: whitebox.cocoa(whitebox.perplexity(b.judged.logprobs), b.judged.to_samples),
+        _of_surprise,
+        at_least=1,
+    ),
+    "cocoa_mte": _uncertainty(
+        "answer_similarity answer_top_logprobs",
+        lambda b: whitebox.cocoa(whitebox.mean_over_tokens(b.judged.entropy), b.judged.to_samples),
+        _of_surprise,
+        at_least=1,
+    ),
+    "semantic_density": _confidence(
+        "answer_similarity logprobs",
+        lambda b: whitebox.semantic_density(b.loglik, b.judged.to_samples, _first_of_equals(b)),
+    ),
+    "token_sar": _uncertainty(
+        "answer answer_logprobs answer_tokens", lambda b: b.judged.token_sar, _of_surprise, 1
+    ),
+    "sar": _uncertainty(
+        "similarity logprobs tokens",
+        lambda b: sar.sentence_sar(-b.token_sar, b.similarity),
+        _rank_only,
+    ),
+    "p_true": _by_judges("p_true"),
+    "verbalized_confidence": _by_judges("verbalized_confidence"),
+    "llm_panel": _by_judges("llm_panel"),
+    "ensemble": _confidence("", _ensemble),
+}

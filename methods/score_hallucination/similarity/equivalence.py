@@ -1,0 +1,134 @@
+"""When two answers mean the same by NLI, and the clusterings that overlap or stop at a first match.
+
+The same answers give other clusters under another rule: always report which one was used.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from methods.score_hallucination.similarity.nli import CONTRADICTION, ENTAILMENT, NEUTRAL
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+Rule = Literal["strict", "loose", "either"]
+
+
+def labels(probabilities: Floats) -> Ints:
+    """(..., n, n) most likely class of (..., n, n, 3): 0 contradiction, 1 neutral, 2 entailment.
+
+    What is unknown (NaN) counts as a contradiction: it makes nothing equivalent.
+    """
+    return np.asarray(np.nan_to_num(probabilities).argmax(axis=-1).astype(np.int64))
+
+
+def equivalent(labels: Ints, rule: Rule = "strict") -> Flags:
+    """Which pairs mean the same.
+
+    Args:
+        labels: (..., n, n) classes, i as the premise of j.
+        rule: `strict`: both directions entail (Farquhar et al. 2024); `loose`: neither contradicts
+            and not both are neutral (code of Kuhn et al. 2023); `either`: one direction is enough
+            (UQLM).
+
+    Returns:
+        (..., n, n) symmetric, an answer being equivalent to itself.
+    """
+    back = np.swapaxes(labels, -1, -2)
+    match rule:
+        case "strict":
+            same = (labels == ENTAILMENT) & (back == ENTAILMENT)
+        case "loose":
+            contradicted = (labels == CONTRADICTION) | (back == CONTRADICTION)
+            same = ~contradicted & ~((labels == NEUTRAL) & (back == NEUTRAL))
+        case "either":
+            same = (labels == ENTAILMENT) | (back == ENTAILMENT)
+    return np.asarray(same | np.eye(labels.shape[-1], dtype=bool))
+
+
+def likelier_entailed(probabilities: Floats) -> Flags:
+    """Pairs where entailment is likelier than contradiction in both directions.
+
+    The rule of LM-Polygraph's NumSemSets, whose sets are the connected components; (..., n, n).
+    """
+    forward = probabilities[..., ENTAILMENT] > probabilities[..., CONTRADICTION]
+    same = forward & np.swapaxes(forward, -1, -2)
+    return np.asarray(same | np.eye(forward.shape[-1], dtype=bool))
+
+
+def first_match(equivalent: Flags) -> Ints:
+    """Every answer joins the first cluster whose head it is equivalent to, else heads a new one.
+
+    The clustering of LM-Polygraph. Unlike the greedy one, a later head takes nothing back.
+
+    Args:
+        equivalent: (B, n, n).
+
+    Returns:
+        (B, n) cluster ids 0, 1, 2, ... in order of their heads.
+    """
+    batch, n = equivalent.shape[:2]
+    ids = np.zeros((batch, n), dtype=np.int64)
+    heads = np.zeros((batch, n), dtype=bool)
+    following = np.zeros(batch, dtype=np.int64)
+    for i in range(n):
+        candidates = heads[:, :i] & equivalent[:, :i, i]
+        joins = candidates.any(axis=1)
+        if i:
+            head = candidates.argmax(axis=1)
+            ids[:, i] = np.where(joins, ids[np.arange(batch), head], following)
+        heads[:, i] = ~joins
+        following += ~joins
+    return ids
+
+
+def overlapping(equivalent: Flags) -> Floats:
+    """Every answer joins all clusters whose head it is equivalent to, else heads a new one.
+
+    The clustering of UQLM; with rule `either` its clusters overlap.
+
+    Args:
+        equivalent: (B, n, n).
+
+    Returns:
+        (B, n, n) membership: [b, k, i] = 1 when answer i is in cluster k; empty rows at the end.
+    """
+    batch, n = equivalent.shape[:2]
+    member = np.zeros((batch, n, n))
+    heads = np.full((batch, n), -1, dtype=np.int64)
+    following = np.zeros(batch, dtype=np.int64)
+    rows = np.arange(batch)
+    for i in range(n):
+        joins = (heads >= 0) & equivalent[rows[:, None], heads, i]
+        member[:, :, i] = joins
+        alone = rows[~joins.any(axis=1)]
+        heads[alone, following[alone]] = i
+        member[alone, following[alone], i] = 1.0
+        following[alone] += 1
+    return member
+
+
+def overlapping_entropy(member: Floats, probability: Floats | None = None) -> Floats:
+    """Semantic entropy of clusters that may overlap, (B,) in [0, ln n].
+
+    Args:
+        member: (B, n, n) of `overlapping`.
+        probability: (B, n) of the answers, as for UQLM exp(mean log p); None counts them.
+
+    The probabilities of the clusters are renormalised over all memberships. Source: UQLM 0.6.
+    """
+    p = overlapping_probabilities(member, probability)
+    return np.asarray(
+        np.maximum(0.0, -np.where(p > 0, p * np.log(np.where(p > 0, p, 1.0)), 0.0).sum(axis=-1))
+    )
+
+
+def overlapping_probabilities(member: Floats, probability: Floats | None = None) -> Floats:
+    """(B, n) probabilities of the clusters, renormalised over all memberships; sum 1."""
+    weight = np.ones(member.shape[::2]) if probability is None else np.asarray(probability)
+    mass = np.einsum("bki,bi->bk", member, weight)
+    return np.asarray(mass / mass.sum(axis=-1, keepdims=True))

@@ -1,0 +1,156 @@
+"""XMAS and S2L: clusters of trajectories, an equal budget each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from methods.select_subset.algorithms.cluster_sampling import Floats, Ints, cluster_sample
+from methods.select_subset.algorithms.problem import Choice, Problem
+from methods.select_subset.kmeans.kmeans import Clustering, kmeans
+from methods.select_subset.schema import methods as p
+from methods.select_subset.trajectories import signatures, stability, zscore
+
+#: XMAS: the official number, and rows a cluster below which there are fewer.
+_CLUSTERS, _ROWS_A_CLUSTER, _FEWEST = 1000, 5, 8
+
+
+def cluster_count(problem: Problem, rows_each: int, most: int, fewest: int = 1) -> int:
+    """The `clusters` of the parameters, or one for so many rows within bounds; at most the rows."""
+    params = problem.params
+    assert isinstance(params, p.KMeansParams), "the method clusters"
+    default = min(most, max(fewest, problem.count // rows_each))
+    return min(params.clusters or default, problem.count)
+
+
+def cluster(
+    problem: Problem, rows: npt.NDArray[Any], k: int, *, spherical: bool = False
+) -> Clustering:
+    """k-means with the parameters of the method."""
+    params = problem.params
+    assert isinstance(params, p.KMeansParams), "the method clusters"
+    return kmeans(
+        rows,
+        k,
+        niter=params.kmeans_niter,
+        seed=problem.kmeans_seed,
+        spherical=spherical,
+        init=params.kmeans_init,
+        max_points_per_centroid=params.kmeans_max_points_per_centroid,
+        check=problem.check,
+    )
+
+
+def xmas(problem: Problem, budget: int) -> Choice:
+    """Cluster trajectories, share the budget by water-filling, take the most stable of each."""
+    params = problem.params
+    assert isinstance(params, p.XmasParams)
+    text = np.zeros(problem.count, np.bool_) if problem.text_only is None else problem.text_only
+    image = np.flatnonzero(~text)
+    trajectory, rows = _clustered_values(problem, params, image)
+    wanted = cluster_count(problem, _ROWS_A_CLUSTER, _CLUSTERS, _FEWEST)
+    labels = np.zeros(problem.count, dtype=np.int64)
+    steadiness = np.full(problem.count, np.inf)
+    key = np.full(problem.count, np.inf)
+    found = None
+    if len(image):
+        found = cluster(problem, rows, min(wanted, len(image)))
+        labels[image] = found.labels
+        steadiness[image] = stability(trajectory)
+        if params.within == "stable":
+            key = steadiness
+        else:
+            drawn = params.within == "random"
+            key[image] = problem.rng(1).random(len(image)) if drawn else found.distances
+    text_label = None
+    if text.any():
+        text_label = int(labels[image].max(initial=-1)) + 1
+        labels[text] = text_label
+    sample = cluster_sample(
+        labels,
+        key,
+        budget,
+        min_cluster=params.min_cluster,
+        fill=params.fill_shortfall,
+        fill_key=steadiness,
+        random_label=text_label,
+        seed=problem.seed + problem.stream,
+    )
+    return Choice(
+        sample.order,
+        score=np.where(np.isfinite(steadiness), steadiness, np.nan),
+        strata=labels,
+        quotas=sample.quotas,
+        dropped=sample.dropped,
+        filled=sample.filled,
+        clustering=found,
+        details={"checkpoint_variance": _variances(trajectory)},
+        warnings=_remarks(trajectory, sample.sizes, budget, params.min_cluster),
+    )
+
+
+def _clustered_values(problem: Problem, params: p.XmasParams, image: Ints) -> tuple[Floats, Floats]:
+    """The trajectories of the image rows, and what is clustered of them."""
+    given = problem.features
+    if "trajectory" in given:
+        # No copy where every row has an image: at millions of rows it counts.
+        trajectory = given["trajectory"]
+        trajectory = trajectory if len(image) == problem.count else trajectory[image]
+        rows = trajectory
+    else:
+        values = given["singular_values"][image]
+        trajectory = signatures(values, params.top_k)
+        rows = trajectory if params.feature == "sum" else signatures(values, params.top_k, "vector")
+    return trajectory, zscore(rows) if params.scale == "zscore" and len(image) else rows
+
+
+def _variances(trajectory: Floats) -> list[float]:
+    if not len(trajectory):
+        return []
+    return [round(float(v), 6) for v in trajectory.var(axis=0, dtype=np.float64)]
+
+
+def _remarks(trajectory: Floats, sizes: Ints, budget: int, min_cluster: int) -> list[str]:
+    found = []
+    small = sizes[(sizes > 0) & (sizes < min_cluster)]
+    if len(small):
+        found.append(
+            f"{len(small)} clusters with fewer than {min_cluster} rows were dropped "
+            f"({int(small.sum())} rows)."
+        )
+    usable = int((sizes >= min_cluster).sum())
+    if 0 < budget < usable:
+        found.append(
+            f"The budget of {budget} is below the number of clusters ({usable}): the largest give "
+            "one row each, the others none."
+        )
+    if trajectory.shape[1] == 1:
+        found.append("There is one checkpoint: every row is equally stable.")
+    elif len(trajectory) and float(np.ptp(trajectory, axis=0).max()) == 0:
+        found.append("All trajectories are equal: the clusters mean nothing.")
+    return found
+
+
+def s2l(problem: Problem, budget: int) -> Choice:
+    """Cluster loss trajectories, share the budget by water-filling, draw at random in each."""
+    params = problem.params
+    assert isinstance(params, p.S2LParams)
+    trajectory = problem.features["trajectory"][:, :: params.every]
+    found = cluster(problem, trajectory, cluster_count(problem, 5, 100))
+    sample = cluster_sample(
+        found.labels,
+        problem.rng(1).random(problem.count),
+        budget,
+        min_cluster=params.min_cluster,
+    )
+    return Choice(
+        sample.order,
+        strata=found.labels,
+        quotas=sample.quotas,
+        dropped=sample.dropped,
+        filled=sample.filled,
+        clustering=found,
+        warnings=_remarks(trajectory, sample.sizes, budget, params.min_cluster),
+    )

@@ -1,0 +1,87 @@
+"""The parts that a select-subset job with a model runs as its children.
+
+Both are pure: a part with the same content is not run again, so that a second job on the same rows
+with the same proxy trains nothing, and a killed shard alone is read again.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from pydantic import Field
+
+from methods.jobtype import JobType, Model
+from methods.select_subset.reading_plan import Work
+from methods.select_subset.schema.inputs import Dataset, Target
+from methods.select_subset.schema.proxy_model import ProxyModel
+
+
+class ProxyPart(Model):
+    """Rows to check, a proxy to fine-tune on them, shards to cut."""
+
+    dataset: Dataset
+    target: Target | None = None
+    model: ProxyModel
+    clip: bool = Field(False, description="The model is a CLIP.")
+    seed: int = 0
+    group_field: str | None = Field(None, description="A field without which a row is bad.")
+    skip_bad: bool = Field(False, description="Leave bad rows out, instead of ending there.")
+
+
+class ShardSize(Model):
+    """A packed shard, the artifact `shard-<place in the list>.npz`."""
+
+    rows: int
+    images: bool = Field(description="All of its rows have images; else none has.")
+
+
+class ProxyParts(Model):
+    """What came of it; without shards where bad rows ended it."""
+
+    rows: int
+    bad_rows: int = Field(description="All are in the artifact `bad.jsonl`.")
+    marks: list[int] = Field(description="Steps of the checkpoints, artifacts `weights-<place>`.")
+    losses: list[float]
+    shards: list[ShardSize]
+    blocks: int | None = Field(None, description="Layers of a COINCIDE embedding.")
+    tasks: list[int] | None = Field(None, description="Task of each row of `target.npz`.")
+    task_names: list[str] | None = None
+
+
+class ShardPart(Model):
+    """A shard to read at a checkpoint."""
+
+    proxy: ProxyPart
+    work: Work
+    place: int = Field(ge=0)
+    shard: int = Field(ge=0)
+
+
+class ShardRead(Model):
+    """Its readings are the artifact `reading.npz`."""
+
+    rows: int
+
+
+PROXY_PART = JobType(
+    name="select-subset-proxy",
+    version="1",
+    title="Rows checked and a proxy fine-tuned",
+    summary="A part of select-subset with a model.",
+    spec=ProxyPart,
+    result=ProxyParts,
+    runner="methods.select_subset.proxy.shards.children:run_proxy",
+    internal=True,
+    timeout=timedelta(hours=24),
+)
+SHARD_PART = JobType(
+    name="select-subset-shard",
+    version="1",
+    title="A shard of rows read at a checkpoint",
+    summary="A part of select-subset with a model.",
+    spec=ShardPart,
+    result=ShardRead,
+    runner="methods.select_subset.proxy.shards.children:run_shard",
+    internal=True,
+    timeout=timedelta(hours=4),
+)

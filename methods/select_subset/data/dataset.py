@@ -1,0 +1,278 @@
+"""The validation pass: ids, images, conversations and groups of all rows, before anything runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from methods.context import RunContext
+from methods.errors import JobError
+from methods.select_subset.data.row_files import (
+    Broken,
+    InlineRows,
+    JsonArray,
+    JsonLines,
+    Parquet,
+    RowFile,
+    clean,
+)
+from methods.select_subset.data.webdataset import WebDataset
+from methods.select_subset.result import BadRow
+from methods.select_subset.schema.inputs import Dataset
+
+_REPORTED = 100
+_EVERY = 4096
+_SOURCES = {"coco", "vg", "gqa", "ocr_vqa", "textvqa", "sharegpt"}
+_PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\x00", b"MM\x00*")
+NO_GROUP = "(none)"
+
+
+@dataclass
+class Rows:
+    """All rows of a data set as far as a choice depends on them.
+
+    Attributes:
+        file: where they are.
+        ids: one for each row; of a bad row perhaps a stand-in.
+        text_only: (N,) rows without an image where others have one.
+        images: (N,) rows with an image.
+        groups: the group of each row, or None.
+        bad: the rows that cannot be used.
+    """
+
+    file: RowFile
+    ids: list[str]
+    text_only: npt.NDArray[np.bool_]
+    images: npt.NDArray[np.bool_]
+    groups: list[str] | None
+    bad: list[BadRow]
+
+
+def open_rows(dataset: Dataset, ctx: RunContext) -> RowFile:
+    """The file of rows that a data set names."""
+    if dataset.rows is not None:
+        return InlineRows(dataset.rows)
+    assert dataset.input is not None, "the spec has rows or an input"
+    if dataset.format == "parquet":
+        return Parquet(dataset.input, ctx)
+    kinds: dict[str, type[JsonArray | JsonLines | WebDataset]] = {
+        "llava_json": JsonArray,
+        "jsonl": JsonLines,
+        "webdataset": WebDataset,
+    }
+    return kinds[dataset.format](dataset.input, ctx)
+
+
+def read_rows(
+    dataset: Dataset,
+    group_field: str | None,
+    group_needed: bool,
+    ctx: RunContext,
+    seen: Callable[[Any, list[Any], str], None] | None = None,
+) -> Rows:
+    """Look at every row once.
+
+    Args:
+        group_field: field with the group, `@source`, or None.
+        group_needed: a row without a group is bad, and not just in the group `(none)`.
+        seen: called with every row, its images and the field that they are in.
+
+    Raises:
+        JobError: `input_invalid` when the file as a whole cannot be read or is empty. Bad rows are
+            returned, not raised.
+    """
+    file = open_rows(dataset, ctx)
+    reading = _Reading(dataset, group_field, group_needed)
+    for number, row in enumerate(file.read()):
+        reading.add(number, row)
+        if seen is not None:
+            seen(row, *(reading.images(row) if isinstance(row, dict) else ([], "image")))
+        if number % _EVERY == 0:
+            ctx.progress("checking rows", *file.position())
+    if not reading.ids:
+        raise JobError("input_invalid", "The data set has no rows.")
+    reading.settle_ids()
+    without = np.array(reading.text_only, dtype=np.bool_)
+    return Rows(
+        file,
+        [str(number) if i is None else i for number, i in enumerate(reading.ids)],
+        # Where no row has an image, having none means nothing.
+        without & (not without.all()),
+        ~without,
+        reading.groups if group_field else None,
+        sorted(reading.bad, key=lambda bad: bad.row),
+    )
+
+
+class _Reading:
+    def __init__(self, dataset: Dataset, group_field: str | None, group_needed: bool) -> None:
+        self._dataset, self._group_field = dataset, group_field
+        self._group_needed = group_needed
+        self.ids: list[str | None] = []
+        self.text_only: list[bool] = []
+        self.groups: list[str] = []
+        self.bad: list[BadRow] = []
+        self._missing: list[int] = []
+
+    def add(self, number: int, row: Any) -> None:
+        if isinstance(row, Broken) or not isinstance(row, dict):
+            problem = row.problem if isinstance(row, Broken) else "is not an object"
+            self._append(None, True, NO_GROUP)
+            self.bad.append(BadRow(row=number, field="", problem=problem))
+            return
+        field = self._dataset.id_field or "id"
+        value = row.get(field)
+        images, image_field = self.images(row)
+        base = None if value is None else clean(str(value))
+        if base is not None and self._dataset.ids == "llava" and images:
+            base += clean(f"::{_path(images[0])}")
+        group = self._group(row, images)
+        self._append(base, not images, NO_GROUP if group is None else group)
+        faults = [*_id_faults(field, value), *_image_faults(image_field, images)]
+        faults += _conversation_faults(row, images)
+        if group is None and self._group_needed:
+            faults.append((self._group_field or "", "is missing"))
+        if value is None:
+            self._missing.append(number)
+        if faults:
+            self.bad.append(BadRow(row=number, id=base, field=faults[0][0], problem=faults[0][1]))
+
+    def _append(self, identity: str | None, text_only: bool, group: str) -> None:
+        self.ids.append(identity)
+        self.text_only.append(text_only)
+        self.groups.append(group)
+
+    def images(self, row: dict[str, Any]) -> tuple[list[Any], str]:
+        named = self._dataset.image_field
+        for field in (named,) if named else ("image", "images"):
+            value = row.get(field)
+            if value is not None and value != []:
+                return (value if isinstance(value, list) else [value]), field
+        return [], named or "image"
+
+    def _group(self, row: dict[str, Any], images: list[Any]) -> str | None:
+        if self._group_field == "@source":
+            return clean(source_of(row.get("task_name"), _path(images[0]) if images else None))
+        value = row.get(self._group_field or "")
+        return None if value is None or isinstance(value, (dict, list)) else clean(str(value))
+
+    def settle_ids(self) -> None:
+        """Decide on row numbers, give repeated LLaVA ids their counts, find repeats."""
+        broken = {bad.row for bad in self.bad}
+        unparsed = sum(bad.field == "" for bad in self.bad)
+        if self._dataset.id_field is None and len(self._missing) == len(self.ids) - unparsed:
+            # No row has an id, so the row numbers are the ids.
+            return
+        field = self._dataset.id_field or "id"
+        for row in self._missing:
+            if row not in broken:
+                self.bad.append(BadRow(row=row, field=field, problem="is missing"))
+                broken.add(row)
+        if self._dataset.ids == "llava":
+            self.ids = count_repeats(self.ids)
+        first: dict[str, int] = {}
+        for row, identity in enumerate(self.ids):
+            if identity is None:
+                continue
+            earlier = first.setdefault(identity, row)
+            if earlier != row and row not in broken:
+                problem = f"repeats the id of row {earlier}"
+                self.bad.append(BadRow(row=row, id=identity, field=field, problem=problem))
+
+
+def count_repeats(ids: list[str | None]) -> list[str | None]:
+    """The XMAS rule for ids that occur more than once: `a#0`, `a#1`, ... in row order."""
+    repeated = {i for i, count in Counter(ids).items() if count > 1 and i is not None}
+    seen: Counter[str] = Counter()
+    found: list[str | None] = []
+    for identity in ids:
+        if identity in repeated:
+            assert identity is not None
+            found.append(f"{identity}#{seen[identity]}")
+            seen[identity] += 1
+        else:
+            found.append(identity)
+    return found
+
+
+def source_of(task_name: Any, path: str | None) -> str:
+    """The source of a LLaVA row, as the official code has it: `task_name` for Vision-Flan, else
+    the first folder of the image path, where a number is COCO; `sharegpt` without an image."""
+    if path is None:
+        return "sharegpt"
+    if task_name is not None:
+        return str(task_name)
+    folder = path.split("/")[0]
+    return "coco" if folder not in _SOURCES and folder[:1].isdigit() else folder
+
+
+def _path(image: Any) -> str:
+    if isinstance(image, dict):
+        return str(image.get("path") or "")
+    text = str(image)
+    return "" if text.startswith("data:") else text
+
+
+def _id_faults(field: str, value: Any) -> Iterator[tuple[str, str]]:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (str, int))):
+        yield field, "is neither text nor a whole number"
+    elif value == "":
+        yield field, "is empty"
+
+
+def _image_faults(field: str, images: list[Any]) -> Iterator[tuple[str, str]]:
+    for image in images:
+        if isinstance(image, dict):
+            data, path = image.get("bytes"), image.get("path")
+            if data is None and not path:
+                yield field, "has neither bytes nor a path"
+            elif isinstance(data, bytes) and not data.startswith(_PICTURES):
+                yield field, "is empty" if not data else "is no picture of a known format"
+        elif isinstance(image, bytes):
+            if not image.startswith(_PICTURES):
+                yield field, "is no picture of a known format"
+        elif not isinstance(image, str):
+            yield field, "is not a path"
+        elif not image.strip():
+            yield field, "is an empty path"
+
+
+def _conversation_faults(row: dict[str, Any], images: list[Any]) -> Iterator[tuple[str, str]]:
+    field = next((f for f in ("conversations", "messages") if f in row), None)
+    if field is None:
+        return
+    turns = row[field]
+    if not isinstance(turns, list) or not turns:
+        yield field, "is empty" if turns in ([], None, "") else "is not a list of turns"
+        return
+    texts = []
+    for number, turn in enumerate(turns):
+        text = turn.get("value", turn.get("content")) if isinstance(turn, dict) else None
+        if not isinstance(text, (str, list)) or not text:
+            yield f"{field}/{number}", "has no text"
+            return
+        texts.append(text if isinstance(text, str) else "")
+    placeholders = sum(text.count("<image>") for text in texts)
+    if placeholders > len(images):
+        yield field, f"has {placeholders} <image> but {len(images)} images"
+
+
+def report(bad: list[BadRow], total: int) -> JobError:
+    """The error for a data set with bad rows."""
+    first = bad[0]
+    where = f" ({first.field})" if first.field else ""
+    return JobError(
+        "input_invalid",
+        f"{len(bad)} of {total} rows are not valid; the first is row {first.row}{where}: "
+        f"{first.problem}. Set on_bad_rows to skip to leave them out.",
+        details={
+            "bad_rows": len(bad),
+            "rows": total,
+            "examples": [row.model_dump() for row in bad[:_REPORTED]],
+        },
+    )

@@ -1,0 +1,205 @@
+"""Files of numbers: npy, npz, safetensors, parquet, and JSON by id. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from methods.arrays.headers import SafetensorsHeader, read_npy_header, widened
+from methods.arrays.unpacking import DAMAGED, check_parquet, open_zip, read_exactly, size_of
+from methods.errors import JobError
+from methods.select_subset.data.row_files import arrow, clean
+from methods.select_subset.schema.inputs import Feature
+
+Array = npt.NDArray[Any]
+
+#: An archive that unpacks to more is refused before anything is unpacked.
+MAX_UNPACKED_BYTES = 64 * 1024**3
+#: JSON takes many times its size in memory; larger features come as npz, safetensors or parquet.
+MAX_JSON_BYTES = 256 << 20
+
+
+@dataclass
+class Table:
+    """An array with its ids.
+
+    Attributes:
+        values: (N, ...), numbers.
+        ids: N ids, or None where the file has none.
+        tasks: N task names, or None.
+    """
+
+    values: Array
+    ids: list[str] | None = None
+    tasks: list[str] | None = None
+
+
+def read_table(reader: BinaryIO, feature: Feature, what: str) -> Table:
+    """Read one file of a feature.
+
+    Args:
+        reader: seekable.
+        feature: says which arrays or columns.
+        what: names the feature in messages.
+
+    Raises:
+        JobError: `input_invalid` for a damaged file, pickled objects or unknown arrays;
+            `too_large`; `input_unreadable` where a format needs a package that is missing.
+    """
+    form = feature.format if feature.format != "auto" else _format(reader, what)
+    try:
+        if form == "npy":
+            return Table(_npy(reader, what))
+        return {"npz": _npz, "safetensors": _safetensors, "parquet": _parquet, "json": _json}[form](
+            reader, feature, what
+        )
+    except DAMAGED as error:
+        reason = str(error) or type(error).__name__
+        raise JobError("input_invalid", f"{what} is not a valid {form} file: {reason}") from error
+
+
+def _format(reader: BinaryIO, what: str) -> str:
+    start = reader.read(9)
+    reader.seek(0)
+    for magic, name in ((b"\x93NUMPY", "npy"), (b"PK", "npz"), (b"PAR1", "parquet")):
+        if start.startswith(magic):
+            return name
+    if start[8:9] == b"{":
+        return "safetensors"
+    if start.lstrip()[:1] == b"{":
+        return "json"
+    raise JobError("input_invalid", f"{what} is in none of the known formats.")
+
+
+def _npy(reader: Any, what: str) -> Array:
+    shape, fortran, dtype = read_npy_header(reader)
+    if dtype.hasobject:
+        raise JobError("input_invalid", f"{what} holds pickled objects, which are never loaded.")
+    size = math.prod(shape) * dtype.itemsize
+    if size > MAX_UNPACKED_BYTES:
+        raise JobError("too_large", f"{what} says that it has {size} bytes.")
+    data = read_exactly(reader, size)
+    return np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _npz(reader: BinaryIO, feature: Feature, what: str) -> Table:
+    with open_zip(reader, what, MAX_UNPACKED_BYTES) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
+
+        def load(name: str) -> Array:
+            with archive.open(f"{name}.npy") as member:
+                return _npy(member, f"{what}, array {name}")
+
+        return _from_names(names, load, feature, what)
+
+
+def _safetensors(reader: BinaryIO, feature: Feature, what: str) -> Table:
+    header = SafetensorsHeader(reader)
+
+    def load(name: str) -> Array:
+        tensor = header.tensor(name)
+        reader.seek(tensor.start)
+        data = read_exactly(reader, tensor.size)
+        array = np.frombuffer(data, dtype=tensor.dtype).reshape(tensor.shape)
+        return widened(array) if tensor.bfloat16 else array
+
+    return _from_names(header.names, load, feature, what)
+
+
+def _from_names(names: list[str], load: Any, feature: Feature, what: str) -> Table:
+    ids = feature.id_field or next((n for n in ("id", "ids") if n in names), None)
+    tasks = next((n for n in ("task", "tasks") if n in names), None)
+    chosen = feature.array
+    if chosen is None:
+        others = [n for n in names if n not in {ids, tasks}]
+        chosen = feature.kind if feature.kind in others else others[0] if len(others) == 1 else None
+    for name in (chosen, ids):
+        if name is not None and name not in names:
+            raise JobError("input_invalid", f"{what} has no array {name}, only {', '.join(names)}.")
+    if chosen is None:
+        raise JobError("input_invalid", f"{what} has several arrays; name one: {', '.join(names)}.")
+    return Table(
+        load(chosen),
+        None if ids is None else [clean(str(i)) for i in load(ids).tolist()],
+        None if tasks is None else [str(i) for i in load(tasks).tolist()],
+    )
+
+
+def _parquet(reader: BinaryIO, feature: Feature, what: str) -> Table:
+    pyarrow, parquet = arrow()
+    try:
+        file = parquet.ParquetFile(reader)
+        check_parquet(file, size_of(reader), what)
+        schema = file.schema_arrow
+        wanted, ids, tasks = parquet_columns(schema, feature, what)
+        columns = [_column(file, name, what) for name in wanted]
+        texts = {n: file.read([n]).column(0).to_pylist() for n in (ids, tasks) if n is not None}
+    except pyarrow.ArrowException as error:
+        raise ValueError(str(error)) from error
+    return Table(
+        columns[0] if len(columns) == 1 else np.stack(columns, axis=1),
+        None if ids is None else [clean(str(i)) for i in texts[ids]],
+        None if tasks is None else [str(i) for i in texts[tasks]],
+    )
+
+
+def parquet_columns(
+    schema: Any, feature: Feature, what: str
+) -> tuple[list[str], str | None, str | None]:
+    """Which columns hold the values, the ids and the tasks of a feature.
+
+    Raises:
+        JobError: `input_invalid` when one is missing.
+    """
+    names = schema.names
+    ids = feature.id_field or next((n for n in ("id", "ids") if n in names), None)
+    tasks = next((n for n in ("task", "tasks") if n in names), None)
+    wanted = feature.columns or ([feature.array] if feature.array else None)
+    if wanted is None:
+        wanted = [n for n in names if n not in {ids, tasks} and _numeric(schema.field(n).type)]
+    absent = [n for n in [*wanted, *([ids] if ids else [])] if n not in names]
+    if absent or not wanted:
+        raise JobError(
+            "input_invalid",
+            f"{what} has no column {', '.join(absent) or 'of numbers'}, only {names}.",
+        )
+    return wanted, ids, tasks
+
+
+def _numeric(kind: Any) -> bool:
+    text = str(kind)
+    return any(part in text for part in ("float", "double", "int", "bool"))
+
+
+def _column(file: Any, name: str, what: str) -> Array:
+    column = file.read([name]).column(0).combine_chunks()
+    shape = [len(column)]
+    while hasattr(column.type, "value_type"):
+        if column.null_count:
+            raise JobError("input_invalid", f"{what}, column {name}: some lists are missing.")
+        lengths = np.unique([len(part) for part in column]) if len(column) else np.array([0])
+        if len(lengths) > 1:
+            raise JobError(
+                "input_invalid",
+                f"{what}, column {name}: lists have from {lengths[0]} to {lengths[-1]} values.",
+            )
+        shape.append(int(lengths[0]))
+        column = column.flatten()
+    return np.asarray(column.to_numpy(zero_copy_only=False)).reshape(shape)
+
+
+def _json(reader: BinaryIO, feature: Feature, what: str) -> Table:
+    text = reader.read(MAX_JSON_BYTES + 1)
+    if len(text) > MAX_JSON_BYTES:
+        raise JobError("too_large", f"{what} has more than {MAX_JSON_BYTES} bytes of JSON.")
+    found = json.loads(text)
+    if not isinstance(found, dict) or not found:
+        raise ValueError("it is not an object of id: value")
+    return Table(
+        np.array(list(found.values()), dtype=np.float64), [clean(identity) for identity in found]
+    )

@@ -1,0 +1,210 @@
+"""A job with a model in parts: one trains the proxy, others read a shard each, side by side."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import numpy as np
+import numpy.typing as npt
+
+from methods.children import Child
+from methods.context import RunContext
+from methods.select_subset.child_jobs import (
+    PROXY_PART,
+    SHARD_PART,
+    ProxyPart,
+    ProxyParts,
+    ShardPart,
+    ShardRead,
+    ShardSize,
+)
+from methods.select_subset.data.dataset import Rows
+from methods.select_subset.proxy.model.fine_tuning import Trained, weights_of
+from methods.select_subset.proxy.rows.checking import check_rows, target_rows
+from methods.select_subset.proxy.rows.encoded_rows import Examples
+from methods.select_subset.proxy.rows.spool import Spool
+from methods.select_subset.proxy.shards.engines import Ints, Shard, cut, of_kinds
+from methods.select_subset.proxy.shards.extraction import Array, Readings, Rooms
+from methods.select_subset.proxy.shards.pipeline import (
+    Extracted,
+    Opened,
+    check_enough,
+    extracted,
+    is_clip,
+    memory_errors,
+    places_of,
+    work_of,
+)
+from methods.select_subset.proxy.shards.reader import PackReader, Reader
+from methods.select_subset.proxy.shards.shard_format import loadz, pack, savez
+from methods.select_subset.proxy.spooling import spooled, spooled_target
+from methods.select_subset.reading_plan import OF_CLIP, Work, of_images
+from methods.select_subset.result import BadRow
+from methods.select_subset.spec import Spec
+
+#: A shard lasts so long, so that starting a process for it and loading the model cost little.
+SHARD_SECONDS = 120.0
+_FEWEST_ROWS, _MOST_SHARDS = 256, 10_000
+_NPZ = "application/x-npz"
+
+
+def extract_apart(spec: Spec, rows: Rows, group_field: str | None, ctx: RunContext) -> Extracted:
+    """What `pipeline.extract_features` does, by children.
+
+    Args:
+        group_field: a field without which a row is bad.
+
+    Raises:
+        JobError: as there; a child failed.
+    """
+    assert spec.model is not None, "called with a model"
+    assert spec.dataset is not None, "the spec was checked"
+    part = ProxyPart(
+        dataset=spec.dataset,
+        target=spec.target,
+        # How it is read does not matter yet: other methods find the same proxy.
+        model=spec.model.model_copy(update={"attention": "model"}),
+        clip=is_clip(spec),
+        seed=spec.seed,
+        group_field=group_field,
+        skip_bad=spec.on_bad_rows == "skip",
+    )
+    ctx.progress("checking rows and fine-tuning the proxy", 0, 1, "parts")
+    child = _proxy(part, ctx)
+    parts = ProxyParts.model_validate(child.result)
+    with child.open("bad.jsonl") as lines:
+        rows.bad = [BadRow.model_validate_json(line) for line in lines]
+    check_enough(spec, rows, np.array([bool(parts.shards)]))
+    work = work_of(spec, parts.tasks)
+    read = _read_all(part, parts, work, places_of(spec, len(parts.marks)), ctx)
+    trained = Trained(parts.marks, parts.losses)
+    return extracted(spec, rows, read, trained, parts.task_names, parts.blocks)
+
+
+def _proxy(part: ProxyPart, ctx: RunContext) -> Child:
+    return next(iter(ctx.fan_out(PROXY_PART.name, [part])))
+
+
+def _read_all(
+    part: ProxyPart, parts: ProxyParts, work: Work, places: list[int], ctx: RunContext
+) -> Readings:
+    wanted = [n for n, shard in enumerate(parts.shards) if shard.images or not of_images(work)]
+    keys = [(place, number) for place in places for number in wanted]
+    specs = [ShardPart(proxy=part, work=work, place=p, shard=n) for p, n in keys]
+    total = len(places) * sum(parts.shards[number].rows for number in wanted)
+    found: dict[tuple[int, int], dict[str, Array]] = {}
+    done = 0
+    for child in ctx.fan_out(SHARD_PART.name, specs):
+        with child.open("reading.npz") as reader:
+            found[keys[child.place]] = loadz(reader.read())
+        done += parts.shards[keys[child.place][1]].rows
+        ctx.progress("reading the model", done, total, "rows")
+    return Readings.of([[found[place, number] for number in wanted] for place in places])
+
+
+def run_proxy(spec: ProxyPart, ctx: RunContext) -> ProxyParts:
+    """Runner of `select-subset-proxy`."""
+    with memory_errors(), ExitStack() as stack:
+        needed = spec.group_field is not None
+        rows, spool = spooled(spec.dataset, spec.group_field, needed, ctx, stack)
+        opened = Opened.of(spec.model, spec.clip, spec.seed, ctx)
+        examples = stack.enter_context(Examples(spool, opened.encoder))
+        lengths = check_rows(rows, spool, examples, ctx)
+        text = "".join(row.model_dump_json() + "\n" for row in rows.bad)
+        ctx.save_artifact("bad.jsonl", text.encode(), "application/x-ndjson")
+        found = ProxyParts(rows=len(spool), bad_rows=len(rows.bad), marks=[], losses=[], shards=[])
+        if (rows.bad and not spec.skip_bad) or not lengths.any():
+            return found
+        if spec.target is not None:
+            target = spooled_target(spec.target, ctx, stack)
+            aimed = stack.enter_context(Examples(target[1], opened.encoder))
+            aim = target_rows(*target, aimed, ctx)
+            ctx.save_artifact("target.npz", pack(aim.spool, aim.batches(_tokens(spec))), _NPZ)
+            found.tasks, found.task_names = aim.tasks.tolist(), aim.names
+        rooms = Rooms(ctx, spec.model, spec.seed, spool.digest, lengths)
+        trained = opened.train(examples, lengths, spec.seed, rooms.weights, ctx)
+        found.marks, found.losses = trained.marks, trained.losses
+        found.blocks = opened.blocks
+        for place in range(len(trained.losses)):
+            data = weights_of(rooms.weights, place)
+            ctx.save_artifact(f"weights-{place}", data, "application/octet-stream")
+        probe = Work(
+            model=spec.model.name,
+            max_tokens=spec.model.max_tokens,
+            readings=["image_embedding" if spec.clip else "loss"],
+        )
+        reader = opened.reader(probe, None)
+        found.shards = list(_packed(spec, spool, examples, reader, lengths, rows.images, ctx))
+        return found
+
+
+def _packed(
+    spec: ProxyPart,
+    spool: Spool,
+    examples: Examples,
+    reader: Reader,
+    lengths: Ints,
+    images: npt.NDArray[np.bool_],
+    ctx: RunContext,
+) -> Iterator[ShardSize]:
+    """Cut and save the shards: first those with images, each kind with the longest rows first."""
+    pictured, texts = of_kinds(lengths > 0, images)
+    kinds = [(pictured, True)] if spec.clip else [(pictured, True), (texts, False)]
+    size = spec.model.shard_rows
+    if size is None:
+        size = _lasting(reader, examples, cut(kinds[0][0], lengths, _tokens(spec), 1))
+    shards: list[tuple[Shard, bool]] = []
+    for rows, kind in kinds:
+        shards += [(shard, kind) for shard in cut(rows, lengths, _tokens(spec), size)]
+    for number, (shard, kind) in enumerate(shards):
+        ctx.progress("packing shards", number, len(shards), "shards")
+        ctx.save_artifact(f"shard-{number}.npz", pack(spool, shard), _NPZ)
+        yield ShardSize(rows=sum(len(batch) for batch in shard), images=kind)
+
+
+def _lasting(reader: Reader, examples: Examples, batches: list[Shard]) -> int:
+    """Rows that are read in `SHARD_SECONDS`, by a batch of middle length."""
+    if not batches:
+        return _FEWEST_ROWS
+    (batch,) = batches[len(batches) // 2]
+    (encoded,) = examples.ahead([batch.tolist()])
+    seconds = 0.0
+    for _ in range(2):  # the first also warms up
+        started = time.perf_counter()
+        reader.read(encoded)
+        seconds = time.perf_counter() - started
+    count = sum(len(b) for shard in batches for b in shard)
+    wanted = int(SHARD_SECONDS * len(batch) / max(seconds, 1e-6))
+    return max(_FEWEST_ROWS, count // _MOST_SHARDS, min(wanted, count))
+
+
+def _tokens(spec: ProxyPart) -> int:
+    return spec.model.batch_tokens
+
+
+def run_shard(spec: ShardPart, ctx: RunContext) -> ShardRead:
+    """Runner of `select-subset-shard`."""
+    with memory_errors():
+        proxy = _proxy(spec.proxy, ctx)
+        tuned = spec.proxy.model.fine_tune is not None and not OF_CLIP & set(spec.work.readings)
+
+        def part(name: str) -> bytes:
+            with proxy.open(name) as reader:
+                return reader.read()
+
+        target = part("target.npz") if spec.work.tasks is not None else None
+        reader = PackReader(spec.work, ctx.models, target)
+        try:
+            reader.use(part(f"weights-{spec.place}") if tuned else None)
+            rows = ProxyParts.model_validate(proxy.result).shards[spec.shard].rows
+
+            def tell(done: int) -> None:
+                ctx.progress("reading the model", done, rows, "rows")
+
+            found = reader.read(part(f"shard-{spec.shard}.npz"), tell)
+        finally:
+            reader.close()
+        ctx.save_artifact("reading.npz", savez(**found), _NPZ)
+        return ShardRead(rows=rows)

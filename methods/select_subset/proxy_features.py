@@ -1,0 +1,106 @@
+"""What a job with a model does before and after the choice; torch is imported only here."""
+
+from __future__ import annotations
+
+import io
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from methods.context import RunContext
+from methods.errors import JobError
+from methods.select_subset.algorithms.budgets import Outcome
+from methods.select_subset.data.dataset import Rows
+from methods.select_subset.data.feature_files import Table
+from methods.select_subset.result import ArtifactRef
+from methods.select_subset.schema.methods import CoincideParams
+from methods.select_subset.spec import Spec
+
+if TYPE_CHECKING:
+    from methods.select_subset.proxy.rows.spool import Spool
+
+#: A job whose shards may be of any size reads so many rows itself: parts have a cost too.
+HERE_ROWS = 4096
+
+
+@dataclass
+class Extra:
+    """What such a job adds to its result.
+
+    Attributes:
+        report: goes to the details.
+    """
+
+    report: dict[str, Any]
+    tables: dict[str, Table]
+    spool: Spool
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Of the libraries that readings depend on."""
+        return {name: version(name) for name in ("torch", "transformers")}
+
+    def artifacts(self, outcome: Outcome, ctx: RunContext) -> dict[str, ArtifactRef]:
+        """`features`, for further jobs with other budgets, and the contact sheet."""
+        from methods.select_subset.proxy.rows.contact_sheet import contact_sheet
+
+        found = {"features": ("features.npz", _npz(self.tables), "application/x-npz")}
+        sheet = contact_sheet(outcome, self.spool)
+        if sheet is not None:
+            found["contact_sheet"] = ("contact_sheet.png", sheet, "image/png")
+        return {
+            key: ArtifactRef(**asdict(ctx.save_artifact(name, data, kind)))
+            for key, (name, data, kind) in found.items()
+        }
+
+
+def given(
+    spec: Spec, group_field: str | None, group_needed: bool, ctx: RunContext, stack: ExitStack
+) -> tuple[Rows, dict[str, Table], Spec, Extra]:
+    """Rows and features of a job with a model.
+
+    Args:
+        stack: closes the files after the job.
+
+    Returns:
+        Rows, features by kind, the spec with what only the model knows, and the extra results.
+
+    Raises:
+        JobError: `model_unavailable` where the worker has no torch; those of `extract_features`.
+    """
+    try:
+        from methods.select_subset.proxy.shards.children import extract_apart
+        from methods.select_subset.proxy.shards.pipeline import extract_features
+        from methods.select_subset.proxy.shards.ray_data import ray_address
+        from methods.select_subset.proxy.spooling import spooled, spooled_target
+    except ImportError as error:
+        raise JobError(
+            "model_unavailable",
+            f"A model needs the packages torch, transformers and pillow: {error}.",
+            retryable=False,
+        ) from error
+    assert spec.dataset is not None, "the spec was checked"
+    assert spec.model is not None, "called with a model"
+    rows, spool = spooled(spec.dataset, group_field, group_needed, ctx, stack)
+    # Rows that came with the spec would be in the spec of every part.
+    many = spec.dataset.input is not None and len(spool) > (spec.model.shard_rows or HERE_ROWS)
+    if ctx.parallel and many and ray_address() is None:
+        found = extract_apart(spec, rows, group_field if group_needed else None, ctx)
+    else:
+        target = None if spec.target is None else spooled_target(spec.target, ctx, stack)
+        found = extract_features(spec, rows, spool, ctx, target)
+    if isinstance(spec.params, CoincideParams) and found.blocks is not None:
+        params = spec.params.model_copy(update={"blocks": found.blocks})
+        spec = spec.model_copy(update={"params": params})
+    return rows, found.tables, spec, Extra(found.report, found.tables, spool)
+
+
+def _npz(tables: dict[str, Table]) -> bytes:
+    buffer = io.BytesIO()
+    arrays: dict[str, Any] = {kind: table.values for kind, table in tables.items()}
+    ids = next(iter(tables.values())).ids
+    np.savez(buffer, allow_pickle=False, id=np.array(ids, dtype=np.str_), **arrays)
+    return buffer.getvalue()

@@ -1,0 +1,140 @@
+"""Parameters of the methods that rank rows by a score, and of those without any."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from methods.select_subset.schema.base import FromModel, Params
+
+
+class RandomParams(Params):
+    """`random` and `stratified` have no parameters."""
+
+
+Keep = Literal["highest", "lowest", "middle"]
+
+
+class HardScoreParams(Params):
+    """Of `loss` and `perplexity`: one score a row."""
+
+    needs = (frozenset({"score"}),)
+    from_model = FromModel({"score": "loss"}, "last")
+    keep: Keep = Field("highest", description="Which scores are kept; `highest` are the hard rows.")
+
+
+class MiddleParams(Params):
+    """Of `middle_perplexity`: the middle of the ranking is kept (arXiv:2309.04564)."""
+
+    needs = (frozenset({"score"}),)
+    from_model = FromModel({"score": "loss"}, "last")
+
+
+class ClipParams(Params):
+    """Of `clip_score`: cosine of image and text. Long texts are cut by CLIP at 77 tokens."""
+
+    needs = (frozenset({"score"}), frozenset({"image_embedding", "text_embedding"}))
+    from_model = FromModel(
+        {"image_embedding": "image_embedding", "text_embedding": "text_embedding"}, "last"
+    )
+    keep: Keep = "highest"
+
+
+class DynamicsParams(Params):
+    """Of `el2n`: a score, or one a run or checkpoint, which are averaged."""
+
+    needs = (frozenset({"score"}), frozenset({"trajectory"}))
+    from_model = FromModel({"score": "el2n"}, "last")
+    keep: Keep = Field("highest", description="`highest` are the hard rows.")
+
+
+class AumParams(Params):
+    """Of `aum`: margins of the true token; high = easy. Per checkpoint, they are averaged."""
+
+    needs = (frozenset({"score"}), frozenset({"trajectory"}))
+    from_model = FromModel({"trajectory": "aum"}, "all")
+    keep: Keep = Field("lowest", description="`lowest` are the hard rows, or the mislabelled.")
+
+
+class ForgettingParams(Params):
+    """Of `forgetting`: counts (never learned = infinite), or the right answers over time."""
+
+    needs = (frozenset({"score"}), frozenset({"correctness"}))
+    from_model = FromModel({"correctness": "correct"}, "all")
+    keep: Keep = Field("highest", description="`highest` are the often forgotten.")
+
+
+class GrandParams(Params):
+    """Of `grand`: norms of gradients, or the gradients."""
+
+    needs = (frozenset({"score"}), frozenset({"gradient"}))
+    from_model = FromModel({"score": "gradient_norm"}, "first")
+    keep: Keep = Field("highest", description="`highest` are the hard rows.")
+
+
+class D2Params(Params):
+    """Of `d2` (D2 pruning, arXiv:2310.07931): a score, e.g. AUM or CLIP score, and embeddings."""
+
+    needs = (frozenset({"score", "embedding"}),)
+    from_model = FromModel({"score": "el2n", "embedding": "embedding"}, "last")
+    neighbours: int = Field(5, ge=1, le=1000)
+    gamma: float = Field(0.4, ge=0)
+    search: Literal["auto", "exact", "cells"] = Field(
+        "auto",
+        description="`exact` compares all pairs; `cells` looks into the nearest of sqrt(rows) "
+        "k-means cells; `auto` is exact up to 30,000 rows.",
+    )
+    probes: int = Field(8, ge=1, description="Cells that are looked into.")
+
+
+class CcsParams(Params):
+    """Of `ccs` (arXiv:2210.15809)."""
+
+    needs = (frozenset({"score"}),)
+    from_model = FromModel({"score": "el2n"}, "last")
+    cut: float = Field(
+        0.0, ge=0, lt=1, description="Share of the hardest rows (highest scores) to drop first."
+    )
+    strata: int = Field(50, ge=1, le=100_000)
+    hard: Literal["highest", "lowest"] = Field(
+        "highest", description="Which scores are hard; `lowest` for AUM."
+    )
+
+
+class InfluenceParams(Params):
+    """Of `less` and `icons`."""
+
+    needs = (frozenset({"gradient", "target_gradient"}), frozenset({"task_score"}))
+    from_model = FromModel({"task_score": "influence"}, "all")
+    checkpoint_weights: list[float] | None = Field(
+        None,
+        min_length=1,
+        description="Learning rates at the checkpoints of the gradients; null: equal.",
+    )
+
+
+class LessParams(InfluenceParams):
+    """Of `less` (arXiv:2402.04333): needs a target task."""
+
+
+class IconsParams(InfluenceParams):
+    """Of `icons` (arXiv:2501.00654)."""
+
+    percent: float | None = Field(
+        None, gt=0, le=100, description="Top share that votes, in per cent; null: the budget's."
+    )
+
+
+class PreselParams(Params):
+    """Of `presel` (arXiv:2503.07591): tasks are the groups."""
+
+    needs = (frozenset({"embedding"}),)
+    from_model = FromModel({"embedding": "embedding"}, "last")
+    irs: dict[str, float] = Field(
+        default_factory=dict,
+        description="Instruction relevance of each task: mean over reference rows of "
+        "loss(answer | image, question) / loss(answer | image).",
+    )
+    cluster_share: float = Field(0.01, gt=0, le=1, description="Clusters over rows of a task.")
+    neighbours: int = Field(5, ge=1)

@@ -1,1 +1,0 @@
-"""Trainings that `rank-distilled-dataset` consists of, as jobs of their own."""
