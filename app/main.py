@@ -11,31 +11,33 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from app import problems
-from app.api import accounts, files, jobs, meta, webhooks
+from app.api import accounts, files, jobs, system, webhooks
 from app.api.dependencies import Services
 from app.middleware import Gateway
-from app.schemas import Problem
+from app.schemas.jobs import Problem
 from app.services.accounts import AccountService
 from app.services.audit import Audit
 from app.services.auth import Authenticator
-from app.services.bell import Bell
-from app.services.changes import Changes
+from app.services.dispatch import Bell
 from app.services.files import FileService
-from app.services.inputs import Inputs
+from app.services.input_resolution import Inputs
 from app.services.jobs import JobService
-from app.services.limits import RateLimiter
+from app.services.long_polling import Watching
+from app.services.notifications import Changes
 from app.services.quotas import Quotas
-from app.services.reuse import Reuse
-from app.services.watching import Watching
+from app.services.rate_limits import RateLimiter
+from app.services.result_cache import Reuse
 from app.services.webhooks import WebhookService
+from infra import metrics
+from infra.broker import Doorbell, create_celery
+from infra.logs import configure_logging
+from infra.settings import Settings
+from infra.storage import Storage
 from methods.inference.model_registry import declarations
 from methods.registry import load_registry
-from models import metrics
 from models.database import async_engine, async_sessions, reading_sessions
-from models.doorbell import Doorbell, create_celery
-from models.logs import configure_logging
-from models.settings import Settings
-from models.storage import Storage
+from outbound.guard import Guard
+from outbound.input_sources import Sources
 
 _DESCRIPTION = """Assays what goes into a model and what comes out of it: scores answers for
 hallucination, selects the part of a data set worth training on, ranks distilled data sets.
@@ -80,12 +82,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 quotas,
                 audit,
                 Reuse(models),
-                Inputs(settings.sources()),
+                Inputs(Sources.of(settings)),
             ),
             watching=Watching(reads, changes),
             files=FileService(sessions, storage, quotas, audit),
             accounts=AccountService(sessions, quotas, audit, secret, changes),
-            webhooks=WebhookService(sessions, secret, settings.guard(), audit),
+            webhooks=WebhookService(sessions, secret, Guard(settings.outbound_allow), audit),
             auth=Authenticator(reads, secret, changes),
             limits=limits,
         )
@@ -113,7 +115,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(accounts.create_router())
     app.include_router(webhooks.create_router())
     webhooks.declare_webhooks(app)
-    app.include_router(meta.create_router(offered))
+    app.include_router(system.create_router(offered))
     problems.install(app)
     _declare_problem(app)
     return app

@@ -12,7 +12,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from app import tracing
 from app.problems import PayloadTooLarge, render
-from models.metrics import HTTP_REQUEST_SECONDS
+from infra.metrics import HTTP_REQUEST_SECONDS
 
 _log = structlog.get_logger("datassay.access")
 

@@ -15,8 +15,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
-from app.schemas import FieldError, JobFailure, Quota
-from app.schemas import Problem as ProblemBody
+from app.schemas.jobs import FieldError, JobFailure, Quota
+from app.schemas.jobs import Problem as ProblemBody
 
 _log = structlog.get_logger(__name__)
 

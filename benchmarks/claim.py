@@ -23,8 +23,9 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.measure import flat, interleave, seconds, table, write  # noqa: E402
-from models import accounts, repositories, schema, transitions  # noqa: E402
-from models.settings import Settings  # noqa: E402
+from infra.settings import Settings  # noqa: E402
+from models import queries, schema, transitions  # noqa: E402
+from models.queries import accounts
 from server.embedded import Postgres  # noqa: E402
 
 SMALL = 1_000
@@ -95,12 +96,12 @@ def statements(jobs: int) -> dict[str, Any]:
     key = bytes(32)
     return {
         "claim": transitions.claim("w", ["cpu", "gpu", "llm"], LEASE, 1_000),
-        "get": repositories.job(tenant, job_id),
-        "list, 10 a page": repositories.jobs(tenant, limit=10),
-        "a poll's look": repositories.job_standing(tenant, job_id),
+        "get": queries.jobs.get(tenant, job_id),
+        "list, 10 a page": queries.jobs.page(tenant, limit=10),
+        "a poll's look": queries.jobs.version(tenant, job_id),
         "count queued (quota)": accounts.queued_jobs(tenant),
-        "look into the cache": repositories.twin(tenant, key, 0),
-        "sweep: ended twins": transitions.take_over(200),
+        "look into the cache": queries.cache.in_flight_duplicate(tenant, key, 0),
+        "sweep: ended twins": transitions.adopt_result(200),
     }
 
 

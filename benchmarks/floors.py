@@ -11,8 +11,8 @@ from typing import Any
 import psycopg
 
 from benchmarks.running import ROOT, await_ready, free_port
-from models.doorbell import Doorbell, create_celery
-from models.settings import Settings
+from infra.broker import Doorbell, create_celery
+from infra.settings import Settings
 
 _BARE = """
 import uvicorn

@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 
 from datassay import Client
-from datassay.display import progress_display
+from datassay._cli.display import progress_display
 from datassay.report.tables import print_score_summary
 
 HERE = Path(__file__).parent

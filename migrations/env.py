@@ -5,8 +5,8 @@ from __future__ import annotations
 from alembic import context
 from sqlalchemy import text
 
+from infra.settings import Settings
 from models.database import sync_engine
-from models.settings import Settings
 from models.tables import Base
 
 # Any number; every process that migrates takes the same lock.

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.orm import Session, sessionmaker
 
-from models.settings import Settings
+from infra.settings import Settings
 
 #: Seconds after which a connection is asked whether it still lives.
 _TRUSTED = 1.0

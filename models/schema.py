@@ -9,7 +9,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Select, column, select, table
 
-from models.settings import Settings
+from infra.settings import Settings
 
 
 def _config(settings: Settings | None = None) -> Config:

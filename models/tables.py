@@ -112,7 +112,7 @@ class AuditRecord(Base):
 
 
 class Job(Base):
-    """A job; only `models/transitions.py` writes `state`."""
+    """A job; only `models/transitions` writes `state`."""
 
     __tablename__ = "jobs"
 
@@ -364,7 +364,7 @@ class Artifact(Base):
 
 
 class WebhookEndpoint(Base):
-    """Where a tenant wants to be told of its jobs; `models/webhook_secrets.py` says what salts are.
+    """Where a tenant wants to be told of its jobs; `infra/webhook_secrets.py` says what salts are.
 
     `failing_since` is the first failure after which nothing went well.
     """

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from urllib.parse import urlsplit
 
+from infra.outbound_settings import HOST_NAME, private_host
+
 Address = IPv4Address | IPv6Address
 
 #: Host and port to the addresses of the host, as text; raises OSError.
@@ -22,8 +24,6 @@ Resolver = Callable[[str, int], list[str]]
 PORTS = (443, 8443)
 
 _URL = re.compile(r"[!#-;=?-\[\]_a-z~]+")  # printable ASCII without the delimiters of RFC 3986, 2
-_HOST_NAME = re.compile(r"(?=.{1,253}\.?$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?\.)*"
-                        r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?\.?")  # fmt: skip
 _MAX_URL = 2048
 
 # What `is_global` of older Pythons takes for public, and what leads back into IPv4.
@@ -107,7 +107,7 @@ def _host(host: str) -> str:
     except ValueError:
         pass
     # 127.1, 0x7f000001 and 2130706433 are all 127.0.0.1 to some resolvers.
-    if not _HOST_NAME.fullmatch(host):
+    if not HOST_NAME.fullmatch(host):
         raise Refused("host", f"{host[:64]!r} is neither a host name nor an IP address")
     return host.rstrip(".")
 
@@ -149,14 +149,11 @@ class Guard:
         self.resolve = resolve
         self._hosts: set[str] = set()
         self._networks = []
-        for entry in allow:
+        for entry in map(private_host, allow):
             try:
                 self._networks.append(ip_network(entry))
             except ValueError:
-                name, _, port = entry.lower().partition(":")
-                if not _HOST_NAME.fullmatch(name) or (port and not port.isdecimal()):
-                    raise ValueError(f"{entry!r} is no host, host:port or network") from None
-                self._hosts.add(entry.lower())
+                self._hosts.add(entry)
 
     def check(self, target: Target) -> list[str]:
         """The addresses of a target, each of which may be connected to. Looks up once.

@@ -11,9 +11,9 @@ from pathlib import Path
 from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
 
+from infra.api_keys import SCOPES
+from infra.settings import Settings
 from models import schema
-from models.api_keys import SCOPES
-from models.settings import Settings
 from server import doctor, keys, tenants
 from server.supervisor import Embedded
 

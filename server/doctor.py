@@ -11,11 +11,12 @@ from datetime import timedelta
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from models import integrity, repositories, schema
+from infra.broker import Doorbell, create_celery
+from infra.settings import Settings
+from infra.storage import Storage
+from models import queries, schema
 from models.database import sync_engine, sync_sessions
-from models.doorbell import Doorbell, create_celery
-from models.settings import Settings
-from models.storage import Storage
+from models.queries import integrity
 from server.embedded import EmbeddedError, find_postgres, find_valkey
 
 #: A sweeper that is so far behind is no sweeper.
@@ -67,7 +68,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
     engine = sync_engine(settings, "datassay-doctor")
     try:
         with sync_sessions(engine).begin() as session:
-            session.execute(repositories.ping())
+            session.execute(queries.jobs.ping())
             yield Finding(True, "database", "answers")
             revision = session.execute(schema.current()).scalar_one_or_none()
         expected = schema.head()

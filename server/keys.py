@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.orm import Session
 
-from models import accounts
-from models.api_keys import SCOPES, hint, new_token, token_digest
+from infra.api_keys import SCOPES, hint, new_token, token_digest
+from infra.ids import new_id
+from infra.settings import Settings
 from models.database import sync_engine, sync_sessions
-from models.ids import new_id
-from models.settings import Settings
+from models.queries import accounts
 
 
 @contextmanager

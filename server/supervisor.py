@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from infra.settings import Settings
 from models import schema
-from models.settings import Settings
 from server import keys
 from server.embedded import EmbeddedError, Postgres, Valkey
 from server.processes import spawn, stop

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from models import accounts
-from models.settings import Settings
+from infra.settings import Settings
+from models.queries import accounts
 from server.keys import operator_session
 
 

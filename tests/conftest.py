@@ -16,9 +16,9 @@ from datassay import Client
 from hypothesis import settings as hypothesis_settings
 from sqlalchemy import Engine
 
+from infra.settings import Settings
 from models import schema
 from models.database import sync_engine
-from models.settings import Settings
 from server.embedded import Postgres, Valkey
 from tests import services
 from tests.database import empty

@@ -14,10 +14,10 @@ import uvicorn
 from datassay import Client
 
 from app.main import create_app
+from infra.settings import Settings
 from methods.jobtype import JobType
 from methods.registry import load_registry
 from models.database import sync_engine, sync_sessions
-from models.settings import Settings
 from server import keys
 from workers.executor import Executor
 from workers.lease import Shutdown

@@ -14,11 +14,11 @@ import pytest
 from datassay import Client
 from sqlalchemy import Engine
 
+from infra.settings import Settings
 from models.database import sync_engine, sync_sessions
-from models.settings import Settings
-from models.webhook_sending import RETRY_AFTER
+from models.queries.webhook_deliveries import RETRY_AFTER
 from tests.services import Workplace
-from workers.webhooks import WebhookSender
+from workers.webhook_sender import WebhookSender
 
 PAGE = (Path(__file__).parent.parent / "docs" / "webhooks.md").read_text()
 

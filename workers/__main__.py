@@ -8,11 +8,11 @@ import sys
 import threading
 from pathlib import Path
 
-from models import metrics
+from infra import metrics
+from infra.broker import RESOURCES, Doorbell, create_celery
+from infra.logs import configure_logging
+from infra.settings import Settings
 from models.database import sync_engine, sync_sessions
-from models.doorbell import RESOURCES, Doorbell, create_celery
-from models.logs import configure_logging
-from models.settings import Settings
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     queues = args.queues.split(",")
     if unknown := set(queues) - set(RESOURCES):
         parser.error(f"unknown queues {sorted(unknown)}; known: {', '.join(RESOURCES)}")
-    from workers.tasks import run_worker
+    from workers.worker import run_worker
 
     run_worker(settings, queues, args.alive_file)
     return 0
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _sweep(settings: Settings) -> int:
     from workers.sweeper import Sweeper
-    from workers.webhooks import WebhookSender
+    from workers.webhook_sender import WebhookSender
 
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

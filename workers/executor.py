@@ -19,6 +19,9 @@ from sqlalchemy import Row
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
+from infra import metrics
+from infra.settings import Settings
+from infra.storage import Storage, job_prefix
 from methods.errors import (
     DeadlineExceeded,
     Interrupted,
@@ -29,19 +32,17 @@ from methods.errors import (
 )
 from methods.inference.model_registry import Models, declarations
 from methods.jobtype import JobType
-from models import metrics, transitions
-from models.settings import Settings
+from models import transitions
 from models.states import TERMINAL
-from models.storage import Storage, job_prefix
 from workers import tracing
-from workers.crash import RunnerCrashed
-from workers.fanout import FanOut
+from workers.children import FanOut
 from workers.isolation import run_isolated
 from workers.lease import Lease, Shutdown
+from workers.runner_errors import RunnerCrashed
+from workers.runtime.attempt_store import DatabaseLedger, Ledger
 from workers.runtime.context import JobContext
 from workers.runtime.inputs import Fetcher
-from workers.runtime.ledger import DatabaseLedger, Ledger
-from workers.runtime.texts import storable
+from workers.runtime.sanitize import storable
 from workers.scratch import Scratch
 
 _log = structlog.get_logger(__name__)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from infra.storage import Storage
 from methods.errors import (
     DeadlineExceeded,
     Interrupted,
@@ -26,13 +27,12 @@ from methods.errors import (
 )
 from methods.inference.model_registry import ModelDeclaration, Models
 from methods.registry import load_registry
-from models.storage import Storage
-from workers.crash import RunnerCrashed
+from workers.runner_errors import RunnerCrashed
 from workers.runtime.context import JobContext
 
 if TYPE_CHECKING:  # every child imports this module, and has no business with the database
     from workers.lease import Lease
-    from workers.runtime.ledger import Ledger
+    from workers.runtime.attempt_store import Ledger
 
 _INTERRUPTIONS: tuple[type[Interrupted], ...] = (
     JobCancelled,

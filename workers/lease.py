@@ -15,10 +15,10 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
+from infra.settings import Settings
 from methods.errors import DeadlineExceeded, Interrupted, JobCancelled, LeaseLost, ShuttingDown
-from models import repositories, transitions
+from models import queries, transitions
 from models.database import is_outage
-from models.settings import Settings
 from models.states import JobState
 
 _log = structlog.get_logger(__name__)
@@ -197,7 +197,7 @@ class Lease:
         try:
             with self._sessions.begin() as session:
                 state = session.execute(
-                    *repositories.state_of_attempt(self.job_id, self.attempt)
+                    *queries.jobs.state_of_attempt(self.job_id, self.attempt)
                 ).scalar_one_or_none()
         except SQLAlchemyError:
             return  # the heartbeat's affair

@@ -14,10 +14,12 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
-from models import accounts, integrity, metrics, repositories, transitions, webhook_sending
-from models.doorbell import Doorbell
-from models.settings import Settings
-from models.storage import Storage, job_prefix, kept_prefix
+from infra import metrics
+from infra.broker import Doorbell
+from infra.settings import Settings
+from infra.storage import Storage, job_prefix, kept_prefix
+from models import queries, transitions
+from models.queries import accounts, integrity, webhook_deliveries
 
 _log = structlog.get_logger(__name__)
 
@@ -48,14 +50,14 @@ class Sweeper:
     def sweep(self) -> None:
         """Reap expired leases, expire queued jobs, settle twins, cancel children that nobody waits
         for, ring missed bells; once a minute clean up."""
-        for row in self._execute(transitions.reap(_BATCH, self._settings.retry_backoff)):
+        for row in self._execute(transitions.rescue_stalled(_BATCH, self._settings.retry_backoff)):
             metrics.REAPED.labels(str(row.state).lower()).inc()
             _log.warning("lease expired", job_id=row.id, attempt=row.attempt, state=row.state)
         for row in self._execute(transitions.expire_queued(_BATCH)):
             _log.info("queue timeout", job_id=row.id)
-        for row in self._execute(transitions.take_over(_BATCH)):
+        for row in self._execute(transitions.adopt_result(_BATCH)):
             _log.info("took over the result of its twin", job_id=row.id, hit_of=row.hit_of)
-        self._execute(transitions.stop_waiting(_BATCH))
+        self._execute(transitions.requeue_waiters(_BATCH))
         for row in self._execute(transitions.cancel_unneeded(_BATCH)):
             _log.info("no job needs it any more", job_id=row.id)
         self._ring()
@@ -73,7 +75,7 @@ class Sweeper:
     def _count(self) -> None:
         if self._settings.metrics_port is None:
             return
-        rows = self._execute(repositories.unfinished_counts())
+        rows = self._execute(queries.jobs.unfinished_counts())
         for gauge in (metrics.JOBS, metrics.OLDEST_QUEUED_SECONDS):
             # What is no more must not stay at its last value.
             gauge.clear()
@@ -85,36 +87,36 @@ class Sweeper:
 
     def clean(self) -> None:
         """Purge what is past its retention; a transaction each, so that nobody waits for long."""
-        for (job_id,) in self._execute(repositories.expired_jobs(_BATCH)):
+        for (job_id,) in self._execute(queries.jobs.expired(_BATCH)):
             with self._sessions.begin() as session:
                 bury_job(session, job_id)
         while self._purge_one():
             pass
-        for (job_id,) in self._execute(repositories.jobs_with_kept_files(_BATCH)):
+        for (job_id,) in self._execute(queries.files.jobs_with_kept_files(_BATCH)):
             self._delete(kept_prefix(job_id))
             with self._sessions.begin() as session:
-                session.execute(repositories.forget_kept_files(job_id))
-        stale = repositories.stale_files(self._settings.file_retention, _BATCH)
+                session.execute(queries.files.delete_kept(job_id))
+        stale = queries.files.stale(self._settings.file_retention, _BATCH)
         for tenant_id, file_id in self._execute(stale):
             with self._sessions.begin() as session:
                 key = self._forget_file(session, tenant_id, file_id)
             if key is not None:
                 self._delete(key)
         with self._sessions.begin() as session:
-            session.execute(repositories.trim_cache(self._settings.cache_entries))
+            session.execute(queries.cache.trim(self._settings.cache_entries))
             session.execute(transitions.forget_idempotency(self._settings.idempotency_retention))
             session.execute(accounts.forget_audit())
-            session.execute(webhook_sending.drop_undeliverable(_BATCH))
-            session.execute(webhook_sending.forget_deliveries(self._settings.delivery_retention))
+            session.execute(webhook_deliveries.drop_undeliverable(_BATCH))
+            session.execute(webhook_deliveries.forget_deliveries(self._settings.delivery_retention))
 
     def _purge_one(self) -> bool:
         with self._sessions.begin() as session:
-            job_id = session.execute(repositories.purgeable(1)).scalar_one_or_none()
+            job_id = session.execute(queries.artifacts.purgeable(1)).scalar_one_or_none()
             if job_id is None:
                 return False
             # Bytes first: after a crash in between the next round finds the row again.
             self._delete(job_prefix(job_id))
-            for statement in repositories.purged(job_id):
+            for statement in queries.artifacts.purged(job_id):
                 session.execute(statement)
         return True
 
@@ -134,24 +136,24 @@ class Sweeper:
 
     def _forget_file(self, session: Session, tenant_id: str, file_id: str) -> str | None:
         """Delete the row of an unused input; returns where its bytes are."""
-        file = session.execute(repositories.lock_file(tenant_id, file_id)).scalar_one_or_none()
+        file = session.execute(queries.files.lock(tenant_id, file_id)).scalar_one_or_none()
         if file is None:
             return None
-        if session.execute(repositories.file_in_use(tenant_id, file_id)).first() is not None:
-            session.execute(repositories.stored_inputs(tenant_id, [file_id]))
+        if session.execute(queries.files.in_use(tenant_id, file_id)).first() is not None:
+            session.execute(queries.files.stored_inputs(tenant_id, [file_id]))
             return None
-        session.execute(repositories.delete_file(tenant_id, file_id))
+        session.execute(queries.files.delete_row(tenant_id, file_id))
         return file.storage_key
 
     def _ring(self) -> None:
         again = self._settings.ring_again_after
         missed: list[str] = []
-        for row in self._execute(transitions.take_unrung(_BATCH, again)):
+        for row in self._execute(transitions.claim_undispatched(_BATCH, again)):
             # One refusal is enough to know that the broker is away.
             if missed or not self._doorbell.ring(row.id, row.resource):
                 missed.append(row.id)
         if missed:
-            self._execute(transitions.bell_missed(missed))
+            self._execute(transitions.mark_undispatched(missed))
 
     def _execute(self, statement: Any) -> list[Any]:
         with self._sessions.begin() as session:
@@ -160,7 +162,7 @@ class Sweeper:
 
 def bury_job(session: Session, job_id: str) -> None:
     """Turn a terminal job into a tombstone without history; its bytes are purged next."""
-    session.execute(repositories.lock_maker(job_id))
-    if session.execute(transitions.bury(None, job_id)).first() is not None:
-        for statement in repositories.forget_history(job_id):
+    session.execute(queries.artifacts.lock_maker(job_id))
+    if session.execute(transitions.soft_delete(None, job_id)).first() is not None:
+        for statement in queries.jobs.delete_history(job_id):
             session.execute(statement)

@@ -13,7 +13,7 @@ from app.problems import (
     Unauthenticated,
     responses,
 )
-from app.schemas import ApiKey, ApiKeyCreate, AuditRecord, Me, NewApiKey, Page, Usage
+from app.schemas.jobs import ApiKey, ApiKeyCreate, AuditRecord, Me, NewApiKey, Page, Usage
 
 _ALWAYS = (Unauthenticated, Forbidden)
 

@@ -15,11 +15,11 @@ from app.services.accounts import AccountService
 from app.services.auth import Authenticator, Caller
 from app.services.files import FileService
 from app.services.jobs import JobService
-from app.services.limits import Bucket, RateLimiter
-from app.services.watching import Watching
+from app.services.long_polling import Watching
+from app.services.rate_limits import Bucket, RateLimiter
 from app.services.webhooks import WebhookService
-from models.ids import is_id
-from models.settings import Settings
+from infra.ids import is_id
+from infra.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from fastapi import APIRouter, File, UploadFile
 from fastapi.responses import FileResponse, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from app.api import views
+from app.api import presenters
 from app.api.dependencies import (
     ArtifactId,
     Cursor,
@@ -35,10 +35,10 @@ from app.problems import (
     Unauthenticated,
     responses,
 )
-from app.schemas import Artifact, Page
-from app.schemas import File as FileBody
-from models.settings import Settings
-from models.storage import CHUNK
+from app.schemas.jobs import Artifact, Page
+from app.schemas.jobs import File as FileBody
+from infra.settings import Settings
+from infra.storage import CHUNK
 
 _ALWAYS = (Unauthenticated, Forbidden)
 _MULTIPART_OVERHEAD = 64 * 1024
@@ -75,7 +75,7 @@ async def upload_file(
     name = (file.filename or "unnamed").replace("\x00", "")[-255:]
     media_type = (file.content_type or "application/octet-stream").replace("\x00", "")[:127]
     row = await found.files.upload(caller, name, media_type, file.file)
-    return views.file(row, found.settings.file_retention)
+    return presenters.file(row, found.settings.file_retention)
 
 
 async def list_files(
@@ -84,13 +84,13 @@ async def list_files(
     """Your inputs, newest first."""
     rows, following = await found.files.page(caller, limit, cursor)
     retention = found.settings.file_retention
-    return Page(items=[views.file(row, retention) for row in rows], next_cursor=following)
+    return Page(items=[presenters.file(row, retention) for row in rows], next_cursor=following)
 
 
 async def get_file(file_id: FileId, caller: FilesRead, found: ServicesDep) -> FileBody:
     """One input: name, size, digest."""
     row = await found.files.get(caller, file_id)
-    return views.file(row, found.settings.file_retention)
+    return presenters.file(row, found.settings.file_retention)
 
 
 async def delete_file(file_id: FileId, caller: FilesWrite, found: ServicesDep) -> None:
@@ -101,7 +101,7 @@ async def delete_file(file_id: FileId, caller: FilesWrite, found: ServicesDep) -
 async def list_job_artifacts(job_id: JobId, caller: JobsRead, found: ServicesDep) -> Page[Artifact]:
     """What a succeeded job left beside its result."""
     rows = await found.files.artifacts(caller, job_id)
-    return Page(items=[views.artifact(row) for row in rows])
+    return Page(items=[presenters.artifact(row) for row in rows])
 
 
 async def get_artifact_content(

@@ -10,7 +10,7 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from pydantic import AwareDatetime, BeforeValidator
 
-from app.api import views
+from app.api import presenters
 from app.api.dependencies import (
     Cursor,
     IdempotencyKey,
@@ -38,7 +38,7 @@ from app.problems import (
     Unauthenticated,
     responses,
 )
-from app.schemas import Attempt, Event, Job, JobCreate, JobSummary, Page
+from app.schemas.jobs import Attempt, Event, Job, JobCreate, JobSummary, Page
 from app.services.jobs import JobFilter
 from methods.jobtype import JobType
 from models.states import TERMINAL, JobState
@@ -83,15 +83,15 @@ def _add_create(router: APIRouter, job_type: JobType) -> None:
         job = await found.jobs.submit(caller, job_type, request, key, dry_run)
         if dry_run:
             response.status_code = 200
-            return views.full(job)
+            return presenters.full(job)
         if wait is not None and job.state not in TERMINAL:
             await found.watching.wait(caller, job.id, wait)
             job = await found.jobs.get(caller, job.id)
             response.headers["Preference-Applied"] = f"wait={wait:g}"
         response.status_code = 200 if job.state in TERMINAL else 202
         response.headers["Location"] = f"/v1/jobs/{job.id}"
-        views.describe(response, job)
-        return views.full(job)
+        presenters.describe(response, job)
+        return presenters.full(job)
 
     body = JobCreate[job_type.spec]  # type: ignore[name-defined]
     create.__annotations__["request"] = body
@@ -169,7 +169,7 @@ async def list_jobs(
         parent=None if parent is None else _clean([parent])[0],
     )
     rows, following = await found.jobs.page(caller, narrowed, limit, cursor)
-    return Page(items=[views.summary(row) for row in rows], next_cursor=following)
+    return Page(items=[presenters.summary(row) for row in rows], next_cursor=following)
 
 
 async def get_job(
@@ -184,16 +184,16 @@ async def get_job(
 
     With `Prefer: wait=N` the answer waits for a change (or, without `If-None-Match`, for the end).
     """
-    seen = views.parse_etag(if_none_match)
+    seen = presenters.parse_etag(if_none_match)
     if wait is not None or seen is not None:
         mark = await found.watching.wait(caller, job_id, wait or 0.0, seen)
         if mark == seen:
-            return Response(status_code=304, headers={"ETag": views.etag(mark)})
+            return Response(status_code=304, headers={"ETag": presenters.etag(mark)})
     job = await found.jobs.get(caller, job_id)
-    views.describe(response, job)
+    presenters.describe(response, job)
     if wait is not None:
         response.headers["Preference-Applied"] = f"wait={wait:g}"
-    return views.full(job)
+    return presenters.full(job)
 
 
 async def get_job_result(job_id: JobId, caller: JobsRead, found: ServicesDep) -> dict[str, Any]:
@@ -213,7 +213,7 @@ async def list_job_events(
     """The job's history; with `Accept: text/event-stream`, as it grows, until the job has ended."""
     if "text/event-stream" not in request.headers.get("accept", ""):
         page = await found.watching.events(caller, job_id, after, limit)
-        return Page(items=[views.event(row) for row in page])
+        return Page(items=[presenters.event(row) for row in page])
     if last_event_id is not None:
         if not last_event_id.isdecimal() or len(last_event_id) > 9:
             raise InvalidRequest("Last-Event-ID must be the id of an event of this stream.")
@@ -229,7 +229,7 @@ async def _stream(rows: AsyncIterator[Any]) -> AsyncIterator[bytes]:
         if row is None:
             yield KEEPALIVE_COMMENT
         else:
-            data = views.event(row).model_dump_json()
+            data = presenters.event(row).model_dump_json()
             yield format_sse_event(data_str=data, event=row.kind, id=str(row.seq))
 
 
@@ -248,8 +248,8 @@ async def cancel_job(
     """
     job = await found.jobs.cancel(caller, job_id)
     response.status_code = 200 if job.state == JobState.CANCELLED else 202
-    views.describe(response, job)
-    return views.full(job)
+    presenters.describe(response, job)
+    return presenters.full(job)
 
 
 async def retry_job(
@@ -258,8 +258,8 @@ async def retry_job(
     """Submit an ended job again, as a new job with `retry_of` set."""
     job = await found.jobs.retry(caller, job_id)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
-    views.describe(response, job)
-    return views.full(job)
+    presenters.describe(response, job)
+    return presenters.full(job)
 
 
 async def delete_job(job_id: JobId, caller: JobsDelete, found: ServicesDep) -> None:

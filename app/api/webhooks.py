@@ -23,8 +23,8 @@ from app.problems import (
     Unauthenticated,
     responses,
 )
-from app.schemas import Page
-from app.webhook_schemas import (
+from app.schemas.jobs import Page
+from app.schemas.webhooks import (
     NewWebhookEndpoint,
     SecretRotation,
     WebhookChange,

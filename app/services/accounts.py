@@ -9,15 +9,15 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.problems import InvalidRequest, NotFound
-from app.schemas import Usage
+from app.schemas.jobs import Usage
 from app.services import paging
 from app.services.audit import Audit
 from app.services.auth import Caller
-from app.services.changes import Changes
+from app.services.notifications import Changes
 from app.services.quotas import Quotas
-from models import accounts
-from models.api_keys import hint, new_token, token_digest
-from models.ids import new_id
+from infra.api_keys import hint, new_token, token_digest
+from infra.ids import new_id
+from models.queries import accounts
 
 
 class AccountService:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.services.auth import Caller
-from models import accounts
+from models.queries import accounts
 
 #: What of an object counts as its content.
 _JOB = ("id", "type", "state", "version", "labels", "priority")

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.problems import Forbidden, Unauthenticated
-from app.services.changes import Changes
-from models import accounts
-from models.api_keys import is_wellformed, token_digest
+from app.services.notifications import Changes
+from infra.api_keys import is_wellformed, token_digest
+from models.queries import accounts
 
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="datassay"'}
 #: Seconds that a key is remembered if nothing is heard of it, and how many keys are. So long at

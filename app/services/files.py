@@ -12,9 +12,9 @@ from app.services import paging
 from app.services.audit import Audit
 from app.services.auth import Caller
 from app.services.quotas import Quotas
-from models import repositories
-from models.ids import new_id
-from models.storage import Storage, file_key
+from infra.ids import new_id
+from infra.storage import Storage, file_key
+from models import queries
 
 
 class FileService:
@@ -47,7 +47,7 @@ class FileService:
         try:
             async with self._sessions.begin() as session:
                 self._quotas.check_bytes(await self._quotas.lock(session, caller), stored.size)
-                file = (await session.execute(repositories.add_file(row))).scalar_one()
+                file = (await session.execute(queries.files.add(row))).scalar_one()
                 await self._audit.record(session, caller, "file.create", file_id, after=file)
                 return file
         except Problem:
@@ -58,7 +58,7 @@ class FileService:
     async def get(self, caller: Caller, file_id: str) -> Any:
         """One input. Raises `NotFound`."""
         async with self._sessions.begin() as session:
-            statement = repositories.file(caller.tenant_id, file_id)
+            statement = queries.files.get(caller.tenant_id, file_id)
             row = (await session.execute(statement)).scalar_one_or_none()
         if row is None:
             raise _missing(file_id)
@@ -69,7 +69,7 @@ class FileService:
     ) -> tuple[list[Any], str | None]:
         """A page of inputs, newest first, and the cursor of the next."""
         size = paging.page_size(limit)
-        statement = repositories.files(caller.tenant_id, size + 1, paging.decode(cursor))
+        statement = queries.files.page(caller.tenant_id, size + 1, paging.decode(cursor))
         async with self._sessions.begin() as session:
             rows = (await session.execute(statement)).scalars().all()
         page, following = paging.split(rows, size)
@@ -79,30 +79,30 @@ class FileService:
         """Delete an input. Raises `Conflict` while an unfinished job needs it, `NotFound`."""
         async with self._sessions.begin() as session:
             # The lock keeps out jobs that are just being submitted with this file.
-            statement = repositories.lock_file(caller.tenant_id, file_id)
+            statement = queries.files.lock(caller.tenant_id, file_id)
             file = (await session.execute(statement)).scalar_one_or_none()
             if file is None:
                 raise _missing(file_id)
-            in_use = repositories.file_in_use(caller.tenant_id, file_id)
+            in_use = queries.files.in_use(caller.tenant_id, file_id)
             if (job := (await session.execute(in_use)).scalar_one_or_none()) is not None:
                 raise Conflict(f"{job} has not ended and needs {file_id}.")
-            await session.execute(repositories.delete_file(caller.tenant_id, file_id))
+            await session.execute(queries.files.delete_row(caller.tenant_id, file_id))
             await self._audit.record(session, caller, "file.delete", file_id, before=file)
         await asyncio.to_thread(self.storage.delete, file.storage_key)
 
     async def artifacts(self, caller: Caller, job_id: str) -> list[Any]:
         """The artifacts of a succeeded job. Raises `NotFound`."""
         async with self._sessions.begin() as session:
-            standing = repositories.job_standing(caller.tenant_id, job_id)
+            standing = queries.jobs.version(caller.tenant_id, job_id)
             if (await session.execute(*standing)).first() is None:
                 raise NotFound(f"There is no job {job_id[:64]}.")
-            statement = repositories.artifacts(caller.tenant_id, job_id)
+            statement = queries.artifacts.of_job(caller.tenant_id, job_id)
             return list((await session.execute(statement)).scalars().all())
 
     async def artifact(self, caller: Caller, artifact_id: str) -> Any:
         """One artifact. Raises `NotFound`."""
         async with self._sessions.begin() as session:
-            statement = repositories.artifact(caller.tenant_id, artifact_id)
+            statement = queries.artifacts.get(caller.tenant_id, artifact_id)
             row = (await session.execute(statement)).scalar_one_or_none()
         if row is None:
             raise NotFound(f"There is no artifact {artifact_id[:64]}.")

@@ -23,21 +23,21 @@ from app.problems import (
     JobTerminal,
     NotFound,
 )
-from app.schemas import FieldError, JobCreate
+from app.schemas.jobs import FieldError, JobCreate
 from app.services import paging
 from app.services.audit import Audit, canonical
 from app.services.auth import Caller
-from app.services.bell import Bell
-from app.services.changes import Changes
-from app.services.inputs import Inputs, Refs, invalid_spec
+from app.services.dispatch import Bell
+from app.services.input_resolution import Inputs, Refs, invalid_spec
+from app.services.long_polling import missing
+from app.services.notifications import Changes
 from app.services.quotas import Quotas
-from app.services.reuse import Reuse
-from app.services.watching import missing
+from app.services.result_cache import Reuse
+from infra.ids import is_id, new_id
+from infra.storage import Storage, job_prefix
 from methods.jobtype import JobType, ModelRef, references
-from models import repositories, transitions
-from models.ids import is_id, new_id
+from models import queries, transitions
 from models.states import TERMINAL, JobState
-from models.storage import Storage, job_prefix
 
 #: Children cancelled with their parent at once; the sweeper does the rest.
 _MANY = 1000
@@ -146,7 +146,7 @@ class JobService:
     async def _remember(
         self, session: AsyncSession, caller: Caller, key: str, digest: bytes, job_id: str
     ) -> bool:
-        statement = repositories.remember(caller.tenant_id, key, digest, job_id)
+        statement = queries.idempotency.claim(caller.tenant_id, key, digest, job_id)
         return (await session.execute(statement)).first() is not None
 
     def _check_models(self, refs: Refs) -> None:
@@ -168,7 +168,7 @@ class JobService:
     async def _replay(
         self, session: AsyncSession, caller: Caller, key: str, digest: bytes
     ) -> JobRow | None:
-        statement = repositories.remembered(caller.tenant_id, key)
+        statement = queries.idempotency.get(caller.tenant_id, key)
         found = (await session.execute(statement)).first()
         if found is None:
             return None
@@ -188,7 +188,7 @@ class JobService:
     ) -> tuple[list[JobRow], str | None]:
         """A page of summaries, newest first, and the cursor of the next."""
         size = paging.page_size(limit)
-        statement = repositories.jobs(
+        statement = queries.jobs.page(
             caller.tenant_id,
             limit=size + 1,
             after=paging.decode(cursor),
@@ -276,13 +276,15 @@ class JobService:
             job = await _job(session, caller, job_id)
             if job.state not in TERMINAL:
                 raise Conflict(f"{job_id} is {job.state}: cancel it first.")
-            if (await session.execute(repositories.waited_for(job_id))).scalar_one():
+            if (await session.execute(queries.children.is_awaited(job_id))).scalar_one():
                 raise Conflict(f"Another job waits for {job_id}.")
-            children = (await session.execute(repositories.own_children(job_id))).scalars().all()
-            maker = (await session.execute(repositories.lock_maker(job_id))).scalar_one()
-            if (await session.execute(transitions.bury(caller.tenant_id, job_id))).first() is None:
+            children = (await session.execute(queries.children.own(job_id))).scalars().all()
+            maker = (await session.execute(queries.artifacts.lock_maker(job_id))).scalar_one()
+            if (
+                await session.execute(transitions.soft_delete(caller.tenant_id, job_id))
+            ).first() is None:
                 raise Conflict(f"{job_id} is being deleted, or another job began to wait for it.")
-            for statement in repositories.forget_history(job_id):
+            for statement in queries.jobs.delete_history(job_id):
                 await session.execute(statement)
             await self._audit.record(session, caller, "job.delete", job_id, before=job)
         self._changes.job_changed(job_id)
@@ -294,10 +296,10 @@ class JobService:
     async def _purge(self, job_ids: list[str]) -> None:
         """Delete the bytes of deleted jobs; if it fails, the sweeper does it."""
         async with self._sessions.begin() as session:
-            found = (await session.execute(repositories.purgeable(2, job_ids))).scalars().all()
+            found = (await session.execute(queries.artifacts.purgeable(2, job_ids))).scalars().all()
             for job_id in found:
                 await asyncio.to_thread(self._storage.delete, job_prefix(job_id))
-                for statement in repositories.purged(job_id):
+                for statement in queries.artifacts.purged(job_id):
                     await session.execute(statement)
 
 
@@ -310,7 +312,7 @@ _RETRIED = (
 async def _job(session: AsyncSession, caller: Caller, job_id: str) -> JobRow:
     row = None
     if is_id(job_id, "job"):
-        row = (await session.execute(*repositories.job(caller.tenant_id, job_id))).first()
+        row = (await session.execute(*queries.jobs.get(caller.tenant_id, job_id))).first()
     if row is None:
         raise missing(job_id)
     return row

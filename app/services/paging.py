@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from app.problems import InvalidRequest
-from models.repositories import Position
+from models.queries._statement import Position
 
 MAX_PAGE = 200
 

@@ -8,10 +8,11 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.problems import QuotaExceeded, Unauthenticated
-from app.schemas import Quota, Usage
+from app.schemas.jobs import Quota, Usage
 from app.services.auth import Caller
-from models import accounts, metrics
-from models.settings import Settings
+from infra import metrics
+from infra.settings import Settings
+from models.queries import accounts
 
 _LATER = {"Retry-After": "10"}
 

@@ -10,13 +10,13 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.problems import Conflict, InvalidSpec, NotFound
-from app.schemas import FieldError
+from app.schemas.jobs import FieldError
 from app.services import paging
 from app.services.audit import Audit
 from app.services.auth import Caller
-from models import webhooks
-from models.ids import is_id, new_id
-from models.webhook_secrets import derive, new_salt, shown
+from infra.ids import is_id, new_id
+from infra.webhook_secrets import derive, new_salt, shown
+from models.queries import webhooks
 from outbound.guard import Guard, Refused, parse_url
 
 _RESOLVE_SECONDS = 5.0

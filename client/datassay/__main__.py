@@ -2,6 +2,6 @@
 
 import sys
 
-from datassay.cli import main
+from datassay._cli.main import main
 
 sys.exit(main())

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from app.main import create_app
-from models.settings import Settings
+from infra.settings import Settings
 
 STORED = Path(__file__).parents[2] / "docs" / "openapi.json"
 

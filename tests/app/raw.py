@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 from sqlalchemy import Engine, text
 
-from models.settings import Settings
+from infra.settings import Settings
 from server import keys
 
 

@@ -12,8 +12,8 @@ import httpx2
 import pytest
 from sqlalchemy import Engine
 
-from app.schemas import MAX_DEPTH
-from models.settings import Settings
+from app.schemas.jobs import MAX_DEPTH
+from infra.settings import Settings
 from server import keys
 
 TOY, SUBSET = "/v1/jobs/toy", "/v1/jobs/select-subset"

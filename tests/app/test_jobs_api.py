@@ -16,7 +16,7 @@ import pytest
 from datassay import Client
 from sqlalchemy import Engine, text
 
-from models.settings import Settings
+from infra.settings import Settings
 from server import keys
 from tests.services import Workplace
 

@@ -12,10 +12,10 @@ import pytest
 from sqlalchemy import Engine
 
 from app.problems import RateLimited
-from app.services.limits import Bucket, RateLimiter
-from models import metrics
-from models.ids import new_id
-from models.settings import Settings
+from app.services.rate_limits import Bucket, RateLimiter
+from infra import metrics
+from infra.ids import new_id
+from infra.settings import Settings
 from server.embedded import Valkey
 from tests import services
 from tests.app.raw import connect, post, problem, upload

@@ -11,9 +11,9 @@ import httpx2
 import pytest
 from sqlalchemy import Engine
 
-from models import accounts
+from infra.settings import Settings
 from models.database import sync_engine
-from models.settings import Settings
+from models.queries import accounts
 from server import tenants
 from tests.app.raw import connect, post, problem, run_sql, upload
 from tests.services import Workplace

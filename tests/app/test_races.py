@@ -10,8 +10,8 @@ import httpx2
 import pytest
 from sqlalchemy import Engine
 
+from infra.settings import Settings
 from models import transitions
-from models.settings import Settings
 from tests.app.raw import connect, post, problem, run_sql, upload
 from tests.models.factories import add_job, add_tenant
 from tests.services import Workplace

@@ -15,13 +15,13 @@ from sqlalchemy import Engine, event, text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.problems import NotFound, RateLimited, Unauthenticated
-from app.services import changes
+from app.services import notifications
 from app.services.auth import Authenticator
-from app.services.limits import Bucket, RateLimiter
-from app.services.watching import Watching
+from app.services.long_polling import Watching
+from app.services.rate_limits import Bucket, RateLimiter
+from infra.ids import new_id
+from infra.settings import Settings
 from models.database import async_engine, reading_sessions, sync_engine
-from models.ids import new_id
-from models.settings import Settings
 from server import keys
 from server.embedded import Valkey
 from tests.app.raw import connect, post, run_sql
@@ -37,7 +37,7 @@ class Desk:
 
     auth: Authenticator
     reads: async_sessionmaker[AsyncSession]
-    changes: changes.Changes
+    notifications: notifications.Changes
     statements: list[str] = field(default_factory=list)
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -52,7 +52,9 @@ class Desk:
 async def desk(settings: Settings) -> AsyncIterator[Desk]:
     engine = async_engine(settings, "test-desk")
     url = settings.database_url.get_secret_value()
-    heard = changes.Changes(url + ("&" if "?" in url else "?") + "application_name=" + _LISTENER)
+    heard = notifications.Changes(
+        url + ("&" if "?" in url else "?") + "application_name=" + _LISTENER
+    )
     reads = reading_sessions(engine)
     auth = Authenticator(reads, settings.require_secret(), heard)
     desk = Desk(auth, reads, heard)
@@ -193,7 +195,7 @@ async def test_of_many_who_ask_at_once_one_reads(
 async def test_what_is_too_old_to_be_believed_takes_no_memory(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(changes, "_KEEP", 0.1)
+    monkeypatch.setattr(notifications, "_KEEP", 0.1)
     for number in range(100):
         with desk.changes.learning(f"job_{number}") as learn:
             learn(number)

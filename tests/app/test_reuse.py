@@ -10,8 +10,8 @@ import httpx2
 import pytest
 from sqlalchemy import Engine
 
+from infra.settings import Settings
 from models.database import sync_engine, sync_sessions
-from models.settings import Settings
 from tests.app.raw import connect, post, problem, run_sql, upload
 from tests.services import Workplace
 from workers.sweeper import Sweeper

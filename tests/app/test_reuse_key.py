@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from app.services.reuse import Reuse
+from app.services.result_cache import Reuse
 from methods.inference.model_registry import declarations
 from methods.registry import load_registry
 from tests.services import TOYS

@@ -12,7 +12,7 @@ from datassay import Client
 from datassay.errors import BackendUnavailable, NotFound
 from sqlalchemy import Engine
 
-from models.storage import Storage
+from infra.storage import Storage
 from tests.services import Workplace
 
 

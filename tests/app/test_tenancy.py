@@ -16,9 +16,9 @@ import pytest
 from sqlalchemy import Engine, event, text
 
 from app.services.audit import canonical
-from models.api_keys import SCOPES, new_token
+from infra.api_keys import SCOPES, new_token
+from infra.settings import Settings
 from models.database import sync_engine
-from models.settings import Settings
 from server import keys
 from tests.app.raw import connect, post, problem, run_sql, upload
 from tests.services import Workplace

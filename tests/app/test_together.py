@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from app.services.together import Together
+from app.services.single_flight import Together
 
 
 class Source:

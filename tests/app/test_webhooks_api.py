@@ -11,8 +11,8 @@ import httpx2
 import pytest
 from sqlalchemy import Engine, text
 
-from models.settings import Settings
-from models.webhooks import MAX_ENDPOINTS
+from infra.settings import Settings
+from models.queries.webhooks import MAX_ENDPOINTS
 from server import keys
 
 ROOT = "/v1/webhook-endpoints"

@@ -6,7 +6,7 @@ import pytest
 from datassay import AsyncClient, Client, QuotaExceeded, RateLimited
 from datassay.errors import Unauthenticated
 
-from models.settings import Settings
+from infra.settings import Settings
 from server import tenants
 from tests.client.fake_service import Service, job_reply, problem
 from tests.services import Workplace

@@ -12,7 +12,8 @@ from typing import TypeAlias
 
 import httpx2
 import pytest
-from datassay import Client, cli
+from datassay import Client
+from datassay._cli import main
 
 from tests.client.fake_service import Service, event, job, job_reply, problem, scored_result
 
@@ -34,7 +35,7 @@ Run: TypeAlias = Callable[..., int]
 def run(service: Service, naps: list[float]) -> Run:
     transport = httpx2.MockTransport(service)
     connect = partial(Client, transport=transport, sleep=naps.append)
-    return lambda *argv: cli.main(argv, connect=connect)
+    return lambda *argv: main.main(argv, connect=connect)
 
 
 Capture: TypeAlias = pytest.CaptureFixture[str]

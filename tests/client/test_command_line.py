@@ -12,7 +12,8 @@ from typing import Any
 
 import httpx2
 import pytest
-from datassay import Client, cli
+from datassay import Client
+from datassay._cli import main
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "client/README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -113,13 +114,13 @@ def test_each_value_of_a_documented_command_lands_where_it_belongs(line: str) ->
     argv = shlex.split(line)[1:]
     place = ["--url", SERVICE, "--api-key", "secret", "--json"]
     for words in ([*place, *argv], [*argv, *place]):
-        parsed = vars(cli.parser().parse_args(words))
+        parsed = vars(main.parser().parse_args(words))
         assert parsed.pop("run").__name__ == DOCUMENTED[line]["run"]
         assert (parsed["service_url"], parsed["service_key"]) == (SERVICE, "secret")
         assert parsed["as_json"] is True
         for name, value in DOCUMENTED[line].items():
             assert name == "run" or parsed[name] == value
-    bare = cli.parser().parse_args(argv)
+    bare = main.parser().parse_args(argv)
     assert (bare.service_url, bare.service_key, bare.as_json) == (None, None, False)
 
 
@@ -134,7 +135,7 @@ def _parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParse
 def test_no_argument_takes_the_place_of_another() -> None:
     """Neither within a command nor from the options that every command shares."""
     shared = {"service_url", "service_key", "as_json", "run"}
-    for parser in _parsers(cli.parser()):
+    for parser in _parsers(main.parser()):
         actions = [a for a in parser._actions if not isinstance(a, argparse._SubParsersAction)]
         places = [a.dest for a in actions]
         assert len(places) == len(set(places)), parser.prog
@@ -162,7 +163,7 @@ def test_the_key_goes_to_the_address_of_the_service_only(argv: list[str]) -> Non
         return httpx2.Response(404)
 
     connect = partial(Client, transport=httpx2.MockTransport(refuse))
-    cli.main(["--url", SERVICE, "--api-key", "secret", *argv], connect=connect)
+    main.main(["--url", SERVICE, "--api-key", "secret", *argv], connect=connect)
     assert requests, "it asked the service"
     for request in requests:
         assert request.url.host == "service.test"

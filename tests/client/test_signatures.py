@@ -11,7 +11,7 @@ from datassay import WebhookVerificationFailed, verify_webhook
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.webhook_secrets import derive, shown, signature
+from infra.webhook_secrets import derive, shown, signature
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 NOW = 1_764_000_000

@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from models import metrics
+from infra import metrics
 from workers.metrics import ModelCollector
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -6,8 +6,9 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from models import accounts, transitions
-from models.ids import new_id
+from infra.ids import new_id
+from models import transitions
+from models.queries import accounts
 
 
 def add_tenant(connection: Connection, name: str = "acme") -> str:

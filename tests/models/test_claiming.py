@@ -11,8 +11,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, text
 
-from models import accounts, transitions
-from models.ids import new_id
+from infra.ids import new_id
+from models import transitions
+from models.queries import accounts
 from tests.models.factories import add_job, add_tenant
 
 LEASE = timedelta(seconds=60)

@@ -65,7 +65,7 @@ def test_a_write_during_the_theft_is_refused(engine: Engine, tenant: str, what: 
         if what == "artifact"
         else transitions.save_checkpoint(job, 1, "step", "of the zombie")
     )
-    with waiting_behind(engine, transitions.reap(10, timedelta()), write) as written:
+    with waiting_behind(engine, transitions.rescue_stalled(10, timedelta()), write) as written:
         assert written == []
     for table in ("artifacts", "job_checkpoints"):
         assert rows(engine, text(f"SELECT * FROM {table}")) == []
@@ -92,7 +92,7 @@ def test_artifacts_go_with_an_attempt_that_did_not_win(
         "fail": transitions.fail(job, 1, ERROR, backoff=timedelta()),
         "give up": transitions.fail(job, 1, ERROR, backoff=None),
         "release": transitions.release(job, 1),
-        "reap": transitions.reap(10, timedelta()),
+        "reap": transitions.rescue_stalled(10, timedelta()),
         "cancel": transitions.cancelled(job, 1),
         "finish": transitions.finish(job, 1, {}, {}),
     }

@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Engine, text
 
-from models import integrity, transitions
+from models import transitions
+from models.queries import integrity
 from tests.models.factories import add_job, add_tenant
 
 GRACE = timedelta(minutes=2)
@@ -29,7 +30,7 @@ def jobs(engine: Engine) -> dict[str, str]:
             if state == "cancelled":
                 connection.execute(transitions.cancel(tenant, job))
             if state == "deleted":
-                connection.execute(transitions.bury(tenant, job))
+                connection.execute(transitions.soft_delete(tenant, job))
                 for table in ("job_events", "job_attempts"):
                     connection.execute(text(f"DELETE FROM {table} WHERE job_id = '{job}'"))
     return made

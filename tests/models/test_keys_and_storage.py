@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.api_keys import hint, is_wellformed, new_token, token_digest
-from models.ids import is_id, new_id
-from models.settings import Settings
-from models.storage import Storage
+from infra.api_keys import hint, is_wellformed, new_token, token_digest
+from infra.ids import is_id, new_id
+from infra.settings import Settings
+from infra.storage import Storage
 
 
 def test_tokens_are_wellformed_and_different() -> None:
@@ -127,7 +127,7 @@ def test_settings_refuse_what_cannot_work() -> None:
 
 def test_ids_sort_by_age_within_a_millisecond() -> None:
     clock = iter(1_764_000_000_000_000_000 + step for step in range(0, 1_000_000, 1_000))
-    with mock.patch("models.ids.time.time_ns", side_effect=clock):
+    with mock.patch("infra.ids.time.time_ns", side_effect=clock):
         made = [new_id("job") for _ in range(1_000)]
     assert made == sorted(made)
     assert all(is_id(one, "job") for one in made)

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, create_engine, text
 
-from models import integrity, repositories, schema, transitions
+from infra.settings import Settings
+from models import queries, schema, transitions
 from models.database import database_url
-from models.settings import Settings
+from models.queries import integrity
 from models.states import JobState
 from models.tables import Base
 from server.embedded import Postgres
@@ -64,7 +65,7 @@ def test_data_of_a_release_survive(fresh: Settings, release: Path) -> None:
         there = rows(connection)
         assert len(there["jobs"]) == len(JobState), "one in every state"
         assert all(there[name] for name in ("files", "artifacts", "job_checkpoints", "api_keys"))
-        queued = connection.execute(*repositories.job("ten_1", "job_1queued")).one()
+        queued = connection.execute(*queries.jobs.get("ten_1", "job_1queued")).one()
         assert list(queued.spec) == ["b", "a"], "as it was accepted, order and all"
         for subject, statement in integrity.contradictions(timedelta(minutes=2)).items():
             assert connection.execute(statement).all() == [], subject

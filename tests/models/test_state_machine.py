@@ -20,8 +20,8 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import Engine, text
 
+from infra.ids import new_id
 from models import transitions
-from models.ids import new_id
 from models.states import FOLLOWERS, LEASED, TERMINAL, JobState
 from tests.database import empty
 from tests.models.factories import add_job, add_tenant
@@ -156,7 +156,7 @@ class JobProtocol(RuleBasedStateMachine):
 
     @rule()
     def reap(self) -> None:
-        for row in self.execute(transitions.reap(100, timedelta())):
+        for row in self.execute(transitions.rescue_stalled(100, timedelta())):
             assert row.state in {JobState.QUEUED, JobState.FAILED, JobState.CANCELLED}
 
     @rule(job=jobs)

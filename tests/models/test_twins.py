@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from models import repositories, transitions
+from models import queries, transitions
 from models.states import JobState
 from tests.models.factories import add_job, add_tenant, job_row
 
@@ -38,7 +38,7 @@ class Table:
         return rows[0] if rows else None
 
     def job(self, job_id: str) -> Any:
-        return self.run(*repositories.job(self.tenant, job_id))[0]
+        return self.run(*queries.jobs.get(self.tenant, job_id))[0]
 
     def states(self, job_id: str) -> list[tuple[int, str, Any]]:
         rows = self.run(text(f"SELECT * FROM job_events WHERE job_id = '{job_id}' ORDER BY seq"))
@@ -55,14 +55,14 @@ def test_a_waiting_job_is_not_claimed_and_ends_with_its_twin(table: Table) -> No
     second = table.add(waits_for=first, priority=50)
     assert table.claim().id == first
     assert table.claim() is None
-    assert table.run(transitions.take_unrung(10, timedelta(seconds=-1))) == []
-    assert table.run(transitions.take_over(10)) == [], "not before the twin has ended"
+    assert table.run(transitions.claim_undispatched(10, timedelta(seconds=-1))) == []
+    assert table.run(transitions.adopt_result(10)) == [], "not before the twin has ended"
     table.run(transitions.finish(first, 1, {"a": 1}, {"by": "w"}))
-    (row,) = table.run(transitions.take_over(10))
+    (row,) = table.run(transitions.adopt_result(10))
     assert (row.id, row.state, row.hit_of, row.waits_for) == (second, "SUCCEEDED", first, None)
     assert (row.result, row.provenance, row.attempt) == ({"a": 1}, {"by": "w"}, 0)
     assert table.states(second) == [(1, "state", "QUEUED"), (2, "state", "SUCCEEDED")]
-    assert table.run(transitions.take_over(10)) == []
+    assert table.run(transitions.adopt_result(10)) == []
 
 
 @pytest.mark.parametrize("end", ["failed", "cancelled", "deleted"])
@@ -79,15 +79,15 @@ def test_without_a_result_the_oldest_runs_itself_and_the_rest_wait_for_it(
         table.run(transitions.fail(first, 1, ERROR, backoff=None))
     if end == "deleted":
         table.run(transitions.finish(first, 1, {}, {}))
-        table.run(transitions.bury(table.tenant, first))
-    assert table.run(transitions.take_over(10)) == []
-    assert len(table.run(transitions.stop_waiting(10))) == 3
+        table.run(transitions.soft_delete(table.tenant, first))
+    assert table.run(transitions.adopt_result(10)) == []
+    assert len(table.run(transitions.requeue_waiters(10))) == 3
     assert [table.job(job).waits_for for job in others] == [None, others[0], others[0]]
-    assert table.run(transitions.stop_waiting(10)) == []
-    assert {row.id for row in table.run(transitions.take_unrung(9, LEASE))} == {others[0]}
+    assert table.run(transitions.requeue_waiters(10)) == []
+    assert {row.id for row in table.run(transitions.claim_undispatched(9, LEASE))} == {others[0]}
     assert table.claim().id == others[0]
     table.run(transitions.finish(others[0], 1, {"b": 2}, {}))
-    assert {row.id for row in table.run(transitions.take_over(10))} == set(others[1:])
+    assert {row.id for row in table.run(transitions.adopt_result(10))} == set(others[1:])
     assert table.job(others[2]).hit_of == others[0]
 
 
@@ -96,7 +96,9 @@ def test_a_retried_twin_is_waited_for(table: Table) -> None:
     second = table.add(waits_for=first)
     table.claim()
     table.run(transitions.fail(first, 1, ERROR, backoff=timedelta()))
-    assert table.run(transitions.take_over(10)) == table.run(transitions.stop_waiting(10)) == []
+    assert (
+        table.run(transitions.adopt_result(10)) == table.run(transitions.requeue_waiters(10)) == []
+    )
     assert table.job(second).waits_for == first
 
 
@@ -111,7 +113,7 @@ def test_a_waiting_job_can_be_cancelled_and_expires(table: Table) -> None:
     assert [row.id for row in table.run(transitions.expire_queued(10))] == [third]
     table.claim()
     table.run(transitions.finish(first, 1, {}, {}))
-    assert table.run(transitions.take_over(10)) == []
+    assert table.run(transitions.adopt_result(10)) == []
 
 
 def test_reuse_takes_the_newest_result_of_that_tenant_and_names_its_maker(
@@ -131,11 +133,11 @@ def test_reuse_takes_the_newest_result_of_that_tenant_and_names_its_maker(
     assert (hit.state, hit.hit_of, hit.result, hit.version) == ("SUCCEEDED", maker, {"a": 1}, 1)
     assert hit.expires_at - hit.finished_at == timedelta(seconds=asked["retention_seconds"])
     assert table.states(hit.id) == [(1, "state", "SUCCEEDED")]
-    table.run(transitions.bury(table.tenant, maker))
+    table.run(transitions.soft_delete(table.tenant, maker))
     (again,) = table.run(transitions.reuse(job_row(table.tenant, cache_key=KEY)))
     assert again.hit_of == maker, "the copy serves on, and the bytes are the maker's"
     for job in (hit.id, again.id):
-        table.run(transitions.bury(table.tenant, job))
+        table.run(transitions.soft_delete(table.tenant, job))
     assert table.run(transitions.reuse(job_row(table.tenant, cache_key=KEY))) == []
 
 

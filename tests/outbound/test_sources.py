@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from models.settings import Settings
+from infra.outbound_settings import Credential, Source
+from infra.settings import Settings
 from outbound.guard import Refused
-from outbound.sources import Credential, Source, Sources, split_digest
+from outbound.input_sources import Sources, split_digest
 
 SOURCES = Sources(
     [

@@ -16,7 +16,7 @@ import httpx2
 import psutil
 from datassay import Client
 
-from models.settings import Settings
+from infra.settings import Settings
 from tests.services import TOYS
 
 

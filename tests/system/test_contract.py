@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from models.settings import Settings
+from infra.settings import Settings
 from server import keys
 from tests import services
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from datassay import cli
+from datassay._cli import main
 
 from tests.methods import tiny_llava as tiny
 from tests.methods.proxied import FINE_TUNE, WORDS, inline
@@ -19,9 +19,9 @@ from tests.system.running import Up, start, stop
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 
-def main(up: Up, *argv: str) -> int:
+def datassay(up: Up, *argv: str) -> int:
     key = (up.folder / "admin-key").read_text()
-    return cli.main(["--url", up.url, "--api-key", key, *argv])
+    return main.main(["--url", up.url, "--api-key", key, *argv])
 
 
 def test_from_a_file_to_the_chosen_rows(
@@ -35,7 +35,7 @@ def test_from_a_file_to_the_chosen_rows(
         options = ["--budget", "20%", "--feature", f"trajectory={tmp_path / 'x.npy'}"]
         more = ["--param", "clusters=4", "--seed", "3"]
         data = str(tmp_path / "data.jsonl")
-        assert main(up, "select-subset", data, *options, *more) == 0
+        assert datassay(up, "select-subset", data, *options, *more) == 0
         shown = capsys.readouterr()
         assert shown.out == f"10 of 50 rows, 6 files in {tmp_path / 'data-subset'}\n"
         assert "uploading data.jsonl" in shown.err
@@ -45,9 +45,9 @@ def test_from_a_file_to_the_chosen_rows(
         lines = (chosen / "selected.jsonl").read_text().splitlines()
         assert [json.loads(line) for line in lines] == [rows[i] for i in result["indices"]]
         assert np.load(chosen / "indices.npy").tolist() == result["indices"]
-        assert main(up, "select-subset", data, "--budget", "most") == 2
-        assert main(up, "select-subset", data, "--budget", "5", "--images", "nowhere") == 2
-        assert main(up, "select-subset", data, "--budget", "5", "--method", "loss") == 3
+        assert datassay(up, "select-subset", data, "--budget", "most") == 2
+        assert datassay(up, "select-subset", data, "--budget", "5", "--images", "nowhere") == 2
+        assert datassay(up, "select-subset", data, "--budget", "5", "--method", "loss") == 3
         assert "needs score, not no features" in capsys.readouterr().err
     finally:
         stop(up)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy.exc import IntegrityError
 
-from workers.crash import RunnerCrashed
+from workers.runner_errors import RunnerCrashed
 
 
 def test_a_failure_of_our_database_shows_no_statement_and_no_values() -> None:

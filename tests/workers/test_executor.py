@@ -17,8 +17,9 @@ from psycopg import OperationalError
 from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import DBAPIError
 
-from models import integrity, transitions
-from models.settings import Settings
+from infra.settings import Settings
+from models import transitions
+from models.queries import integrity
 from tests.services import Workplace, client
 from workers.sweeper import Sweeper
 
@@ -230,7 +231,7 @@ def test_a_zombie_changes_nothing(
         wait_for_state(job, "RUNNING")
         with engine.begin() as connection:  # as the sweeper would, were the worker frozen
             connection.execute(text("UPDATE jobs SET lease_until = now() - interval '1 s'"))
-            connection.execute(transitions.reap(10, workplace.settings.retry_backoff))
+            connection.execute(transitions.rescue_stalled(10, workplace.settings.retry_backoff))
             stolen = connection.execute(
                 transitions.claim("other", ["cpu"], workplace.settings.lease)
             ).one()

@@ -17,8 +17,8 @@ from datassay import Client
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from models import repositories, transitions
-from models.settings import Settings
+from infra.settings import Settings
+from models import queries, transitions
 from tests import services
 from tests.app import raw
 from tests.models.test_state_machine import part
@@ -169,7 +169,7 @@ def test_stored_inputs_are_those_of_the_tenant(
         rows = connection.execute(text("SELECT name, id FROM tenants")).all()
         tenants = {row.name: row.id for row in rows}
         for tenant, expected in (("stranger", set(ids)), ("acme", set())):
-            rows = connection.execute(repositories.stored_inputs(tenants[tenant], ids)).all()
+            rows = connection.execute(queries.files.stored_inputs(tenants[tenant], ids)).all()
             assert {row.id for row in rows} == expected
 
 
@@ -294,7 +294,7 @@ def test_a_job_whose_worker_died_finds_its_parts(
         with engine.begin() as connection:  # as the sweeper would, were the worker dead
             whole = "UPDATE jobs SET lease_until = now() - interval '1 s' WHERE id = :id"
             connection.execute(text(whole), {"id": job.id})
-            connection.execute(transitions.reap(10, workplace.settings.retry_backoff))
+            connection.execute(transitions.rescue_stalled(10, workplace.settings.retry_backoff))
         workplace.shutdown.begin()
     assert (job.refresh().raw_state, job.attempt) == ("QUEUED", 1)
     go_on.touch()
@@ -317,7 +317,9 @@ def test_a_part_whose_worker_died_runs_again_and_the_rest_does_not(
         with engine.begin() as connection:
             claim = transitions.claim("dead", ["cpu"], timedelta(seconds=-1))
             lost = connection.execute(claim).one()
-            connection.execute(transitions.reap(10, workplace.settings.retry_backoff)).one()
+            connection.execute(
+                transitions.rescue_stalled(10, workplace.settings.retry_backoff)
+            ).one()
         go_on.touch()
     assert lost.spec["name"] == "b"
     assert (job.refresh().raw_state, job.attempt) == ("SUCCEEDED", 1)

@@ -16,9 +16,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import _registry
 from sqlalchemy import Engine, text
 
+from infra.outbound_settings import Credential, Source
+from infra.settings import Settings
 from methods.errors import JobCancelled, JobError
-from models.settings import Settings
-from outbound.sources import Credential, Source
 from tests import services
 from tests.services import Workplace
 from tests.web import Answer, Request, Web, serve_web

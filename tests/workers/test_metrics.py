@@ -17,9 +17,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from sqlalchemy import Engine, text
 
 from app import tracing
-from models import metrics
+from infra import metrics
+from infra.settings import Settings
 from models.database import sync_engine, sync_sessions
-from models.settings import Settings
 from server import keys
 from tests.services import Workplace
 from workers.sweeper import Sweeper

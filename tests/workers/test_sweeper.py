@@ -12,11 +12,11 @@ import pytest
 from datassay import Client
 from sqlalchemy import Engine, text
 
-from models import repositories, transitions
+from infra.broker import Doorbell, create_celery
+from infra.settings import Settings
+from infra.storage import Storage
+from models import queries, transitions
 from models.database import sync_engine, sync_sessions
-from models.doorbell import Doorbell, create_celery
-from models.settings import Settings
-from models.storage import Storage
 from tests.models.factories import add_tenant
 from tests.services import Workplace
 from workers.sweeper import Sweeper
@@ -222,7 +222,7 @@ def test_a_purge_that_was_interrupted_is_taken_up_again(
     (artifact,) = job.artifacts()
     with engine.begin() as connection:  # a gateway that died right after the tombstone
         tenant = run_sql(engine, "SELECT id FROM tenants")[0][0]
-        connection.execute(transitions.bury(tenant, job.id))
+        connection.execute(transitions.soft_delete(tenant, job.id))
     sweeper.clean()
     names = {p.name for p in workplace.settings_storage().rglob("*") if p.is_file()}
     assert artifact.record.id not in names
@@ -244,10 +244,10 @@ def test_the_cache_keeps_what_was_used_last(
 ) -> None:
     with engine.begin() as connection:
         tenant = add_tenant(connection)
-        connection.execute(repositories.cache(tenant, {bytes([k]): b"x" for k in range(6)}))
+        connection.execute(queries.cache.put(tenant, {bytes([k]): b"x" for k in range(6)}))
         age = "now() - get_byte(key, 0) * interval '2 hours'"
         connection.execute(text(f"UPDATE cache_entries SET used_at = {age}"))
-        connection.execute(repositories.touch_cached(tenant, [b"\x05"]))
+        connection.execute(queries.cache.touch(tenant, [b"\x05"]))
     sweeper._settings = service_settings.model_copy(update={"cache_entries": 3})
     sweeper.clean()
     left = run_sql(engine, "SELECT get_byte(key, 0) FROM cache_entries ORDER BY 1")

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from kombu.asynchronous import Hub, get_event_loop, set_event_loop
 
-from models.settings import Settings
-from workers import tasks
-from workers.tasks import SlotPool, Worker
+from infra.settings import Settings
+from workers import worker
+from workers.worker import SlotPool, Worker
 
 
 @pytest.fixture
@@ -94,9 +94,9 @@ def test_a_worker_that_serves_shows_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hears: bool
 ) -> None:
     """At once when it hears bells; when the broker is away, by the time it looks for jobs."""
-    monkeypatch.setattr(tasks, "_POLL_SECONDS", 30 if hears else 0.05)
+    monkeypatch.setattr(worker, "_POLL_SECONDS", 30 if hears else 0.05)
     file, serving, ended = tmp_path / "alive", threading.Event(), threading.Event()
-    thread = threading.Thread(target=tasks.show_life, args=(file, serving, ended))
+    thread = threading.Thread(target=worker.show_life, args=(file, serving, ended))
     thread.start()
     if hears:
         time.sleep(0.1)

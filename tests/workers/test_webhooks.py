@@ -13,15 +13,15 @@ from datassay import Client, WebhookMessage, verify_webhook
 from datassay.models import WebhookDelivery, WebhookEndpoint
 from sqlalchemy import Engine, text
 
+from infra.settings import Settings
 from models import transitions
 from models.database import sync_engine, sync_sessions
-from models.settings import Settings
-from models.webhook_sending import IN_FLIGHT, RETRY_AFTER, failed
+from models.queries.webhook_deliveries import IN_FLIGHT, RETRY_AFTER, failed
 from tests.services import Workplace
 from tests.web import Answer, Request, Web, serve_web
-from workers import webhooks
+from workers import webhook_sender
 from workers.sweeper import Sweeper
-from workers.webhooks import WebhookSender
+from workers.webhook_sender import WebhookSender
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def _loses_its_worker(api: Client, workplace: Workplace, engine: Engine) -> None
     api.jobs.create("toy", {}, max_attempts=1)
     with engine.begin() as connection:
         connection.execute(transitions.claim("w", ["cpu"], timedelta(seconds=-1)))
-        connection.execute(transitions.reap(10, timedelta()))
+        connection.execute(transitions.rescue_stalled(10, timedelta()))
 
 
 def _cancelled_in_the_queue(api: Client, workplace: Workplace, engine: Engine) -> None:
@@ -320,7 +320,7 @@ def test_a_receiver_that_is_gone(api: Client, sender: WebhookSender) -> None:
 def test_a_receiver_that_is_slow(
     api: Client, sender: WebhookSender, web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhooks, "_ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(webhook_sender, "_ANSWER_SECONDS", 0.3)
     release = threading.Event()
 
     def hang(_: Request) -> Answer:

@@ -13,21 +13,21 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from infra.ids import new_id
+from infra.storage import CHUNK, Storage, artifact_key, kept_prefix
 from methods.children import Child
 from methods.context import Artifact, seeded_rng
 from methods.errors import JobError, LeaseLost
 from methods.inference.model_registry import Models
 from methods.jobtype import InputRef
-from models.ids import new_id
-from models.storage import CHUNK, Storage, artifact_key, kept_prefix
-from outbound.sources import is_uri
-from workers.runtime.texts import storable
+from outbound.input_sources import is_uri
+from workers.runtime.sanitize import storable
 
 if TYPE_CHECKING:
     import numpy as np
     from pydantic import BaseModel
 
-    from workers.runtime.ledger import Ledger
+    from workers.runtime.attempt_store import Ledger
 
 #: A preview goes with every answer about a running job.
 MAX_PREVIEW = 256 * 1024

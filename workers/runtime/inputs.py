@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 from urllib.parse import unquote
 
+from infra.outbound_settings import Credential
+from infra.settings import Settings
+from infra.storage import CHUNK
 from methods.errors import Interrupted, JobError
-from models.settings import Settings
-from models.storage import CHUNK
-from outbound.guard import Refused, parse_url
-from outbound.sources import Credential, split_digest
+from outbound.guard import Guard, Refused, parse_url
+from outbound.input_sources import Sources, split_digest
 
 _CHECK_SECONDS = 0.2
 _PACKAGES = {"s3": "s3fs", "hf": "huggingface_hub"}
@@ -28,7 +29,7 @@ class Fetcher:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._guard, self._sources = settings.guard(), settings.sources()
+        self._guard, self._sources = Guard(settings.outbound_allow), Sources.of(settings)
         self._sources.require_credentials()
 
     def fetch(self, tenant: str, reference: str, target: Path, check: Callable[[], None]) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import psycopg
 import redis
 
-from models.doorbell import RESOURCES, Doorbell, create_celery
+from infra.broker import RESOURCES, Doorbell, create_celery
 from tests.system.faults.stage import LEASE, Member, Stage
 
 

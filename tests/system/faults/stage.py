@@ -19,8 +19,8 @@ from pathlib import Path
 import psycopg
 from datassay import Client
 
+from infra.settings import Settings
 from models import schema
-from models.settings import Settings
 from server import keys
 from server.embedded import Postgres, Valkey
 from server.processes import spawn

@@ -1,0 +1,67 @@
+"""Rings workers after the commit, without letting anybody wait for the broker."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from infra.broker import Doorbell
+from models import transitions
+
+_log = structlog.get_logger(__name__)
+
+_PENDING = 10_000
+
+
+class Bell:
+    """One task that publishes in order; what it misses, the sweeper rings."""
+
+    def __init__(self, doorbell: Doorbell, sessions: async_sessionmaker[AsyncSession]) -> None:
+        self._doorbell, self._sessions = doorbell, sessions
+        self._queue: asyncio.Queue[tuple[str, str]] = asyncio.Queue(_PENDING)
+        self._task: asyncio.Task[None] | None = None
+
+    def ring(self, job_id: str, resource: str) -> None:
+        """Ring soon. Never blocks, never fails."""
+        try:
+            self._queue.put_nowait((job_id, resource))
+        except asyncio.QueueFull:
+            _log.warning("bell queue full", job_id=job_id)
+
+    def start(self) -> None:
+        """Begin publishing."""
+        self._task = asyncio.create_task(self._run(), name="bell")
+
+    async def stop(self) -> None:
+        """Publish what is left, for a second at most."""
+        assert self._task is not None
+        try:
+            await asyncio.wait_for(self._queue.join(), timeout=1.0)
+        except TimeoutError:
+            _log.warning("bells left to the sweeper", count=self._queue.qsize())
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        await asyncio.to_thread(self._doorbell.close)
+
+    async def _run(self) -> None:
+        while True:
+            job_id, resource = await self._queue.get()
+            try:
+                if not await asyncio.to_thread(self._doorbell.ring, job_id, resource):
+                    await self._missed(job_id)
+            finally:
+                self._queue.task_done()
+
+    async def _missed(self, job_id: str) -> None:
+        missed = [job_id]
+        while not self._queue.empty():  # the broker is away for these too
+            missed.append(self._queue.get_nowait()[0])
+            self._queue.task_done()
+        try:
+            async with self._sessions.begin() as session:
+                await session.execute(transitions.mark_undispatched(missed))
+        except DBAPIError:
+            _log.warning("bells left to the sweeper", count=len(missed))

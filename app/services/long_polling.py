@@ -1,0 +1,135 @@
+"""Watching jobs: what has changed, when, and since."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from app.problems import NotFound
+from app.services import paging
+from app.services.auth import Caller
+from app.services.notifications import Changes
+from app.services.single_flight import Together
+from models import queries
+from models.states import TERMINAL, JobState
+
+
+def mark(row: Any) -> str:
+    """What tells one representation of a job from the next: its version, and how its parts stand.
+
+    `v12`, or `v12-0.1.3.0.0.0.0`: the number of parts in each state, in the order of `JobState`.
+    """
+    by_state: dict[str, int] | None = row._mapping.get("children")
+    parts = "" if by_state is None else ".".join(str(by_state.get(state, 0)) for state in JobState)
+    return f"v{row.version}-{parts}" if parts else f"v{row.version}"
+
+
+def missing(job_id: str) -> NotFound:
+    """There is no such job, or it is another tenant's: one cannot tell."""
+    return NotFound(f"There is no job {job_id[:64]}.")
+
+
+class Watching:
+    """Everything that waits for jobs to change.
+
+    Args:
+        reads: sessions without transactions.
+    """
+
+    def __init__(self, reads: async_sessionmaker[AsyncSession], changes: Changes) -> None:
+        self._reads, self._changes = reads, changes
+        # A thousand who wake at once, and read alone, would wait for connections.
+        self._together = Together()
+
+    async def wait(
+        self, caller: Caller, job_id: str, seconds: float, seen: str | None = None
+    ) -> str:
+        """Wait for a mark other than `seen`, or (without it) for the end; return the mark.
+
+        Raises:
+            NotFound: there is no such job.
+        """
+        found = ""
+        async for _ in self._changes.ticks(job_id, seconds):
+            found, state = await self._standing(caller, job_id)
+            if (found != seen) if seen is not None else (state in TERMINAL):
+                break
+        return found
+
+    async def _standing(self, caller: Caller, job_id: str) -> tuple[str, JobState]:
+        # Most polls ask for what has not changed, and of that the database has told nothing.
+        if (known := self._known(caller, job_id)) is not None:
+            return known
+        return await self._together(
+            (caller.tenant_id, job_id), partial(self._learn_standing, caller, job_id)
+        )
+
+    async def _learn_standing(self, caller: Caller, job_id: str) -> tuple[str, JobState]:
+        if (known := self._known(caller, job_id)) is not None:
+            return known
+        with self._changes.learning(job_id) as learn:
+            async with self._reads.begin() as session:
+                row = await _standing(session, caller, job_id)
+            found = mark(row)
+            learn((caller.tenant_id, found, row.state))
+        return found, row.state
+
+    def _known(self, caller: Caller, job_id: str) -> tuple[str, JobState] | None:
+        known = self._changes.known(job_id)
+        if known is None or known[0] != caller.tenant_id:
+            return None
+        found, state = known[1:]
+        return found, state
+
+    async def events(self, caller: Caller, job_id: str, after: int, limit: int) -> list[Any]:
+        """A page of the job's history. Raises `NotFound`."""
+        async with self._reads.begin() as session:
+            await _standing(session, caller, job_id)
+            statement = queries.jobs.events(
+                caller.tenant_id, job_id, after, paging.page_size(limit)
+            )
+            return list((await session.execute(statement)).scalars().all())
+
+    async def follow(
+        self, caller: Caller, job_id: str, after: int, silence: float
+    ) -> AsyncIterator[Any]:
+        """The history as it grows, to its end; None after `silence` seconds without an event."""
+        while True:
+            heard = False
+            async for _ in self._changes.ticks(job_id, silence):
+                async for event in self._since(caller, job_id, after):
+                    after, heard = event.seq, True
+                    yield event
+                    if event.terminal:
+                        return
+            if not heard:
+                yield None
+
+    async def _since(self, caller: Caller, job_id: str, after: int) -> AsyncIterator[Any]:
+        """All that has happened after an event up to now, read page by page."""
+        while True:
+            read = partial(self.events, caller, job_id, after, paging.MAX_PAGE)
+            page = await self._together((caller.tenant_id, job_id, after), read)
+            for event in page:
+                yield event
+            if len(page) < paging.MAX_PAGE:
+                return
+            after = page[-1].seq
+
+    async def attempts(self, caller: Caller, job_id: str) -> list[Any]:
+        """Every start of the job. Raises `NotFound`."""
+        async with self._reads.begin() as session:
+            await _standing(session, caller, job_id)
+            statement = queries.jobs.attempts(caller.tenant_id, job_id)
+            return list((await session.execute(statement)).scalars().all())
+
+
+async def _standing(session: AsyncSession, caller: Caller, job_id: str) -> Any:
+    statement = queries.jobs.version(caller.tenant_id, job_id)
+    row = (await session.execute(*statement)).first()
+    if row is None:
+        raise missing(job_id)
+    return row

@@ -1,0 +1,186 @@
+"""Reads of jobs, their events, attempts and checkpoints."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    Delete,
+    Select,
+    Text,
+    and_,
+    bindparam,
+    delete,
+    func,
+    literal,
+    or_,
+    select,
+    tuple_,
+)
+from sqlalchemy.orm import aliased
+
+from models.queries._statement import Position, Prepared, Statement, of_tenant
+from models.queries.children import needed
+from models.states import JobState
+from models.tables import Checkpoint, Job, JobAttempt, JobChild, JobEvent, WebhookDelivery
+
+#: What a list shows: everything but the bulky columns.
+_BULKY = {"spec", "result", "provenance", "preview"}
+
+
+JOB_SUMMARY = [c for c in Job.__table__.c if c.name not in _BULKY]
+
+
+def get(tenant_id: str, job_id: str) -> Prepared:
+    """One job in full, with the number of its children by state (null without children)."""
+    return _get(whole=True), {"tenant": tenant_id, "job": job_id}
+
+
+def version(tenant_id: str, job_id: str) -> Prepared:
+    """Just enough to answer a poll: version, state and the number of children by state."""
+    return _get(whole=False), {"tenant": tenant_id, "job": job_id}
+
+
+@functools.cache
+def _get(*, whole: bool) -> Statement:
+    columns = Job.__table__.c if whole else (Job.version, Job.state)
+    child, job_id = aliased(Job), bindparam("job", type_=Text)
+    by_state = (
+        select(child.state, func.count().label("count"))
+        .join(JobChild, JobChild.child_id == child.id)
+        .where(JobChild.parent_id == job_id)
+        .group_by(child.state)
+        .subquery()
+    )
+    of_job = select(func.json_object_agg(by_state.c.state, by_state.c.count)).scalar_subquery()
+    return select(*columns, of_job.label("children")).where(
+        of_tenant(bindparam("tenant")), Job.id == job_id
+    )
+
+
+def state_of_attempt(job_id: str, attempt: int) -> Prepared:
+    """The state of a job for the worker of its current attempt; no row for an older one's."""
+    return _STATE_OF_ATTEMPT, {"job": job_id, "attempt": attempt}
+
+
+_STATE_OF_ATTEMPT = select(Job.state).where(
+    Job.id == bindparam("job"), Job.attempt == bindparam("attempt")
+)
+
+
+def page(
+    tenant_id: str,
+    *,
+    limit: int,
+    after: Position | None = None,
+    types: Sequence[str] = (),
+    states: Sequence[JobState] = (),
+    labels: Mapping[str, str] | None = None,
+    created_after: datetime | None = None,
+    created_before: datetime | None = None,
+    parent: str | None = None,
+) -> Statement:
+    """Newest first; `after` is the position of the last row already seen.
+
+    Children are listed under their parents only.
+    """
+    statement = select(*JOB_SUMMARY).where(of_tenant(tenant_id))
+    if parent is None:
+        statement = statement.where(Job.content_key.is_(None))
+    else:
+        owner = aliased(Job)
+        statement = (
+            statement.join(JobChild, JobChild.child_id == Job.id)
+            .join(owner, owner.id == JobChild.parent_id)
+            .where(owner.id == parent, owner.tenant_id == tenant_id)
+        )
+    if after is not None:
+        statement = statement.where(tuple_(Job.created_at, Job.id) < tuple_(*after))
+    if types:
+        statement = statement.where(Job.type.in_(types))
+    if states:
+        statement = statement.where(Job.state.in_(states))
+    if labels:
+        statement = statement.where(Job.labels.contains(dict(labels)))
+    if created_after is not None:
+        statement = statement.where(Job.created_at > created_after)
+    if created_before is not None:
+        statement = statement.where(Job.created_at < created_before)
+    return statement.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)
+
+
+def events(tenant_id: str, job_id: str, after: int, limit: int) -> Select[JobEvent]:
+    """A job's history from `seq > after` on."""
+    return (
+        select(JobEvent)
+        .join(Job, Job.id == JobEvent.job_id)
+        .where(of_tenant(tenant_id), JobEvent.job_id == job_id, JobEvent.seq > after)
+        .order_by(JobEvent.seq)
+        .limit(limit)
+    )
+
+
+def attempts(tenant_id: str, job_id: str) -> Select[JobAttempt]:
+    """Every start of a job, oldest first."""
+    return (
+        select(JobAttempt)
+        .join(Job, Job.id == JobAttempt.job_id)
+        .where(of_tenant(tenant_id), JobAttempt.job_id == job_id)
+        .order_by(JobAttempt.number)
+    )
+
+
+def checkpoint(job_id: str, key: str) -> Select[dict[str, Any], str | None]:
+    """What an attempt of this job kept under a key; only its worker asks."""
+    return select(Checkpoint.value, Checkpoint.storage_key).where(
+        Checkpoint.job_id == job_id, Checkpoint.key == key
+    )
+
+
+def expired(limit: int) -> Select[str]:
+    """Jobs past their retention."""
+    return (
+        select(Job.id)
+        .where(Job.expires_at < func.now(), Job.deleted_at.is_(None), ~needed(Job.id))
+        .limit(limit)
+    )
+
+
+def delete_history(job_id: str) -> list[Delete]:
+    """Delete what hangs on a buried job and on no other."""
+    return [
+        delete(JobEvent).where(JobEvent.job_id == job_id),
+        delete(JobAttempt).where(JobAttempt.job_id == job_id),
+        delete(Checkpoint).where(Checkpoint.job_id == job_id),
+        delete(WebhookDelivery).where(WebhookDelivery.job_id == job_id),
+        delete(JobChild).where(or_(JobChild.parent_id == job_id, JobChild.child_id == job_id)),
+    ]
+
+
+def unfinished_counts() -> Statement:
+    """Jobs that have not ended by type and state: how many, how many were not rung for, and for
+    queued ones how long the oldest that could start has been waiting."""
+    queued = Job.state == JobState.QUEUED
+    due = and_(queued, Job.not_before <= func.now())
+    return (
+        select(
+            Job.type,
+            Job.state,
+            func.count().label("jobs"),
+            func.count().filter(and_(queued, Job.rung_at.is_(None))).label("unrung"),
+            func.extract("epoch", func.now() - func.min(Job.not_before).filter(due)).label(
+                "oldest_seconds"
+            ),
+        )
+        # As the partial indexes have it: a million jobs that have ended are not looked at.
+        .where(or_(queued, Job.state.in_([JobState.RUNNING, JobState.CANCELLING])))
+        .group_by(Job.type, Job.state)
+    )
+
+
+def ping() -> Select[int]:
+    """The cheapest question."""
+    return select(literal(1))
