@@ -18,18 +18,18 @@ from app.schemas.jobs import Problem
 from app.services.accounts import AccountService
 from app.services.audit import Audit
 from app.services.auth import Authenticator
-from app.services.dispatch import Bell
+from app.services.dispatch import Dispatcher
 from app.services.files import FileService
-from app.services.input_resolution import Inputs
+from app.services.input_resolution import InputResolver
 from app.services.jobs import JobService
-from app.services.long_polling import Watching
-from app.services.notifications import Changes
+from app.services.long_polling import LongPolling
+from app.services.notifications import JobNotifications
 from app.services.quotas import Quotas
 from app.services.rate_limits import RateLimiter
-from app.services.result_cache import Reuse
+from app.services.result_cache import ResultCache
 from app.services.webhooks import WebhookService
 from infra import metrics
-from infra.broker import Doorbell, create_celery
+from infra.broker import Broker, create_celery
 from infra.logs import configure_logging
 from infra.settings import Settings
 from infra.storage import Storage
@@ -63,10 +63,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         engine = async_engine(settings, "datassay-gateway")
         sessions, reads = async_sessions(engine), reading_sessions(engine)
         storage = Storage(settings.storage_url)
-        doorbell = Doorbell(create_celery(settings))
-        bell = Bell(doorbell, sessions)
-        changes = Changes(settings.database_url.get_secret_value())
-        app.state.sessions, app.state.doorbell = sessions, doorbell
+        broker = Broker(create_celery(settings))
+        dispatcher = Dispatcher(broker, sessions)
+        changes = JobNotifications(settings.database_url.get_secret_value())
+        app.state.sessions, app.state.broker = sessions, broker
         audit, quotas = Audit(settings.audit_retention), Quotas(settings)
         limits = RateLimiter(settings.broker_url.get_secret_value())
         app.state.services = Services(
@@ -75,16 +75,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 sessions,
                 reads,
                 registry,
-                bell,
+                dispatcher,
                 changes,
                 storage,
                 models,
                 quotas,
                 audit,
-                Reuse(models),
-                Inputs(Sources.of(settings)),
+                ResultCache(models),
+                InputResolver(Sources.of(settings)),
             ),
-            watching=Watching(reads, changes),
+            long_polling=LongPolling(reads, changes),
             files=FileService(sessions, storage, quotas, audit),
             accounts=AccountService(sessions, quotas, audit, secret, changes),
             webhooks=WebhookService(sessions, secret, Guard(settings.outbound_allow), audit),
@@ -92,11 +92,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             limits=limits,
         )
         metrics.serve(settings)
-        bell.start()
+        dispatcher.start()
         changes.start()
         yield
         await changes.stop()
-        await bell.stop()
+        await dispatcher.stop()
         await limits.close()
         await engine.dispose()
 

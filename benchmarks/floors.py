@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 
 from benchmarks.running import ROOT, await_ready, free_port
-from infra.broker import Doorbell, create_celery
+from infra.broker import Broker, create_celery
 from infra.settings import Settings
 
 _BARE = """
@@ -63,5 +63,5 @@ def bare_insert(database: str, stack: ExitStack) -> Callable[[], None]:
 def bare_publish(environment: dict[str, str]) -> Callable[[], Any]:
     """One bell that nobody hears."""
     settings = Settings(broker_url=environment["DATASSAY_BROKER_URL"])
-    doorbell = Doorbell(create_celery(settings))
-    return lambda: doorbell.ring("job_none", "gpu")
+    broker = Broker(create_celery(settings))
+    return lambda: broker.ring("job_none", "gpu")

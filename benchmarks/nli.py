@@ -37,7 +37,7 @@ from methods.score_hallucination.scoring.pairwise import RelateByNLI
 from methods.score_hallucination.scoring.pipeline import (
     Answers,
     ItemScores,
-    Judgement,
+    JudgedAnswer,
     Options,
     score,
 )
@@ -122,7 +122,7 @@ def ours(model: Path, items: Items, comparison: Comparison, instant: bool) -> di
     counted = Counted(engine._model, instant)
     relate = RelateByNLI(engine)
     options = Options(comparison.ours, kind="nli", relate=relate, rule=comparison.rule)
-    answers = [Answers(texts, judged=Judgement(texts[0])) for texts in items]
+    answers = [Answers(texts, judged=JudgedAnswer(texts[0])) for texts in items]
     cpu, wall = time.process_time(), time.perf_counter()
     scored = score(answers, options)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu

@@ -51,7 +51,7 @@ def create_celery(settings: Settings) -> Celery:
     return celery
 
 
-class Doorbell:
+class Broker:
     """Rings for a worker, best effort."""
 
     def __init__(self, celery: Celery) -> None:

@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     retry_backoff: timedelta = timedelta(seconds=2)
 
     sweep_interval: timedelta = timedelta(seconds=1)
-    ring_again_after: timedelta = timedelta(seconds=30)
+    redispatch_after: timedelta = timedelta(seconds=30)
 
     # A thousand inline items with ten answers each have about 2 MiB.
     max_body_bytes: int = 8 * MIB

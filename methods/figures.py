@@ -6,12 +6,12 @@ from typing import Any
 
 from pydantic import Field
 
-from methods.jobtype import Model
+from methods.jobtype import SpecModel
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 
 
-class Figure(Model):
+class Figure(SpecModel):
     """A figure that any Vega-Lite renderer draws as it stands."""
 
     title: str

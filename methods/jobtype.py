@@ -15,7 +15,7 @@ Resource = Literal["cpu", "gpu", "llm"]
 Isolation = Literal["thread", "process"]
 
 
-class Model(BaseModel):
+class SpecModel(BaseModel):
     """Base of specs and results: unknown fields are refused, NaN and infinity too."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, ser_json_inf_nan="null")

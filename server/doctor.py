@@ -11,7 +11,7 @@ from datetime import timedelta
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from infra.broker import Doorbell, create_celery
+from infra.broker import Broker, create_celery
 from infra.settings import Settings
 from infra.storage import Storage
 from models import queries, schema
@@ -82,13 +82,13 @@ def _database(settings: Settings) -> Iterator[Finding]:
 
 
 def _broker(settings: Settings) -> Finding:
-    doorbell = Doorbell(create_celery(settings))
+    broker = Broker(create_celery(settings))
     try:
-        if doorbell.answers():
+        if broker.answers():
             return Finding(True, "broker", "answers")
         return Finding(False, "broker", "away: jobs start within 2 s instead of at once")
     finally:
-        doorbell.close()
+        broker.close()
 
 
 def _integrity(settings: Settings) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 from infra import metrics
-from infra.broker import RESOURCES, Doorbell, create_celery
+from infra.broker import RESOURCES, Broker, create_celery
 from infra.logs import configure_logging
 from infra.settings import Settings
 from models.database import sync_engine, sync_sessions
@@ -46,13 +46,13 @@ def _sweep(settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     sessions = sync_sessions(sync_engine(settings, "datassay-sweeper"))
-    doorbell = Doorbell(create_celery(settings))
+    broker = Broker(create_celery(settings))
     # A thread of its own: a slow receiver must not hold up leases.
     sender = threading.Thread(target=WebhookSender(settings, sessions).run, args=(stop,))
     sender.start()
-    Sweeper(settings, sessions, doorbell).run(stop)
+    Sweeper(settings, sessions, broker).run(stop)
     sender.join()
-    doorbell.close()
+    broker.close()
     return 0
 
 

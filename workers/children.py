@@ -38,7 +38,7 @@ class FanOut:
     cancelled or purged by an accident of timing asks for it again.
 
     Args:
-        lend_a_hand: claims and runs one child of this job here; False when there is none to claim.
+        run_child_inline: claims and runs one child of this job here; False when there is none to claim.
     """
 
     def __init__(
@@ -49,12 +49,12 @@ class FanOut:
         parent: Row[Any],
         lease: Lease,
         shutdown: Shutdown,
-        lend_a_hand: Callable[[], bool],
+        run_child_inline: Callable[[], bool],
     ) -> None:
         self._sessions, self._registry, self._models = sessions, registry, models
         self._parent, self._lease, self._shutdown = parent, lease, shutdown
-        self._lend_a_hand = lend_a_hand
-        #: The digest of an input that is named by URI; the attempt's ledger knows it.
+        self._run_child_inline = run_child_inline
+        #: The digest of an input that is named by URI; the attempt's store knows it.
         self.digest_of_uri: Callable[[str], str] = _unknown
         #: Rows by content key, with the place of each.
         self._wanted: dict[str, tuple[int, dict[str, Any]]] = {}
@@ -92,7 +92,7 @@ class FanOut:
                 if self._shutdown.begun:
                     # The wait may be long: another worker goes on with it.
                     raise ShuttingDown
-                if self._lend_a_hand():
+                if self._run_child_inline():
                     pause = _FIRST_PAUSE
                     continue
             except DBAPIError as error:
@@ -174,7 +174,7 @@ def _input(pointer: str, ref: str, sha256: str) -> dict[str, str]:
 
 
 def _unknown(ref: str) -> str:
-    raise AssertionError("a ledger tells the digests of URIs")
+    raise AssertionError("a store tells the digests of URIs")
 
 
 def _failure(row: Row[Any]) -> JobError:

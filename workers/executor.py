@@ -39,7 +39,7 @@ from workers.children import FanOut
 from workers.isolation import run_isolated
 from workers.lease import Lease, Shutdown
 from workers.runner_errors import RunnerCrashed
-from workers.runtime.attempt_store import DatabaseLedger, Ledger
+from workers.runtime.attempt_store import AttemptStore, DatabaseAttemptStore
 from workers.runtime.context import JobContext
 from workers.runtime.inputs import Fetcher
 from workers.runtime.sanitize import storable
@@ -129,7 +129,7 @@ class Executor:
         )
         fan_out = FanOut(
             *(self._sessions, self._registry, self._models, job, lease, self._shutdown),
-            lend_a_hand=lambda: self._run_child(job.id, lease),
+            run_child_inline=lambda: self._run_child(job.id, lease),
         )
         with self._scratch.folder(job.id) as workdir, lease:
             conclusion = self._conclude(job, lease, workdir, fan_out)
@@ -154,16 +154,16 @@ class Executor:
 
     def _conclude(self, job: Row[Any], lease: Lease, workdir: Path, fan_out: FanOut) -> Any | None:
         """Run the method and return the statement that ends the attempt (None: not ours to end)."""
-        ledger = DatabaseLedger(
+        store = DatabaseAttemptStore(
             *(lease, job.tenant_id, fan_out, job.inputs, self._fetcher, workdir),
         )
         try:
             try:
-                result = self._execute(job, lease, ledger, workdir)
+                result = self._execute(job, lease, store, workdir)
             finally:
                 lease.runner_ended()
             lease.flush()
-            return transitions.finish(job.id, job.attempt, result, self._provenance(job, ledger))
+            return transitions.finish(job.id, job.attempt, result, self._provenance(job, store))
         except Interrupted as why:
             return self._interrupted(job, why)
         except JobError as error:
@@ -174,7 +174,7 @@ class Executor:
             return self._crashed(job, RunnerCrashed.of(error))
 
     def _execute(
-        self, job: Row[Any], lease: Lease, ledger: Ledger, workdir: Path
+        self, job: Row[Any], lease: Lease, store: AttemptStore, workdir: Path
     ) -> dict[str, Any]:
         declared = self._registry.get(job.type)
         if declared is None or declared.version != job.type_version:
@@ -186,7 +186,7 @@ class Executor:
                 job.type,
                 job.spec,
                 lease,
-                ledger,
+                store,
                 storage_url=self._settings.storage_url,
                 workdir=workdir,
                 extra_methods=self._settings.extra_methods,
@@ -194,7 +194,7 @@ class Executor:
                 memory_bytes=self._settings.isolated_memory_bytes,
             )
         else:
-            result = self._run_here(declared, job, lease, ledger, workdir)
+            result = self._run_here(declared, job, lease, store, workdir)
         return self._checked(declared, result)
 
     def _is_isolated(self, job: Row[Any]) -> bool:
@@ -202,11 +202,11 @@ class Executor:
         return declared is not None and declared.isolation == "process"
 
     def _run_here(
-        self, declared: JobType, job: Row[Any], lease: Lease, ledger: Ledger, workdir: Path
+        self, declared: JobType, job: Row[Any], lease: Lease, store: AttemptStore, workdir: Path
     ) -> dict[str, Any]:
         spec = declared.spec.model_validate(job.spec)
         context = JobContext(
-            job.id, job.attempt, spec, ledger, self._storage, workdir, lease.check, self._models
+            job.id, job.attempt, spec, store, self._storage, workdir, lease.check, self._models
         )
         result = declared.load_runner()(spec, context)
         return result.model_dump(mode="json", warnings=False)
@@ -278,13 +278,13 @@ class Executor:
         """Give back what lies on the disk."""
         self._scratch.close()
 
-    def _provenance(self, job: Row[Any], ledger: DatabaseLedger) -> dict[str, Any]:
+    def _provenance(self, job: Row[Any], store: DatabaseAttemptStore) -> dict[str, Any]:
         return {
             "datassay": version("datassay-server"),
             "type_version": job.type_version,
             "python": platform.python_version(),
             "worker": self._name,
-            "inputs": ledger.inputs,
+            "inputs": store.inputs,
         }
 
 

@@ -32,7 +32,7 @@ from workers.runtime.context import JobContext
 
 if TYPE_CHECKING:  # every child imports this module, and has no business with the database
     from workers.lease import Lease
-    from workers.runtime.attempt_store import Ledger
+    from workers.runtime.attempt_store import AttemptStore
 
 _INTERRUPTIONS: tuple[type[Interrupted], ...] = (
     JobCancelled,
@@ -46,7 +46,7 @@ _STOP_SECONDS = 3.0
 _TAIL_BYTES, _OUTPUT_BYTES = 4096, 1 << 20
 
 
-class _PipeLedger:
+class _PipeAttemptStore:
     """Carries every call to the parent, which answers with a value or an exception."""
 
     def __init__(self, pipe: Connection) -> None:
@@ -67,7 +67,7 @@ def run_isolated(
     job_type: str,
     spec: dict[str, Any],
     lease: Lease,
-    ledger: Ledger,
+    store: AttemptStore,
     *,
     storage_url: str,
     workdir: Path,
@@ -95,7 +95,7 @@ def run_isolated(
     child.start()
     theirs.close()
     try:
-        return _serve(child, ours, stop, lease, ledger, workdir)
+        return _serve(child, ours, stop, lease, store, workdir)
     finally:
         if child.is_alive():
             child.kill()
@@ -104,7 +104,7 @@ def run_isolated(
 
 
 def _serve(
-    child: Any, pipe: Connection, stop: Any, lease: Lease, ledger: Ledger, workdir: Path
+    child: Any, pipe: Connection, stop: Any, lease: Lease, store: AttemptStore, workdir: Path
 ) -> dict[str, Any]:
     asked_at: float | None = None
     while True:
@@ -123,16 +123,18 @@ def _serve(
             raise _death(child.exitcode, workdir) from None
         match message:
             case ("call", str(method), tuple(args)):
-                pipe.send(_answer(ledger, method, args))
+                pipe.send(_answer(store, method, args))
             case ("result", dict(result)):
                 return result
             case ("error", Exception() as error):
                 raise error
 
 
-def _answer(ledger: Ledger, method: str, args: tuple[Any, ...]) -> tuple[Exception | None, Any]:
+def _answer(
+    store: AttemptStore, method: str, args: tuple[Any, ...]
+) -> tuple[Exception | None, Any]:
     try:
-        return None, getattr(ledger, method)(*args)
+        return None, getattr(store, method)(*args)
     except (JobError, Interrupted) as error:
         return error, None
 
@@ -185,7 +187,7 @@ def _child(
         spec = declared.spec.model_validate(data)
         storage = Storage(storage_url)
         context = JobContext(
-            *(job_id, attempt, spec, _PipeLedger(pipe), storage, Path(workdir), check),
+            *(job_id, attempt, spec, _PipeAttemptStore(pipe), storage, Path(workdir), check),
             Models(models),
         )
         result: BaseModel = declared.load_runner()(spec, context)

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
 from infra import metrics
-from infra.broker import Doorbell
+from infra.broker import Broker
 from infra.settings import Settings
 from infra.storage import Storage, job_prefix, kept_prefix
 from models import queries, transitions
@@ -30,10 +30,8 @@ _CLEAN_EVERY = 60.0
 class Sweeper:
     """One loop; `sweep()` is one round of it."""
 
-    def __init__(
-        self, settings: Settings, sessions: sessionmaker[Session], doorbell: Doorbell
-    ) -> None:
-        self._settings, self._sessions, self._doorbell = settings, sessions, doorbell
+    def __init__(self, settings: Settings, sessions: sessionmaker[Session], broker: Broker) -> None:
+        self._settings, self._sessions, self._broker = settings, sessions, broker
         self._storage = Storage(settings.storage_url)
         self._cleaned_at = self._tidied_at = self._counted_at = float("-inf")
 
@@ -146,11 +144,11 @@ class Sweeper:
         return file.storage_key
 
     def _ring(self) -> None:
-        again = self._settings.ring_again_after
+        again = self._settings.redispatch_after
         missed: list[str] = []
         for row in self._execute(transitions.claim_undispatched(_BATCH, again)):
             # One refusal is enough to know that the broker is away.
-            if missed or not self._doorbell.ring(row.id, row.resource):
+            if missed or not self._broker.ring(row.id, row.resource):
                 missed.append(row.id)
         if missed:
             self._execute(transitions.mark_undispatched(missed))

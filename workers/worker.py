@@ -88,7 +88,7 @@ class SlotPool(TaskPool):  # type: ignore[misc]
         return applied
 
 
-def keep_watch(lease: timedelta) -> None:
+def start_stall_watchdog(lease: timedelta) -> None:
     """End this process when its threads do not run for two leases: a runner holds the GIL.
 
     Nobody in this process could notice; a thread of the interpreter's own, which needs no GIL,
@@ -130,7 +130,7 @@ def create_worker(settings: Settings, resources: Sequence[str]) -> tuple[Celery,
     return celery, worker
 
 
-def show_life(file: Path, serving: threading.Event, ended: threading.Event) -> None:
+def touch_liveness_file(file: Path, serving: threading.Event, ended: threading.Event) -> None:
     """Touch a file every two seconds: once bells can be heard or jobs are looked for."""
     serving.wait(_POLL_SECONDS)
     while not ended.is_set():
@@ -152,13 +152,13 @@ def run_worker(settings: Settings, resources: Sequence[str], heartbeat: Path | N
     # A receiver keeps Celery from setting up its own logging over ours, at a level of its own.
     signals.setup_logging.connect(_leave_logging_alone)
     logging.getLogger("celery").setLevel(logging.WARNING)
-    keep_watch(settings.lease)
+    start_stall_watchdog(settings.lease)
     threading.Thread(target=worker.poll, args=(stop,), daemon=True).start()
     if heartbeat is not None:
         serving = threading.Event()
         signals.worker_ready.connect(lambda **_: serving.set(), weak=False)
         life = (heartbeat, serving, ended)
-        threading.Thread(target=show_life, args=life, daemon=True).start()
+        threading.Thread(target=touch_liveness_file, args=life, daemon=True).start()
     celery.Worker(
         pool_cls=SlotPool,
         concurrency=1,

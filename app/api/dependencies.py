@@ -15,7 +15,7 @@ from app.services.accounts import AccountService
 from app.services.auth import Authenticator, Caller
 from app.services.files import FileService
 from app.services.jobs import JobService
-from app.services.long_polling import Watching
+from app.services.long_polling import LongPolling
 from app.services.rate_limits import Bucket, RateLimiter
 from app.services.webhooks import WebhookService
 from infra.ids import is_id
@@ -28,7 +28,7 @@ class Services:
 
     settings: Settings
     jobs: JobService
-    watching: Watching
+    long_polling: LongPolling
     files: FileService
     accounts: AccountService
     webhooks: WebhookService

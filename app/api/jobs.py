@@ -85,7 +85,7 @@ def _add_create(router: APIRouter, job_type: JobType) -> None:
             response.status_code = 200
             return presenters.full(job)
         if wait is not None and job.state not in TERMINAL:
-            await found.watching.wait(caller, job.id, wait)
+            await found.long_polling.wait(caller, job.id, wait)
             job = await found.jobs.get(caller, job.id)
             response.headers["Preference-Applied"] = f"wait={wait:g}"
         response.status_code = 200 if job.state in TERMINAL else 202
@@ -186,7 +186,7 @@ async def get_job(
     """
     seen = presenters.parse_etag(if_none_match)
     if wait is not None or seen is not None:
-        mark = await found.watching.wait(caller, job_id, wait or 0.0, seen)
+        mark = await found.long_polling.wait(caller, job_id, wait or 0.0, seen)
         if mark == seen:
             return Response(status_code=304, headers={"ETag": presenters.etag(mark)})
     job = await found.jobs.get(caller, job_id)
@@ -212,15 +212,15 @@ async def list_job_events(
 ) -> Any:
     """The job's history; with `Accept: text/event-stream`, as it grows, until the job has ended."""
     if "text/event-stream" not in request.headers.get("accept", ""):
-        page = await found.watching.events(caller, job_id, after, limit)
+        page = await found.long_polling.events(caller, job_id, after, limit)
         return Page(items=[presenters.event(row) for row in page])
     if last_event_id is not None:
         if not last_event_id.isdecimal() or len(last_event_id) > 9:
             raise InvalidRequest("Last-Event-ID must be the id of an event of this stream.")
         after = int(last_event_id)
-    await found.watching.events(caller, job_id, after, 1)  # 404 before the stream begins
+    await found.long_polling.events(caller, job_id, after, 1)  # 404 before the stream begins
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    stream = _stream(found.watching.follow(caller, job_id, after, _KEEP_ALIVE_SECONDS))
+    stream = _stream(found.long_polling.follow(caller, job_id, after, _KEEP_ALIVE_SECONDS))
     return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 
 
@@ -235,7 +235,7 @@ async def _stream(rows: AsyncIterator[Any]) -> AsyncIterator[bytes]:
 
 async def list_job_attempts(job_id: JobId, caller: JobsRead, found: ServicesDep) -> Page[Attempt]:
     """Every start of the job."""
-    rows = await found.watching.attempts(caller, job_id)
+    rows = await found.long_polling.attempts(caller, job_id)
     return Page(items=[Attempt.model_validate(row) for row in rows])
 
 

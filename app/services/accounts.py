@@ -13,7 +13,7 @@ from app.schemas.jobs import Usage
 from app.services import paging
 from app.services.audit import Audit
 from app.services.auth import Caller
-from app.services.notifications import Changes
+from app.services.notifications import JobNotifications
 from app.services.quotas import Quotas
 from infra.api_keys import hint, new_token, token_digest
 from infra.ids import new_id
@@ -29,7 +29,7 @@ class AccountService:
         quotas: Quotas,
         audit: Audit,
         secret: bytes,
-        changes: Changes,
+        changes: JobNotifications,
     ) -> None:
         self._sessions, self._quotas, self._audit = sessions, quotas, audit
         self._secret, self._changes = secret, changes

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.problems import Forbidden, Unauthenticated
-from app.services.notifications import Changes
+from app.services.notifications import JobNotifications
 from infra.api_keys import is_wellformed, token_digest
 from models.queries import accounts
 
@@ -49,7 +49,7 @@ class Authenticator:
     """Looks up API keys by their HMAC, and remembers them until the database tells of a change."""
 
     def __init__(
-        self, sessions: async_sessionmaker[AsyncSession], secret: bytes, changes: Changes
+        self, sessions: async_sessionmaker[AsyncSession], secret: bytes, changes: JobNotifications
     ) -> None:
         self._sessions, self._secret, self._changes = sessions, secret, changes
         self._known: dict[bytes, _Known] = {}

@@ -8,7 +8,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from infra.broker import Doorbell
+from infra.broker import Broker
 from models import transitions
 
 _log = structlog.get_logger(__name__)
@@ -16,11 +16,11 @@ _log = structlog.get_logger(__name__)
 _PENDING = 10_000
 
 
-class Bell:
+class Dispatcher:
     """One task that publishes in order; what it misses, the sweeper rings."""
 
-    def __init__(self, doorbell: Doorbell, sessions: async_sessionmaker[AsyncSession]) -> None:
-        self._doorbell, self._sessions = doorbell, sessions
+    def __init__(self, broker: Broker, sessions: async_sessionmaker[AsyncSession]) -> None:
+        self._broker, self._sessions = broker, sessions
         self._queue: asyncio.Queue[tuple[str, str]] = asyncio.Queue(_PENDING)
         self._task: asyncio.Task[None] | None = None
 
@@ -44,13 +44,13 @@ class Bell:
             _log.warning("bells left to the sweeper", count=self._queue.qsize())
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        await asyncio.to_thread(self._doorbell.close)
+        await asyncio.to_thread(self._broker.close)
 
     async def _run(self) -> None:
         while True:
             job_id, resource = await self._queue.get()
             try:
-                if not await asyncio.to_thread(self._doorbell.ring, job_id, resource):
+                if not await asyncio.to_thread(self._broker.ring, job_id, resource):
                     await self._missed(job_id)
             finally:
                 self._queue.task_done()

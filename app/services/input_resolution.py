@@ -19,7 +19,7 @@ from outbound.input_sources import Sources, is_uri, split_digest
 Refs = list[tuple[str, Reference]]
 
 
-class Inputs:
+class InputResolver:
     """Checks inputs; nothing is fetched here, a worker does that."""
 
     def __init__(self, sources: Sources) -> None:

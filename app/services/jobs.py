@@ -27,12 +27,12 @@ from app.schemas.jobs import FieldError, JobCreate
 from app.services import paging
 from app.services.audit import Audit, canonical
 from app.services.auth import Caller
-from app.services.dispatch import Bell
-from app.services.input_resolution import Inputs, Refs, invalid_spec
+from app.services.dispatch import Dispatcher
+from app.services.input_resolution import InputResolver, Refs, invalid_spec
 from app.services.long_polling import missing
-from app.services.notifications import Changes
+from app.services.notifications import JobNotifications
 from app.services.quotas import Quotas
-from app.services.result_cache import Reuse
+from app.services.result_cache import ResultCache
 from infra.ids import is_id, new_id
 from infra.storage import Storage, job_prefix
 from methods.jobtype import JobType, ModelRef, references
@@ -65,19 +65,19 @@ class JobService:
         sessions: async_sessionmaker[AsyncSession],
         reads: async_sessionmaker[AsyncSession],
         registry: Mapping[str, JobType],
-        bell: Bell,
-        changes: Changes,
+        dispatcher: Dispatcher,
+        changes: JobNotifications,
         storage: Storage,
         models: Collection[str],
         quotas: Quotas,
         audit: Audit,
-        reuse: Reuse,
-        inputs: Inputs,
+        reuse: ResultCache,
+        inputs: InputResolver,
     ) -> None:
         self._models, self._inputs = models, inputs
         self._quotas, self._audit, self._reuse = quotas, audit, reuse
         self._sessions, self._reads = sessions, reads
-        self._registry, self._bell = registry, bell
+        self._registry, self._dispatcher = registry, dispatcher
         self._changes, self._storage = changes, storage
 
     async def submit(
@@ -140,7 +140,7 @@ class JobService:
             await self._audit.record(session, caller, "job.create", job.id, after=job)
             await session.commit()
         if job.state not in TERMINAL and job.waits_for is None:
-            self._bell.ring(job.id, job.resource)
+            self._dispatcher.ring(job.id, job.resource)
         return job
 
     async def _remember(
@@ -262,7 +262,7 @@ class JobService:
             self._quotas.check_job(await self._quotas.room(session, caller))
             job = (await session.execute(*transitions.submit(row, None))).one()
             await self._audit.record(session, caller, "job.retry", old.id, old, job)
-        self._bell.ring(job.id, job.resource)
+        self._dispatcher.ring(job.id, job.resource)
         return job
 
     async def delete(self, caller: Caller, job_id: str) -> None:

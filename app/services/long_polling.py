@@ -1,4 +1,4 @@
-"""Watching jobs: what has changed, when, and since."""
+"""LongPolling jobs: what has changed, when, and since."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from app.problems import NotFound
 from app.services import paging
 from app.services.auth import Caller
-from app.services.notifications import Changes
+from app.services.notifications import JobNotifications
 from app.services.single_flight import Together
 from models import queries
 from models.states import TERMINAL, JobState
@@ -32,14 +32,14 @@ def missing(job_id: str) -> NotFound:
     return NotFound(f"There is no job {job_id[:64]}.")
 
 
-class Watching:
+class LongPolling:
     """Everything that waits for jobs to change.
 
     Args:
         reads: sessions without transactions.
     """
 
-    def __init__(self, reads: async_sessionmaker[AsyncSession], changes: Changes) -> None:
+    def __init__(self, reads: async_sessionmaker[AsyncSession], changes: JobNotifications) -> None:
         self._reads, self._changes = reads, changes
         # A thousand who wake at once, and read alone, would wait for connections.
         self._together = Together()

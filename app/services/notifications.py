@@ -24,7 +24,7 @@ _PROBES: dict[str, Any] = {
 _KEEP = 5.0
 
 
-class Changes:
+class JobNotifications:
     """Notifications of changed jobs, for whoever waits for one, and of changed API keys.
 
     Args:

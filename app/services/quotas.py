@@ -18,7 +18,7 @@ _LATER = {"Retry-After": "10"}
 
 
 @dataclass(frozen=True)
-class Room:
+class TenantUsage:
     """What a tenant takes up and may, asked so that nobody takes it meanwhile."""
 
     limits: dict[str, int]
@@ -41,7 +41,7 @@ class Quotas:
 
     async def room(
         self, session: AsyncSession, caller: Caller, cache_key: bytes | None = None
-    ) -> Room:
+    ) -> TenantUsage:
         """What is left to a tenant, until the end of the transaction.
 
         Only near the limit its submissions wait for each other. With a cache key, those of the
@@ -54,20 +54,20 @@ class Quotas:
             await session.execute(accounts.lock_cache_key(caller.tenant_id, cache_key))
         return await self._ask(session, caller)
 
-    async def lock(self, session: AsyncSession, caller: Caller) -> Room:
+    async def lock(self, session: AsyncSession, caller: Caller) -> TenantUsage:
         """The same, for what has a size of its own: one goes after another."""
         await session.execute(accounts.lock_tenant(caller.tenant_id))
         return await self._ask(session, caller)
 
-    async def _ask(self, session: AsyncSession, caller: Caller) -> Room:
+    async def _ask(self, session: AsyncSession, caller: Caller) -> TenantUsage:
         most = self._defaults["queued_jobs"]
         statement = accounts.room(caller.tenant_id, caller.key_id, most)
         row = (await session.execute(*statement)).first()
         if row is None:
             raise Unauthenticated("The API key is unknown, expired or revoked.")
-        return Room(self._limits(row), row.stored_bytes, row.queued_jobs)
+        return TenantUsage(self._limits(row), row.stored_bytes, row.queued_jobs)
 
-    def check_job(self, room: Room) -> None:
+    def check_job(self, room: TenantUsage) -> None:
         """Whether one more job may wait. Raises `QuotaExceeded`."""
         if room.queued_jobs >= room.limits["queued_jobs"]:
             raise self._exceeded(
@@ -77,7 +77,7 @@ class Quotas:
         if room.stored_bytes >= room.limits["stored_bytes"]:
             raise self._exceeded("stored_bytes", room.limits, room.stored_bytes, "bytes are stored")
 
-    def check_bytes(self, room: Room, size: int) -> None:
+    def check_bytes(self, room: TenantUsage, size: int) -> None:
         """Whether an upload fits. Raises `QuotaExceeded`."""
         if room.stored_bytes + size > room.limits["stored_bytes"]:
             what = f"bytes are stored and the upload has {size}"

@@ -16,7 +16,7 @@ from methods.jobtype import InputRef, JobType, ModelRef, references
 from models import queries, transitions
 
 
-class Reuse:
+class ResultCache:
     """The result cache: within a tenant, for job types whose result the spec decides.
 
     Args:

@@ -20,7 +20,7 @@ from methods.calibrate_scorer.spec import (
 )
 from methods.context import RunContext
 from methods.errors import JobError
-from methods.score_hallucination.answers.judges import described as judged
+from methods.score_hallucination.answers.judges import provenance_fields as judged
 from methods.score_hallucination.calibration import fits
 from methods.score_hallucination.calibration.calibrator import (
     Binding,

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from methods.figures import Figure
-from methods.jobtype import JobType, Model
+from methods.jobtype import JobType, SpecModel
 from methods.score_hallucination.calibration.calibrator import Calibrator, Errors, Objective
 from methods.score_hallucination.evaluation.spec import LabelledSpec
 from methods.score_hallucination.result import JudgingResult, StoredFile
@@ -18,7 +18,7 @@ from methods.score_hallucination.schema.probability_maps import MARGIN, Unit
 Method = Literal["platt", "isotonic"]
 
 
-class TwoStageOptions(Model):
+class TwoStageOptions(SpecModel):
     """The band of doubt in which a verifier is to be asked."""
 
     budget: Unit = Field(description="Share of items to ask the verifier for.")
@@ -89,7 +89,7 @@ class Spec(LabelledSpec):
         return self
 
 
-class EnsembleWeights(Model):
+class EnsembleWeights(SpecModel):
     """How the weights of an ensemble were found."""
 
     n: int = Field(description="Labelled items for the weights; the others fit the rest.")
@@ -102,7 +102,7 @@ class EnsembleWeights(Model):
     fitted: float = Field(description="AUROC of the ensemble on the same items.")
 
 
-class Result(Model):
+class Result(SpecModel):
     """A calibrator and how far it can be trusted."""
 
     id: str = Field(description="Of the calibrator's content.")

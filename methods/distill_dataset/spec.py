@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from methods.figures import Figure
-from methods.jobtype import JobType, Model
+from methods.jobtype import JobType, SpecModel
 from methods.rank_distilled_dataset.networks.names import parse_name
 from methods.rank_distilled_dataset.result import ArtifactRef
 from methods.rank_distilled_dataset.spec import Dataset
@@ -16,7 +16,7 @@ from methods.rank_distilled_dataset.spec import Dataset
 Method = Literal["random", "class-means", "k-means", "herding", "dm", "dc"]
 
 
-class Spec(Model):
+class Spec(SpecModel):
     """Make a small image set from a real one."""
 
     dataset: Dataset = Field(default_factory=Dataset)
@@ -66,7 +66,7 @@ class Spec(Model):
         return self
 
 
-class Result(Model):
+class Result(SpecModel):
     """A distilled set, ready for `rank-distilled-dataset`."""
 
     images: ArtifactRef = Field(

@@ -22,13 +22,13 @@ from methods.evaluate_scorers.spec import (
     Spec,
     Summary,
 )
-from methods.score_hallucination.answers.judges import described as judged
+from methods.score_hallucination.answers.judges import provenance_fields as judged
 from methods.score_hallucination.calibration import fits
 from methods.score_hallucination.evaluation import ranking, selective_prediction
 from methods.score_hallucination.evaluation.columns import Labelled, read
 from methods.score_hallucination.evaluation.ranking import Estimate
 from methods.score_hallucination.interval import Interval
-from methods.score_hallucination.schema.options import ScorerName, described
+from methods.score_hallucination.schema.options import ScorerName, provenance_fields
 from methods.score_hallucination.scoring.pipeline import SCORERS
 from methods.score_hallucination.spec import JOB as SCORING
 
@@ -199,7 +199,7 @@ def _provenance(spec: Spec, wanted: list[ScorerName]) -> dict[str, Any]:
         "scoring": f"{SCORING.name}/{SCORING.version}",
         "labels": spec.labels,
         "grader": spec.grader.words,
-        **described(spec.similarity, spec.clustering),
+        **provenance_fields(spec.similarity, spec.clustering),
         **judged(spec.scoring(wanted)),
         "tau": spec.tau,
         "include_self": spec.include_self,

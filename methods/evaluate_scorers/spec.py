@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from methods.figures import Figure
-from methods.jobtype import JobType, Model
+from methods.jobtype import JobType, SpecModel
 from methods.score_hallucination.evaluation.spec import LabelCounts, LabelledSpec
 from methods.score_hallucination.interval import Interval
 from methods.score_hallucination.result import JudgingResult
@@ -41,7 +41,7 @@ class Spec(LabelledSpec):
         return self
 
 
-class ConfidenceErrors(Model):
+class ConfidenceErrors(SpecModel):
     """How far the scorer's uncalibrated confidence is from frequencies; 0 is best."""
 
     n: int = Field(description="Labelled items with a confidence.")
@@ -52,7 +52,7 @@ class ConfidenceErrors(Model):
     brier: Interval = Field(description="Mean squared error.")
 
 
-class ScorerReport(Model):
+class ScorerReport(SpecModel):
     """A scorer on the labelled items for which it is defined; ties are averaged or count half."""
 
     rank: int | None = Field(description="1 is the best; null where `rank_by` is undefined.")
@@ -78,7 +78,7 @@ class ScorerReport(Model):
     )
 
 
-class Comparison(Model):
+class Comparison(SpecModel):
     """AUROC of `first` minus AUROC of `second`, on the items for which both are defined."""
 
     first: ScorerName
@@ -94,7 +94,7 @@ class Comparison(Model):
     )
 
 
-class Summary(Model):
+class Summary(SpecModel):
     """The job in numbers."""
 
     labels: LabelCounts
@@ -104,7 +104,7 @@ class Summary(Model):
     same_items: bool = Field(description="Whether every scorer is defined for the same items.")
 
 
-class Result(Model):
+class Result(SpecModel):
     """The ranking, and how sure it is."""
 
     summary: Summary

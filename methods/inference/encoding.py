@@ -6,13 +6,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from methods.jobtype import Model
+from methods.jobtype import SpecModel
 
 #: Which token stands for a text: its last one, the mean over all, or the leading class token.
 Pooling = Literal["last_token", "mean", "cls"]
 
 
-class Encoding(Model):
+class Encoding(SpecModel):
     """What a representation was computed with."""
 
     model: str = Field(description="Name of the model, as in the request.")

@@ -7,10 +7,10 @@ from typing import Literal
 from pydantic import Field
 
 from methods.figures import Figure
-from methods.jobtype import Model
+from methods.jobtype import SpecModel
 
 
-class Target(Model):
+class Target(SpecModel):
     """The target after reduction and shrinkage."""
 
     dim: int = Field(description="Directions kept, r.")
@@ -30,7 +30,7 @@ class Target(Model):
     warnings: list[str]
 
 
-class TaskReport(Model):
+class TaskReport(SpecModel):
     """One task."""
 
     name: str
@@ -51,7 +51,7 @@ class TaskReport(Model):
     warnings: list[str]
 
 
-class Direction(Model):
+class Direction(SpecModel):
     """A target direction that the mixture teaches badly."""
 
     mu: float = Field(description="Step size along it; 1 is perfect, above 2 diverges.")
@@ -59,7 +59,7 @@ class Direction(Model):
     loadings: list[float]
 
 
-class Coverage(Model):
+class Coverage(SpecModel):
     """How well the mixture covers the target, by direction."""
 
     mu: list[float] = Field(
@@ -70,7 +70,7 @@ class Coverage(Model):
     directions: list[Direction] = Field(description="The worst uncovered and slow directions.")
 
 
-class MixtureReport(Model):
+class MixtureReport(SpecModel):
     """The recommended mixture."""
 
     optimizer: Literal["qp", "exact"]
@@ -86,7 +86,7 @@ class MixtureReport(Model):
     coverage: Coverage | None = Field(description="Null without context_length_train.")
 
 
-class Curves(Model):
+class Curves(SpecModel):
     """Error E||w_k - w||^2 after k steps for w ~ N(0, I); `dim` at k = 0, capped at 1e12."""
 
     steps: list[int]
@@ -98,14 +98,14 @@ class Curves(Model):
     baseline_uniform: list[float] = Field(description="Median, equal shares.")
 
 
-class IsoError(Model):
+class IsoError(SpecModel):
     """A training context and the steps with which it reaches the same error."""
 
     context_length_train: int
     steps: int | None = Field(description="Null: not reached within max_steps.")
 
 
-class Advice(Model):
+class Advice(SpecModel):
     """What to do."""
 
     verdict: Literal["helps", "saturates", "hurts_after", "hurts_from_first_step"]
@@ -125,7 +125,7 @@ class Advice(Model):
     words: str
 
 
-class Theory(Model):
+class Theory(SpecModel):
     """The paper's bounds, for training on the target itself."""
 
     bound_thm_3_3: float | None = Field(description="Upper bound of the error after one step.")
@@ -137,7 +137,7 @@ class Theory(Model):
     )
 
 
-class Calibration(Model):
+class Calibration(SpecModel):
     """Steps in units of the observed budget."""
 
     budget_per_step: float
@@ -146,7 +146,7 @@ class Calibration(Model):
     best_budget: float = Field(description="best_steps in units of the budget.")
 
 
-class Result(Model):
+class Result(SpecModel):
     """The plan."""
 
     target: Target

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from methods.jobtype import InputRef, JobType, Model
+from methods.jobtype import InputRef, JobType, SpecModel
 from methods.plan_test_time_compute.result import Result
 
 Row = Annotated[list[float], Field(min_length=1, max_length=512)]
@@ -15,7 +15,7 @@ Matrix = Annotated[list[Row], Field(min_length=1, max_length=512)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Data(Model):
+class Data(SpecModel):
     """Examples of one distribution: their features, or directly the covariance of these."""
 
     features: InputRef | Annotated[list[InputRef], Field(min_length=1, max_length=1024)] | None = (
@@ -65,7 +65,7 @@ class Task(Data):
     )
 
 
-class Constraints(Model):
+class Constraints(SpecModel):
     """Linear constraints on the mixture."""
 
     max_weight: Share = Field(default=1.0, description="No task gets more than this share.")
@@ -77,21 +77,21 @@ class Constraints(Model):
     )
 
 
-class ObservedPoint(Model):
+class ObservedPoint(SpecModel):
     """Accuracy of a real model at one thinking budget."""
 
     budget: float = Field(gt=0, le=1e12, description="Thinking budget, e.g. tokens.")
     accuracy: Share
 
 
-class ObservedCurve(Model):
+class ObservedCurve(SpecModel):
     """A measured test-time scaling curve, to which the one free scale is fitted."""
 
     accuracy_without_thinking: Annotated[float, Field(ge=0, lt=1)]
     points: list[ObservedPoint] = Field(min_length=3, max_length=200)
 
 
-class Spec(Model):
+class Spec(SpecModel):
     """How many thinking steps help on a target, and which mixture of tasks to train on?"""
 
     target: Data = Field(description="The target distribution.")

@@ -8,10 +8,10 @@ from pydantic import Field
 
 from methods.figures import Figure
 from methods.inference.encoding import Encoding
-from methods.jobtype import Model
+from methods.jobtype import SpecModel
 
 
-class GridPoint(Model):
+class GridPoint(SpecModel):
     """One weak model at one regularisation."""
 
     beta: float = Field(description="Ridge of both sides.")
@@ -20,7 +20,7 @@ class GridPoint(Model):
     rank: int = Field(ge=1, description="Rank at this beta.")
 
 
-class WeakModel(Model):
+class WeakModel(SpecModel):
     """One candidate supervisor."""
 
     name: str
@@ -72,7 +72,7 @@ class WeakModel(Model):
     over_grid: list[GridPoint] = Field(description="The same at each beta of the grid.")
 
 
-class StrongModel(Model):
+class StrongModel(SpecModel):
     """The strong representation."""
 
     name: str
@@ -92,7 +92,7 @@ class StrongModel(Model):
     )
 
 
-class Recommendation(Model):
+class Recommendation(SpecModel):
     """The best-ranked supervisor and those that the rows cannot tell from it."""
 
     name: str
@@ -106,7 +106,7 @@ class Recommendation(Model):
     words: str = Field(description="What the ranking can and cannot say, in two sentences.")
 
 
-class RankStability(Model):
+class RankStability(SpecModel):
     """Does the ranking survive another regularisation?"""
 
     grid: list[float]
@@ -116,7 +116,7 @@ class RankStability(Model):
     lowest: float | None = Field(description="The smallest entry of the table.")
 
 
-class Result(Model):
+class Result(SpecModel):
     """Ranked supervisors."""
 
     n_used: int = Field(description="Rows read from every representation.")

@@ -9,11 +9,11 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from methods.inference.encoding import Pooling
-from methods.jobtype import InputRef, JobType, Model, ModelRef
+from methods.jobtype import InputRef, JobType, ModelRef, SpecModel
 from methods.predict_weak_to_strong.result import Result
 
 
-class Representations(Model):
+class Representations(SpecModel):
     """Representations of one model: a stored matrix [n, d], or a model that embeds the texts."""
 
     name: str = Field(
@@ -90,7 +90,7 @@ class Representations(Model):
         return (given,) if isinstance(given, InputRef) else tuple(given)
 
 
-class Labels(Model):
+class Labels(SpecModel):
     """True labels of the same rows, of all of them or of a random sample."""
 
     file: InputRef = Field(description="npy, npz, safetensors or parquet file.")
@@ -110,7 +110,7 @@ class Labels(Model):
     )
 
 
-class Preparation(Model):
+class Preparation(SpecModel):
     """How representations are made, centred, scaled and reduced; shared by related job types."""
 
     texts: InputRef | None = Field(

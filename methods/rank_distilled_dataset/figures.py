@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from methods.figures import Figure, chart
-from methods.rank_distilled_dataset.protocol.experiment import Compared, Scored
+from methods.rank_distilled_dataset.protocol.experiment import ModelComparison, Scored
 from methods.rank_distilled_dataset.result import Leaderboard
 
 #: Candidates drawn in figures with lines, best first.
@@ -15,7 +15,7 @@ MAX_LINES = 12
 _NAMES = {"lrs": "LRS", "ars": "ARS", "accuracy": "Accuracy"}
 
 
-def draw(found: Compared, board: Leaderboard, metric: str) -> list[Figure]:
+def draw(found: ModelComparison, board: Leaderboard, metric: str) -> list[Figure]:
     """All figures of one model."""
     by_name = {scored.candidate.name: scored for scored in found.scored}
     best = [by_name[row.name] for row in board.rows[:MAX_LINES]]
@@ -60,7 +60,7 @@ def _leaderboard(board: Leaderboard, metric: str) -> Figure:
     )
 
 
-def _curves(best: list[Scored], found: Compared, model: str) -> Figure:
+def _curves(best: list[Scored], found: ModelComparison, model: str) -> Figure:
     rows = []
     for scored in best:
         choice, side = scored.choices[("own", "candidate")], scored.sides[("own", "candidate")]

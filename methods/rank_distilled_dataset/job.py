@@ -16,7 +16,7 @@ from methods.errors import JobError
 from methods.figures import Figure
 from methods.rank_distilled_dataset import figures
 from methods.rank_distilled_dataset.children import setup, teachers
-from methods.rank_distilled_dataset.children.bundles import Runner, Sizes, Wanted
+from methods.rank_distilled_dataset.children.bundles import Runner, Sizes, TrainingKey
 from methods.rank_distilled_dataset.children.engine_choice import Chooser
 from methods.rank_distilled_dataset.children.spec import (
     ARITHMETIC,
@@ -31,7 +31,7 @@ from methods.rank_distilled_dataset.data.images import grid, write_png
 from methods.rank_distilled_dataset.data.splits import Parts
 from methods.rank_distilled_dataset.networks.names import parse_name, too_small
 from methods.rank_distilled_dataset.protocol import experiment, leaderboard
-from methods.rank_distilled_dataset.protocol.experiment import Compared
+from methods.rank_distilled_dataset.protocol.experiment import ModelComparison
 from methods.rank_distilled_dataset.result import (
     ArtifactRef,
     DatasetSummary,
@@ -129,7 +129,7 @@ def _teachers(spec: Spec, taught: Teachers, data: Parts, ctx: RunContext) -> dic
     }
 
 
-def _preview(spec: Spec, laid_out: list[Compared], runner: Runner) -> dict[str, object]:
+def _preview(spec: Spec, laid_out: list[ModelComparison], runner: Runner) -> dict[str, object]:
     """The leaderboards of those candidates whose trainings are all done."""
     boards = []
     for compared in (experiment.score(spec, one, runner.curves) for one in laid_out):
@@ -171,10 +171,10 @@ def _summary(data: Parts) -> DatasetSummary:
     )
 
 
-def _work(found: list[Compared], runner: Runner) -> Work:
+def _work(found: list[ModelComparison], runner: Runner) -> Work:
     """What was trained here, and what the sharing of trainings saved."""
-    asked: Counter[Wanted] = Counter()
-    who: dict[Wanted, str | None] = {}
+    asked: Counter[TrainingKey] = Counter()
+    who: dict[TrainingKey, str | None] = {}
     for compared in found:
         asked.update(compared.full_wanted)
         for scored in compared.scored:
@@ -209,7 +209,7 @@ def _artifacts(
     spec: Spec,
     real: RealData,
     loaded: list[Loaded],
-    found: list[Compared],
+    found: list[ModelComparison],
     boards: list[Leaderboard],
     ctx: RunContext,
 ) -> dict[str, ArtifactRef]:
@@ -234,7 +234,7 @@ def _artifacts(
     return files
 
 
-def _curve_lines(found: list[Compared]) -> Iterator[dict[str, object]]:
+def _curve_lines(found: list[ModelComparison]) -> Iterator[dict[str, object]]:
     """Every training with its curve, so that any other rule can be applied later."""
     for compared in found:
         for place, curve in enumerate(compared.full_curves):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pydantic import Field
 
 from methods.figures import Figure
-from methods.jobtype import Model
+from methods.jobtype import SpecModel
 from methods.rank_distilled_dataset.train_settings import EngineName
 
 
-class ArtifactRef(Model):
+class ArtifactRef(SpecModel):
     """A file of the result."""
 
     id: str
@@ -19,7 +19,7 @@ class ArtifactRef(Model):
     sha256: str
 
 
-class Estimate(Model):
+class Estimate(SpecModel):
     """A score over the runs."""
 
     mean: float = Field(description="Over the runs; of LRS and ARS the mean of the runs' scores.")
@@ -31,7 +31,7 @@ class Estimate(Model):
     runs: list[float]
 
 
-class Row(Model):
+class Row(SpecModel):
     """A candidate in the leaderboard of one model. Accuracies are fractions."""
 
     rank: int = Field(description="1 is best; equal scores share a rank.")
@@ -68,7 +68,7 @@ class Row(Model):
     )
 
 
-class Leaderboard(Model):
+class Leaderboard(SpecModel):
     """The candidates of one model, best first."""
 
     model: str
@@ -81,7 +81,7 @@ class Leaderboard(Model):
     )
 
 
-class DatasetSummary(Model):
+class DatasetSummary(SpecModel):
     """What the candidates were compared with."""
 
     name: str
@@ -95,7 +95,7 @@ class DatasetSummary(Model):
     std: list[float]
 
 
-class Work(Model):
+class Work(SpecModel):
     """Where the trainings came from."""
 
     trained: int
@@ -108,7 +108,7 @@ class Work(Model):
     engines: dict[EngineName, int] = Field(description="How many trainings each carried out.")
 
 
-class Result(Model):
+class Result(SpecModel):
     """Leaderboards with intervals, and everything they rest on."""
 
     leaderboards: list[Leaderboard] = Field(description="One a model.")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from methods.jobtype import InputRef, JobType, Model
+from methods.jobtype import InputRef, JobType, SpecModel
 from methods.rank_distilled_dataset.networks.names import parse_name
 from methods.rank_distilled_dataset.presets import PRESETS, PresetName
 from methods.rank_distilled_dataset.result import Result
@@ -24,7 +24,7 @@ MAX_CANDIDATES = 64
 Rate = Annotated[float, Field(gt=0, le=10)]
 
 
-class Dataset(Model):
+class Dataset(SpecModel):
     """The real data set that the candidates distil."""
 
     name: DatasetName = Field(
@@ -64,7 +64,7 @@ class Dataset(Model):
         return self
 
 
-class Labels(Model):
+class Labels(SpecModel):
     """The labels of a candidate."""
 
     kind: Literal["hard", "soft_S", "soft_M"] = Field(
@@ -79,7 +79,7 @@ class Labels(Model):
     soft_space: Literal["logits", "probs"] = Field("logits", description="Of soft_S.")
 
 
-class Candidate(Model):
+class Candidate(SpecModel):
     """A distilled data set: ipc images a class, class by class unless labels are given."""
 
     name: str = Field(min_length=1, max_length=100)
@@ -105,7 +105,7 @@ class Candidate(Model):
     train: TrainChange = Field(default_factory=TrainChange)
 
 
-class Teacher(Model):
+class Teacher(SpecModel):
     """Teachers of soft labels; also the source of soft labels for random subsets."""
 
     models: list[str] = Field(["ConvNet-3"], min_length=1, max_length=8)
@@ -124,7 +124,7 @@ class Teacher(Model):
         return self
 
 
-class FullData(Model):
+class FullData(SpecModel):
     """Training on the whole real training set, for HLR and for teachers."""
 
     accuracy: float | None = Field(
@@ -140,7 +140,7 @@ class FullData(Model):
     momentum: float = Field(0.9, ge=0, lt=1)
 
 
-class Spec(Model):
+class Spec(SpecModel):
     """Rank distilled data sets by what a network learns from them."""
 
     dataset: Dataset = Field(default_factory=Dataset)

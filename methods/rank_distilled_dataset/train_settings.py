@@ -6,14 +6,14 @@ from typing import Literal, get_args
 
 from pydantic import Field
 
-from methods.jobtype import Model
+from methods.jobtype import SpecModel
 
 #: How trainings are carried out, see `engines`.
 EngineName = Literal["sequential", "compiled", "graph", "stacked"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 
 
-class Augmentation(Model):
+class Augmentation(SpecModel):
     """How a batch of training images is changed. Labels are never mixed."""
 
     name: Literal["none", "dsa", "mixup", "cutmix"] = "none"
@@ -31,7 +31,7 @@ class Augmentation(Model):
     ] = Field(default_factory=dict, description="dsa: strengths other than the field's.")
 
 
-class Train(Model):
+class Train(SpecModel):
     """How a network is trained on a candidate and on its random subsets."""
 
     optimiser: Literal["sgd", "adam", "adamw"] = "sgd"
@@ -61,7 +61,7 @@ class Train(Model):
     )
 
 
-class TrainChange(Model):
+class TrainChange(SpecModel):
     """The fields of `train` that are different for one candidate."""
 
     optimiser: Literal["sgd", "adam", "adamw"] | None = None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from methods.jobtype import Model
+from methods.jobtype import SpecModel
 
 
-class Interval(Model):
+class Interval(SpecModel):
     """An estimate with its 95 % bootstrap interval; null where it is undefined."""
 
     value: float | None

@@ -17,8 +17,8 @@ from methods.score_hallucination.answers import sampling
 from methods.score_hallucination.answers.adapters import answers_of, nli_cost, options_of
 from methods.score_hallucination.answers.graders import contains
 from methods.score_hallucination.answers.item_reader import Items, chunks
-from methods.score_hallucination.answers.judges import described as judged
-from methods.score_hallucination.answers.judges import hear
+from methods.score_hallucination.answers.judges import collect_judgements
+from methods.score_hallucination.answers.judges import provenance_fields as judged
 from methods.score_hallucination.calibrated import Calibration
 from methods.score_hallucination.calibration.calibrator import MAX_BYTES, read_calibrator
 from methods.score_hallucination.evaluation import ranking
@@ -36,7 +36,7 @@ from methods.score_hallucination.result import (
     Summary,
 )
 from methods.score_hallucination.schema.items import Item
-from methods.score_hallucination.schema.options import described
+from methods.score_hallucination.schema.options import provenance_fields
 from methods.score_hallucination.schema.verification import Verification
 from methods.score_hallucination.scoring.pipeline import SCORERS, ItemScores, score
 from methods.score_hallucination.spec import JOB, Spec
@@ -58,7 +58,7 @@ def run(spec: Spec, ctx: RunContext) -> Result:
     sampled = None
     if items.unanswered and spec.sampler is not None:
         complete, sampled = sampling.complete(items, spec.sampler, spec, ctx)
-    opinions, judging = hear(complete, spec, ctx)
+    opinions, judging = collect_judgements(complete, spec, ctx)
     options = options_of(spec, ctx)
     if first is not None and first.scorer is not None and first.scorer not in options.scorers:
         options = replace(options, scorers=(*options.scorers, first.scorer))
@@ -266,7 +266,7 @@ def _save(path: Path, ctx: RunContext) -> StoredFile:
 def _provenance(spec: Spec) -> dict[str, Any]:
     return {
         "method": f"{JOB.name}/{JOB.version}",
-        **described(spec.similarity, spec.clustering),
+        **provenance_fields(spec.similarity, spec.clustering),
         **judged(spec),
         "tau": spec.tau,
         "include_self": spec.include_self,

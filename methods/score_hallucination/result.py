@@ -7,15 +7,15 @@ from typing import Any, Literal
 from pydantic import Field
 
 from methods.figures import Figure
-from methods.jobtype import Model
+from methods.jobtype import SpecModel
 from methods.score_hallucination.evaluation.drift import Drift
 from methods.score_hallucination.interval import Interval
-from methods.score_hallucination.schema.judges import Opinion
+from methods.score_hallucination.schema.judges import Judgement
 from methods.score_hallucination.schema.probability_maps import Calibrated
 from methods.score_hallucination.schema.verification import Verification, VerificationSummary
 
 
-class Score(Model):
+class Score(SpecModel):
     """A scorer's verdict on an item."""
 
     value: float | None = Field(description="In the scorer's own range and direction.")
@@ -29,7 +29,7 @@ class Score(Model):
     reason: str | None = Field(None, description="Why the score is undefined.")
 
 
-class Cluster(Model):
+class Cluster(SpecModel):
     """Answers that mean the same; the numbers are positions in `responses`."""
 
     members: list[int]
@@ -37,7 +37,7 @@ class Cluster(Model):
     representative: int = Field(description="The member most similar to the others.")
 
 
-class Explanation(Model):
+class Explanation(SpecModel):
     """Which answers make an item suspicious, by SNNE over the similarity of the spec."""
 
     contributions: list[float] = Field(
@@ -55,7 +55,7 @@ class Explanation(Model):
     )
 
 
-class ItemResult(Model):
+class ItemResult(SpecModel):
     """Scores of one item."""
 
     id: str
@@ -64,7 +64,7 @@ class ItemResult(Model):
     label: Literal[0, 1] | None = None
     scores: dict[str, Score]
     clusters: list[Cluster]
-    opinions: dict[str, list[Opinion]] | None = Field(
+    opinions: dict[str, list[Judgement]] | None = Field(
         None, description="For the scorers that ask judges: what each judge says."
     )
     calibrated: Calibrated | None = Field(None, description="With a calibrator only.")
@@ -74,7 +74,7 @@ class ItemResult(Model):
     n_unique: int = Field(description="Different answers, up to case and spacing.")
 
 
-class Evaluation(Model):
+class Evaluation(SpecModel):
     """How well a scorer finds the labelled hallucinations; ties count half or are averaged."""
 
     n: int = Field(description="Labelled items with a valid score.")
@@ -85,7 +85,7 @@ class Evaluation(Model):
     prr_area: Interval = Field(description="The raw area, called PRR by the SNNE paper.")
 
 
-class ScorerSummary(Model):
+class ScorerSummary(SpecModel):
     """A scorer over all items."""
 
     direction: Literal["uncertainty", "confidence"]
@@ -98,7 +98,7 @@ class ScorerSummary(Model):
     evaluation: Evaluation | None = Field(None, description="With labels only.")
 
 
-class CalibrationSummary(Model):
+class CalibrationSummary(SpecModel):
     """How the calibrator fits these items."""
 
     id: str
@@ -107,7 +107,7 @@ class CalibrationSummary(Model):
     drift: Drift | None = Field(description="Null where no item has a confidence.")
 
 
-class Summary(Model):
+class Summary(SpecModel):
     """The job in numbers."""
 
     n_items: int
@@ -120,7 +120,7 @@ class Summary(Model):
     verification: VerificationSummary | None = None
 
 
-class StoredFile(Model):
+class StoredFile(SpecModel):
     """An artifact of the job."""
 
     id: str
@@ -130,7 +130,7 @@ class StoredFile(Model):
     sha256: str
 
 
-class EarlyStops(Model):
+class EarlyStops(SpecModel):
     """What sequential sampling spared."""
 
     scorer: str = Field(description="Whose confidence decided.")
@@ -140,7 +140,7 @@ class EarlyStops(Model):
     share_saved: float
 
 
-class SamplingResult(Model):
+class SamplingResult(SpecModel):
     """What was drawn; the artifact is a valid `input` with everything filled in."""
 
     model: str
@@ -152,7 +152,7 @@ class SamplingResult(Model):
     stop_early: EarlyStops | None = None
 
 
-class JudgingResult(Model):
+class JudgingResult(SpecModel):
     """What the judges were asked; the artifact has all that they said."""
 
     judges: list[str]
@@ -163,7 +163,7 @@ class JudgingResult(Model):
     artifact: StoredFile
 
 
-class Result(Model):
+class Result(SpecModel):
     """Scores of all items; above 256 KiB they are in the artifact `items.jsonl`."""
 
     items: list[ItemResult] | None

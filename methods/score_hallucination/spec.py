@@ -7,15 +7,15 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from methods.jobtype import InputRef, JobType, Model
+from methods.jobtype import InputRef, JobType, SpecModel
 from methods.score_hallucination.result import Result
 from methods.score_hallucination.schema.items import Item, Sampler
-from methods.score_hallucination.schema.judges import Judge, twice
+from methods.score_hallucination.schema.judges import Judge, duplicate_model
 from methods.score_hallucination.schema.options import Clustering, ScorerName, Similarity, conflict
 from methods.score_hallucination.schema.verification import Verifier
 
 
-class Spec(Model):
+class Spec(SpecModel):
     """What to score, and how."""
 
     items: list[Item] | None = Field(None, min_length=1, max_length=1000)
@@ -66,7 +66,7 @@ class Spec(Model):
             raise ValueError("give exactly one of items and input")
         if len(set(self.scorers)) != len(self.scorers):
             raise ValueError("a scorer is named twice")
-        if (model := twice(self.judges)) is not None:
+        if (model := duplicate_model(self.judges)) is not None:
             raise ValueError(f"judges: {model} is named twice")
         if reason := conflict(self.similarity, self.clustering):
             raise ValueError(reason)

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from methods.figures import Figure
-from methods.jobtype import JobType, Model
+from methods.jobtype import JobType, SpecModel
 from methods.plan_test_time_compute.spec import Data, Share
 
 
@@ -18,7 +18,7 @@ class DataSet(Data):
     name: str = Field(min_length=1, max_length=200, description="Unique within the request.")
 
 
-class Spec(Model):
+class Spec(SpecModel):
     """How hard are these data sets to learn in context?"""
 
     datasets: list[DataSet] = Field(min_length=1, max_length=200)
@@ -50,7 +50,7 @@ class Spec(Model):
         return self
 
 
-class Hardness(Model):
+class Hardness(SpecModel):
     """One data set."""
 
     name: str
@@ -75,7 +75,7 @@ class Hardness(Model):
     warnings: list[str]
 
 
-class Result(Model):
+class Result(SpecModel):
     """Hardness of each data set, in the order of the request."""
 
     datasets: list[Hardness]

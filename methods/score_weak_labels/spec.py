@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from methods.figures import Figure
 from methods.inference.encoding import Encoding
-from methods.jobtype import JobType, Model
+from methods.jobtype import JobType, SpecModel
 from methods.predict_weak_to_strong.spec import Labels, Preparation, Representations, check_texts
 
 
@@ -28,7 +28,7 @@ class Spec(Preparation):
         return self
 
 
-class Result(Model):
+class Result(SpecModel):
     """Scores of all rows; large means that more of the label lies outside the weak model."""
 
     experimental: bool = Field(description="Always true: no paper states how well this selects.")

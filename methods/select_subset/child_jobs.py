@@ -10,13 +10,13 @@ from datetime import timedelta
 
 from pydantic import Field
 
-from methods.jobtype import JobType, Model
+from methods.jobtype import JobType, SpecModel
 from methods.select_subset.reading_plan import Work
 from methods.select_subset.schema.inputs import Dataset, Target
 from methods.select_subset.schema.proxy_model import ProxyModel
 
 
-class ProxyPart(Model):
+class ProxyPart(SpecModel):
     """Rows to check, a proxy to fine-tune on them, shards to cut."""
 
     dataset: Dataset
@@ -28,14 +28,14 @@ class ProxyPart(Model):
     skip_bad: bool = Field(False, description="Leave bad rows out, instead of ending there.")
 
 
-class ShardSize(Model):
+class ShardSize(SpecModel):
     """A packed shard, the artifact `shard-<place in the list>.npz`."""
 
     rows: int
     images: bool = Field(description="All of its rows have images; else none has.")
 
 
-class ProxyParts(Model):
+class ProxyParts(SpecModel):
     """What came of it; without shards where bad rows ended it."""
 
     rows: int
@@ -48,7 +48,7 @@ class ProxyParts(Model):
     task_names: list[str] | None = None
 
 
-class ShardPart(Model):
+class ShardPart(SpecModel):
     """A shard to read at a checkpoint."""
 
     proxy: ProxyPart
@@ -57,7 +57,7 @@ class ShardPart(Model):
     shard: int = Field(ge=0)
 
 
-class ShardRead(Model):
+class ShardRead(SpecModel):
     """Its readings are the artifact `reading.npz`."""
 
     rows: int

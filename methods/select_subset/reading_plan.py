@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from methods.jobtype import Model, ModelRef
+from methods.jobtype import ModelRef, SpecModel
 
 ReadingName = Literal[
     "singular_values",
@@ -26,7 +26,7 @@ ReadingName = Literal[
 OF_CLIP: frozenset[str] = frozenset({"image_embedding", "text_embedding"})
 
 
-class Work(Model):
+class Work(SpecModel):
     """What is read of every row, by which model."""
 
     model: ModelRef

@@ -7,10 +7,10 @@ from typing import Any
 from pydantic import Field
 
 from methods.figures import Figure
-from methods.jobtype import Model
+from methods.jobtype import SpecModel
 
 
-class ArtifactRef(Model):
+class ArtifactRef(SpecModel):
     """A file of the result."""
 
     id: str
@@ -20,7 +20,7 @@ class ArtifactRef(Model):
     sha256: str
 
 
-class Clusters(Model):
+class Clusters(SpecModel):
     """The clusters or strata that the budget was shared over."""
 
     k: int = Field(description="Clusters with at least one row.")
@@ -33,14 +33,14 @@ class Clusters(Model):
     iterations: int | None = Field(None, description="Steps of k-means.")
 
 
-class GroupCount(Model):
+class GroupCount(SpecModel):
     """A group of rows before and after."""
 
     rows: int
     selected: int
 
 
-class BadRow(Model):
+class BadRow(SpecModel):
     """A row that cannot be used, and why."""
 
     row: int = Field(description="Row number in the input, from 0.")
@@ -49,7 +49,7 @@ class BadRow(Model):
     problem: str
 
 
-class Validation(Model):
+class Validation(SpecModel):
     """What the validation pass found."""
 
     rows: int = Field(description="Rows in the input.")
@@ -59,7 +59,7 @@ class Validation(Model):
     examples: list[BadRow] = Field(description="The first bad rows; all are in the artifact.")
 
 
-class Result(Model):
+class Result(SpecModel):
     """The chosen rows and why; all lists are in output order."""
 
     requested: int = Field(description="Rows asked for.")

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from methods.jobtype import JobType, Model
+from methods.jobtype import JobType, SpecModel
 from methods.select_subset.child_jobs import PROXY_PART, SHARD_PART
 from methods.select_subset.result import Result
 from methods.select_subset.schema.inputs import Dataset, Features, Target
@@ -24,7 +24,7 @@ from methods.select_subset.schema.methods import (
 from methods.select_subset.schema.proxy_model import ProxyModel
 
 
-class Budget(Model):
+class Budget(SpecModel):
     """How much to choose: exactly one of the two."""
 
     fraction: float | None = Field(
@@ -42,7 +42,7 @@ class Budget(Model):
         return self
 
 
-class Groups(Model):
+class Groups(SpecModel):
     """Groups of rows, e.g. their sources."""
 
     field: str = Field(
@@ -60,7 +60,7 @@ class Groups(Model):
 What = Literal["indices", "ids", "rows", "scores", "weights"]
 
 
-class Output(Model):
+class Output(SpecModel):
     """What to write."""
 
     what: list[What] = Field(default=["indices", "ids", "rows", "scores", "weights"])
@@ -71,7 +71,7 @@ class Output(Model):
     tables: Literal["npz", "parquet"] = Field("npz", description="Format of `scores`.")
 
 
-class Spec(Model):
+class Spec(SpecModel):
     """What to choose from, by which method, how much."""
 
     dataset: Dataset | None = Field(

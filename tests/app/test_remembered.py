@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from app.problems import NotFound, RateLimited, Unauthenticated
 from app.services import notifications
 from app.services.auth import Authenticator
-from app.services.long_polling import Watching
+from app.services.long_polling import LongPolling
 from app.services.rate_limits import Bucket, RateLimiter
 from infra.ids import new_id
 from infra.settings import Settings
@@ -37,7 +37,7 @@ class Desk:
 
     auth: Authenticator
     reads: async_sessionmaker[AsyncSession]
-    notifications: notifications.Changes
+    notifications: notifications.JobNotifications
     statements: list[str] = field(default_factory=list)
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -52,7 +52,7 @@ class Desk:
 async def desk(settings: Settings) -> AsyncIterator[Desk]:
     engine = async_engine(settings, "test-desk")
     url = settings.database_url.get_secret_value()
-    heard = notifications.Changes(
+    heard = notifications.JobNotifications(
         url + ("&" if "?" in url else "?") + "application_name=" + _LISTENER
     )
     reads = reading_sessions(engine)
@@ -181,7 +181,7 @@ async def test_of_many_who_ask_at_once_one_reads(
     caller = await desk.auth.authenticate(token)
     with engine.begin() as connection:
         job_id = add_job(connection, caller.tenant_id)
-    watching = Watching(desk.reads, desk.changes)
+    watching = LongPolling(desk.reads, desk.changes)
     desk.statements.clear()
     found = await asyncio.gather(
         *(watching.wait(caller, job_id, 0.0, f"v{i}") for i in range(200)), return_exceptions=True

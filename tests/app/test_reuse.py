@@ -25,12 +25,12 @@ def http(gateway_url: str, service_settings: Settings, engine: Engine) -> Any:
 
 @pytest.fixture
 def sweeper(service_settings: Settings, engine: Engine) -> Iterator[Sweeper]:
-    class Bell:
+    class Dispatcher:
         def ring(self, job_id: str, resource: str) -> bool:
             return True
 
     own = sync_engine(service_settings, "test-sweeper")
-    yield Sweeper(service_settings, sync_sessions(own), Bell())  # type: ignore[arg-type]
+    yield Sweeper(service_settings, sync_sessions(own), Dispatcher())  # type: ignore[arg-type]
     own.dispose()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from app.services.result_cache import Reuse
+from app.services.result_cache import ResultCache
 from methods.inference.model_registry import declarations
 from methods.registry import load_registry
 from tests.services import TOYS
@@ -22,7 +22,7 @@ MODELS = {
 def key(
     spec: dict[str, Any], inputs: Any = (), job_type: Any = TOY, models: Any = None
 ) -> bytes | None:
-    reuse = Reuse(declarations(models or MODELS))
+    reuse = ResultCache(declarations(models or MODELS))
     return reuse.key(job_type, job_type.spec.model_validate(spec), inputs)
 
 

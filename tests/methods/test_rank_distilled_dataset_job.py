@@ -17,7 +17,7 @@ from methods.context import LocalContext
 from methods.errors import JobCancelled, JobError
 from methods.jobtype import InputRef
 from methods.rank_distilled_dataset.children import bundles
-from methods.rank_distilled_dataset.children.bundles import Wanted
+from methods.rank_distilled_dataset.children.bundles import TrainingKey
 from methods.rank_distilled_dataset.children.job import run as train_distilled
 from methods.rank_distilled_dataset.children.spec import TRAININGS
 from methods.rank_distilled_dataset.data import datasets, splits
@@ -164,7 +164,7 @@ class Mortal(LocalContext):
             raise KilledError
 
 
-def laid_out(spec: Spec, inputs: Path) -> list[Wanted]:
+def laid_out(spec: Spec, inputs: Path) -> list[TrainingKey]:
     data = splits.load(spec.dataset, 0.2, LocalContext(inputs))
     evaluated = {name: len(found.labels) for name, found in data.evaluated.items()}
     sizes = bundles.Sizes(data.real.shape, 10, len(data.train.labels), evaluated)
@@ -174,7 +174,7 @@ def laid_out(spec: Spec, inputs: Path) -> list[Wanted]:
     ]
 
 
-def bundled(wanted: list[Wanted], width: int = 1) -> list[list[Wanted]]:
+def bundled(wanted: list[TrainingKey], width: int = 1) -> list[list[TrainingKey]]:
     groups = bundles.by_origin(wanted)
     return bundles.bundles(groups.values(), [width] * len(groups))
 

@@ -16,7 +16,7 @@ import pytest
 import methods
 from methods.context import LocalContext, RunContext
 from methods.errors import ERROR_CODES, JobError
-from methods.jobtype import InputRef, JobType, Model, input_refs
+from methods.jobtype import InputRef, JobType, SpecModel, input_refs
 from methods.registry import load_registry
 
 ROOT = Path(__file__).parents[2]
@@ -209,12 +209,12 @@ def test_declarations_need_no_numerics() -> None:
 # -- input references ------------------------------------------------------------------------
 
 
-class Part(Model):
+class Part(SpecModel):
     file: InputRef | None = None
     plain: str = ""
 
 
-class Whole(Model):
+class Whole(SpecModel):
     first: Part
     parts: list[Part]
     named: dict[str, InputRef]
@@ -340,7 +340,7 @@ def test_local_context_runs_children_once_for_the_same_content(
 
 
 def test_local_context_draws_by_the_seed_of_the_spec(tmp_path: Path) -> None:
-    class Seeded(Model):
+    class Seeded(SpecModel):
         seed: int | None = None
 
     def drawn(spec: object) -> list[int]:

@@ -10,7 +10,7 @@ import pytest
 from methods.inference.model_registry import ModelDeclaration
 from methods.inference.nli import NLI, load_nli
 from methods.score_hallucination.scoring.pairwise import RelateByNLI
-from methods.score_hallucination.scoring.pipeline import Answers, Judgement, Options, score
+from methods.score_hallucination.scoring.pipeline import Answers, JudgedAnswer, Options, score
 from tests.methods.tiny_encoders import make_nli, texts
 
 SCORERS = ("discrete_semantic_entropy", "num_semantic_sets", "noncontradiction", "selfcheck_nli")
@@ -27,7 +27,7 @@ def items() -> list[Answers]:
     drawn = texts(40 * 8, longest=4)
     places = np.random.default_rng(0).integers(8, size=(40, 10))
     return [
-        Answers([drawn[8 * k + place] for place in row], judged=Judgement(drawn[8 * k]))
+        Answers([drawn[8 * k + place] for place in row], judged=JudgedAnswer(drawn[8 * k]))
         for k, row in enumerate(places.tolist())
     ]
 
@@ -60,7 +60,7 @@ def test_less_is_asked_to_the_same_end(
 def test_what_scorers_read_is_asked(folder: str, scorers: tuple[str, ...], pairs: int) -> None:
     engine = load(folder)
     # By this model w1 entails neither of the others, nor they each other.
-    answers = Answers(["w1", "w2", "w2", "w4"], judged=Judgement("w2"))
+    answers = Answers(["w1", "w2", "w2", "w4"], judged=JudgedAnswer("w2"))
     score([answers], Options(scorers, "nli", relate=RelateByNLI(engine), rule="strict"))
     assert engine.cost.scored == pairs
 

@@ -10,7 +10,13 @@ from hypothesis.extra import numpy as arrays
 
 from methods.score_hallucination import explain
 from methods.score_hallucination.scorers import graph, kernel_language_entropy, sar, snne, two_stage
-from methods.score_hallucination.scoring.pipeline import SCORERS, Answers, Judgement, Options, score
+from methods.score_hallucination.scoring.pipeline import (
+    SCORERS,
+    Answers,
+    JudgedAnswer,
+    Options,
+    score,
+)
 from methods.score_hallucination.similarity import nli
 
 KINDS = ("rouge_l", "exact", "jaccard", "token_f1", "char_ngram")
@@ -31,7 +37,7 @@ def items(draw: st.DrawFn) -> Answers:
         judged=draw(
             st.none()
             | st.builds(
-                Judgement, text=texts, logprobs=st.none() | tokens, top_logprobs=st.none() | top
+                JudgedAnswer, text=texts, logprobs=st.none() | tokens, top_logprobs=st.none() | top
             )
         ),
     )

@@ -137,7 +137,7 @@ class JobProtocol(RuleBasedStateMachine):
         return multiple(*made)
 
     @rule(target=holds, hold=holds, lost=st.booleans())
-    def lend_a_hand(self, hold: tuple[str, int], lost: bool) -> Any:
+    def run_child_inline(self, hold: tuple[str, int], lost: bool) -> Any:
         lease = LOST if lost else LEASE
         rows = self.execute(transitions.claim_child(hold[0], "w1", ["cpu"], lease))
         if not rows:

@@ -76,7 +76,7 @@ def start(
         "DATASSAY_HEARTBEAT": "PT0.5S",
         "DATASSAY_SWEEP_INTERVAL": "PT0.3S",
         "DATASSAY_RETRY_BACKOFF": "PT0.1S",
-        "DATASSAY_RING_AGAIN_AFTER": "PT3S",
+        "DATASSAY_REDISPATCH_AFTER": "PT3S",
         "DATASSAY_SHUTDOWN_GRACE": "PT5S",
     }
     process = subprocess.Popen(

@@ -23,7 +23,7 @@ from tests import services
 from tests.app import raw
 from tests.models.test_state_machine import part
 from tests.services import Workplace
-from tests.workers.test_sweeper import Bell, bell, run_sql, sweeper  # noqa: F401
+from tests.workers.test_sweeper import Dispatcher, bell, run_sql, sweeper  # noqa: F401
 from workers.sweeper import Sweeper
 
 

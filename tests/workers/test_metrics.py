@@ -32,7 +32,7 @@ def value(name: str, **labels: str) -> float:
     return metrics.REGISTRY.get_sample_value(name, labels) or 0.0
 
 
-class Bell:
+class Dispatcher:
     def ring(self, *_: Any) -> bool:
         return True
 
@@ -65,12 +65,12 @@ def test_the_sweeper_counts_what_has_not_ended(
         api.jobs.create("toy", {})
     with engine.begin() as connection:
         connection.execute(text("UPDATE jobs SET not_before = now() - interval '1 minute'"))
-    Sweeper(settings, sync_sessions(own), Bell()).sweep()  # type: ignore[arg-type]
+    Sweeper(settings, sync_sessions(own), Dispatcher()).sweep()  # type: ignore[arg-type]
     assert value("datassay_jobs", type="toy", state="queued") == 3
     assert 59 < value("datassay_oldest_queued_seconds", type="toy") < 120
     for job in api.jobs.list():
         job.cancel()
-    Sweeper(settings, sync_sessions(own), Bell()).sweep()  # type: ignore[arg-type]
+    Sweeper(settings, sync_sessions(own), Dispatcher()).sweep()  # type: ignore[arg-type]
     assert value("datassay_jobs", type="toy", state="queued") == 0
     own.dispose()
 

@@ -12,7 +12,7 @@ import pytest
 from datassay import Client
 from sqlalchemy import Engine, text
 
-from infra.broker import Doorbell, create_celery
+from infra.broker import Broker, create_celery
 from infra.settings import Settings
 from infra.storage import Storage
 from models import queries, transitions
@@ -22,7 +22,7 @@ from tests.services import Workplace
 from workers.sweeper import Sweeper
 
 
-class Bell:
+class Dispatcher:
     """Stands in for the broker: notes who was rung for."""
 
     def __init__(self, answers: bool = True) -> None:
@@ -35,12 +35,12 @@ class Bell:
 
 
 @pytest.fixture
-def bell() -> Bell:
-    return Bell()
+def bell() -> Dispatcher:
+    return Dispatcher()
 
 
 @pytest.fixture
-def sweeper(service_settings: Settings, engine: Engine, bell: Bell) -> Iterator[Sweeper]:
+def sweeper(service_settings: Settings, engine: Engine, bell: Dispatcher) -> Iterator[Sweeper]:
     own = sync_engine(service_settings, "test-sweeper")
     yield Sweeper(service_settings, sync_sessions(own), bell)  # type: ignore[arg-type]
     own.dispose()
@@ -87,7 +87,7 @@ def test_queue_timeout(api: Client, sweeper: Sweeper, engine: Engine) -> None:
 
 
 def test_a_missed_bell_is_rung_and_one_that_was_heard_is_not(
-    api: Client, sweeper: Sweeper, engine: Engine, bell: Bell
+    api: Client, sweeper: Sweeper, engine: Engine, bell: Dispatcher
 ) -> None:
     job = api.jobs.create("toy", {})
     sweeper.sweep()
@@ -106,7 +106,7 @@ def test_a_missed_bell_is_rung_and_one_that_was_heard_is_not(
 
 
 def test_two_sweepers_share_the_work(
-    api: Client, sweeper: Sweeper, engine: Engine, service_settings: Settings, bell: Bell
+    api: Client, sweeper: Sweeper, engine: Engine, service_settings: Settings, bell: Dispatcher
 ) -> None:
     other = Sweeper(service_settings, sync_sessions(engine), bell)  # type: ignore[arg-type]
     for _ in range(5):
@@ -257,14 +257,14 @@ def test_the_cache_keeps_what_was_used_last(
 
 
 def test_the_real_doorbell(settings: Settings) -> None:
-    doorbell = Doorbell(create_celery(settings))
-    assert doorbell.answers()
-    assert doorbell.ring("job_x", "cpu")
-    doorbell.close()
+    broker = Broker(create_celery(settings))
+    assert broker.answers()
+    assert broker.ring("job_x", "cpu")
+    broker.close()
     away = settings.model_copy(
         update={"broker_url": type(settings.broker_url)("redis+socket:///nowhere")}
     )
-    silent = Doorbell(create_celery(away))
+    silent = Broker(create_celery(away))
     assert not silent.answers()
     assert not silent.ring("job_x", "cpu")
     silent.close()

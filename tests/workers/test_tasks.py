@@ -58,8 +58,8 @@ def test_a_worker_that_stumbles_goes_on(service_settings: Settings) -> None:
 _HOLDER = """
 import ctypes
 from datetime import timedelta
-from workers.tasks import keep_watch
-keep_watch(timedelta(seconds=1))
+from workers.tasks import start_stall_watchdog
+start_stall_watchdog(timedelta(seconds=1))
 ctypes.PyDLL(None).sleep(100)
 """
 
@@ -96,7 +96,7 @@ def test_a_worker_that_serves_shows_it(
     """At once when it hears bells; when the broker is away, by the time it looks for jobs."""
     monkeypatch.setattr(worker, "_POLL_SECONDS", 30 if hears else 0.05)
     file, serving, ended = tmp_path / "alive", threading.Event(), threading.Event()
-    thread = threading.Thread(target=worker.show_life, args=(file, serving, ended))
+    thread = threading.Thread(target=worker.touch_liveness_file, args=(file, serving, ended))
     thread.start()
     if hears:
         time.sleep(0.1)

@@ -1,1 +1,1 @@
-"""What a running method touches: its context, the storage and the job's ledger."""
+"""What a running method touches: its context, the storage and the job's store."""

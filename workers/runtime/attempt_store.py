@@ -21,7 +21,7 @@ from workers.runtime.sanitize import storable
 _CACHED_AT_ONCE = 5_000
 
 
-class Ledger(Protocol):
+class AttemptStore(Protocol):
     """What `JobContext` needs; the same calls travel over a pipe from an isolated runner."""
 
     def progress(self, progress: dict[str, Any]) -> None: ...
@@ -55,7 +55,7 @@ class Ledger(Protocol):
     def remember(self, entries: Mapping[bytes, bytes]) -> None: ...
 
 
-class DatabaseLedger:
+class DatabaseAttemptStore:
     """Writes under the fence of the attempt: a zombie's calls raise `LeaseLost`.
 
     A database that is away is waited for while the lease may hold: a runner notices nothing.

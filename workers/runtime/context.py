@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from pydantic import BaseModel
 
-    from workers.runtime.attempt_store import Ledger
+    from workers.runtime.attempt_store import AttemptStore
 
 #: A preview goes with every answer about a running job.
 MAX_PREVIEW = 256 * 1024
@@ -44,16 +44,16 @@ class JobContext:
         job_id: str,
         attempt: int,
         spec: object,
-        ledger: Ledger,
+        store: AttemptStore,
         storage: Storage,
         workdir: Path,
         check: Callable[[], None],
         models: Models,
     ) -> None:
         self.workdir, self.models = workdir, models
-        self.log = _JobLog(logging.getLogger("datassay.job"), job_id, ledger)
+        self.log = _JobLog(logging.getLogger("datassay.job"), job_id, store)
         self._owner, self._spec = (job_id, attempt), spec
-        self._ledger, self._storage, self._check = ledger, storage, check
+        self._store, self._storage, self._check = store, storage, check
         self._rng: np.random.Generator | None = None
         self._inputs: dict[str, Path] = {}
         self._phase: tuple[str, float, int] | None = None
@@ -76,7 +76,7 @@ class JobContext:
         _, began, first = self._phase
         elapsed, done = now - began, current - first
         rate = done / elapsed if elapsed > 0 and done > 0 else None
-        self._ledger.progress(
+        self._store.progress(
             {
                 "phase": phase,
                 "current": current,
@@ -93,9 +93,9 @@ class JobContext:
     def open_input(self, ref: InputRef) -> BinaryIO:
         if is_uri(ref):
             if ref not in self._inputs:
-                self._inputs[ref] = self._ledger.fetch(str(ref))
+                self._inputs[ref] = self._store.fetch(str(ref))
             return self._inputs[ref].open("rb")
-        return self._open(ref, *self._ledger.input(ref))
+        return self._open(ref, *self._store.input(ref))
 
     def _open(self, name: str, key: str, digest: str) -> BinaryIO:
         try:
@@ -144,7 +144,7 @@ class JobContext:
             "storage_key": stored.key,
         }
         try:
-            self._ledger.add_artifact(row)
+            self._store.add_artifact(row)
         except LeaseLost:
             # The attempt's other bytes may be gone by now; nobody would come for these.
             self._storage.delete(stored.key)
@@ -152,62 +152,62 @@ class JobContext:
         return Artifact(artifact_id, name, media_type, stored.size, stored.sha256)
 
     def checkpoint(self, key: str, value: Any) -> None:
-        self._ledger.save_checkpoint(key, value)
+        self._store.save_checkpoint(key, value)
 
     def restore(self, key: str) -> Any | None:
-        return self._ledger.load_checkpoint(key)
+        return self._store.load_checkpoint(key)
 
     def keep_file(self, key: str, path: Path) -> None:
         self._check()
         with path.open("rb") as reader:
             stored = self._storage.put(f"{kept_prefix(self._owner[0])}/{new_id('art')}", reader)
         file = {"storage_key": stored.key, "sha256": stored.sha256, "size": stored.size}
-        replaced = self._ledger.keep_file(key, file)
+        replaced = self._store.keep_file(key, file)
         if replaced is not None:
             self._storage.delete(replaced)
 
     def kept_file(self, key: str) -> Path | None:
-        file = self._ledger.kept_file(key)
+        file = self._store.kept_file(key)
         if file is None:
             return None
         return self._verified(file["storage_key"], file["storage_key"], file["sha256"])
 
     def partial(self, result: dict[str, Any]) -> None:
         if len(json.dumps(result)) <= MAX_PREVIEW:
-            self._ledger.preview(result)
+            self._store.preview(result)
 
     def fan_out(self, job_type: str, specs: Sequence[BaseModel]) -> Iterator[Child]:
         self._check()
         wanted = [spec.model_dump(mode="json") for spec in specs]
-        return self._ended(self._ledger.begin_children(job_type, wanted))
+        return self._ended(self._store.begin_children(job_type, wanted))
 
     def _ended(self, keys: list[str]) -> Iterator[Child]:
         places: dict[str, list[int]] = {}
         for place, key in enumerate(keys):
             places.setdefault(key, []).append(place)
         while places:
-            key, child, result, reused = self._ledger.next_child(list(places))
+            key, child, result, reused = self._store.next_child(list(places))
 
             def open_artifact(name: str, child: str = child) -> BinaryIO:
-                return self._open(f"{child}/{name}", *self._ledger.child_artifact(child, name))
+                return self._open(f"{child}/{name}", *self._store.child_artifact(child, name))
 
             for place in places.pop(key):
                 yield Child(place, child, result, reused, open_artifact)
 
     def recall(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        return self._ledger.recall(keys) if keys else {}
+        return self._store.recall(keys) if keys else {}
 
     def remember(self, entries: Mapping[bytes, bytes]) -> None:
         if entries:
-            self._ledger.remember(entries)
+            self._store.remember(entries)
 
 
 class _JobLog(logging.LoggerAdapter[logging.Logger]):
     """Lines from INFO on also become events that the job's owner sees."""
 
-    def __init__(self, logger: logging.Logger, job_id: str, ledger: Ledger) -> None:
+    def __init__(self, logger: logging.Logger, job_id: str, store: AttemptStore) -> None:
         super().__init__(logger, {"job_id": job_id})
-        self._ledger = ledger
+        self._store = store
 
     def process(
         self, msg: Any, kwargs: MutableMapping[str, Any]
@@ -217,5 +217,5 @@ class _JobLog(logging.LoggerAdapter[logging.Logger]):
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         text = storable(str(msg) % args if args else str(msg))
         if level >= logging.INFO:
-            self._ledger.log(logging.getLevelName(level).lower(), text)
+            self._store.log(logging.getLevelName(level).lower(), text)
         super().log(level, "%s", text, **kwargs)

@@ -13,7 +13,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from methods.context import RunContext
-from methods.rank_distilled_dataset.children.spec import TRAININGS, Todo, Trainings, TrainingsResult
+from methods.rank_distilled_dataset.children.spec import (
+    TRAININGS,
+    Training,
+    Trainings,
+    TrainingsResult,
+)
 from methods.rank_distilled_dataset.networks.networks import build
 from methods.rank_distilled_dataset.train_settings import EngineName
 from methods.rank_distilled_dataset.training.session import Curve, Recipe
@@ -38,7 +43,7 @@ def device_class() -> str:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class TrainingKey:
     """One training to do; equal ones are done once.
 
     Attributes:
@@ -49,7 +54,7 @@ class Wanted:
     of: str
     lr: float
     run: int
-    may_stop: bool
+    prunable: bool
     seconds: float
 
 
@@ -89,9 +94,9 @@ def _operations(model: str, shape: tuple[int, int, int], classes: int) -> int:
     return int(counter.get_total_flops())
 
 
-def by_origin(wanted: Sequence[Wanted]) -> dict[str, list[Wanted]]:
+def by_origin(wanted: Sequence[TrainingKey]) -> dict[str, list[TrainingKey]]:
     """Different trainings by what they have in common, in a settled order."""
-    found: dict[str, list[Wanted]] = {}
+    found: dict[str, list[TrainingKey]] = {}
     for one in dict.fromkeys(wanted):
         found.setdefault(one.of, []).append(one)
     for group in found.values():
@@ -99,7 +104,7 @@ def by_origin(wanted: Sequence[Wanted]) -> dict[str, list[Wanted]]:
     return found
 
 
-def bundles(groups: Iterable[list[Wanted]], widths: Iterable[int]) -> list[list[Wanted]]:
+def bundles(groups: Iterable[list[TrainingKey]], widths: Iterable[int]) -> list[list[TrainingKey]]:
     """Trainings of one thing by one recipe in parts of about equal cost, the longest part first.
 
     How one thing is bundled does not depend on the others: a job with one more candidate finds all
@@ -118,7 +123,7 @@ def bundles(groups: Iterable[list[Wanted]], widths: Iterable[int]) -> list[list[
 
 
 #: The engine of each group, by what its trainings have in common.
-Choose = Callable[[Mapping[str, Sequence[Wanted]]], Mapping[str, EngineName]]
+Choose = Callable[[Mapping[str, Sequence[TrainingKey]]], Mapping[str, EngineName]]
 
 
 class Runner:
@@ -133,12 +138,12 @@ class Runner:
 
     def __init__(self, ctx: RunContext, choose: Choose) -> None:
         self._ctx, self._choose = ctx, choose
-        self.engines: dict[Wanted, EngineName] = {}
-        self.curves: dict[Wanted, Curve] = {}
-        self.restored: set[Wanted] = set()
+        self.engines: dict[TrainingKey, EngineName] = {}
+        self.curves: dict[TrainingKey, Curve] = {}
+        self.restored: set[TrainingKey] = set()
         self.devices: set[str] = set()
 
-    def run_all(self, wanted: Sequence[Wanted], after_each: Callable[[], None]) -> None:
+    def run_all(self, wanted: Sequence[TrainingKey], after_each: Callable[[], None]) -> None:
         """Fill `curves`; `after_each` is called as bundles end."""
         groups, total = by_origin(wanted), len(set(wanted))
         engines = self._choose(groups)
@@ -157,8 +162,8 @@ class Runner:
             after_each()
 
 
-def trainings(bundle: list[Wanted], engine: EngineName) -> Trainings:
+def trainings(bundle: list[TrainingKey], engine: EngineName) -> Trainings:
     """The spec of a bundle."""
     common = Trainings.model_validate_json(bundle[0].of)
-    todo = [Todo(lr=one.lr, run=one.run, may_stop=one.may_stop) for one in bundle]
+    todo = [Training(lr=one.lr, run=one.run, prunable=one.prunable) for one in bundle]
     return common.model_copy(update={"todo": todo, "engine": engine})

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from methods.context import RunContext
-from methods.rank_distilled_dataset.children.bundles import SIDE_BY_SIDE, Sizes, Wanted
+from methods.rank_distilled_dataset.children.bundles import SIDE_BY_SIDE, Sizes, TrainingKey
 from methods.rank_distilled_dataset.children.spec import (
     PROBE,
     Probe,
@@ -34,7 +34,7 @@ class Chooser:
     def __init__(self, wanted: Literal["auto"] | EngineName, sizes: Sizes, ctx: RunContext) -> None:
         self._wanted, self._sizes, self._ctx = wanted, sizes, ctx
 
-    def __call__(self, groups: Mapping[str, Sequence[Wanted]]) -> dict[str, EngineName]:
+    def __call__(self, groups: Mapping[str, Sequence[TrainingKey]]) -> dict[str, EngineName]:
         """An engine for each group of trainings that have all but rate and run in common."""
         if self._wanted != "auto":
             return dict.fromkeys(groups, self._wanted)

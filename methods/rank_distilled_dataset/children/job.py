@@ -19,7 +19,7 @@ from methods.rank_distilled_dataset.children.spec import (
     CurveRecord,
     TeacherResult,
     TeacherTraining,
-    Todo,
+    Training,
     Trainings,
     TrainingsResult,
 )
@@ -56,9 +56,9 @@ def _run(spec: Trainings, ctx: RunContext) -> TrainingsResult:
     source = _source(spec, real, taught, ctx)
     helpers = taught if spec.soft == "batches" else []
 
-    def make(todo: Todo, kind: type[Session]) -> Session:
+    def make(todo: Training, kind: type[Session]) -> Session:
         seed = run_seed(spec.seed, todo.run)
-        chosen = replace(recipe, lr=todo.lr, give_up=recipe.give_up if todo.may_stop else None)
+        chosen = replace(recipe, lr=todo.lr, give_up=recipe.give_up if todo.prunable else None)
         network = initial(spec.model, real, seed, device)
         data = source(todo.run).to(device)
         return kind(network, data, chosen, derived_seed("order", seed), helpers)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from methods.jobtype import InputRef, JobType, Model, Resource
+from methods.jobtype import InputRef, JobType, Resource, SpecModel
 from methods.rank_distilled_dataset.spec import Candidate, Dataset
 from methods.rank_distilled_dataset.train_settings import EngineName
 
@@ -21,7 +21,7 @@ ARITHMETIC = 3
 Soft = Literal["stored", "batches"]
 
 
-class RealPart(Model):
+class RealPart(SpecModel):
     """The real data as the trainings use it."""
 
     dataset: Dataset
@@ -31,7 +31,7 @@ class RealPart(Model):
     )
 
 
-class TeacherTraining(Model):
+class TeacherTraining(SpecModel):
     """A network trained on the real training set, to label images."""
 
     arithmetic: int = ARITHMETIC
@@ -42,7 +42,7 @@ class TeacherTraining(Model):
     seed: int
 
 
-class Teachers(Model):
+class Teachers(SpecModel):
     """Networks whose mean logits are labels: trained here, or of given weights."""
 
     models: list[str]
@@ -50,15 +50,15 @@ class Teachers(Model):
     training: list[TeacherTraining] = Field(description="Where no weights are given.")
 
 
-class Todo(Model):
+class Training(SpecModel):
     """One training of a bundle."""
 
     lr: float
     run: int
-    may_stop: bool = Field(description="At its first evaluation, where the recipe says so.")
+    prunable: bool = Field(description="At its first evaluation, where the recipe says so.")
 
 
-class Trainings(Model):
+class Trainings(SpecModel):
     """Trainings of one network on one thing by one recipe: a bundle of rates and runs."""
 
     arithmetic: int = ARITHMETIC
@@ -74,10 +74,10 @@ class Trainings(Model):
     model: str
     recipe: dict[str, Any] = Field(description="Of `training.Recipe`, without learning rate.")
     seed: int = Field(description="Of the request: those of runs and subsets are derived from it.")
-    todo: list[Todo]
+    todo: list[Training]
 
 
-class CurveRecord(Model):
+class CurveRecord(SpecModel):
     """See `training.Curve`."""
 
     epochs: list[int]
@@ -87,14 +87,14 @@ class CurveRecord(Model):
     seconds: float
 
 
-class TrainingsResult(Model):
+class TrainingsResult(SpecModel):
     """The curves of a bundle, in the order of `todo`."""
 
     curves: list[CurveRecord]
     device: str
 
 
-class Probe(Model):
+class Probe(SpecModel):
     """Steps of trainings like those to come, by each engine."""
 
     device: Resource
@@ -106,7 +106,7 @@ class Probe(Model):
     side_by_side: int = Field(description="Trainings there are.")
 
 
-class Probed(Model):
+class Probed(SpecModel):
     """What an engine needs and does."""
 
     start: float = Field(0.0, description="Seconds before its first step, once in a process.")
@@ -115,13 +115,13 @@ class Probed(Model):
     problem: str | None = Field(None, description="Why it cannot be had here.")
 
 
-class ProbeResult(Model):
+class ProbeResult(SpecModel):
     """By engine."""
 
     found: dict[EngineName, Probed]
 
 
-class TeacherResult(Model):
+class TeacherResult(SpecModel):
     """The weights are the artifact `weights.npz`."""
 
     accuracy: float = Field(description="On the test set.")

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.rank_distilled_dataset.children.bundles import Sizes, Wanted
+from methods.rank_distilled_dataset.children.bundles import Sizes, TrainingKey
 from methods.rank_distilled_dataset.children.spec import (
     RealPart,
     Soft,
@@ -17,7 +17,7 @@ from methods.rank_distilled_dataset.children.spec import (
     Trainings,
 )
 from methods.rank_distilled_dataset.protocol import plan, scores
-from methods.rank_distilled_dataset.protocol.plan import Choice, Side, Variant
+from methods.rank_distilled_dataset.protocol.plan import Arm, Choice, Variant
 from methods.rank_distilled_dataset.spec import Candidate, Spec
 from methods.rank_distilled_dataset.train_settings import Train, TrainChange
 from methods.rank_distilled_dataset.training.session import Curve
@@ -31,7 +31,7 @@ class Scored:
 
     candidate: Candidate
     train: Train
-    sides: dict[tuple[Variant, str], Side]
+    sides: dict[tuple[Variant, str], Arm]
     choices: dict[tuple[Variant, str], Choice] = field(default_factory=dict)
     lrs: FloatArray | None = None
     hlr: FloatArray | None = None
@@ -41,7 +41,7 @@ class Scored:
     gain_bare: FloatArray | None = None
 
     @property
-    def wanted(self) -> list[Wanted]:
+    def wanted(self) -> list[TrainingKey]:
         """All its trainings, the random baselines included."""
         return [one for side in self.sides.values() for row in side.wanted for one in row]
 
@@ -57,7 +57,7 @@ class Scored:
 
 
 @dataclass
-class Compared:
+class ModelComparison:
     """One model's answer.
 
     Attributes:
@@ -67,12 +67,12 @@ class Compared:
 
     model: str
     scored: list[Scored]
-    full_wanted: list[Wanted]
+    full_wanted: list[TrainingKey]
     full: FloatArray | None = None
     full_curves: list[Curve] = field(default_factory=list)
 
     @property
-    def wanted(self) -> list[Wanted]:
+    def wanted(self) -> list[TrainingKey]:
         """All trainings."""
         return [*self.full_wanted, *(one for scored in self.scored for one in scored.wanted)]
 
@@ -100,10 +100,10 @@ def teachers_of(spec: Spec) -> Teachers | None:
     )
 
 
-def lay_out(spec: Spec, model: str, sizes: Sizes, taught: Teachers | None) -> Compared:
+def lay_out(spec: Spec, model: str, sizes: Sizes, taught: Teachers | None) -> ModelComparison:
     """All trainings of one model."""
     real = real_part(spec)
-    full: list[Wanted] = []
+    full: list[TrainingKey] = []
     if "lrs" in spec.metrics and spec.full_data.accuracy is None:
         common = Trainings(
             device=spec.device, real=real, source="full", model=model, recipe={}, seed=spec.seed,
@@ -115,7 +115,7 @@ def lay_out(spec: Spec, model: str, sizes: Sizes, taught: Teachers | None) -> Co
         recipe = plan.full_recipe(spec)
         full = plan.make_side(spec, common, recipe, [spec.full_data.lr], tested).wanted[0]
     sides = [_sides(spec, model, real, candidate, sizes, taught) for candidate in spec.candidates]
-    return Compared(model, sides, full)
+    return ModelComparison(model, sides, full)
 
 
 def _sides(
@@ -128,7 +128,7 @@ def _sides(
 ) -> Scored:
     train = plan.train_settings(spec, candidate)
     kind = candidate.labels.kind
-    sides: dict[tuple[Variant, str], Side] = {}
+    sides: dict[tuple[Variant, str], Arm] = {}
     against_random = bool({"lrs", "ars"} & set(spec.metrics))
     # What it is called, and what is said in the recipe already, does not belong to the training.
     bare = {"name": "candidate", "syn_lr": None, "preset": None, "train": TrainChange()}
@@ -156,7 +156,9 @@ def _sides(
     return Scored(candidate, train, sides)
 
 
-def score(spec: Spec, compared: Compared, curves: Mapping[Wanted, Curve]) -> Compared:
+def score(
+    spec: Spec, compared: ModelComparison, curves: Mapping[TrainingKey, Curve]
+) -> ModelComparison:
     """What the curves say about those candidates whose trainings are all done."""
     full_curves = [curves[one] for one in compared.full_wanted if one in curves]
     accuracy = None
@@ -165,7 +167,7 @@ def score(spec: Spec, compared: Compared, curves: Mapping[Wanted, Curve]) -> Com
     elif compared.full_wanted and len(full_curves) == len(compared.full_wanted):
         accuracy = plan.full_accuracy(spec, full_curves, plan.OFFICIAL_INTERVAL)
     elif compared.full_wanted:
-        return Compared(compared.model, [], compared.full_wanted, None, full_curves)
+        return ModelComparison(compared.model, [], compared.full_wanted, None, full_curves)
     done = []
     for laid_out in compared.scored:
         if all(one in curves for one in laid_out.wanted):
@@ -176,7 +178,7 @@ def score(spec: Spec, compared: Compared, curves: Mapping[Wanted, Curve]) -> Com
             scored = Scored(laid_out.candidate, laid_out.train, sides)
             _score(spec, scored, accuracy)
             done.append(scored)
-    return Compared(compared.model, done, compared.full_wanted, accuracy, full_curves)
+    return ModelComparison(compared.model, done, compared.full_wanted, accuracy, full_curves)
 
 
 def _score(spec: Spec, scored: Scored, full: FloatArray | None) -> None:

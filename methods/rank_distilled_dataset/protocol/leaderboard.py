@@ -13,7 +13,7 @@ from methods.rank_distilled_dataset.data.candidates import Loaded
 from methods.rank_distilled_dataset.data.datasets import RealData
 from methods.rank_distilled_dataset.presets import PRESETS
 from methods.rank_distilled_dataset.protocol import plan, scores
-from methods.rank_distilled_dataset.protocol.experiment import Compared, Scored
+from methods.rank_distilled_dataset.protocol.experiment import ModelComparison, Scored
 from methods.rank_distilled_dataset.result import Estimate, Leaderboard, Row
 from methods.rank_distilled_dataset.spec import Spec
 
@@ -37,7 +37,9 @@ def estimate(values: FloatArray | None) -> Estimate | None:
     )
 
 
-def leaderboard(spec: Spec, real: RealData, found: Compared, loaded: list[Loaded]) -> Leaderboard:
+def leaderboard(
+    spec: Spec, real: RealData, found: ModelComparison, loaded: list[Loaded]
+) -> Leaderboard:
     """The rows of one model, best first; equal scores keep the order of their names."""
     metric = spec.metrics[0]
     table = np.stack([scored.score(metric) for scored in found.scored])
@@ -68,7 +70,7 @@ def leaderboard(spec: Spec, real: RealData, found: Compared, loaded: list[Loaded
     )
 
 
-def _row(spec: Spec, real: RealData, found: Compared, scored: Scored, loaded: Loaded) -> Row:
+def _row(spec: Spec, real: RealData, found: ModelComparison, scored: Scored, loaded: Loaded) -> Row:
     own = scored.choices[("own", "candidate")]
     random = scored.choices.get(("own", "random"))
     draw = None
@@ -110,14 +112,14 @@ def _row(spec: Spec, real: RealData, found: Compared, scored: Scored, loaded: Lo
     )
 
 
-def comparable(spec: Spec, real: RealData, found: Compared) -> str:
+def comparable(spec: Spec, real: RealData, found: ModelComparison) -> str:
     """A short digest of what scores rest on, the candidate and its settings left out."""
     full = None if found.full is None else [round(v, 9) for v in found.full.tolist()]
     parts = (real.digest, spec.ipc, found.model, spec.protocol, spec.runs, spec.seed, full)
     return sha256(repr(parts).encode()).hexdigest()[:12]
 
 
-def warnings(spec: Spec, found: Compared, board: Leaderboard, classes: int) -> list[str]:
+def warnings(spec: Spec, found: ModelComparison, board: Leaderboard, classes: int) -> list[str]:
     """What a reader of the leaderboard has to know, in words."""
     texts = []
     chance = 1 / classes

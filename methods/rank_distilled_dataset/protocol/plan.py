@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.rank_distilled_dataset.children.bundles import Sizes, Wanted
+from methods.rank_distilled_dataset.children.bundles import Sizes, TrainingKey
 from methods.rank_distilled_dataset.children.spec import Trainings
 from methods.rank_distilled_dataset.data.augment import Augment
 from methods.rank_distilled_dataset.presets import PRESETS, settings
@@ -28,7 +28,7 @@ _POINTS = 4
 
 
 @dataclass
-class Side:
+class Arm:
     """All trainings of one thing at one setting: by learning rate, then by run.
 
     Attributes:
@@ -37,7 +37,7 @@ class Side:
     """
 
     rates: list[float]
-    wanted: list[list[Wanted]] = field(default_factory=list)
+    wanted: list[list[TrainingKey]] = field(default_factory=list)
     curves: list[list[Curve]] = field(default_factory=list)
 
 
@@ -143,9 +143,7 @@ def rates_of(spec: Spec, variant: Variant, candidate: Candidate | None) -> list[
     return list(spec.lr_grid)
 
 
-def make_side(
-    spec: Spec, common: Trainings, base: Recipe, rates: list[float], sizes: Sizes
-) -> Side:
+def make_side(spec: Spec, common: Trainings, base: Recipe, rates: list[float], sizes: Sizes) -> Arm:
     """The trainings of a side.
 
     Args:
@@ -156,11 +154,11 @@ def make_side(
     of = common.model_copy(update={"recipe": asdict(base)})
     text, seconds = of.model_dump_json(), sizes.seconds(of, base, late(sizes.evaluated))
     stops = [base.give_up is not None and rate != kept for rate in rates]
-    return Side(
+    return Arm(
         rates,
         [
-            [Wanted(text, rate, run, may_stop, seconds) for run in range(spec.runs)]
-            for rate, may_stop in zip(rates, stops, strict=True)
+            [TrainingKey(text, rate, run, prunable, seconds) for run in range(spec.runs)]
+            for rate, prunable in zip(rates, stops, strict=True)
         ],
     )
 
@@ -175,7 +173,7 @@ def without_targets(data: Examples) -> Examples:
     return Examples(data.images, data.labels)
 
 
-def choose(spec: Spec, side: Side, interval: int = OFFICIAL_INTERVAL) -> Choice:
+def choose(spec: Spec, side: Arm, interval: int = OFFICIAL_INTERVAL) -> Choice:
     """The accuracy of each run, and at which learning rate, by the protocol.
 
     `official`: the best evaluation of the best learning rate, on the test set, run by run.

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from methods.context import RunContext
 from methods.score_hallucination.schema.items import Answer, Item
 from methods.score_hallucination.schema.options import Similarity
-from methods.score_hallucination.scoring.batch import Answers, Judgement, Options
+from methods.score_hallucination.scoring.batch import Answers, JudgedAnswer, Options
 from methods.score_hallucination.scoring.pairwise import Relate, RelateByEmbedding, RelateByNLI
 from methods.score_hallucination.spec import Spec
 
@@ -62,7 +62,7 @@ def answers_of(item: Item, opinions: Mapping[str, float | str] | None = None) ->
         texts=[response.text for response in item.responses],
         logprobs=[response.token_logprobs for response in item.responses],
         matrix=item.similarity,
-        judged=None if item.answer is None else _judgement(item.answer),
+        judged=None if item.answer is None else _judged_answer(item.answer),
         prompt=item.prompt or "",
         verifier=item.verifier_responses or (),
         cross=item.verifier_similarity,
@@ -71,5 +71,5 @@ def answers_of(item: Item, opinions: Mapping[str, float | str] | None = None) ->
     )
 
 
-def _judgement(answer: Answer) -> Judgement:
-    return Judgement(answer.text, answer.token_logprobs, answer.top_logprobs, answer.tokens)
+def _judged_answer(answer: Answer) -> JudgedAnswer:
+    return JudgedAnswer(answer.text, answer.token_logprobs, answer.top_logprobs, answer.tokens)

@@ -13,18 +13,18 @@ from methods.score_hallucination.answers.answer_store import Drawn, draw
 from methods.score_hallucination.answers.judge_prompts import MESSAGES
 from methods.score_hallucination.result import JudgingResult, StoredFile
 from methods.score_hallucination.schema.items import Item
-from methods.score_hallucination.schema.judges import JUDGE_SCORERS, Judge, JudgeScorer, Opinion
+from methods.score_hallucination.schema.judges import JUDGE_SCORERS, Judge, Judgement, JudgeScorer
 from methods.score_hallucination.spec import Spec
 
 _SAID = 160
 
 
-def hear(
+def collect_judgements(
     items: Iterable[Item],
     spec: Spec,
     ctx: RunContext,
     wanted: Callable[[Item], bool] = lambda item: True,
-) -> tuple[Opinions, JudgingResult | None]:
+) -> tuple[Judgements, JudgingResult | None]:
     """Ask every judge about every wanted item, one request for each of the spec's scorers.
 
     What they say is checkpointed; a later attempt of the job asks only what is missing.
@@ -40,22 +40,22 @@ def hear(
     """
     judges, scorers = spec.judges, _asking(spec)
     if not judges or not scorers:
-        return Opinions([], {}), None
+        return Judgements([], {}), None
     usage = Usage(**(ctx.restore("judging_usage") or {}))
     total = sum(_lacks(item) is None and wanted(item) for item in items)
-    heard: dict[JudgeScorer, list[Drawn]] = {name: [] for name in scorers}
+    replies: dict[JudgeScorer, list[Drawn]] = {name: [] for name in scorers}
     for k, one in enumerate(judges):
         model = language_model(ctx.models, one.model)
         for name in scorers:
             kept = Drawn(f"judging/{name}/{k}", ctx, "judging_usage", _as_said)
             prompts = _prompts(items, wanted, name, one, kept)
             draw(model, prompts, _sampling(name, one), kept, usage, ("judging", total), ctx)
-            heard[name].append(kept)
-    opinions = Opinions([one.model for one in judges], heard)
-    return opinions, JudgingResult(
+            replies[name].append(kept)
+    judgements = Judgements([one.model for one in judges], replies)
+    return judgements, JudgingResult(
         judges=[one.model for one in judges],
         n_items=total,
-        artifact=_save(items, opinions, ctx),
+        artifact=_save(items, judgements, ctx),
         **asdict(usage),
     )
 
@@ -65,7 +65,7 @@ def _asking(spec: Spec) -> list[JudgeScorer]:
     return [name for name in JUDGE_SCORERS if name in (*spec.scorers, first)]
 
 
-def described(spec: Spec) -> dict[str, Any]:
+def provenance_fields(spec: Spec) -> dict[str, Any]:
     """Judges and their messages, for the provenance of a result; nothing without judges."""
     names = _asking(spec)
     if not spec.judges or not names:
@@ -78,11 +78,11 @@ def described(spec: Spec) -> dict[str, Any]:
     }
 
 
-class Opinions:
+class Judgements:
     """What the judges say of an item, by its number."""
 
-    def __init__(self, judges: list[str], heard: dict[JudgeScorer, list[Drawn]]) -> None:
-        self._judges, self._heard = judges, heard
+    def __init__(self, judges: list[str], replies: dict[JudgeScorer, list[Drawn]]) -> None:
+        self._judges, self._heard = judges, replies
 
     def records(self, number: int) -> dict[JudgeScorer, list[dict[str, Any]]]:
         """For each scorer what every judge said, in full; nothing where they were not asked."""
@@ -96,11 +96,11 @@ class Opinions:
             if number in drawn[0]
         }
 
-    def of(self, number: int) -> dict[str, list[Opinion]]:
+    def of(self, number: int) -> dict[str, list[Judgement]]:
         """For each scorer what every judge said, for display."""
         return {
             name: [
-                Opinion(judge=said["judge"], value=said["value"], said=said["text"][:_SAID])
+                Judgement(judge=said["judge"], value=said["value"], said=said["text"][:_SAID])
                 for said in records
             ]
             for name, records in self.records(number).items()
@@ -155,12 +155,12 @@ def _as_said(completion: Completion) -> dict[str, Any]:
     return {"text": completion.text} | ({} if top is None else {"likeliest": top[0]})
 
 
-def _save(items: Iterable[Item], opinions: Opinions, ctx: RunContext) -> StoredFile:
+def _save(items: Iterable[Item], judgements: Judgements, ctx: RunContext) -> StoredFile:
     path = ctx.workdir / "judgements.jsonl"
     with path.open("w", encoding="utf-8") as writer:
         for number, item in enumerate(items):
             name = item.id if item.id is not None else str(number)
-            for scorer, records in opinions.records(number).items():
+            for scorer, records in judgements.records(number).items():
                 for record in records:
                     line = json.dumps({"item": name, "scorer": scorer, **record})
                     writer.write(line + "\n")

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Protocol, Self
 from pydantic import Field, ValidationError, model_validator
 
 from methods.errors import JobError
-from methods.jobtype import Model
+from methods.jobtype import SpecModel
 from methods.score_hallucination.evaluation.drift import Distribution, Drift
 from methods.score_hallucination.evaluation.spec import LabelCounts
 from methods.score_hallucination.interval import Interval
@@ -54,7 +54,7 @@ def scoring_version() -> str:
     return f"{JOB.name}/{JOB.version}"
 
 
-class Binding(Model):
+class Binding(SpecModel):
     """The scores that a calibrator holds for."""
 
     weights: dict[str, Unit] = Field(
@@ -79,7 +79,7 @@ class Binding(Model):
         return self
 
 
-class Abstention(Model):
+class Abstention(SpecModel):
     """Answer when confidence > threshold: a wrong answer comes through with at most the risk.
 
     It holds on average over calibration sets, in finite samples, for items exchangeable with the
@@ -100,7 +100,7 @@ class Abstention(Model):
         return self.threshold is not None and confidence > self.threshold
 
 
-class DecisionQuality(Model):
+class DecisionQuality(SpecModel):
     """What the two-stage decisions are worth, on labelled items."""
 
     youden: float = Field(description="Sensitivity + specificity - 1; 0 = chance.")
@@ -109,7 +109,7 @@ class DecisionQuality(Model):
     asked: float = Field(description="Share of items the verifier was asked for.")
 
 
-class TwoStage(Model):
+class TwoStage(SpecModel):
     """Ask a verifier where lower <= 1 - confidence <= upper (arXiv:2502.15845)."""
 
     budget: Unit = Field(description="Share of items to ask for.")
@@ -136,14 +136,14 @@ class TwoStage(Model):
         return "hallucinated" if score >= self.verdict else "right"
 
 
-class Errors(Model):
+class Errors(SpecModel):
     """Calibration errors, 0 is best. Resampling biases the ECE upwards."""
 
     ece: Interval
     brier: Interval
 
 
-class Quality(Model):
+class Quality(SpecModel):
     """How good the probabilities are."""
 
     uncalibrated: Errors = Field(description="Of the confidence as it stands.")
@@ -153,7 +153,7 @@ class Quality(Model):
     auroc: float = Field(description="Of the confidence; no calibration can raise it.")
 
 
-class Calibrator(Model):
+class Calibrator(SpecModel):
     """A fitted calibrator; see `apply`, `check` and `drift`."""
 
     kind: Literal["datassay-calibrator"] = "datassay-calibrator"
@@ -271,7 +271,7 @@ def _checked(confidence: float) -> float:
 
 
 def _difference(name: str, fitted: Any, given: Any) -> str | None:
-    if isinstance(fitted, Model) and isinstance(given, Model):
+    if isinstance(fitted, SpecModel) and isinstance(given, SpecModel):
         for part, value in fitted.model_dump().items():
             fault = _difference(f"{name}.{part}", value, given.model_dump().get(part))
             if fault is not None:

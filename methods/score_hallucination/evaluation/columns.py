@@ -15,7 +15,7 @@ from methods.errors import JobError
 from methods.score_hallucination.answers.adapters import answers_of, options_of
 from methods.score_hallucination.answers.graders import GRADERS
 from methods.score_hallucination.answers.item_reader import Items, chunks
-from methods.score_hallucination.answers.judges import hear
+from methods.score_hallucination.answers.judges import collect_judgements
 from methods.score_hallucination.evaluation.spec import LabelCounts, LabelledSpec
 from methods.score_hallucination.result import JudgingResult
 from methods.score_hallucination.schema.items import Item
@@ -58,7 +58,7 @@ def read(spec: LabelledSpec, scorers: Sequence[ScorerName], ctx: RunContext) -> 
     """
     scoring = spec.scoring(scorers)
     items, options = Items(scoring, ctx), options_of(scoring, ctx)
-    opinions, judging = hear(
+    judgements, judging = collect_judgements(
         items, scoring, ctx, wanted=lambda item: label_of(item, spec)[0] is not None
     )
     columns, sources, done = _Columns(scorers), Counter[str](), 0
@@ -66,7 +66,7 @@ def read(spec: LabelledSpec, scorers: Sequence[ScorerName], ctx: RunContext) -> 
         labels = [label_of(item, spec) for item in chunk]
         sources.update(source for _, source in labels if source is not None)
         known = [k for k, (label, _) in enumerate(labels) if label is not None]
-        answers = [answers_of(chunk[k], opinions.scores(chunk[k], done + k)) for k in known]
+        answers = [answers_of(chunk[k], judgements.scores(chunk[k], done + k)) for k in known]
         scored = score(answers, options, ctx.check) if known else []
         for k, result in zip(known, scored, strict=True):
             columns.rows.append(done + k)

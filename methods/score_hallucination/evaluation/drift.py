@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, model_validator
 
-from methods.jobtype import Model
+from methods.jobtype import SpecModel
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +20,7 @@ _BINS = 10
 _LEVEL = 0.01
 
 
-class Drift(Model):
+class Drift(SpecModel):
     """New scores against those a calibrator was fitted on; all zero for the same scores."""
 
     n: int = Field(description="New scores.")
@@ -40,7 +40,7 @@ class Drift(Model):
     shifted: bool = Field(description="Whether `ks_p_value` is below 0.01.")
 
 
-class Distribution(Model):
+class Distribution(SpecModel):
     """A distribution of scores by its distribution function at some of the values seen."""
 
     n: int = Field(ge=1)

@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from methods.jobtype import InputRef, Model
+from methods.jobtype import InputRef, SpecModel
 from methods.score_hallucination.schema.items import Item
 from methods.score_hallucination.schema.judges import Judge
 from methods.score_hallucination.schema.options import Clustering, ScorerName, Similarity
@@ -16,7 +16,7 @@ from methods.score_hallucination.spec import Spec
 GRADED = ("token_f1", "rouge_l")
 
 
-class Grader(Model):
+class Grader(SpecModel):
     """Decides by its references whether an item's `answer` is right."""
 
     name: Literal["exact", "token_f1", "rouge_l", "numeric", "contains"] = Field(
@@ -50,7 +50,7 @@ class Grader(Model):
         return f"{self.name} >= {self.cut:g}" if self.name in GRADED else self.name
 
 
-class LabelledSpec(Model):
+class LabelledSpec(SpecModel):
     """Labelled items and the options of scoring, as in `score-hallucination`."""
 
     items: list[Item] | None = Field(None, min_length=1, max_length=1000)
@@ -99,7 +99,7 @@ class LabelledSpec(Model):
         )
 
 
-class LabelCounts(Model):
+class LabelCounts(SpecModel):
     """How many labels there are, and who gave them."""
 
     n_items: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from methods.jobtype import Model
+from methods.jobtype import SpecModel
 from methods.score_hallucination.schema.options import ScorerName
 
 BY_LOGPROBS = (
@@ -33,7 +33,7 @@ BY_SAMPLES = (
 )
 
 
-class StopEarly(Model):
+class StopEarly(SpecModel):
     """Draw `min_n` answers, then `step` more at a time until the item is decided, or has n.
 
     An item is decided when the threshold lies outside the Wilson interval around the scorer's

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from methods.jobtype import Model, ModelRef
+from methods.jobtype import ModelRef, SpecModel
 from methods.score_hallucination.schema.early_stopping import StopEarly
 
 MAX_ANSWERS = 100
@@ -18,7 +18,7 @@ LogProb = Annotated[float, Field(ge=-1e6, le=1e-3)]
 SimilarityValue = Annotated[float, Field(ge=-1.0 - 1e-6, le=1.0 + 1e-6)]
 
 
-class Answer(Model):
+class Answer(SpecModel):
     """One answer of the model."""
 
     text: Text
@@ -49,7 +49,7 @@ class Answer(Model):
         return self
 
 
-class Item(Model):
+class Item(SpecModel):
     """One question with its sampled answers."""
 
     id: str | None = Field(None, max_length=256, description="Default: the row number, from 0.")
@@ -99,7 +99,7 @@ class Item(Model):
         return self
 
 
-class Drawing(Model):
+class Drawing(SpecModel):
     """How a model's answers are drawn."""
 
     n: int = Field(10, ge=1, le=MAX_ANSWERS, description="Answers a prompt.")

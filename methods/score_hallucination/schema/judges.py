@@ -6,14 +6,14 @@ from typing import Literal, get_args
 
 from pydantic import Field
 
-from methods.jobtype import Model, ModelRef
+from methods.jobtype import ModelRef, SpecModel
 
 JudgeScorer = Literal["p_true", "verbalized_confidence", "llm_panel"]
 #: The scorers that ask judges.
 JUDGE_SCORERS: tuple[JudgeScorer, ...] = get_args(JudgeScorer)
 
 
-class Judge(Model):
+class Judge(SpecModel):
     """A model that judges answers."""
 
     model: ModelRef = Field(description="A model that the operator declared.")
@@ -27,7 +27,7 @@ class Judge(Model):
     )
 
 
-class Opinion(Model):
+class Judgement(SpecModel):
     """What one judge says of an answer."""
 
     judge: str
@@ -37,7 +37,7 @@ class Opinion(Model):
     said: str = Field(description="Its own words, the beginning of them.")
 
 
-def twice(judges: list[Judge]) -> str | None:
-    """The model that is named twice, or None."""
+def duplicate_model(judges: list[Judge]) -> str | None:
+    """The model that is named duplicate_model, or None."""
     names = [judge.model for judge in judges]
     return next((name for name in names if names.count(name) > 1), None)

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from methods.jobtype import Model, ModelRef
+from methods.jobtype import ModelRef, SpecModel
 
 #: Kinds of similarity that ask an NLI model.
 BY_NLI = ("nli", "hybrid")
@@ -60,7 +60,7 @@ ScorerName = Literal[
 ]
 
 
-class Similarity(Model):
+class Similarity(SpecModel):
     """How alike two answers are, from 0 (or -1, cosines) to 1."""
 
     kind: Literal[
@@ -119,7 +119,7 @@ class Similarity(Model):
         return self
 
 
-class Clustering(Model):
+class Clustering(SpecModel):
     """Which answers mean the same."""
 
     algorithm: Literal["greedy", "components", "first_match"] = Field(
@@ -162,7 +162,7 @@ def conflict(similarity: Similarity, clustering: Clustering) -> str | None:
     return None
 
 
-def described(similarity: Similarity, clustering: Clustering) -> dict[str, Any]:
+def provenance_fields(similarity: Similarity, clustering: Clustering) -> dict[str, Any]:
     """Both for the provenance of a result, with the rule that was used."""
     return {
         "similarity": similarity.model_dump(),

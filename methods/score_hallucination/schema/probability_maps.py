@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from methods.jobtype import Model
+from methods.jobtype import SpecModel
 
 #: A confidence is kept this far away from 0 and 1 before its logit is taken. Many scorers say
 #: exactly 0 or 1, which would otherwise pull the curve and claim certainty.
@@ -18,7 +18,7 @@ MARGIN = 0.01
 Unit = Annotated[float, Field(ge=0, le=1)]
 
 
-class PlattMap(Model):
+class PlattMap(SpecModel):
     """P(right) = 1 / (1 + exp(-(slope * logit(c) + intercept))), c = confidence off 0 and 1."""
 
     method: Literal["platt"] = "platt"
@@ -34,7 +34,7 @@ class PlattMap(Model):
         return 1 / (1 + math.exp(-z)) if z >= 0 else math.exp(z) / (1 + math.exp(z))
 
 
-class IsotonicMap(Model):
+class IsotonicMap(SpecModel):
     """A non-decreasing map, linear between knots and constant beyond them."""
 
     method: Literal["isotonic"] = "isotonic"
@@ -56,7 +56,7 @@ class IsotonicMap(Model):
         return _interpolate(self.confidence, self.probability, confidence)
 
 
-class Calibrated(Model):
+class Calibrated(SpecModel):
     """What a calibrator says of an item; all null, with a reason, where it does not hold."""
 
     probability: float | None = Field(description="That the answer is right.")
@@ -68,7 +68,7 @@ class Calibrated(Model):
     reason: str | None = None
 
 
-class Envelope(Model):
+class Envelope(SpecModel):
     """95 % bootstrap intervals of the probability at some confidences, linear between them."""
 
     confidence: list[Unit] = Field(min_length=1)

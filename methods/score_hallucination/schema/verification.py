@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from methods.jobtype import Model, ModelRef
+from methods.jobtype import ModelRef, SpecModel
 from methods.score_hallucination.interval import Interval
 from methods.score_hallucination.schema.items import Drawing
 from methods.score_hallucination.schema.options import ScorerName
@@ -66,7 +66,7 @@ class Verifier(Drawing):
         return self
 
 
-class Verification(Model):
+class Verification(SpecModel):
     """What two stages say of an item."""
 
     verdict: Verdict | None = Field(description="Null where a stage is undefined.")
@@ -76,7 +76,7 @@ class Verification(Model):
     reason: str | None = Field(None, description="Why there is no verdict.")
 
 
-class Verdicts(Model):
+class Verdicts(SpecModel):
     """The verdicts against labels."""
 
     n: int
@@ -87,7 +87,7 @@ class Verdicts(Model):
     auroc: Interval = Field(description="Of both stages: s2 in the band, s1 outside.")
 
 
-class VerificationSummary(Model):
+class VerificationSummary(SpecModel):
     """Two stages in numbers, and what the second cost."""
 
     scorer: str

@@ -19,7 +19,7 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Judgement:
+class JudgedAnswer:
     """The answer that is judged, with what is known of its tokens.
 
     logprobs: log-probabilities of its tokens. top_logprobs: for every token those of the likeliest
@@ -72,7 +72,7 @@ class Answers:
     texts: Sequence[str]
     logprobs: Sequence[Sequence[float] | None] = ()
     matrix: Sequence[Sequence[float]] | None = None
-    judged: Judgement | None = None
+    judged: JudgedAnswer | None = None
     prompt: str = ""
     verifier: Sequence[str] = ()
     cross: Sequence[Sequence[float]] | None = None
@@ -90,7 +90,7 @@ class Judged:
     (s, n, 3) those of its sentences as premises. token_sar: (B,) of its tokens, NaN where unknown.
     """
 
-    answers: Sequence[Judgement | None]
+    answers: Sequence[JudgedAnswer | None]
     equal: npt.NDArray[np.bool_]
     to_samples: Floats
     nli: Floats
@@ -113,7 +113,7 @@ class Judged:
         return whitebox.pad([self._of_top(a, whitebox.token_margin) for a in self.answers])
 
     @staticmethod
-    def _of_top(answer: Judgement | None, function: Callable[[Floats], Floats]) -> Floats | None:
+    def _of_top(answer: JudgedAnswer | None, function: Callable[[Floats], Floats]) -> Floats | None:
         # One answer at a time: a batch padded to (B, T, K) would be large for one long answer.
         top = answer.top_logprobs if answer else None
         return function(whitebox.pad(top)) if top else None

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from methods.score_hallucination.scoring.batch import Answers, Batch, Judged, Judgement, Options
+from methods.score_hallucination.scoring.batch import Answers, Batch, Judged, JudgedAnswer, Options
 from methods.score_hallucination.scoring.catalogue import SCORERS, Scorer
 from methods.score_hallucination.scoring.pairwise import Clustered, Compared, Relations
 from methods.score_hallucination.scoring.similarity_matrix import similarity_matrices
@@ -16,7 +16,7 @@ from methods.score_hallucination.scoring.token_sar import token_sars, weighed
 from methods.score_hallucination.similarity import clustering, equivalence
 from methods.score_hallucination.similarity.rouge_l import Ints, Matrix, unique_answers
 
-__all__ = ["SCORERS", "Answers", "ItemScores", "Judgement", "Options", "Scorer", "score"]
+__all__ = ["SCORERS", "Answers", "ItemScores", "JudgedAnswer", "Options", "Scorer", "score"]
 
 
 @dataclass

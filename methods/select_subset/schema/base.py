@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from methods.jobtype import Model
+from methods.jobtype import SpecModel
 from methods.select_subset.reading_plan import ReadingName
 
 FeatureKind = Literal[
@@ -37,7 +37,7 @@ class FromModel:
     when: Literal["all", "first", "last"]
 
 
-class Params(Model):
+class Params(SpecModel):
     """Parameters of a method.
 
     Attributes:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from methods.jobtype import InputRef, Model
+from methods.jobtype import InputRef, SpecModel
 from methods.select_subset.schema.methods import FeatureKind
 
 MAX_INLINE = 10_000
@@ -31,7 +31,7 @@ _ONE_FILE = {"embedding", "image_embedding", "text_embedding", "score", "task_sc
 Numbers = list[float] | list[list[float]] | list[list[list[float]]]
 
 
-class Dataset(Model):
+class Dataset(SpecModel):
     """The rows to choose from."""
 
     input: InputRef | None = Field(None, description="An uploaded file.")
@@ -77,7 +77,7 @@ class Target(Dataset):
     )
 
 
-class Feature(Model):
+class Feature(SpecModel):
     """What is known of each row; by id, or without ids in the order of the rows.
 
     Arrays have the rows first: trajectory (N, T), singular_values (N, T, K), embedding (N, d),

@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from methods.jobtype import Model, ModelRef
+from methods.jobtype import ModelRef, SpecModel
 
 
-class FineTune(Model):
+class FineTune(SpecModel):
     """How the proxy is fine-tuned on the data before it is read; the defaults are the paper's."""
 
     epochs: float = Field(1.0, gt=0, le=100)
@@ -23,7 +23,7 @@ class FineTune(Model):
     train_vision: bool = Field(False, description="Train the image encoder too.")
 
 
-class ProxyModel(Model):
+class ProxyModel(SpecModel):
     """A LLaVA-style image-text model of transformers, or for clip_score a CLIP; its processor
     encodes rows."""
 

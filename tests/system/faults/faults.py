@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import psycopg
 import redis
 
-from infra.broker import RESOURCES, Doorbell, create_celery
+from infra.broker import RESOURCES, Broker, create_celery
 from tests.system.faults.stage import LEASE, Member, Stage
 
 
@@ -165,11 +165,11 @@ class Saboteur:
         self._later(self._rng.uniform(0, 1.5), self.stage.postgres.start, "database crashed")
 
     def _ring_wildly(self) -> None:
-        doorbell = Doorbell(create_celery(self.stage.settings))
+        broker = Broker(create_celery(self.stage.settings))
         rings = [(f"job_{self._rng.randint(0, 9)}", self._rng.choice(RESOURCES)) for _ in range(20)]
         # One refusal is enough: each costs a second, in which nobody starts what has ended.
-        all(doorbell.ring(*ring) for ring in rings)
-        doorbell.close()
+        all(broker.ring(*ring) for ring in rings)
+        broker.close()
 
     def _shuffle_bells(self) -> None:
         with suppress(redis.RedisError):

@@ -156,7 +156,7 @@ def _environment(stage_folder: Path, disk: Path, database_url: str, broker: str)
         "DATASSAY_HEARTBEAT": "PT0.5S",
         "DATASSAY_SWEEP_INTERVAL": "PT0.3S",
         "DATASSAY_RETRY_BACKOFF": "PT0.1S",
-        "DATASSAY_RING_AGAIN_AFTER": "PT3S",
+        "DATASSAY_REDISPATCH_AFTER": "PT3S",
         "DATASSAY_SHUTDOWN_GRACE": "PT0.5S",
         "DATASSAY_STATEMENT_TIMEOUT": "PT3S",
         "DATASSAY_ORPHAN_RETENTION": f"PT{ORPHAN_SECONDS:g}S",

@@ -7,10 +7,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from methods.jobtype import InputRef, JobType, Model, ModelRef
+from methods.jobtype import InputRef, JobType, ModelRef, SpecModel
 
 
-class Spec(Model):
+class Spec(SpecModel):
     action: Literal[
         "succeed", "fail", "crash", "exit", "segfault", "stubborn", "bad_result", "huge_result",
         "resume", "read", "read-and-crash", "fail-after-read", "find", "remember",
@@ -26,7 +26,7 @@ class Spec(Model):
     mebibytes: int = 64
 
 
-class Result(Model):
+class Result(SpecModel):
     steps: float
     text: str = ""
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Literal
 
-from methods.jobtype import InputRef, JobType, Model, Resource
+from methods.jobtype import InputRef, JobType, Resource, SpecModel
 
 
-class Part(Model):
+class Part(SpecModel):
     """Says what it was told; writes its name and its end to the journal."""
 
     name: str
@@ -22,11 +22,11 @@ class Part(Model):
     resource: Resource = "cpu"
 
 
-class Said(Model):
+class Said(SpecModel):
     text: str
 
 
-class Spec(Model):
+class Spec(SpecModel):
     parts: list[Part]
     part_type: str = "toy-part"
     # Stops when so many parts have ended: the others are not needed any more.
@@ -34,7 +34,7 @@ class Spec(Model):
     resource: Resource = "cpu"
 
 
-class Result(Model):
+class Result(SpecModel):
     said: list[str]
     order: list[int]
     reused: int

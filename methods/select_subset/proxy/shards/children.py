@@ -26,10 +26,10 @@ from methods.select_subset.proxy.rows.checking import check_rows, target_rows
 from methods.select_subset.proxy.rows.encoded_rows import Examples
 from methods.select_subset.proxy.rows.spool import Spool
 from methods.select_subset.proxy.shards.engines import Ints, Shard, cut, of_kinds
-from methods.select_subset.proxy.shards.extraction import Array, Readings, Rooms
+from methods.select_subset.proxy.shards.extraction import Array, Readings, ResumeKeys
 from methods.select_subset.proxy.shards.pipeline import (
     Extracted,
-    Opened,
+    LoadedModel,
     check_enough,
     extracted,
     is_clip,
@@ -109,7 +109,7 @@ def run_proxy(spec: ProxyPart, ctx: RunContext) -> ProxyParts:
     with memory_errors(), ExitStack() as stack:
         needed = spec.group_field is not None
         rows, spool = spooled(spec.dataset, spec.group_field, needed, ctx, stack)
-        opened = Opened.of(spec.model, spec.clip, spec.seed, ctx)
+        opened = LoadedModel.of(spec.model, spec.clip, spec.seed, ctx)
         examples = stack.enter_context(Examples(spool, opened.encoder))
         lengths = check_rows(rows, spool, examples, ctx)
         text = "".join(row.model_dump_json() + "\n" for row in rows.bad)
@@ -123,7 +123,7 @@ def run_proxy(spec: ProxyPart, ctx: RunContext) -> ProxyParts:
             aim = target_rows(*target, aimed, ctx)
             ctx.save_artifact("target.npz", pack(aim.spool, aim.batches(_tokens(spec))), _NPZ)
             found.tasks, found.task_names = aim.tasks.tolist(), aim.names
-        rooms = Rooms(ctx, spec.model, spec.seed, spool.digest, lengths)
+        rooms = ResumeKeys(ctx, spec.model, spec.seed, spool.digest, lengths)
         trained = opened.train(examples, lengths, spec.seed, rooms.weights, ctx)
         found.marks, found.losses = trained.marks, trained.losses
         found.blocks = opened.blocks

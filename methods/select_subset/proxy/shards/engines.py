@@ -61,7 +61,7 @@ class Engine(Protocol):
         """
 
 
-class Here:
+class InProcessEngine:
     """This process reads one shard after another with the model that it has.
 
     Args:

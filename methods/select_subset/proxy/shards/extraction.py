@@ -17,7 +17,7 @@ from methods.select_subset.proxy.resume_store import Kept
 from methods.select_subset.proxy.rows.checking import TargetRows
 from methods.select_subset.proxy.rows.encoded_rows import Examples
 from methods.select_subset.proxy.rows.spool import Spool
-from methods.select_subset.proxy.shards.engines import Engine, Here, Key, cut, of_kinds
+from methods.select_subset.proxy.shards.engines import Engine, InProcessEngine, Key, cut, of_kinds
 from methods.select_subset.proxy.shards.ray_data import RayData, ray_address, ray_folder
 from methods.select_subset.proxy.shards.reader import Reader
 from methods.select_subset.proxy.shards.shard_format import loadz, pack, savez
@@ -30,7 +30,7 @@ Ints = npt.NDArray[np.int64]
 SHARD_ROWS = 1024
 
 
-class Rooms:
+class ResumeKeys:
     """Where a job keeps its pieces: trained weights, and readings."""
 
     def __init__(
@@ -88,7 +88,7 @@ class Extraction:
         work: Work,
         lengths: Ints,
         images: npt.NDArray[np.bool_],
-        rooms: Rooms,
+        rooms: ResumeKeys,
         ctx: RunContext,
     ) -> None:
         self._model, self._work, self._ctx, self._rooms = model, work, ctx, rooms
@@ -158,7 +158,7 @@ class Extraction:
     ) -> Engine:
         weights = self._weights()
         if ray_address() is None:
-            return Here(reader, examples, self._shards, weights)
+            return InProcessEngine(reader, examples, self._shards, weights)
         aim = None
         if target is not None:
             aim = pack(target.spool, target.batches(self._model.batch_tokens))

@@ -25,7 +25,7 @@ from methods.select_subset.proxy.rows.checking import TargetRows, check_rows, ta
 from methods.select_subset.proxy.rows.encoded_rows import Examples
 from methods.select_subset.proxy.rows.encoding import RowEncoder
 from methods.select_subset.proxy.rows.spool import Spool
-from methods.select_subset.proxy.shards.extraction import Extraction, Readings, Rooms
+from methods.select_subset.proxy.shards.extraction import Extraction, Readings, ResumeKeys
 from methods.select_subset.proxy.shards.reader import ProxyReader, Reader
 from methods.select_subset.reading_plan import OF_CLIP, Work
 from methods.select_subset.schema.methods import CoincideParams
@@ -61,7 +61,7 @@ def memory_errors() -> Iterator[None]:
 
 
 @dataclass
-class Opened:
+class LoadedModel:
     """The model of a job: a proxy, or a CLIP."""
 
     model: ProxyModel
@@ -69,7 +69,7 @@ class Opened:
     clip: Clip | None
 
     @classmethod
-    def of(cls, model: ProxyModel, clip: bool, seed: int, ctx: RunContext) -> Opened:
+    def of(cls, model: ProxyModel, clip: bool, seed: int, ctx: RunContext) -> LoadedModel:
         """Raises the errors of `load_proxy` and `load_clip`."""
         if clip:
             return cls(model, None, load_clip(model.name, ctx.models))
@@ -146,7 +146,7 @@ def extract_features(
     """
     assert spec.model is not None, "called with a model"
     with memory_errors(), ExitStack() as stack:
-        opened = Opened.of(spec.model, is_clip(spec), spec.seed, ctx)
+        opened = LoadedModel.of(spec.model, is_clip(spec), spec.seed, ctx)
         examples = stack.enter_context(Examples(spool, opened.encoder))
         lengths = check_rows(rows, spool, examples, ctx)
         check_enough(spec, rows, lengths > 0)
@@ -155,7 +155,7 @@ def extract_features(
             aimed = stack.enter_context(Examples(target[1], opened.encoder))
             aim = target_rows(*target, aimed, ctx)
         work = work_of(spec, None if aim is None else aim.tasks.tolist())
-        rooms = Rooms(ctx, spec.model, spec.seed, spool.digest, lengths)
+        rooms = ResumeKeys(ctx, spec.model, spec.seed, spool.digest, lengths)
         trained = opened.train(examples, lengths, spec.seed, rooms.weights, ctx)
         places = places_of(spec, len(trained.marks))
         extraction = Extraction(spec.model, work, lengths, rows.images, rooms, ctx)

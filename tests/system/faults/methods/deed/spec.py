@@ -7,10 +7,10 @@ from datetime import timedelta
 
 from pydantic import Field
 
-from methods.jobtype import InputRef, JobType, Model
+from methods.jobtype import InputRef, JobType, SpecModel
 
 
-class Spec(Model):
+class Spec(SpecModel):
     key: str = Field(description="Names the job in the journal.")
     journal: str = Field(description="Every start appends to it; no rollback reaches it.")
     steps: int = Field(1, ge=1)
@@ -19,7 +19,7 @@ class Spec(Model):
     input: InputRef | None = None
 
 
-class Result(Model):
+class Result(SpecModel):
     token: str = Field(description="Of the start that this is the result of.")
     first_step: int
 
