@@ -19,7 +19,7 @@ import numpy as np
 from measure import flat, interleave, seconds, table, write
 from sklearn.metrics import roc_auc_score
 
-from methods.context import LocalContext
+from methods.local import LocalContext
 from methods.score_hallucination.evaluation.columns import read
 from methods.score_hallucination.evaluation.ranking import resampled_auroc
 from methods.score_hallucination.evaluation.spec import LabelledSpec

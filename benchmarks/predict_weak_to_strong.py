@@ -49,7 +49,7 @@ def write_inputs(folder: Path, rows: int) -> None:
 
 def streaming(folder: Path, bootstrap: int) -> float:
     """The job as it runs in the service; returns the operator norm."""
-    from methods.context import LocalContext
+    from methods.local import LocalContext
     from methods.predict_weak_to_strong.job import run
     from methods.predict_weak_to_strong.spec import Spec
 

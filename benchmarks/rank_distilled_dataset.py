@@ -38,7 +38,7 @@ EPOCHS, RUNS, FULL = 60, 5, 0.98
 
 def rank(folder: Path, names: list[str], seed: int, full: float | None) -> tuple[Any, float]:
     """A job in a folder that keeps its trainings; the result and its processor seconds."""
-    from methods.context import LocalContext
+    from methods.local import LocalContext
     from methods.rank_distilled_dataset.job import run
     from methods.rank_distilled_dataset.spec import Spec
 
@@ -84,7 +84,7 @@ def coverage(seeds: int) -> list[dict[str, Any]]:
     """Random real images as the candidate, one draw a seed."""
     import numpy as np
 
-    from methods.context import LocalContext
+    from methods.local import LocalContext
     from methods.rank_distilled_dataset.data import datasets
     from methods.rank_distilled_dataset.job import run
     from methods.rank_distilled_dataset.spec import Dataset, Spec

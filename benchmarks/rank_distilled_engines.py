@@ -22,10 +22,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.measure import seconds, table, write
 from methods.rank_distilled_dataset.children.setup import device_name, device_of
+from methods.rank_distilled_dataset.data.examples import Examples
 from methods.rank_distilled_dataset.networks.networks import build
 from methods.rank_distilled_dataset.train_settings import ENGINES, EngineName
 from methods.rank_distilled_dataset.training.engines import train_all
-from methods.rank_distilled_dataset.training.session import Examples, Recipe, Session, one_thread
+from methods.rank_distilled_dataset.training.session import Recipe, Session, one_thread
 
 #: Network, pixels a side, images.
 CASES = {

@@ -27,12 +27,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import measure
 from benchmarks.two_stage import ITEMS, answered, short, train
-from methods.context import LocalContext
 from methods.evaluate_scorers.job import run
 from methods.evaluate_scorers.spec import Result, Spec
 from methods.inference.generate import Generator
 from methods.inference.llm import language_model
 from methods.inference.model_registry import Models, declarations
+from methods.local import LocalContext
 from tests.methods.tiny_models import tiny_llama
 
 _TOP = 20

@@ -26,9 +26,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import measure
 from methods.inference import generate
+from methods.inference.completion import Sampling, Usage
 from methods.inference.generate import load_generator
 from methods.inference.kv_cache import shared_prefix
-from methods.inference.llm import LanguageModel, Sampling, Usage
+from methods.inference.llm import LanguageModel
 from methods.inference.model_registry import ModelDeclaration
 from methods.inference.openai_server import OpenAIServer
 from server.vllm import VLLM

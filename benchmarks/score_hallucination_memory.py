@@ -41,7 +41,7 @@ def generate(path: Path, items: int) -> None:
 
 def score(path: Path) -> dict[str, Any]:
     """Run the job on a file in this process; peak memory in MB (10^6 bytes) at each phase."""
-    from methods.context import LocalContext
+    from methods.local import LocalContext
     from methods.score_hallucination import job
     from methods.score_hallucination.spec import Spec
 

@@ -54,7 +54,7 @@ def write_parquet(path: Path, rows: int) -> None:
 
 def run_job(folder: Path, spec: dict[str, Any]) -> dict[str, Any]:
     """Time a job from its files to its result."""
-    from methods.context import LocalContext
+    from methods.local import LocalContext
     from methods.select_subset.job import run
     from methods.select_subset.spec import Spec
 

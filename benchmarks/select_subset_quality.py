@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from benchmarks.facts import FACTS, QUESTIONS, WORDS, Facts, make_facts, make_test, write_tar
-from methods.context import LocalContext
+from methods.local import LocalContext
 from methods.select_subset.job import run
 from methods.select_subset.proxy.model.clip import Clip, ClipEncoder
 from methods.select_subset.proxy.model.fine_tuning import Plan, fine_tune

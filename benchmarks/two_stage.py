@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from methods.calibrate_scorer.job import run as calibrate
 from methods.calibrate_scorer.spec import Spec as CalibrateSpec
-from methods.context import LocalContext
+from methods.local import LocalContext
 from methods.score_hallucination.job import run as score
 from methods.score_hallucination.spec import Spec
 from tests.methods.tiny_models import tiny_llama

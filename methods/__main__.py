@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from methods.context import LocalContext
 from methods.errors import JobError
+from methods.local import LocalContext
 from methods.registry import load_registry
 
 

@@ -17,8 +17,7 @@ from methods.arrays.files import ArrayRows, open_array
 from methods.context import RunContext
 from methods.errors import JobError
 from methods.jobtype import InputRef
-
-FloatArray = NDArray[np.float64]
+from methods.typing import FloatArray
 
 #: Chunks hold about this many bytes of float64; their rows are a multiple of ROW_MULTIPLE.
 CHUNK_BYTES = 16 << 20

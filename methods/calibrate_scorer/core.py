@@ -11,7 +11,6 @@ from dataclasses import asdict
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from methods.score_hallucination.calibration import fits
 from methods.score_hallucination.calibration.calibrator import (
@@ -31,10 +30,8 @@ from methods.score_hallucination.schema.probability_maps import (
     PlattMap,
 )
 from methods.score_hallucination.scorers import two_stage
+from methods.typing import BoolArray, FloatArray, IntArray
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
 Method = Literal["platt", "isotonic"]
 Map = PlattMap | IsotonicMap
 
@@ -43,7 +40,7 @@ MIN_OF_CLASS = 5
 _GRID = np.linspace(0, 1, 101)
 
 
-def refusal(right: Floats, method: Method, folds: int) -> str | None:
+def refusal(right: FloatArray, method: Method, folds: int) -> str | None:
     """Why these labels cannot be calibrated on, or None."""
     if not np.isin(right, (0.0, 1.0)).all():
         return "a label is neither 1 (right) nor 0 (hallucinated)"
@@ -63,7 +60,9 @@ def refusal(right: Floats, method: Method, folds: int) -> str | None:
     return None
 
 
-def fit_map(method: Method, confidence: Floats, right: Floats, margin: float = MARGIN) -> Map:
+def fit_map(
+    method: Method, confidence: FloatArray, right: FloatArray, margin: float = MARGIN
+) -> Map:
     """The map from confidence to P(right).
 
     Args:
@@ -87,7 +86,7 @@ def fit_map(method: Method, confidence: Floats, right: Floats, margin: float = M
     )
 
 
-def apply(mapping: Map, confidence: Floats) -> Floats:
+def apply(mapping: Map, confidence: FloatArray) -> FloatArray:
     """(N,) probabilities; `Calibrator.apply` for arrays."""
     if isinstance(mapping, PlattMap):
         curve = fits.Platt(mapping.slope, mapping.intercept)
@@ -97,8 +96,12 @@ def apply(mapping: Map, confidence: Floats) -> Floats:
 
 
 def held_out(
-    method: Method, confidence: Floats, right: Floats, fold: Ints, margin: float = MARGIN
-) -> Floats:
+    method: Method,
+    confidence: FloatArray,
+    right: FloatArray,
+    fold: IntArray,
+    margin: float = MARGIN,
+) -> FloatArray:
     """(N,) probability of each item by the map fitted on the other folds."""
     found = np.empty(len(right))
     for index in np.unique(fold):
@@ -110,14 +113,14 @@ def held_out(
 
 def envelope(
     method: Method,
-    confidence: Floats,
-    right: Floats,
+    confidence: FloatArray,
+    right: FloatArray,
     rng: np.random.Generator,
     margin: float = MARGIN,
     check: Callable[[], None] = lambda: None,
 ) -> Envelope:
     """95 % percentile intervals of the map over 200 resamples; fewer for very many items."""
-    drawn: list[Floats] = []
+    drawn: list[FloatArray] = []
     resamples = int(np.clip(4_000_000 // len(right), 50, 200))
     while len(drawn) < resamples:
         check()
@@ -130,7 +133,7 @@ def envelope(
 
 
 def errors(
-    probability: Floats, right: Floats, rng: np.random.Generator, bins: int, resamples: int
+    probability: FloatArray, right: FloatArray, rng: np.random.Generator, bins: int, resamples: int
 ) -> Errors:
     """ECE and Brier score with bootstrap intervals."""
     found = fits.bootstrap_errors(probability, right, rng, bins, resamples)
@@ -142,7 +145,7 @@ def interval(estimate: Estimate) -> Interval:
     return Interval(value=estimate.value, low=estimate.low, high=estimate.high)
 
 
-def abstain(confidence: Floats, right: Floats, risk: float) -> Abstention:
+def abstain(confidence: FloatArray, right: FloatArray, risk: float) -> Abstention:
     """The conformal threshold of a risk, and what answering above it means for these items."""
     wrong = confidence[right == 0]
     threshold = selective_prediction.conformal_threshold(wrong, risk)
@@ -158,10 +161,10 @@ def abstain(confidence: Floats, right: Floats, risk: float) -> Abstention:
 
 
 def fit_two_stage(
-    confidence: Floats,
-    second: Floats,
-    right: Floats,
-    fold: Ints,
+    confidence: FloatArray,
+    second: FloatArray,
+    right: FloatArray,
+    fold: IntArray,
     *,
     budget: float,
     objective: Objective,
@@ -197,7 +200,7 @@ def fit_two_stage(
     )
 
 
-def decision_quality(flagged: Flags, right: Floats, asked: Flags) -> DecisionQuality:
+def decision_quality(flagged: BoolArray, right: FloatArray, asked: BoolArray) -> DecisionQuality:
     """What (N,) verdicts are worth, where some of them were left to the verifier."""
     quality = two_stage.verdict_quality(flagged, right == 0)
     return DecisionQuality(asked=float(asked.mean()), **asdict(quality))

@@ -5,27 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from methods.calibrate_scorer.core import apply
 from methods.figures import Figure, chart
-from methods.score_hallucination import evaluation_figures
 from methods.score_hallucination.calibration.calibrator import Abstention, Calibrator
-from methods.score_hallucination.figures import POINTS, histograms
-
-Floats = npt.NDArray[np.float64]
+from methods.score_hallucination.figures import POINTS, histograms, reliability
+from methods.typing import FloatArray
 
 
 def draw(
-    calibrator: Calibrator, confidence: Floats, right: Floats, held_out: Floats
+    calibrator: Calibrator, confidence: FloatArray, right: FloatArray, held_out: FloatArray
 ) -> list[Figure]:
     """All figures; `held_out` are the cross-validated probabilities."""
     caption = "Before, and by maps that were fitted without the items they are judged on."
     figures = [
         _map(calibrator),
-        evaluation_figures.reliability(
-            {"confidence": (confidence, right), "calibrated": (held_out, right)}, caption
-        ),
+        reliability({"confidence": (confidence, right), "calibrated": (held_out, right)}, caption),
         histograms({"confidence": confidence}, right).model_copy(
             update={"caption": "To the left: more suspicious."}
         ),
@@ -75,7 +70,7 @@ def _map(calibrator: Calibrator) -> Figure:
     )
 
 
-def _abstention(confidence: Floats, right: Floats, found: list[Abstention]) -> Figure:
+def _abstention(confidence: FloatArray, right: FloatArray, found: list[Abstention]) -> Figure:
     rows: list[dict[str, Any]] = []
     grid = np.quantile(confidence, np.linspace(0, 1, POINTS))
     for threshold in np.unique(np.concatenate([[0.0], grid, [1.0]])):

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import scipy
 
 from methods.calibrate_scorer import core, figures
@@ -35,10 +34,7 @@ from methods.score_hallucination.evaluation.drift import Distribution
 from methods.score_hallucination.result import StoredFile
 from methods.score_hallucination.schema.judges import JUDGE_SCORERS
 from methods.score_hallucination.scorers import ensemble
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
+from methods.typing import BoolArray, FloatArray, IntArray
 
 _STEPS = 6
 
@@ -50,10 +46,10 @@ class _Data:
     confidence, right: (N,). rows: (N,) positions among the labelled items. fold: (N,).
     """
 
-    confidence: Floats
-    right: Floats
-    rows: Ints
-    fold: Ints
+    confidence: FloatArray
+    right: FloatArray
+    rows: IntArray
+    fold: IntArray
     weights: dict[str, float]
     ensemble: EnsembleWeights | None
     n_undefined: int
@@ -138,7 +134,7 @@ def _data(spec: Spec, table: Labelled, ctx: RunContext) -> _Data:
     )
 
 
-def _confidence(table: Labelled, name: str) -> Floats:
+def _confidence(table: Labelled, name: str) -> FloatArray:
     """(N,) confidences of a scorer that has some."""
     confidence = table.confidences[name]
     if np.isfinite(confidence).any():
@@ -159,8 +155,8 @@ def _refuse(reason: str | None) -> None:
 
 
 def _weights(
-    spec: Spec, matrix: Floats, right: Floats, half: Flags, ctx: RunContext
-) -> tuple[Floats, EnsembleWeights]:
+    spec: Spec, matrix: FloatArray, right: FloatArray, half: BoolArray, ctx: RunContext
+) -> tuple[FloatArray, EnsembleWeights]:
     """(S,) weights from the items of `half`, and how they do on the others."""
     for part in (half, ~half):
         reason = core.refusal(right[part], "platt", spec.folds)
@@ -181,7 +177,7 @@ def _weights(
 
 def _cross_validated(
     spec: Spec, data: _Data, ctx: RunContext
-) -> tuple[Floats, dict[Method, Errors]]:
+) -> tuple[FloatArray, dict[Method, Errors]]:
     """(N,) held-out probabilities of the spec's method, and the errors of every method."""
     possible: list[Method] = ["platt"]
     if len(data.right) >= fits.MIN_ISOTONIC:
@@ -194,14 +190,14 @@ def _cross_validated(
     return held_out[spec.method], errors
 
 
-def _errors(spec: Spec, probability: Floats, right: Floats, ctx: RunContext) -> Errors:
+def _errors(spec: Spec, probability: FloatArray, right: FloatArray, ctx: RunContext) -> Errors:
     ctx.check()
     resamples = int(np.clip(20_000_000 // len(right), 200, spec.resamples))
     return core.errors(probability, right, ctx.rng, spec.bins, resamples)
 
 
 def _quality(
-    spec: Spec, data: _Data, fitted: Floats, methods: dict[Method, Errors], ctx: RunContext
+    spec: Spec, data: _Data, fitted: FloatArray, methods: dict[Method, Errors], ctx: RunContext
 ) -> Quality:
     one = np.ones((1, 1))
     return Quality(

@@ -23,7 +23,7 @@ from methods.distill_dataset.matching import (
 from methods.distill_dataset.spec import JOB, Result, Spec
 from methods.errors import JobError
 from methods.figures import Figure, chart
-from methods.rank_distilled_dataset.children.bundles import derived_seed, device_class
+from methods.rank_distilled_dataset.children.bundles import device_class
 from methods.rank_distilled_dataset.data import datasets
 from methods.rank_distilled_dataset.data.augment import Augment
 from methods.rank_distilled_dataset.data.datasets import RealData
@@ -31,6 +31,7 @@ from methods.rank_distilled_dataset.data.images import grid, write_png
 from methods.rank_distilled_dataset.networks.names import parse_name, too_small
 from methods.rank_distilled_dataset.networks.networks import build
 from methods.rank_distilled_dataset.result import ArtifactRef
+from methods.rank_distilled_dataset.seeds import derived_seed
 from methods.rank_distilled_dataset.training.session import one_thread
 
 #: How often, in seconds, the state of a distillation is kept, and how large it may be.

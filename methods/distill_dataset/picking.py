@@ -8,17 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from methods.select_subset.kmeans.kmeans import kmeans
+from methods.typing import IntArray
 
 FloatArray = NDArray[np.floating]
-Rows = NDArray[np.int64]
 
 
-def rows_by_class(labels: Rows) -> list[Rows]:
+def rows_by_class(labels: IntArray) -> list[IntArray]:
     """The rows of each class, ascending."""
     return [np.flatnonzero(labels == kind) for kind in range(int(labels.max()) + 1)]
 
 
-def part_means(images: FloatArray, labels: Rows, ipc: int, seed: int) -> NDArray[np.float32]:
+def part_means(images: FloatArray, labels: IntArray, ipc: int, seed: int) -> NDArray[np.float32]:
     """The means of ipc random, nearly equal parts of each class, [classes * ipc, ...]."""
     rng = np.random.default_rng(seed)
     found = []
@@ -29,7 +29,7 @@ def part_means(images: FloatArray, labels: Rows, ipc: int, seed: int) -> NDArray
 
 
 def centroids(
-    images: FloatArray, labels: Rows, ipc: int, seed: int, check: Callable[[], None]
+    images: FloatArray, labels: IntArray, ipc: int, seed: int, check: Callable[[], None]
 ) -> NDArray[np.float32]:
     """The k-means centroids of each class, largest cluster first, [classes * ipc, ...]."""
     found = []
@@ -42,7 +42,7 @@ def centroids(
     return np.concatenate(found).reshape(-1, *images.shape[1:]).astype(np.float32)
 
 
-def herd(features: FloatArray, count: int) -> Rows:
+def herd(features: FloatArray, count: int) -> IntArray:
     """Rows whose running mean follows the mean of all, in the order they are chosen, [count].
 
     Each step takes the unused row that brings the mean of the chosen ones closest to the mean of
@@ -65,6 +65,6 @@ def herd(features: FloatArray, count: int) -> Rows:
     return np.array(chosen, dtype=np.int64)
 
 
-def herd_classes(features: FloatArray, labels: Rows, ipc: int) -> Rows:
+def herd_classes(features: FloatArray, labels: IntArray, ipc: int) -> IntArray:
     """`herd` in each class, class by class, [classes * ipc] rows."""
     return np.concatenate([rows[herd(features[rows], ipc)] for rows in rows_by_class(labels)])

@@ -8,9 +8,8 @@ import numpy as np
 
 from methods.evaluate_scorers.spec import RankBy, ScorerReport
 from methods.figures import Figure, chart
-from methods.score_hallucination import evaluation_figures
 from methods.score_hallucination.evaluation.columns import Labelled
-from methods.score_hallucination.figures import histograms, roc
+from methods.score_hallucination.figures import histograms, reliability, risk_coverage, roc
 from methods.score_hallucination.interval import Interval
 
 #: Scorers in figures with a curve each; more are not told apart.
@@ -27,7 +26,7 @@ def draw(ranking: list[ScorerReport], table: Labelled, rank_by: RankBy) -> list[
         if len(np.unique(table.right[known])) > 1:
             curves[name] = (table.uncertainty(name)[known], table.right[known])
     if curves:
-        figures += [roc(curves), evaluation_figures.risk_coverage(curves)]
+        figures += [roc(curves), risk_coverage(curves)]
     confidences = {}
     for name in best:
         known = np.isfinite(table.confidences[name])
@@ -35,7 +34,7 @@ def draw(ranking: list[ScorerReport], table: Labelled, rank_by: RankBy) -> list[
             confidences[name] = (table.confidences[name][known], table.right[known])
     if confidences:
         caption = "Of the uncalibrated confidences; on the dashed line they are frequencies."
-        figures.append(evaluation_figures.reliability(confidences, caption))
+        figures.append(reliability(confidences, caption))
     figures.append(histograms({name: table.values[name] for name in best}, table.right))
     return figures
 

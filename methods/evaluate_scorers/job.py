@@ -6,7 +6,6 @@ from dataclasses import asdict
 from typing import Any, get_args
 
 import numpy as np
-import numpy.typing as npt
 import scipy
 
 from methods.context import RunContext
@@ -31,8 +30,7 @@ from methods.score_hallucination.interval import Interval
 from methods.score_hallucination.schema.options import ScorerName, provenance_fields
 from methods.score_hallucination.scoring.pipeline import SCORERS
 from methods.score_hallucination.spec import JOB as SCORING
-
-Floats = npt.NDArray[np.float64]
+from methods.typing import FloatArray
 
 _LOWER_IS_BETTER = ("risk_coverage_area", "ece", "brier")
 _REASONS = 10
@@ -113,7 +111,7 @@ def _interval(estimate: Estimate) -> Interval:
     return Interval(value=estimate.value, low=estimate.low, high=estimate.high)
 
 
-def _risk_coverage_area(uncertainty: Floats, right: Floats, area: Estimate) -> Interval:
+def _risk_coverage_area(uncertainty: FloatArray, right: FloatArray, area: Estimate) -> Interval:
     """With labels of both classes the AURC is 1 - prr_area, in every resample too."""
     value = selective_prediction.risk_coverage_area(uncertainty, right)
     if len(np.unique(right)) < 2 or area.low is None or area.high is None:
@@ -122,7 +120,7 @@ def _risk_coverage_area(uncertainty: Floats, right: Floats, area: Estimate) -> I
 
 
 def _confidence(
-    confidence: Floats, right: Floats, spec: Spec, seed: int
+    confidence: FloatArray, right: FloatArray, spec: Spec, seed: int
 ) -> ConfidenceErrors | None:
     known = np.isfinite(confidence)
     if not known.any():

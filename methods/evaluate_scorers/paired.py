@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from methods.score_hallucination.evaluation.ranking import evaluate, resampled_auroc
-
-Floats = npt.NDArray[np.float64]
+from methods.typing import FloatArray
 
 #: With fewer items of a class the bootstrap is far too sure of itself.
 MIN_OF_CLASS = 10
@@ -35,8 +34,8 @@ class PairedTest:
 
 
 def paired_tests(
-    uncertainty: dict[str, Floats],
-    right: Floats,
+    uncertainty: dict[str, FloatArray],
+    right: FloatArray,
     rng: np.random.Generator,
     resamples: int = 2000,
     check: Callable[[], None] = lambda: None,
@@ -80,7 +79,7 @@ def paired_tests(
 
 
 def _pairs(
-    uncertainty: dict[str, Floats], right: Floats
+    uncertainty: dict[str, FloatArray], right: FloatArray
 ) -> tuple[list[npt.NDArray[np.bool_]], list[tuple[int, str, str]]]:
     """The different sets of common items, and the pairs with the number of their set."""
     defined = {name: np.isfinite(value) for name, value in uncertainty.items()}
@@ -102,14 +101,14 @@ def _pairs(
 
 
 def _draw(
-    uncertainty: dict[str, Floats],
-    right: Floats,
+    uncertainty: dict[str, FloatArray],
+    right: FloatArray,
     masks: list[npt.NDArray[np.bool_]],
     cells: list[tuple[int, str]],
     rng: np.random.Generator,
     resamples: int,
     check: Callable[[], None],
-) -> Floats:
+) -> FloatArray:
     """(R, cells) AUROC of every scorer on every set of items it is compared on."""
     parts = []
     for counts in _resamples(len(right), rng, resamples):
@@ -126,7 +125,7 @@ def _draw(
     return np.concatenate(parts)
 
 
-def _resamples(n: int, rng: np.random.Generator, resamples: int) -> Iterator[Floats]:
+def _resamples(n: int, rng: np.random.Generator, resamples: int) -> Iterator[FloatArray]:
     """Blocks of (n, rows) counts of how often each item is drawn."""
     resamples = int(np.clip(20_000_000 // max(n, 1), 200, resamples))
     block = max(1, _BLOCK // n)
@@ -137,7 +136,7 @@ def _resamples(n: int, rng: np.random.Generator, resamples: int) -> Iterator[Flo
         yield np.ascontiguousarray(counts.T, dtype=np.float64)
 
 
-def _p_values(difference: Floats, spread: Floats) -> tuple[Floats, Floats]:
+def _p_values(difference: FloatArray, spread: FloatArray) -> tuple[FloatArray, FloatArray]:
     """(P,) p-values alone and adjusted, from (P,) differences and (R, P) resampled ones."""
     scale = np.maximum(spread.std(axis=0), _ROUNDING)
     found = np.abs(difference) / scale

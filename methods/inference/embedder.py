@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from methods.inference.model_registry import ModelDeclaration, Models
+from methods.typing import FloatArray
 
 if TYPE_CHECKING:
     import httpx2
 
-Floats = npt.NDArray[np.float64]
 
 #: Texts that are encoded together; of a server, which has many requests in flight.
 _CHUNK, _CHUNK_OF_SERVER = 512, 64
@@ -22,7 +21,7 @@ _CHUNK, _CHUNK_OF_SERVER = 512, 64
 class Embedder(Protocol):
     """Texts to vectors."""
 
-    def embed(self, texts: Sequence[str], check: Callable[[], None] = lambda: None) -> Floats:
+    def embed(self, texts: Sequence[str], check: Callable[[], None] = lambda: None) -> FloatArray:
         """(N, d) unit vectors (a zero vector stays zero); equal texts are embedded once."""
 
 
@@ -47,8 +46,8 @@ class _Weights:
     def __init__(self, model: Any) -> None:
         self._model = model
 
-    def embed(self, texts: Sequence[str], check: Callable[[], None] = lambda: None) -> Floats:
-        def encode(parts: list[list[str]]) -> Iterator[Floats]:
+    def embed(self, texts: Sequence[str], check: Callable[[], None] = lambda: None) -> FloatArray:
+        def encode(parts: list[list[str]]) -> Iterator[FloatArray]:
             for part in parts:
                 check()
                 yield np.asarray(self._model.encode(part, show_progress_bar=False), np.float64)
@@ -62,13 +61,13 @@ class _Server:
 
         self._server = Server(name, source)
 
-    def embed(self, texts: Sequence[str], check: Callable[[], None] = lambda: None) -> Floats:
-        def encode(parts: list[list[str]]) -> Iterator[Floats]:
+    def embed(self, texts: Sequence[str], check: Callable[[], None] = lambda: None) -> FloatArray:
+        def encode(parts: list[list[str]]) -> Iterator[FloatArray]:
             model = self._server.model
             requests = (
                 (k, "/embeddings", {"model": model, "input": part}) for k, part in enumerate(parts)
             )
-            found: dict[int, Floats] = {}
+            found: dict[int, FloatArray] = {}
             for k, answer in self._server.ask(requests, check):
                 found[k] = self._read(answer, parts[k])
             if len({vectors.shape[1] for vectors in found.values()}) > 1:
@@ -77,7 +76,7 @@ class _Server:
 
         return _each_once(texts, encode, _CHUNK_OF_SERVER)
 
-    def _read(self, answer: httpx2.Response, part: list[str]) -> Floats:
+    def _read(self, answer: httpx2.Response, part: list[str]) -> FloatArray:
         try:
             rows = sorted(answer.json()["data"], key=lambda row: row["index"])
             vectors = np.array([row["embedding"] for row in rows], dtype=np.float64)
@@ -90,9 +89,9 @@ class _Server:
 
 def _each_once(
     texts: Sequence[str],
-    encode: Callable[[list[list[str]]], Iterator[Floats]],
+    encode: Callable[[list[list[str]]], Iterator[FloatArray]],
     size: int = _CHUNK,
-) -> Floats:
+) -> FloatArray:
     """`encode` gets the different texts in parts, shortest first, and gives the rows of each."""
     ordered = sorted(dict.fromkeys(texts), key=len)
     parts = [ordered[start : start + size] for start in range(0, len(ordered), size)]

@@ -18,8 +18,8 @@ from transformers import (
 )
 
 from methods.errors import JobError
+from methods.inference.completion import Completion, Sampling, Usage
 from methods.inference.kv_cache import shared_prefix
-from methods.inference.llm import Completion, Sampling, Usage
 from methods.inference.logits_processors import Checked, Draw, DrawnLogprobs, Top
 from methods.inference.model_registry import ModelDeclaration
 

@@ -19,8 +19,7 @@ from methods.inference.deberta import bounded_positions
 from methods.inference.model_registry import ModelDeclaration
 from methods.inference.nli_cache import Memory, NLICost
 from methods.inference.pair_tokenizer import Pair, PairTokenizer
-
-Floats = npt.NDArray[np.float64]
+from methods.typing import FloatArray
 
 _CLASSES = ("contradict", "neutral", "entail")
 _ENTAILED = (0.0, 0.0, 1.0)
@@ -68,7 +67,7 @@ class NLI:
         pairs: Sequence[Pair],
         check: Callable[[], None] = lambda: None,
         memory: Memory | None = None,
-    ) -> Floats:
+    ) -> FloatArray:
         """(P, 3) probabilities of contradiction, neutral, entailment of (premise, hypothesis).
 
         Args:

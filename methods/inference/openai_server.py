@@ -9,8 +9,8 @@ from typing import Any
 import httpx2
 
 from methods.errors import JobError
+from methods.inference.completion import Completion, Sampling, Usage
 from methods.inference.counters import TOKENS
-from methods.inference.llm import Completion, Sampling, Usage
 from methods.inference.model_registry import ModelDeclaration
 from methods.inference.openai_http import Server
 

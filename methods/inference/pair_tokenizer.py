@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from tokenizers import Encoding, Tokenizer
 
-Ints = npt.NDArray[np.int64]
+from methods.typing import IntArray
+
 Pair = tuple[str, str]
 
 _KEPT_TEXTS = 4096
@@ -20,8 +20,8 @@ _KEPT_TEXTS = 4096
 class PairTokens:
     """A pair with its special tokens: (T,) token ids, and which text each is of."""
 
-    ids: Ints
-    types: Ints
+    ids: IntArray
+    types: IntArray
 
 
 class PairTokenizer:
@@ -72,7 +72,7 @@ class PairTokenizer:
         joined = self._backend.post_process(first, second)
         return bool((joined.ids, joined.type_ids) == (whole.ids, whole.type_ids))
 
-    def padded(self, pairs: Sequence[PairTokens]) -> dict[str, Ints]:
+    def padded(self, pairs: Sequence[PairTokens]) -> dict[str, IntArray]:
         """What the model takes, (pairs, longest)."""
         lengths = np.array([len(pair.ids) for pair in pairs])
         mask = np.arange(lengths.max()) < lengths[:, None]

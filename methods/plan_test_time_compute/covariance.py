@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from methods.typing import FloatArray
 
 #: Eigenvalues up to this share of the mean eigenvalue are no evidence of variance.
 RANK_TOLERANCE = 1e-10

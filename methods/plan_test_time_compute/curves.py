@@ -6,13 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from methods.context import RunContext
 from methods.plan_test_time_compute import planning, result, spec, thinking
+from methods.typing import FloatArray, IntArray
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 Learned = Callable[[FloatArray, int], FloatArray]
 
 #: Training contexts, as multiples of the given one, for the iso-error pairs.

@@ -10,13 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import LinearConstraint, minimize, minimize_scalar
 
 from methods.plan_test_time_compute.mixture import Constraints, linear_minimum, project
 from methods.plan_test_time_compute.thinking import Mixing, moment_parts
-
-FloatArray = NDArray[np.float64]
+from methods.typing import FloatArray
 
 Loss = Callable[[FloatArray], tuple[float, FloatArray]]
 

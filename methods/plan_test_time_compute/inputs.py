@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from methods.arrays.moments import accumulate
 from methods.arrays.streams import (
@@ -18,8 +17,7 @@ from methods.context import RunContext
 from methods.errors import JobError
 from methods.plan_test_time_compute import covariance as cov
 from methods.plan_test_time_compute.spec import Data
-
-FloatArray = NDArray[np.float64]
+from methods.typing import FloatArray
 
 MAX_COLUMNS = 4096
 

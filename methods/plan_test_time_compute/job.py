@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from methods.context import RunContext
 from methods.errors import JobError
@@ -21,8 +20,7 @@ from methods.plan_test_time_compute.inputs import (
 from methods.plan_test_time_compute.result import Result
 from methods.plan_test_time_compute.spec import JOB, Spec
 from methods.provenance import provenance
-
-FloatArray = NDArray[np.float64]
+from methods.typing import FloatArray
 
 
 def run(spec: Spec, ctx: RunContext) -> Result:

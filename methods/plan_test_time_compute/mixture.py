@@ -9,10 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import brentq, linprog
 
-FloatArray = NDArray[np.float64]
+from methods.typing import FloatArray
 
 #: Keeps the mixture unique where tasks repeat each other or outnumber the second moments.
 RIDGE = 1e-10

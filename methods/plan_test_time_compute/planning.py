@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from methods.plan_test_time_compute.thinking import ERROR_CAP
+from methods.typing import FloatArray, IntArray
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 Verdict = Literal["helps", "saturates", "hurts_after", "hurts_from_first_step"]
 
 #: Below this gain over the second half of the steps a curve is flat.

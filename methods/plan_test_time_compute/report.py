@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from methods.plan_test_time_compute import covariance as cov
 from methods.plan_test_time_compute import planning, result, spec, thinking
 from methods.plan_test_time_compute.curves import CurveSet
 from methods.plan_test_time_compute.inputs import Estimate
 from methods.plan_test_time_compute.mixture import Mixture, Quadratic, diversity
-
-FloatArray = NDArray[np.float64]
+from methods.typing import FloatArray
 
 SLOW = 0.1
 DIVERGES = 2.0

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import pinvh
 
-FloatArray = NDArray[np.float64]
+from methods.typing import FloatArray
+
 Mixing = Literal["per_prompt", "per_example"]
 
 #: Errors are reported up to this value; beyond it the iteration has diverged.

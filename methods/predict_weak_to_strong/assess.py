@@ -17,8 +17,7 @@ from methods.predict_weak_to_strong.resampling import (
     half_sample_scores,
 )
 from methods.predict_weak_to_strong.spectrum import Spectrum
-
-FloatArray = NDArray[np.float64]
+from methods.typing import FloatArray
 
 #: The scores that can rank, in the order of the score arrays.
 SCORES = ("metric_op", "metric_fro", "label_projection")

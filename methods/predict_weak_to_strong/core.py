@@ -13,11 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from methods.predict_weak_to_strong.spectrum import Spectrum
-
-FloatArray = NDArray[np.float64]
+from methods.typing import FloatArray
 
 
 def shrinkage_factors(eigenvalues: FloatArray, beta: float) -> FloatArray:

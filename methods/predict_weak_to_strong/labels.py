@@ -13,8 +13,8 @@ from methods.arrays.streams import Source, read_chunks, shape_of
 from methods.context import RunContext
 from methods.errors import JobError
 from methods.predict_weak_to_strong.resampling import BLOCKS
+from methods.typing import FloatArray
 
-FloatArray = NDArray[np.float64]
 Kind = Literal["regression", "classification"]
 
 MAX_COLUMNS = 100

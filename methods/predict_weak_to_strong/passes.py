@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from methods.arrays.moments import CrossMoments, accumulate
 from methods.arrays.streams import (
@@ -28,8 +27,7 @@ from methods.predict_weak_to_strong.spectrum import (
     randomized_spectrum,
     spectrum_of_moments,
 )
-
-FloatArray = NDArray[np.float64]
+from methods.typing import FloatArray
 
 RANDOMIZED_ABOVE = 2048
 RANDOMIZED_RANK = 512

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import kendalltau, rankdata
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from methods.typing import FloatArray, IntArray
 
 #: The paper's metric tells candidates apart only when their spread is at least this.
 SATURATION_SPREAD = 0.02

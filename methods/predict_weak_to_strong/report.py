@@ -26,8 +26,7 @@ from methods.predict_weak_to_strong.result import (
 )
 from methods.predict_weak_to_strong.spec import JOB, Spec
 from methods.provenance import provenance
-
-FloatArray = NDArray[np.float64]
+from methods.typing import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -59,10 +58,10 @@ class Ranking:
     """
 
     by: int
-    observed: ranking.IntArray
+    observed: IntArray
     grid: FloatArray
-    over_grid: ranking.IntArray
-    intervals: ranking.IntArray | None
+    over_grid: IntArray
+    intervals: IntArray | None
     saturated: NDArray[np.bool_]
 
     @classmethod

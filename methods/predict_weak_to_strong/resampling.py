@@ -13,8 +13,7 @@ from methods.predict_weak_to_strong.core import (
     squared_mean,
 )
 from methods.predict_weak_to_strong.spectrum import RANK_TOLERANCE, Spectrum
-
-FloatArray = NDArray[np.float64]
+from methods.typing import FloatArray
 
 #: Rows are dealt to this many blocks in turn; a half-sample is half of the blocks.
 BLOCKS = 64

@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from methods.arrays.moments import CrossMoments, accumulate
+from methods.typing import FloatArray
 
-FloatArray = NDArray[np.float64]
 Passes = Callable[[], Iterable[FloatArray]]
 
 #: Eigenvalues below this share of the trace are rounding noise of float64 moments.

@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from methods.arrays.headers import read_npy_header
 from methods.arrays.unpacking import DAMAGED, open_zip, read_exactly
 from methods.errors import JobError
+from methods.typing import AnyArray
 
-Array = NDArray[Any]
 MAX_BYTES = 4 << 30
 #: Some hundred thousand names.
 MAX_DIRECTORY_BYTES = 64 << 20
@@ -43,12 +42,12 @@ class ArrayFile:
 
     label: str
     names: list[str]
-    _load: Callable[[str], Array]
+    _load: Callable[[str], AnyArray]
 
     def __contains__(self, name: str) -> bool:
         return name in self.names
 
-    def read(self, name: str) -> Array:
+    def read(self, name: str) -> AnyArray:
         """One array. Raises `JobError('input_invalid')` when it is damaged."""
         try:
             return self._load(name)
@@ -122,14 +121,14 @@ def arrays_if_any(stream: BinaryIO, label: str) -> ArrayFile | None:
         return None
 
 
-def _npy(stream: Any, label: str) -> Array:
+def _npy(stream: Any, label: str) -> AnyArray:
     shape, fortran, dtype = read_npy_header(stream)
     if dtype.hasobject or dtype.kind not in "fiub":
         raise invalid(label, f"holds values of type {dtype}, only numbers are read")
     size = math.prod(shape) * dtype.itemsize
     _limit(size, label)
     data = read_exactly(stream, size)
-    flat: Array = np.frombuffer(data, dtype=dtype)
+    flat: AnyArray = np.frombuffer(data, dtype=dtype)
     return flat.reshape(shape, order="F" if fortran else "C")
 
 
@@ -150,7 +149,7 @@ def _zip(stream: BinaryIO, label: str) -> ArrayFile:
         problem = f"{label} is a zip file without arrays in it."
         raise _NoArraysError("input_invalid", problem, details={"file": label})
 
-    def load(name: str) -> Array:
+    def load(name: str) -> AnyArray:
         with archive.open(f"{name}.npy") as member:
             return _npy(member, f"{label}[{name}]")
 
@@ -166,7 +165,7 @@ def _safetensors(stream: BinaryIO, label: str) -> ArrayFile:
         raise ValueError("its header is no object")
     header.pop("__metadata__", None)
 
-    def load(name: str) -> Array:
+    def load(name: str) -> AnyArray:
         entry = header[name]
         if entry["dtype"] not in _SAFETENSORS:
             raise ValueError(f"dtype {entry['dtype']} is not read")
@@ -179,7 +178,7 @@ def _safetensors(stream: BinaryIO, label: str) -> ArrayFile:
         _limit(stop - start, label)
         stream.seek(8 + length + start)
         data = read_exactly(stream, stop - start)
-        array: Array = np.frombuffer(data, dtype=dtype).reshape(shape)
+        array: AnyArray = np.frombuffer(data, dtype=dtype).reshape(shape)
         if entry["dtype"] == "BF16":
             # A bfloat16 is the upper half of a float32.
             return (array.astype(np.uint32) << 16).view(np.float32)
@@ -199,12 +198,12 @@ def _pt(stream: BinaryIO, label: str) -> ArrayFile:
         raise invalid(
             label, f"is a .pt file with more than tensors in it ({reason[:200]}); save npz instead"
         ) from error
-    found: dict[str, Array] = {}
+    found: dict[str, AnyArray] = {}
     _flatten(content, "", found)
     return ArrayFile(label, list(found), found.__getitem__)
 
 
-def _flatten(value: Any, name: str, found: dict[str, Array]) -> None:
+def _flatten(value: Any, name: str, found: dict[str, AnyArray]) -> None:
     """Tensors of nested containers under dotted names, e.g. `data.0.1`."""
     import torch
 

@@ -78,3 +78,7 @@ class TrainChange(SpecModel):
     mse_weight: float | None = Field(None, ge=0)
     ce_weight: float | None = Field(None, ge=0)
     augment_hard: bool | None = None
+
+
+#: Trainings that go side by side, at most.
+SIDE_BY_SIDE: dict[EngineName, int] = {"sequential": 1, "compiled": 1, "graph": 8, "stacked": 25}

@@ -5,21 +5,23 @@ Shapes: `similarity` (..., n, n), row i against column j, finite.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-import numpy.typing as npt
 
-from methods.score_hallucination.scorers.snne import snne_bounds
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from methods.score_hallucination import explain
+from methods.score_hallucination.result import Explanation
+from methods.score_hallucination.scorers.snne import snne_bounded, snne_bounds
+from methods.score_hallucination.scoring.pipeline import ItemScores
+from methods.typing import FloatArray, IntArray
 
 
 def snne_contributions(
-    similarity: Floats,
+    similarity: FloatArray,
     tau: float = 1.0,
     include_self: bool = True,
-    probability: Floats | None = None,
-) -> Floats:
+    probability: FloatArray | None = None,
+) -> FloatArray:
     """What every answer adds to SNNE, or to WSNNE when `probability` is given.
 
     Args:
@@ -35,8 +37,8 @@ def snne_contributions(
 
 
 def snne_leave_one_out(
-    similarity: Floats, tau: float = 1.0, include_self: bool = True, normalized: bool = False
-) -> Floats:
+    similarity: FloatArray, tau: float = 1.0, include_self: bool = True, normalized: bool = False
+) -> FloatArray:
     """How SNNE changes when an answer is left out: SNNE of the others minus SNNE of all.
 
     Args:
@@ -66,7 +68,7 @@ def snne_leave_one_out(
     return after - before[..., None]
 
 
-def nearest_neighbour(similarity: Floats) -> Ints:
+def nearest_neighbour(similarity: FloatArray) -> IntArray:
     """(..., n) index of the answer most similar to each, the first of ties; -1 for n = 1."""
     s = np.array(similarity, dtype=np.float64)
     n = s.shape[-1]
@@ -77,19 +79,21 @@ def nearest_neighbour(similarity: Floats) -> Ints:
     return np.asarray(s.argmax(axis=-1).astype(np.int64))
 
 
-def medoid(similarity: Floats) -> Ints:
+def medoid(similarity: FloatArray) -> IntArray:
     """(...) index of the answer most similar to all others together, the first of ties."""
     s = np.asarray(similarity, dtype=np.float64)
     others = s.sum(axis=-1) - np.diagonal(s, axis1=-2, axis2=-1)
     return np.asarray(others.argmax(axis=-1), dtype=np.int64)
 
 
-def _consistency(value: Floats, n: int, tau: float, lowest: Floats, include_self: bool) -> Floats:
+def _consistency(
+    value: FloatArray, n: int, tau: float, lowest: FloatArray, include_self: bool
+) -> FloatArray:
     low, high = snne_bounds(n, tau, lowest, include_self)
     return (high - value) / (high - low)
 
 
-def _scaled(similarity: Floats, tau: float, include_self: bool) -> Floats:
+def _scaled(similarity: FloatArray, tau: float, include_self: bool) -> FloatArray:
     scaled = np.asarray(similarity, dtype=np.float64) / tau
     if not include_self:
         diagonal = np.arange(scaled.shape[-1])
@@ -97,14 +101,14 @@ def _scaled(similarity: Floats, tau: float, include_self: bool) -> Floats:
     return scaled
 
 
-def _logsumexp(scaled: Floats) -> Floats:
+def _logsumexp(scaled: FloatArray) -> FloatArray:
     top = scaled.max(axis=-1, keepdims=True)
     shift = np.where(np.isfinite(top), top, 0.0)
     with np.errstate(divide="ignore"):
         return np.asarray(np.log(np.exp(scaled - shift).sum(axis=-1)) + shift[..., 0])
 
 
-def _logsumexp_without_each(scaled: Floats) -> Floats:
+def _logsumexp_without_each(scaled: FloatArray) -> FloatArray:
     """[..., i, k] = ln sum_{j != k} exp(S_ij), in O(n^2).
 
     Subtracting term k from the sum loses every digit when k dominates the row; so the sum without
@@ -119,3 +123,42 @@ def _logsumexp_without_each(scaled: Floats) -> Floats:
     np.put_along_axis(others, largest, -np.inf, axis=-1)
     np.put_along_axis(rest, largest, _logsumexp(others)[..., None], axis=-1)
     return np.asarray(rest)
+
+
+_MATRIX_ANSWERS = 32
+
+
+_DIGITS = 4
+
+
+def explanations(
+    items: Sequence[ItemScores], tau: float, include_self: bool, matrix: bool
+) -> list[Explanation | None]:
+    """One an item, in order; None for a single answer.
+
+    Args:
+        matrix: whether the similarity is wanted too.
+    """
+    found: list[Explanation | None] = [None] * len(items)
+    sizes = np.array([item.n for item in items])
+    for n in np.unique(sizes[sizes > 1]).tolist():
+        rows = np.flatnonzero(sizes == n).tolist()
+        similarity = np.stack([items[row].similarity for row in rows])
+        contributions = explain.snne_contributions(similarity, tau, include_self)
+        change = explain.snne_leave_one_out(similarity, tau, include_self, normalized=True)
+        bounded = snne_bounded(similarity)
+        nearest = explain.nearest_neighbour(similarity)
+        medoid = explain.medoid(similarity)
+        for k, row in enumerate(rows):
+            found[row] = Explanation(
+                contributions=contributions[k].round(_DIGITS).tolist(),
+                leave_one_out=change[k].round(_DIGITS).tolist()
+                if bounded[k] and np.isfinite(change[k]).all()
+                else None,
+                nearest=nearest[k].tolist(),
+                medoid=int(medoid[k]),
+                similarity=similarity[k].round(_DIGITS).tolist()
+                if matrix and n <= _MATRIX_ANSWERS
+                else None,
+            )
+    return found

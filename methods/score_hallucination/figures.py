@@ -6,12 +6,11 @@ from collections.abc import Collection
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from methods.figures import Figure, chart
-from methods.score_hallucination.evaluation import ranking
-
-Floats = npt.NDArray[np.float64]
+from methods.score_hallucination.calibration import fits
+from methods.score_hallucination.evaluation import ranking, selective_prediction
+from methods.typing import FloatArray
 
 #: Points of a curve.
 POINTS = 120
@@ -19,8 +18,8 @@ _BINS = 24
 
 
 def draw(
-    scores: dict[str, Floats],
-    quality: Floats,
+    scores: dict[str, FloatArray],
+    quality: FloatArray,
     sizes: dict[int, int],
     confidences: Collection[str] = (),
 ) -> list[Figure]:
@@ -44,7 +43,7 @@ def draw(
     return figures
 
 
-def histograms(scores: dict[str, Floats], quality: Floats) -> Figure:
+def histograms(scores: dict[str, FloatArray], quality: FloatArray) -> Figure:
     """How often each score was given, by label; arguments as in `draw`."""
     names = {1.0: "right", 0.0: "hallucinated"}
     rows: list[dict[str, Any]] = []
@@ -116,7 +115,7 @@ def _clusters(sizes: dict[int, int]) -> Figure:
     )
 
 
-def _rejection(labelled: dict[str, tuple[Floats, Floats]]) -> Figure:
+def _rejection(labelled: dict[str, tuple[FloatArray, FloatArray]]) -> Figure:
     rows = []
     for scorer, (value, quality) in labelled.items():
         curve = ranking.accuracy_rejection_curve(value, quality)
@@ -136,7 +135,7 @@ def _rejection(labelled: dict[str, tuple[Floats, Floats]]) -> Figure:
     )  # fmt: skip
 
 
-def roc(labelled: dict[str, tuple[Floats, Floats]]) -> Figure:
+def roc(labelled: dict[str, tuple[FloatArray, FloatArray]]) -> Figure:
     """ROC curves of uncertainties (N,) and qualities (N,), both classes among them."""
     rows = []
     for scorer, (value, quality) in labelled.items():
@@ -167,3 +166,56 @@ def lines(x: str, x_title: str, y: str, y_title: str) -> dict[str, Any]:
         "y": {"field": y, "title": y_title, **unit},
         "color": {"field": "scorer", "type": "nominal", "title": None},
     }
+
+
+def risk_coverage(labelled: dict[str, tuple[FloatArray, FloatArray]]) -> Figure:
+    """Selective risk at every coverage; for each scorer uncertainties (N,) and qualities (N,)."""
+    rows: list[dict[str, Any]] = []
+    for scorer, (uncertainty, quality) in labelled.items():
+        coverage, risk = selective_prediction.risk_coverage_curve(uncertainty, quality)
+        for k in np.unique(np.linspace(0, len(risk) - 1, POINTS).astype(int)).tolist():
+            rows.append(
+                {
+                    "scorer": scorer,
+                    "coverage": round(float(coverage[k]), 4),
+                    "risk": round(float(risk[k]), 4),
+                }
+            )
+    encoding = lines("coverage", "share of answers given", "risk", "of these hallucinated")
+    return Figure(
+        title="Risk against coverage",
+        caption="Giving only the least suspicious share of the answers; lower is better.",
+        vega_lite=chart(rows, mark={"type": "line", "tooltip": True}, encoding=encoding),
+    )
+
+
+def reliability(confidences: dict[str, tuple[FloatArray, FloatArray]], caption: str) -> Figure:
+    """Share of right answers at each confidence; confidences (N,) and 1 = right, 0 = wrong."""
+    rows: list[dict[str, Any]] = [
+        {
+            "scorer": name,
+            "confidence": round(found.confidence, 4),
+            "accuracy": round(found.accuracy, 4),
+            "items": found.n,
+        }
+        for name, (confidence, right) in confidences.items()
+        for found in fits.reliability(confidence, right)
+    ]
+    unit = [{"confidence": 0, "accuracy": 0}, {"confidence": 1, "accuracy": 1}]
+    encoding = lines("confidence", "mean confidence", "accuracy", "share of right answers")
+    where = {axis: encoding[axis] for axis in ("x", "y")}
+    return Figure(
+        title="Reliability",
+        caption=caption,
+        vega_lite=chart(
+            rows,
+            layer=[
+                {
+                    "data": {"values": unit},
+                    "mark": {"type": "line", "strokeDash": [4, 4], "color": "#888888"},
+                    "encoding": where,
+                },
+                {"mark": {"type": "line", "point": True, "tooltip": True}, "encoding": encoding},
+            ],
+        ),
+    )

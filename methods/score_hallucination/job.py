@@ -19,10 +19,13 @@ from methods.score_hallucination.answers.graders import contains
 from methods.score_hallucination.answers.item_reader import Items, chunks
 from methods.score_hallucination.answers.judges import collect_judgements
 from methods.score_hallucination.answers.judges import provenance_fields as judged
-from methods.score_hallucination.calibrated import Calibration
-from methods.score_hallucination.calibration.calibrator import MAX_BYTES, read_calibrator
+from methods.score_hallucination.calibration.calibrator import (
+    MAX_BYTES,
+    Calibration,
+    read_calibrator,
+)
 from methods.score_hallucination.evaluation import ranking
-from methods.score_hallucination.explanations import explanations
+from methods.score_hallucination.explain import explanations
 from methods.score_hallucination.interval import Interval
 from methods.score_hallucination.result import (
     Cluster,

@@ -9,15 +9,14 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from methods.score_hallucination.calibration.fits import isotonic
+from methods.typing import FloatArray
 
-Floats = npt.NDArray[np.float64]
 Compat = Literal["upstream"] | None
 
 
-def min_max(train: Floats, uncertainty: Floats) -> Floats:
+def min_max(train: FloatArray, uncertainty: FloatArray) -> FloatArray:
     """1 at the smallest uncertainty seen, 0 at the largest, linear between; 1/2 if they are one."""
     low, high = np.min(train), np.max(train)
     if high == low:
@@ -25,15 +24,19 @@ def min_max(train: Floats, uncertainty: Floats) -> Floats:
     return np.clip((high - np.asarray(uncertainty, np.float64)) / (high - low), 0, 1)
 
 
-def quantile(train: Floats, uncertainty: Floats) -> Floats:
+def quantile(train: FloatArray, uncertainty: FloatArray) -> FloatArray:
     """Share of the scores seen that are at least as uncertain."""
     ordered = np.sort(np.asarray(train, dtype=np.float64))
     return 1.0 - np.searchsorted(ordered, uncertainty, side="left") / len(ordered)
 
 
 def binned_quality(
-    train: Floats, quality: Floats, uncertainty: Floats, bins: int = 10, compat: Compat = None
-) -> Floats:
+    train: FloatArray,
+    quality: FloatArray,
+    uncertainty: FloatArray,
+    bins: int = 10,
+    compat: Compat = None,
+) -> FloatArray:
     """Mean quality of the bin of past items that the uncertainty falls into (binned PCC).
 
     Bins hold about the same number of items. What lies beyond the ends belongs to the end bins.
@@ -59,7 +62,7 @@ def binned_quality(
     return means[np.clip(found, 0, last)]
 
 
-def isotonic_quality(train: Floats, quality: Floats, uncertainty: Floats) -> Floats:
+def isotonic_quality(train: FloatArray, quality: FloatArray, uncertainty: FloatArray) -> FloatArray:
     """Centred isotonic regression: expected quality, strictly falling where the data say so.
 
     Every flat step of the isotonic fit shrinks to its weighted centre, but the end steps keep their

@@ -8,11 +8,17 @@ from pydantic import Field
 
 from methods.figures import Figure
 from methods.jobtype import SpecModel
-from methods.score_hallucination.evaluation.drift import Drift
+
+pass
+from typing import TYPE_CHECKING
+
 from methods.score_hallucination.interval import Interval
 from methods.score_hallucination.schema.judges import Judgement
 from methods.score_hallucination.schema.probability_maps import Calibrated
 from methods.score_hallucination.schema.verification import Verification, VerificationSummary
+
+if TYPE_CHECKING:
+    pass
 
 
 class Score(SpecModel):
@@ -173,3 +179,23 @@ class Result(SpecModel):
     judging: JudgingResult | None = Field(None, description="With judges only.")
     figures: list[Figure]
     provenance: dict[str, Any]
+
+
+class Drift(SpecModel):
+    """New scores against those a calibrator was fitted on; all zero for the same scores."""
+
+    n: int = Field(description="New scores.")
+    n_reference: int = Field(description="Scores that the calibrator was fitted on.")
+    ks: float = Field(
+        description="Kolmogorov-Smirnov distance, the largest gap between the two distribution "
+        "functions, 0 to 1."
+    )
+    ks_p_value: float = Field(
+        description="Two-sample, asymptotic; too large where scores have ties."
+    )
+    psi: float = Field(
+        description="Population stability index over tenths of the reference. The usual marks, "
+        "0.1 and 0.25, hold for thousands of scores: see `psi_expected`."
+    )
+    psi_expected: float = Field(description="Its mean where nothing has changed, for these sizes.")
+    shifted: bool = Field(description="Whether `ks_p_value` is below 0.01.")

@@ -10,16 +10,14 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import logsumexp
 
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
+from methods.typing import BoolArray, FloatArray, IntArray
+
 Compat = Literal["upstream"] | None
 
 
-def class_logprob(logprob: Floats, ids: Ints, keep: Flags | None = None) -> Floats:
+def class_logprob(logprob: FloatArray, ids: IntArray, keep: BoolArray | None = None) -> FloatArray:
     """ln of the total probability of the class of every answer.
 
     Args:
@@ -36,12 +34,12 @@ def class_logprob(logprob: Floats, ids: Ints, keep: Flags | None = None) -> Floa
     return np.asarray(logsumexp(spread, axis=-1))
 
 
-def class_frequency(ids: Ints) -> Floats:
+def class_frequency(ids: IntArray) -> FloatArray:
     """(..., n) ln of the share of the answers that are in the class of every answer."""
     return np.asarray(np.log((ids[..., :, None] == ids[..., None, :]).mean(axis=-1)))
 
 
-def mean_class_surprise(class_logprob: Floats) -> Floats:
+def mean_class_surprise(class_logprob: FloatArray) -> FloatArray:
     """-(1/n) sum_i ln P(class of i), (...): uncertainty, any real number.
 
     With `class_frequency` it is the discrete semantic entropy exactly. Source: Kuhn et al. 2023,
@@ -50,7 +48,7 @@ def mean_class_surprise(class_logprob: Floats) -> Floats:
     return np.asarray(-np.asarray(class_logprob, np.float64).mean(axis=-1))
 
 
-def direct_entropy(class_logprob: Floats, ids: Ints, compat: Compat = None) -> Floats:
+def direct_entropy(class_logprob: FloatArray, ids: IntArray, compat: Compat = None) -> FloatArray:
     """-sum_k P_k ln P_k over classes, (...), with probabilities as they are.
 
     Args:

@@ -8,11 +8,11 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from methods.context import RunContext
 from methods.errors import JobError
-from methods.inference.llm import Usage, language_model
+from methods.inference.completion import Usage
+from methods.inference.llm import language_model
 from methods.score_hallucination.answers.adapters import answers_of
 from methods.score_hallucination.answers.answer_store import Drawn, draw, sampling_of
 from methods.score_hallucination.answers.item_reader import chunks
@@ -29,9 +29,7 @@ from methods.score_hallucination.schema.verification import (
 from methods.score_hallucination.scorers import two_stage
 from methods.score_hallucination.scoring.batch import Options
 from methods.score_hallucination.scoring.pipeline import ItemScores, score
-
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
+from methods.typing import BoolArray, FloatArray
 
 PAPER_SCORER = "mpd_self"
 _SECOND = "mpd_cross"
@@ -57,7 +55,7 @@ class FirstStage:
         self.reasons: dict[int, str] = {}
 
     @property
-    def s1(self) -> Floats:
+    def s1(self) -> FloatArray:
         """(N,) uncertainties in [0, 1], NaN where undefined: see `reasons`."""
         return np.array(self._s1)
 
@@ -114,7 +112,7 @@ def _fitted(calibrator: Calibrator) -> TwoStage:
 
 
 def verify(
-    items: Iterable[Item], first: FirstStage, options: Options, quality: Floats, ctx: RunContext
+    items: Iterable[Item], first: FirstStage, options: Options, quality: FloatArray, ctx: RunContext
 ) -> tuple[list[Verification], VerificationSummary]:
     """Ask the verifier about the items in doubt, and decide on all.
 
@@ -158,7 +156,7 @@ def verify(
 
 
 def _drawn(
-    items: Iterable[Item], verifier: Verifier, asked: Flags, usage: Usage, ctx: RunContext
+    items: Iterable[Item], verifier: Verifier, asked: BoolArray, usage: Usage, ctx: RunContext
 ) -> Drawn | None:
     if verifier.model is None:
         return None
@@ -184,8 +182,8 @@ def _drawn(
 
 
 def _second(
-    items: Iterable[Item], drawn: Drawn | None, asked: Flags, options: Options, ctx: RunContext
-) -> tuple[Floats, dict[int, str]]:
+    items: Iterable[Item], drawn: Drawn | None, asked: BoolArray, options: Options, ctx: RunContext
+) -> tuple[FloatArray, dict[int, str]]:
     """(N,) stage two of the items that were asked about, NaN for the others."""
     s2, reasons = np.full(len(asked), np.nan), {}
     options = replace(options, scorers=(_SECOND,))
@@ -202,7 +200,7 @@ def _second(
     return s2, reasons
 
 
-def _answered(items: Iterable[Item], drawn: Drawn | None, asked: Flags) -> Iterator[Item]:
+def _answered(items: Iterable[Item], drawn: Drawn | None, asked: BoolArray) -> Iterator[Item]:
     for number, item in enumerate(items):
         if not asked[number]:
             continue
@@ -213,11 +211,11 @@ def _answered(items: Iterable[Item], drawn: Drawn | None, asked: Flags) -> Itera
 
 
 def _against_labels(
-    s1: Floats,
-    s2: Floats,
-    flagged: Flags,
-    decided: Flags,
-    quality: Floats,
+    s1: FloatArray,
+    s2: FloatArray,
+    flagged: BoolArray,
+    decided: BoolArray,
+    quality: FloatArray,
     band: two_stage.Band,
     ctx: RunContext,
 ) -> Verdicts | None:
@@ -228,7 +226,7 @@ def _against_labels(
     found = two_stage.verdict_quality(flagged[known], right == 0)
     seed = int(ctx.rng.integers(2**63))
 
-    def auroc(uncertainty: Floats) -> Interval:
+    def auroc(uncertainty: FloatArray) -> Interval:
         rng = np.random.default_rng(seed)
         return Interval(**asdict(ranking.bootstrap(uncertainty, right, rng)["auroc"]))
 

@@ -28,8 +28,7 @@ from methods.predict_weak_to_strong.spectrum import Spectrum
 from methods.provenance import provenance
 from methods.score_weak_labels.spec import JOB, Result, Spec
 from methods.text_rows import Texts
-
-FloatArray = NDArray[np.float64]
+from methods.typing import FloatArray
 
 _LEVELS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 

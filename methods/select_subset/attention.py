@@ -7,8 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
+from methods.typing import BoolArray, FloatArray
 
 
 def official_attention(
@@ -16,7 +15,7 @@ def official_attention(
     key: npt.ArrayLike,
     valid: npt.ArrayLike | None = None,
     rows: npt.ArrayLike | None = None,
-) -> Floats:
+) -> FloatArray:
     """The matrix that the official XMAS code calls attention, of one layer and example.
 
     `softmax(K Q^T / sqrt(D))` over all tokens, from the raw projections: no causal mask, no
@@ -67,13 +66,13 @@ class CrossAttention:
         self, text: npt.ArrayLike, image: npt.ArrayLike, valid: npt.ArrayLike | None = None
     ) -> None:
         rows, columns = np.asarray(text, dtype=np.bool_), np.asarray(image, dtype=np.bool_)
-        self._valid: Bools | None = None
+        self._valid: BoolArray | None = None
         if valid is not None:
             self._valid = np.asarray(valid, dtype=np.bool_)
             rows, columns = rows & self._valid, columns & self._valid
         self._rows = [np.flatnonzero(row) for row in rows]
         self._columns = [np.flatnonzero(column) for column in columns]
-        self.blocks: Floats = np.zeros(
+        self.blocks: FloatArray = np.zeros(
             (len(rows), int(rows.sum(1).max(initial=0)), int(columns.sum(1).max(initial=0)))
         )
 
@@ -95,7 +94,7 @@ class CrossAttention:
             self.blocks[example, : len(rows), : len(columns)] += block
 
 
-def top_singular_values(blocks: npt.ArrayLike, k: int = 5) -> Floats:
+def top_singular_values(blocks: npt.ArrayLike, k: int = 5) -> FloatArray:
     """The k largest singular values of each matrix, largest first.
 
     They are roots of eigenvalues of the smaller Gram matrix in float64, whose error is below
@@ -119,7 +118,7 @@ def top_singular_values(blocks: npt.ArrayLike, k: int = 5) -> Floats:
 
 def lowrank_singular_values(
     blocks: Iterable[npt.ArrayLike], k: int, rng: np.random.Generator, power: int = 2
-) -> Floats:
+) -> FloatArray:
     """The official estimate: randomised range finding with k columns and no oversampling.
 
     It lies below the exact values, more so for the smaller ones (up to 16 % in the fifth), and

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from methods.figures import Figure, chart
 from methods.select_subset.algorithms.budgets import Outcome
-from methods.select_subset.algorithms.cluster_sampling import Ints
+from methods.typing import IntArray
 
 #: Points of the map: enough to see the clusters, few enough for a browser.
 MAP_POINTS = 2000
@@ -19,7 +19,7 @@ _FEW_DIMENSIONS = 512
 _MAX_COMPONENT_ROWS = 20_000
 
 
-def draw(outcome: Outcome, features: dict[str, npt.NDArray[Any]], usable: Ints) -> list[Figure]:
+def draw(outcome: Outcome, features: dict[str, npt.NDArray[Any]], usable: IntArray) -> list[Figure]:
     """All figures that the features and the method allow.
 
     Args:
@@ -55,7 +55,7 @@ _MAPPED = (
 )
 
 
-def cluster_sizes(sizes: Ints, quotas: Ints) -> Figure:
+def cluster_sizes(sizes: IntArray, quotas: IntArray) -> Figure:
     """How many rows clusters have, and how many are taken from each."""
     rows = []
     edges = _edges(np.log10(sizes), min(_BINS, len(sizes)))
@@ -162,7 +162,7 @@ def _scores(score: npt.NDArray[np.float64], chosen: npt.NDArray[np.bool_]) -> Fi
 
 
 def _map(
-    values: npt.NDArray[Any], usable: Ints, chosen: npt.NDArray[np.bool_], kind: str
+    values: npt.NDArray[Any], usable: IntArray, chosen: npt.NDArray[np.bool_], kind: str
 ) -> Figure:
     """Two principal components of a sample; chosen rows are drawn as often as they occur."""
     rng = np.random.default_rng(0)

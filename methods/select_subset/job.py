@@ -12,7 +12,6 @@ import scipy
 from methods.context import RunContext
 from methods.select_subset import figures, proxy_features
 from methods.select_subset.algorithms.budgets import Candidates, Outcome, solve
-from methods.select_subset.algorithms.cluster_sampling import Ints
 from methods.select_subset.data import artifacts
 from methods.select_subset.data.dataset import Rows, read_rows, report
 from methods.select_subset.data.feature_files import Table
@@ -27,6 +26,7 @@ from methods.select_subset.result import (
     Validation,
 )
 from methods.select_subset.spec import JOB, Spec
+from methods.typing import IntArray
 
 _INLINE = 10_000
 _EXAMPLES = 100
@@ -134,7 +134,7 @@ def _reorder(spec: Spec, outcome: Outcome) -> None:
     if spec.output.order == "method":
         return
     if spec.output.order == "input":
-        places: Ints = np.argsort(outcome.rows)
+        places: IntArray = np.argsort(outcome.rows)
     else:
         places = np.random.default_rng([spec.seed, 4]).permutation(len(outcome.rows))
     outcome.rows, outcome.weights = outcome.rows[places], outcome.weights[places]

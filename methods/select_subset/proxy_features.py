@@ -72,10 +72,10 @@ def given(
         JobError: `model_unavailable` where the worker has no torch; those of `extract_features`.
     """
     try:
+        from methods.select_subset.proxy.rows.spool import spooled, spooled_target
         from methods.select_subset.proxy.shards.children import extract_apart
         from methods.select_subset.proxy.shards.pipeline import extract_features
         from methods.select_subset.proxy.shards.ray_data import ray_address
-        from methods.select_subset.proxy.spooling import spooled, spooled_target
     except ImportError as error:
         raise JobError(
             "model_unavailable",

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from methods.context import LocalContext
+from methods.local import LocalContext
 from methods.select_subset.job import run
 from methods.select_subset.result import Result
 from methods.select_subset.spec import Spec

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from methods.arrays.files import open_array
-from methods.context import LocalContext
 from methods.errors import JobError
+from methods.local import LocalContext
 from methods.rank_distilled_dataset import array_file
 from methods.rank_distilled_dataset.data import dataset_formats
 from methods.rank_distilled_dataset.data.images import read_picture

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from methods.calibrate_scorer import core, job
 from methods.calibrate_scorer.spec import JOB, Result, Spec
-from methods.context import LocalContext
 from methods.errors import JobError
+from methods.local import LocalContext
 from methods.score_hallucination import spec as scoring
 from methods.score_hallucination.calibration import fits
 from methods.score_hallucination.calibration.calibrator import read_calibrator

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from methods.context import LocalContext
 from methods.distill_dataset import job, matching, picking
 from methods.distill_dataset.job import run
 from methods.distill_dataset.spec import JOB, Result, Spec
 from methods.errors import JobError
+from methods.local import LocalContext
 from methods.rank_distilled_dataset.data import datasets
 from methods.rank_distilled_dataset.data.augment import Augment
 from methods.rank_distilled_dataset.data.images import read_picture

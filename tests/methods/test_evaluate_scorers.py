@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from sklearn.metrics import roc_auc_score
 
-from methods.context import LocalContext
 from methods.errors import JobError
 from methods.evaluate_scorers import job
 from methods.evaluate_scorers.paired import MIN_OF_CLASS, PairedTest, paired_tests
 from methods.evaluate_scorers.spec import JOB, Result, ScorerReport, Spec
+from methods.local import LocalContext
 from methods.score_hallucination import job as scoring_job
 from methods.score_hallucination.calibration import fits
 from methods.score_hallucination.evaluation import ranking, selective_prediction

@@ -23,8 +23,8 @@ from transformers import (
 
 from methods.errors import JobError
 from methods.inference import generate
+from methods.inference.completion import Completion, Sampling, Usage
 from methods.inference.generate import Generator
-from methods.inference.llm import Completion, Sampling, Usage
 from methods.inference.logits_processors import Draw
 from tests.methods.tiny_models import tiny_llama
 

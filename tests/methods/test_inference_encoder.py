@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from transformers import AutoModel, AutoTokenizer
 
-from methods.context import LocalContext
 from methods.errors import JobCancelled, JobError
 from methods.inference import encoder
 from methods.inference.encoder import HiddenStates, check_layer
 from methods.inference.encoding import Pooling
 from methods.inference.model_registry import Models, declarations
 from methods.jobtype import InputRef
+from methods.local import LocalContext
 from methods.text_rows import Texts
 from tests.methods import tiny_encoders
 

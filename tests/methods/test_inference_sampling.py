@@ -14,8 +14,9 @@ import torch
 
 from methods.errors import JobCancelled, JobError
 from methods.inference import openai_http
+from methods.inference.completion import Completion, Sampling, Usage
 from methods.inference.generate import Generator
-from methods.inference.llm import Completion, Sampling, Usage, language_model
+from methods.inference.llm import language_model
 from methods.inference.model_registry import Models, declarations
 from tests.methods.fake_llm import FakeLLM, serving
 from tests.methods.tiny_models import tiny_llama

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from sklearn.covariance import ledoit_wolf
 
 from methods.plan_test_time_compute import covariance as cov
@@ -25,8 +24,8 @@ from methods.plan_test_time_compute.mixture import (
     project,
     solve,
 )
+from methods.typing import FloatArray
 
-FloatArray = NDArray[np.float64]
 GOLDEN = Path(__file__).parents[1] / "golden" / "theory"
 seeds = st.integers(0, 2**32 - 1)
 quick = settings(derandomize=True, max_examples=25, deadline=None, database=None)

@@ -11,9 +11,9 @@ import pytest
 from pydantic import ValidationError
 from sklearn.datasets import load_digits
 
-from methods.context import LocalContext
 from methods.errors import JobCancelled, JobError
 from methods.figures import SCHEMA
+from methods.local import LocalContext
 from methods.plan_test_time_compute.job import run
 from methods.plan_test_time_compute.result import Result
 from methods.plan_test_time_compute.spec import JOB, Spec

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from methods.arrays.moments import CrossMoments, accumulate
 from methods.predict_weak_to_strong import core, ranking
@@ -25,8 +24,8 @@ from methods.predict_weak_to_strong.spectrum import (
     randomized_spectrum,
     spectrum_of_moments,
 )
+from methods.typing import FloatArray
 
-FloatArray = NDArray[np.float64]
 GOLDEN = Path(__file__).parents[1] / "golden" / "theory"
 RAW = {"center": False, "unit_norm": False}
 seeds = st.integers(0, 2**32 - 1)

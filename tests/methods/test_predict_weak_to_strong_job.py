@@ -17,10 +17,10 @@ from sklearn.datasets import load_digits
 
 from methods.arrays import streams
 from methods.arrays.files import open_array
-from methods.context import LocalContext
 from methods.errors import JobError
 from methods.figures import SCHEMA
 from methods.jobtype import InputRef, input_refs
+from methods.local import LocalContext
 from methods.predict_weak_to_strong import passes
 from methods.predict_weak_to_strong.job import run
 from methods.predict_weak_to_strong.result import Result

@@ -12,12 +12,12 @@ import pytest
 from pydantic import ValidationError
 
 from methods import __main__
-from methods.context import LocalContext
 from methods.errors import JobCancelled, JobError
 from methods.inference import encoder
 from methods.inference.encoder import HiddenStates
 from methods.inference.model_registry import Models
 from methods.jobtype import input_refs, model_refs
+from methods.local import LocalContext
 from methods.predict_weak_to_strong.job import run
 from methods.predict_weak_to_strong.result import Result
 from methods.predict_weak_to_strong.spec import Spec

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from sklearn.datasets import load_breast_cancer, load_diabetes
 
 from methods.arrays.moments import CrossMoments
 from methods.predict_weak_to_strong import core
 from methods.predict_weak_to_strong.spectrum import Spectrum, spectrum_of_moments
+from methods.typing import FloatArray
 
-FloatArray = NDArray[np.float64]
 GOLDEN = Path(__file__).parents[1] / "golden" / "theory"
 
 

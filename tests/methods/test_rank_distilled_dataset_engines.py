@@ -13,27 +13,22 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from methods.context import LocalContext
 from methods.errors import JobError
+from methods.local import LocalContext
 from methods.rank_distilled_dataset.children import engine_choice
 from methods.rank_distilled_dataset.children.engine_choice import fastest
 from methods.rank_distilled_dataset.children.setup import device_of
 from methods.rank_distilled_dataset.children.spec import Probed
 from methods.rank_distilled_dataset.data import datasets
 from methods.rank_distilled_dataset.data.augment import Augment
+from methods.rank_distilled_dataset.data.examples import Examples
 from methods.rank_distilled_dataset.job import run as rank
 from methods.rank_distilled_dataset.networks.networks import build
 from methods.rank_distilled_dataset.spec import Dataset, Spec
 from methods.rank_distilled_dataset.train_settings import EngineName
 from methods.rank_distilled_dataset.training import engines
 from methods.rank_distilled_dataset.training.engines import train_all
-from methods.rank_distilled_dataset.training.session import (
-    Curve,
-    Examples,
-    Recipe,
-    Session,
-    one_thread,
-)
+from methods.rank_distilled_dataset.training.session import Curve, Recipe, Session, one_thread
 from methods.rank_distilled_dataset.training.stacking import train_stacked
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -17,8 +17,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from methods.context import LocalContext
 from methods.errors import JobError
+from methods.local import LocalContext
 from methods.rank_distilled_dataset import array_file
 from methods.rank_distilled_dataset.data import candidates, dataset_formats, datasets, images
 from methods.rank_distilled_dataset.spec import Candidate, Dataset

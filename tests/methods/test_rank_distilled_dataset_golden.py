@@ -13,11 +13,12 @@ from torch import nn
 
 from methods.rank_distilled_dataset.data import augment, zca
 from methods.rank_distilled_dataset.data.augment import DSA_OPERATIONS, Augment
+from methods.rank_distilled_dataset.data.examples import Examples
 from methods.rank_distilled_dataset.networks import losses
 from methods.rank_distilled_dataset.networks.networks import build
 from methods.rank_distilled_dataset.networks.optimisers import rate
 from methods.rank_distilled_dataset.protocol import scores
-from methods.rank_distilled_dataset.training.session import Curve, Examples, Recipe, logits, train
+from methods.rank_distilled_dataset.training.session import Curve, Recipe, logits, train
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "ranking"
 LOSSES = json.loads((GOLDEN / "losses.json").read_text())

@@ -13,9 +13,9 @@ import torch
 from pydantic import ValidationError
 
 from methods.children import content_key
-from methods.context import LocalContext
 from methods.errors import JobCancelled, JobError
 from methods.jobtype import InputRef
+from methods.local import LocalContext
 from methods.rank_distilled_dataset.children import bundles
 from methods.rank_distilled_dataset.children.bundles import TrainingKey
 from methods.rank_distilled_dataset.children.job import run as train_distilled

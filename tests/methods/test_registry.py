@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 import methods
-from methods.context import LocalContext, RunContext
+from methods.context import RunContext
 from methods.errors import ERROR_CODES, JobError
 from methods.jobtype import InputRef, JobType, SpecModel, input_refs
+from methods.local import LocalContext
 from methods.registry import load_registry
 
 ROOT = Path(__file__).parents[2]

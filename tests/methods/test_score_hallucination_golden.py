@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from pydantic import ValidationError
 
@@ -21,9 +20,8 @@ from methods.score_hallucination.scoring.pipeline import Answers, Options, score
 from methods.score_hallucination.similarity import clustering, rouge_l
 from methods.score_hallucination.similarity.tokenize import tokenize_paper
 from methods.score_hallucination.spec import Spec
+from methods.typing import BoolArray, FloatArray
 
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
 Case = dict[str, Any]
 
 FOLDER = Path(__file__).parents[1] / "golden" / "hallucination"
@@ -62,7 +60,7 @@ BAD_TEMPERATURES = [case for case in CORE["bad_inputs"] if case.get("temperature
 EQUIVALENCES = CLUSTERING["equivalence_cases"]
 
 
-def same_cluster(labels: list[int]) -> Flags:
+def same_cluster(labels: list[int]) -> BoolArray:
     ids = np.array(labels)
     return np.asarray(ids[:, None] == ids[None, :])
 
@@ -134,7 +132,7 @@ def test_snne_generalises_semantic_entropy(case: Case) -> None:
 # -- texts -----------------------------------------------------------------------------------
 
 
-def paper_rouge_l(texts: list[str]) -> Floats:
+def paper_rouge_l(texts: list[str]) -> FloatArray:
     distinct, positions = rouge_l.unique_answers([texts], "paper")
     return rouge_l.rouge_l(distinct, positions, "paper")[0]
 
@@ -233,7 +231,7 @@ def test_log_likelihoods_at_which_upstream_underflows() -> None:
 # -- evaluation ------------------------------------------------------------------------------
 
 
-def tied_orders(uncertainty: Floats, quality: Floats, metric: str) -> tuple[float, float]:
+def tied_orders(uncertainty: FloatArray, quality: FloatArray, metric: str) -> tuple[float, float]:
     """Smallest and largest value over the orders of tied items; each order is strict."""
     values = []
     for sign in (1, -1):
@@ -245,7 +243,7 @@ def tied_orders(uncertainty: Floats, quality: Floats, metric: str) -> tuple[floa
 
 
 def assert_metric(
-    value: float, golden: Any, uncertainty: Floats, quality: Floats, key: str
+    value: float, golden: Any, uncertainty: FloatArray, quality: FloatArray, key: str
 ) -> None:
     """Equal without ties; with them upstream has one order of many and we have the mean."""
     if isinstance(golden, dict) or np.isnan(number(golden)):

@@ -13,8 +13,8 @@ import pytest
 from pydantic import ValidationError
 
 from methods.__main__ import main
-from methods.context import LocalContext
 from methods.errors import JobCancelled, JobError
+from methods.local import LocalContext
 from methods.score_hallucination import job
 from methods.score_hallucination.answers import item_reader
 from methods.score_hallucination.result import ItemResult, Result

@@ -14,13 +14,13 @@ import torch
 
 from methods.calibrate_scorer import job as calibrating
 from methods.calibrate_scorer.spec import Spec as CalibrateSpec
-from methods.context import LocalContext
 from methods.errors import JobError
 from methods.evaluate_scorers import job as evaluating
 from methods.evaluate_scorers.spec import Spec as EvaluateSpec
 from methods.inference import openai_http
 from methods.inference.llm import language_model
 from methods.inference.model_registry import Models, declarations
+from methods.local import LocalContext
 from methods.score_hallucination import job
 from methods.score_hallucination.answers.judge_prompts import (
     MESSAGES,

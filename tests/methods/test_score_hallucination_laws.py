@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,6 +20,7 @@ from methods.score_hallucination.scorers import snne
 from methods.score_hallucination.scoring.pipeline import Answers, ItemScores, Options, score
 from methods.score_hallucination.similarity import clustering, rouge_l, tokenize
 from methods.score_hallucination.similarity.tokenize import Tokenizer
+from methods.typing import FloatArray
 
 # The scorers of the first release; the others have tests of their own.
 SCORERS = (
@@ -34,8 +34,6 @@ SCORERS = (
 )
 
 
-Floats = npt.NDArray[np.float64]
-
 fast = settings(max_examples=40)
 few = settings(max_examples=12)
 
@@ -45,7 +43,7 @@ scales = st.sampled_from([0.1, 0.5, 1.0, 10.0])
 seeds = st.integers(0, 2**32 - 1)
 
 
-def matrix_of(texts: Sequence[str], tokenizer: Tokenizer = "paper", wide: int = 16) -> Floats:
+def matrix_of(texts: Sequence[str], tokenizer: Tokenizer = "paper", wide: int = 16) -> FloatArray:
     """ROUGE-L, with answers of more than `wide` machine words in Python's integers."""
     distinct, positions = rouge_l.unique_answers([texts], tokenizer)
     with pytest.MonkeyPatch.context() as patch:
@@ -57,7 +55,7 @@ wides = st.sampled_from([0, 1, 16])
 
 
 @st.composite
-def matrices(draw: st.DrawFn, low: float = 0.0, n: int | None = None) -> Floats:
+def matrices(draw: st.DrawFn, low: float = 0.0, n: int | None = None) -> FloatArray:
     """A similarity matrix with unit diagonal, not necessarily symmetric."""
     size = draw(st.integers(2, 6)) if n is None else n
     values = st.one_of(st.sampled_from([low, 0.5, 1.0]), st.floats(low, 1.0, width=32))
@@ -295,7 +293,7 @@ def test_every_score_has_a_value_and_a_confidence_or_a_reason(
 
 @given(matrices(), scales, st.booleans())
 @fast
-def test_snne_stays_within_its_bounds(matrix: Floats, tau: float, include_self: bool) -> None:
+def test_snne_stays_within_its_bounds(matrix: FloatArray, tau: float, include_self: bool) -> None:
     low, high = snne.snne_bounds(len(matrix), tau, 0.0, include_self)
     loglik = np.linspace(-3, 0, len(matrix))
     for value in (
@@ -308,7 +306,7 @@ def test_snne_stays_within_its_bounds(matrix: Floats, tau: float, include_self: 
 @given(matrices(low=-1.0), scales, st.booleans())
 @fast
 def test_snne_of_cosines_stays_within_its_bounds(
-    matrix: Floats, tau: float, include_self: bool
+    matrix: FloatArray, tau: float, include_self: bool
 ) -> None:
     low, high = snne.snne_bounds(len(matrix), tau, -1.0, include_self)
     assert low - 1e-12 <= snne.snne(matrix, tau, include_self) <= high + 1e-12
@@ -329,7 +327,7 @@ def test_the_bounds_of_snne_are_attained(
 @given(matrices(), scales, st.booleans(), st.data())
 @fast
 def test_more_similar_answers_are_never_more_suspicious(
-    matrix: Floats, tau: float, include_self: bool, data: st.DataObject
+    matrix: FloatArray, tau: float, include_self: bool, data: st.DataObject
 ) -> None:
     i, j = data.draw(st.permutations(range(len(matrix))))[:2]
     raised = matrix.copy()
@@ -396,7 +394,7 @@ def test_items_whose_scores_are_equal_on_paper_are_tied() -> None:
 # -- evaluation ------------------------------------------------------------------------------
 
 
-def brute_force(uncertainty: Floats, quality: Floats) -> dict[str, float]:
+def brute_force(uncertainty: FloatArray, quality: FloatArray) -> dict[str, float]:
     """The mean over every order that sorts the scores, by the definitions."""
     n = len(quality)
     low, high = quality.min(), quality.max()
@@ -436,7 +434,7 @@ def test_metrics_are_the_mean_over_all_orders_of_tied_items(
 
 
 @st.composite
-def labelled(draw: st.DrawFn, size: int = 30) -> tuple[Floats, Floats]:
+def labelled(draw: st.DrawFn, size: int = 30) -> tuple[FloatArray, FloatArray]:
     """Scores with ties and labels of both classes."""
     n = draw(st.integers(2, size))
     rng = np.random.default_rng(draw(seeds))
@@ -448,7 +446,7 @@ def labelled(draw: st.DrawFn, size: int = 30) -> tuple[Floats, Floats]:
 
 @given(labelled())
 @fast
-def test_auroc_is_that_of_scikit_learn(case: tuple[Floats, Floats]) -> None:
+def test_auroc_is_that_of_scikit_learn(case: tuple[FloatArray, FloatArray]) -> None:
     uncertainty, quality = case
     auroc = ranking.evaluate(uncertainty, quality)["auroc"]
     assert auroc == pytest.approx(roc_auc_score(1 - quality, uncertainty), abs=1e-12)
@@ -457,7 +455,7 @@ def test_auroc_is_that_of_scikit_learn(case: tuple[Floats, Floats]) -> None:
 
 @given(labelled())
 @fast
-def test_roc_curve_encloses_the_auroc(case: tuple[Floats, Floats]) -> None:
+def test_roc_curve_encloses_the_auroc(case: tuple[FloatArray, FloatArray]) -> None:
     uncertainty, quality = case
     false, true = ranking.roc_curve(uncertainty, quality == 0)
     assert (np.diff(false) >= 0).all()
@@ -469,7 +467,7 @@ def test_roc_curve_encloses_the_auroc(case: tuple[Floats, Floats]) -> None:
 
 @given(labelled())
 @fast
-def test_the_rejection_curve_encloses_the_auarc(case: tuple[Floats, Floats]) -> None:
+def test_the_rejection_curve_encloses_the_auarc(case: tuple[FloatArray, FloatArray]) -> None:
     uncertainty, quality = case
     order = np.argsort(uncertainty, kind="stable")
     tied = np.unique(uncertainty, return_inverse=True)[1]
@@ -484,7 +482,7 @@ def test_the_rejection_curve_encloses_the_auarc(case: tuple[Floats, Floats]) -> 
 
 @given(labelled(), st.randoms())
 @fast
-def test_metrics_see_ranks_only(case: tuple[Floats, Floats], rng: random.Random) -> None:
+def test_metrics_see_ranks_only(case: tuple[FloatArray, FloatArray], rng: random.Random) -> None:
     uncertainty, quality = case
     expected = ranking.evaluate(uncertainty, quality)
     order = list(range(len(quality)))
@@ -495,7 +493,7 @@ def test_metrics_see_ranks_only(case: tuple[Floats, Floats], rng: random.Random)
 
 @given(labelled())
 @fast
-def test_the_truth_itself_is_the_best_score(case: tuple[Floats, Floats]) -> None:
+def test_the_truth_itself_is_the_best_score(case: tuple[FloatArray, FloatArray]) -> None:
     uncertainty, quality = case
     best = ranking.evaluate(-quality, quality)
     assert best["auroc"] == 1
@@ -516,13 +514,13 @@ def test_one_class_has_no_auroc_and_no_prr(n: int, only: float, seed: int) -> No
     assert estimates["auroc"] == ranking.Estimate(None, None, None)
 
 
-def bootstrapped(case: tuple[Floats, Floats], seed: int) -> dict[str, Any]:
+def bootstrapped(case: tuple[FloatArray, FloatArray], seed: int) -> dict[str, Any]:
     return ranking.bootstrap(*case, np.random.default_rng(seed), 200)
 
 
 @given(labelled())
 @few
-def test_bootstrap_is_deterministic_for_a_seed(case: tuple[Floats, Floats]) -> None:
+def test_bootstrap_is_deterministic_for_a_seed(case: tuple[FloatArray, FloatArray]) -> None:
     assert bootstrapped(case, 11) == bootstrapped(case, 11)
 
 

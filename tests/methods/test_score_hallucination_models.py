@@ -14,10 +14,10 @@ import torch
 from pydantic import ValidationError
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from methods.context import LocalContext
 from methods.errors import JobError
 from methods.inference.model_registry import ModelDeclaration
 from methods.inference.nli import NLI, by_length, load_nli
+from methods.local import LocalContext
 from methods.score_hallucination import job
 from methods.score_hallucination.result import Result
 from methods.score_hallucination.scorers import consistency, whitebox

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from methods.context import LocalContext
 from methods.errors import JobError
 from methods.inference import openai_http
 from methods.inference.model_registry import Models, declarations
+from methods.local import LocalContext
 from methods.score_hallucination import job
 from methods.score_hallucination.result import Result
 from methods.score_hallucination.spec import Spec

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from methods.context import LocalContext
 from methods.errors import JobError
 from methods.inference import openai_http
 from methods.inference.model_registry import Models, declarations
+from methods.local import LocalContext
 from methods.score_hallucination import job
 from methods.score_hallucination.answers.early_stopping import decided, wilson
 from methods.score_hallucination.result import Result

@@ -14,10 +14,10 @@ from sklearn.metrics import roc_auc_score
 
 from methods.calibrate_scorer import job as calibrate
 from methods.calibrate_scorer.spec import Spec as CalibrateSpec
-from methods.context import LocalContext
 from methods.errors import JobError
 from methods.inference import openai_http
 from methods.inference.model_registry import Models, declarations
+from methods.local import LocalContext
 from methods.score_hallucination import job
 from methods.score_hallucination.calibration.calibrator import Calibrator
 from methods.score_hallucination.result import Result

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from methods.context import LocalContext
+from methods.local import LocalContext
 from methods.score_hallucination.job import run
 from methods.score_hallucination.result import Result
 from methods.score_hallucination.schema.options import ScorerName

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from methods.context import LocalContext
 from methods.inference.model_registry import Models
+from methods.local import LocalContext
 from methods.score_hallucination import job
 from methods.score_hallucination.result import Result
 from methods.score_hallucination.scorers import sar

@@ -10,8 +10,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from methods.context import LocalContext
 from methods.errors import JobError
+from methods.local import LocalContext
 from methods.select_subset.data import row_files
 from methods.select_subset.data.dataset import count_repeats, read_rows, source_of
 from methods.select_subset.data.features import load_feature

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from methods.context import LocalContext
 from methods.errors import JobCancelled, JobError
+from methods.local import LocalContext
 from methods.select_subset.algorithms.cluster_sampling import cluster_sample
 from methods.select_subset.attention import CrossAttention, official_attention, top_singular_values
 from methods.select_subset.job import run

@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
-from methods.context import LocalContext
 from methods.errors import JobError
 from methods.inference.model_registry import Models
+from methods.local import LocalContext
 from methods.select_subset.job import run
 from methods.select_subset.proxy.model.fine_tuning import Plan, fine_tune, row_order
 from methods.select_subset.proxy.resume_store import Kept

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from methods.context import LocalContext
 from methods.errors import JobError
 from methods.inference.model_registry import Models
+from methods.local import LocalContext
 from methods.select_subset.job import run
 from methods.select_subset.proxy.model import fine_tuning
 from methods.select_subset.proxy.shards import children, reader

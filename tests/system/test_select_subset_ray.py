@@ -12,8 +12,8 @@ import psutil
 import pytest
 import torch
 
-from methods.context import LocalContext
 from methods.errors import JobCancelled, JobError
+from methods.local import LocalContext
 from methods.select_subset.job import run
 from methods.select_subset.proxy.shards import ray_data
 from methods.select_subset.spec import Spec

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from infra.ids import new_id
 from infra.storage import CHUNK, Storage, artifact_key, kept_prefix
 from methods.children import Child
-from methods.context import Artifact, seeded_rng
+from methods.context import Artifact
 from methods.errors import JobError, LeaseLost
 from methods.inference.model_registry import Models
 from methods.jobtype import InputRef
+from methods.local import seeded_rng
 from outbound.input_sources import is_uri
 from workers.runtime.sanitize import storable
 

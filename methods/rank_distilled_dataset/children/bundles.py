@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from hashlib import sha256
 from itertools import pairwise
 
 import torch
@@ -20,7 +19,7 @@ from methods.rank_distilled_dataset.children.spec import (
     TrainingsResult,
 )
 from methods.rank_distilled_dataset.networks.networks import build
-from methods.rank_distilled_dataset.train_settings import EngineName
+from methods.rank_distilled_dataset.train_settings import SIDE_BY_SIDE, EngineName
 from methods.rank_distilled_dataset.training.session import Curve, Recipe
 
 #: A bundle of trainings takes about this long at least: a job costs a few hundredths of that.
@@ -28,13 +27,6 @@ BUNDLE_SECONDS = 5.0
 #: Floating-point operations a second, and seconds a step whatever its size. They need only be of
 #: the right magnitude, and must be constants: bundles that differ are done again.
 _SPEED = {"cpu": (5e10, 8e-3), "gpu": (5e12, 3e-3)}
-#: Trainings that go side by side, at most.
-SIDE_BY_SIDE: dict[EngineName, int] = {"sequential": 1, "compiled": 1, "graph": 8, "stacked": 25}
-
-
-def derived_seed(*parts: object) -> int:
-    """A seed below 2^62 from the names of what it is for."""
-    return int.from_bytes(sha256(repr(parts).encode()).digest()[:8], "big") >> 2
 
 
 def device_class() -> str:

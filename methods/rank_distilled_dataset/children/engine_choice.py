@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from methods.context import RunContext
-from methods.rank_distilled_dataset.children.bundles import SIDE_BY_SIDE, Sizes, TrainingKey
+from methods.rank_distilled_dataset.children.bundles import Sizes, TrainingKey
 from methods.rank_distilled_dataset.children.spec import (
     PROBE,
     Probe,
@@ -15,7 +15,7 @@ from methods.rank_distilled_dataset.children.spec import (
     ProbeResult,
     Trainings,
 )
-from methods.rank_distilled_dataset.train_settings import EngineName
+from methods.rank_distilled_dataset.train_settings import SIDE_BY_SIDE, EngineName
 
 #: Estimated seconds of work from which on a probe pays: on a CPU it waits for a compiler.
 PROBE_FROM = {"cpu": 900.0, "gpu": 60.0}

@@ -13,7 +13,6 @@ from torch import nn
 
 from methods.context import RunContext
 from methods.rank_distilled_dataset.children import teachers
-from methods.rank_distilled_dataset.children.bundles import derived_seed
 from methods.rank_distilled_dataset.children.setup import device_name, device_of, initial, run_seed
 from methods.rank_distilled_dataset.children.spec import (
     CurveRecord,
@@ -24,15 +23,16 @@ from methods.rank_distilled_dataset.children.spec import (
     TrainingsResult,
 )
 from methods.rank_distilled_dataset.data import candidates, splits
+from methods.rank_distilled_dataset.data.examples import Examples, without_targets
 from methods.rank_distilled_dataset.data.splits import Parts
-from methods.rank_distilled_dataset.protocol import plan
+from methods.rank_distilled_dataset.seeds import derived_seed
 from methods.rank_distilled_dataset.training.engines import train_all
 from methods.rank_distilled_dataset.training.session import (
     Curve,
-    Examples,
     Recipe,
     Session,
     accuracy,
+    late,
     one_thread,
     train,
 )
@@ -50,7 +50,7 @@ def _run(spec: Trainings, ctx: RunContext) -> TrainingsResult:
     device, recipe = device_of(spec.device), _RECIPE.validate_python(spec.recipe)
     real = splits.load(spec.real.dataset, spec.real.held_out, ctx)
     evaluated = real.tested if spec.source == "full" else real.evaluated
-    recipe = replace(recipe, late=plan.late(evaluated))
+    recipe = replace(recipe, late=late(evaluated))
     there = {name: found.to(device) for name, found in evaluated.items()}
     taught = [] if spec.teachers is None else teachers.load(spec.teachers, real, device, ctx)
     source = _source(spec, real, taught, ctx)
@@ -91,7 +91,7 @@ def _source(
     if spec.source == "candidate":
         assert spec.candidate is not None
         data = candidates.load(spec.candidate, real.real, ipc, ctx).data
-        own = plan.without_targets(data) if spec.hard else data
+        own = without_targets(data) if spec.hard else data
         return lambda _: own
 
     def subset(run: int) -> Examples:

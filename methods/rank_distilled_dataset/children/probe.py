@@ -13,13 +13,13 @@ from torch import Tensor
 
 from methods.context import RunContext
 from methods.errors import JobError
-from methods.rank_distilled_dataset.children.bundles import SIDE_BY_SIDE
 from methods.rank_distilled_dataset.children.setup import device_of
 from methods.rank_distilled_dataset.children.spec import Probe, Probed, ProbeResult
+from methods.rank_distilled_dataset.data.examples import Examples
 from methods.rank_distilled_dataset.networks.networks import build
-from methods.rank_distilled_dataset.train_settings import ENGINES, EngineName
+from methods.rank_distilled_dataset.train_settings import ENGINES, SIDE_BY_SIDE, EngineName
 from methods.rank_distilled_dataset.training.engines import train_all
-from methods.rank_distilled_dataset.training.session import Examples, Recipe, Session, one_thread
+from methods.rank_distilled_dataset.training.session import Recipe, Session, one_thread
 
 _RECIPE = TypeAdapter(Recipe)
 _STEPS = 8

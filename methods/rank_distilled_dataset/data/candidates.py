@@ -14,9 +14,9 @@ from methods.context import RunContext
 from methods.rank_distilled_dataset.array_file import ArrayFile, arrays_if_any, invalid, open_arrays
 from methods.rank_distilled_dataset.data.dataset_formats import read_folders
 from methods.rank_distilled_dataset.data.datasets import RealData
+from methods.rank_distilled_dataset.data.examples import Examples
 from methods.rank_distilled_dataset.networks.losses import probabilities_to_logits
 from methods.rank_distilled_dataset.spec import Candidate
-from methods.rank_distilled_dataset.training.session import Examples
 
 #: Normalised images beyond this are in truth pixels from 0 to 255.
 MAX_NORMALISED = 50.0

@@ -15,8 +15,8 @@ from methods.errors import JobError
 from methods.rank_distilled_dataset.data import zca
 from methods.rank_distilled_dataset.data.dataset_files import read
 from methods.rank_distilled_dataset.data.dataset_formats import Labelled
+from methods.rank_distilled_dataset.data.examples import Examples
 from methods.rank_distilled_dataset.spec import Dataset
-from methods.rank_distilled_dataset.training.session import Examples
 
 #: Mean and deviation that the field normalises these sets with, CIFAR-100 included.
 USUAL = {

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from methods.errors import JobError
-
-Pixels = NDArray[np.uint8]
+from methods.typing import ByteArray
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 #: More pixels than this in one image are refused before they are unpacked.
@@ -21,7 +20,7 @@ MAX_PIXELS = 4096 * 4096
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 
 
-def write_png(pixels: Pixels) -> bytes:
+def write_png(pixels: ByteArray) -> bytes:
     """Encode [height, width] or [height, width, 3] as PNG; each row takes its best filter."""
     image = pixels[:, :, None] if pixels.ndim == 2 else pixels
     height, width, channels = image.shape
@@ -46,7 +45,7 @@ def _png_part(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
 
 
-def read_picture(data: bytes, label: str) -> Pixels:
+def read_picture(data: bytes, label: str) -> ByteArray:
     """Decode one image file to [height, width, 3] (or 1 channel for gray), 8 bits.
 
     Raises:
@@ -63,7 +62,7 @@ def read_picture(data: bytes, label: str) -> Pixels:
     raise JobError("input_invalid", f"{label} is neither PNG nor JPEG.")
 
 
-def _read_with_pillow(data: bytes, label: str) -> Pixels:
+def _read_with_pillow(data: bytes, label: str) -> ByteArray:
     try:
         # By name: optional, and untyped here.
         pillow: Any = importlib.import_module("PIL.Image")
@@ -84,7 +83,7 @@ def _read_with_pillow(data: bytes, label: str) -> Pixels:
     return found.reshape(*found.shape[:2], -1)
 
 
-def _read_png(data: bytes, label: str) -> Pixels:
+def _read_png(data: bytes, label: str) -> ByteArray:
     place, palette, body, header = 8, None, [], b""
     while place < len(data):
         length, kind = struct.unpack(">I4s", data[place : place + 8])
@@ -118,7 +117,7 @@ def _read_png(data: bytes, label: str) -> Pixels:
     return image[:, :, :1] if colour in (0, 4) else image[:, :, :3]
 
 
-def _unfilter(kinds: Pixels, lines: Pixels) -> Pixels:
+def _unfilter(kinds: ByteArray, lines: ByteArray) -> ByteArray:
     image = np.zeros_like(lines)
     above = np.zeros_like(lines[0])
     for row, kind in enumerate(kinds.tolist()):
@@ -137,7 +136,7 @@ def _unfilter(kinds: Pixels, lines: Pixels) -> Pixels:
     return image
 
 
-def _unfilter_slowly(kind: int, line: Pixels, above: Pixels) -> Pixels:
+def _unfilter_slowly(kind: int, line: ByteArray, above: ByteArray) -> ByteArray:
     """Filters 3 (mean) and 4 (Paeth) need the pixel to the left first."""
     channels = line.shape[1]
     out = [0] * channels + line.reshape(-1).tolist()
@@ -154,7 +153,7 @@ def _unfilter_slowly(kind: int, line: Pixels, above: Pixels) -> Pixels:
     return np.array(out[channels:], dtype=np.uint8).reshape(line.shape)
 
 
-def grid(images: NDArray[np.floating], columns: int, scale: int = 1) -> Pixels:
+def grid(images: NDArray[np.floating], columns: int, scale: int = 1) -> ByteArray:
     """Images [N, channels, height, width] with values from 0 to 1, side by side with a border.
 
     Returns [rows, columns] for one channel and [rows, columns, 3] otherwise (the first three).

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from methods.rank_distilled_dataset.children.bundles import Sizes, TrainingKey
 from methods.rank_distilled_dataset.children.spec import (
@@ -21,8 +20,7 @@ from methods.rank_distilled_dataset.protocol.plan import Arm, Choice, Variant
 from methods.rank_distilled_dataset.spec import Candidate, Spec
 from methods.rank_distilled_dataset.train_settings import Train, TrainChange
 from methods.rank_distilled_dataset.training.session import Curve
-
-FloatArray = NDArray[np.float64]
+from methods.typing import FloatArray
 
 
 @dataclass

@@ -7,7 +7,6 @@ from collections import Counter
 from hashlib import sha256
 
 import numpy as np
-from numpy.typing import NDArray
 
 from methods.rank_distilled_dataset.data.candidates import Loaded
 from methods.rank_distilled_dataset.data.datasets import RealData
@@ -16,8 +15,8 @@ from methods.rank_distilled_dataset.protocol import plan, scores
 from methods.rank_distilled_dataset.protocol.experiment import ModelComparison, Scored
 from methods.rank_distilled_dataset.result import Estimate, Leaderboard, Row
 from methods.rank_distilled_dataset.spec import Spec
+from methods.typing import FloatArray
 
-FloatArray = NDArray[np.float64]
 BOOTSTRAP = 10_000
 #: A given learning rate this many times off the chosen one is worth a warning.
 FAR = 4.9

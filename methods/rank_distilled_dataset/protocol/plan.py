@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from methods.rank_distilled_dataset.children.bundles import Sizes, TrainingKey
 from methods.rank_distilled_dataset.children.spec import Trainings
@@ -15,9 +13,9 @@ from methods.rank_distilled_dataset.data.augment import Augment
 from methods.rank_distilled_dataset.presets import PRESETS, settings
 from methods.rank_distilled_dataset.spec import Candidate, FullData, Spec
 from methods.rank_distilled_dataset.train_settings import Train
-from methods.rank_distilled_dataset.training.session import Curve, Examples, Recipe
+from methods.rank_distilled_dataset.training.session import Curve, Recipe, late
+from methods.typing import FloatArray
 
-FloatArray = NDArray[np.float64]
 #: `own`: the candidate's setting; `hard`: hard labels; `bare`: own labels, no augmentation.
 Variant = Literal["own", "hard", "bare"]
 #: The released package evaluates every tenth epoch, and every twentieth for soft labels and ARS.
@@ -161,16 +159,6 @@ def make_side(spec: Spec, common: Trainings, base: Recipe, rates: list[float], s
             for rate, prunable in zip(rates, stops, strict=True)
         ],
     )
-
-
-def late(evaluated: Iterable[str]) -> tuple[str, ...]:
-    """The sets to measure at the end only: the test set too, where a part of it draws the curve."""
-    return ("held_out", "test") if "curve" in evaluated else ("held_out",)
-
-
-def without_targets(data: Examples) -> Examples:
-    """The same images with hard labels only."""
-    return Examples(data.images, data.labels)
 
 
 def choose(spec: Spec, side: Arm, interval: int = OFFICIAL_INTERVAL) -> Choice:

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.stats import t as student_t
 
-FloatArray = NDArray[np.float64]
+from methods.typing import FloatArray
 
 
 def normalise(alpha: ArrayLike) -> FloatArray:

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from methods.errors import JobError
-from methods.rank_distilled_dataset.training.session import Check, Examples, Session
+from methods.rank_distilled_dataset.data.examples import Examples
+from methods.rank_distilled_dataset.training.session import Check, Session
 
 #: Libraries choose kernels and take memory in their first passes, which must not be recorded.
 _WARM_UP = 3

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from methods.rank_distilled_dataset.children.bundles import SIDE_BY_SIDE
-from methods.rank_distilled_dataset.train_settings import EngineName
+from methods.rank_distilled_dataset.data.examples import Examples
+from methods.rank_distilled_dataset.train_settings import SIDE_BY_SIDE, EngineName
 from methods.rank_distilled_dataset.training.cuda_graphs import GraphSession
-from methods.rank_distilled_dataset.training.session import Check, Curve, Examples, Session, advance
+from methods.rank_distilled_dataset.training.session import Check, Curve, Session, advance
 from methods.rank_distilled_dataset.training.stacking import train_stacked
 
 Make = Callable[[type[Session]], Session]

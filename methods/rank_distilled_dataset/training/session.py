@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from methods.rank_distilled_dataset.data.augment import Augment
+from methods.rank_distilled_dataset.data.examples import Examples
 from methods.rank_distilled_dataset.networks import losses
 from methods.rank_distilled_dataset.networks.networks import mean_logits
 from methods.rank_distilled_dataset.networks.optimisers import (
@@ -68,30 +69,6 @@ class Recipe:
     evaluate: tuple[int, ...] = ()
     give_up: float | None = None
     late: tuple[str, ...] = ()
-
-
-@dataclass
-class Examples:
-    """Images [N, C, H, W], float32, with labels.
-
-    Attributes:
-        labels: classes [N], int64.
-        targets: soft targets as logits [N, classes], or None.
-    """
-
-    images: Tensor
-    labels: Tensor
-    targets: Tensor | None = None
-
-    @property
-    def tensors(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Images, labels and soft targets."""
-        return self.images, self.labels, self.targets
-
-    def to(self, device: torch.device) -> Examples:
-        """The same on a device; nothing is copied when it is there."""
-        targets = None if self.targets is None else self.targets.to(device)
-        return Examples(self.images.to(device), self.labels.to(device), targets)
 
 
 @dataclass
@@ -382,3 +359,8 @@ def _given(targets: Tensor | None) -> Tensor:
     if targets is None:
         raise ValueError("this loss needs soft targets or teachers")
     return targets
+
+
+def late(evaluated: Iterable[str]) -> tuple[str, ...]:
+    """The sets to measure at the end only: the test set too, where a part of it draws the curve."""
+    return ("held_out", "test") if "curve" in evaluated else ("held_out",)

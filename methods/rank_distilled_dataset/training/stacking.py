@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from methods.rank_distilled_dataset.data.examples import Examples
 from methods.rank_distilled_dataset.networks.networks import mean_logits
 from methods.rank_distilled_dataset.training.cuda_graphs import Recorded, own_stream, reset
-from methods.rank_distilled_dataset.training.session import Check, Curve, Examples, Session, advance
+from methods.rank_distilled_dataset.training.session import Check, Curve, Session, advance
 
 
 def train_stacked(

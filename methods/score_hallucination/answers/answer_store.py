@@ -11,7 +11,8 @@ from typing import Any
 
 from methods.context import RunContext
 from methods.errors import Interrupted
-from methods.inference.llm import Completion, LanguageModel, Sampling, Usage
+from methods.inference.completion import Completion, Sampling, Usage
+from methods.inference.llm import LanguageModel
 from methods.score_hallucination.schema.items import Answer, Drawing
 
 _SAVED_ITEMS, _SAVED_SECONDS = 256, 10.0

@@ -9,7 +9,8 @@ from hashlib import sha256
 from statistics import NormalDist
 
 from methods.context import RunContext
-from methods.inference.llm import LanguageModel, Usage
+from methods.inference.completion import Usage
+from methods.inference.llm import LanguageModel
 from methods.score_hallucination.answers.adapters import answers_of, options_of
 from methods.score_hallucination.answers.answer_store import Drawn, draw, sampling_of
 from methods.score_hallucination.answers.item_reader import Items, chunks

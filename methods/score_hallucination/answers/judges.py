@@ -8,7 +8,8 @@ from dataclasses import asdict
 from typing import Any
 
 from methods.context import RunContext
-from methods.inference.llm import Completion, Sampling, Usage, language_model
+from methods.inference.completion import Completion, Sampling, Usage
+from methods.inference.llm import language_model
 from methods.score_hallucination.answers.answer_store import Drawn, draw
 from methods.score_hallucination.answers.judge_prompts import MESSAGES
 from methods.score_hallucination.result import JudgingResult, StoredFile

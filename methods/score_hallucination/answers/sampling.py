@@ -7,7 +7,8 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from methods.context import RunContext
-from methods.inference.llm import Usage, language_model
+from methods.inference.completion import Usage
+from methods.inference.llm import language_model
 from methods.score_hallucination.answers.answer_store import Drawn, draw, sampling_of
 from methods.score_hallucination.answers.early_stopping import Rounds, draw_in_rounds
 from methods.score_hallucination.answers.item_reader import Items

@@ -14,9 +14,10 @@ from pydantic import Field, ValidationError, model_validator
 
 from methods.errors import JobError
 from methods.jobtype import SpecModel
-from methods.score_hallucination.evaluation.drift import Distribution, Drift
+from methods.score_hallucination.evaluation.drift import Distribution
 from methods.score_hallucination.evaluation.spec import LabelCounts
 from methods.score_hallucination.interval import Interval
+from methods.score_hallucination.result import CalibrationSummary, Drift
 from methods.score_hallucination.schema.judges import Judge
 from methods.score_hallucination.schema.options import Clustering, Similarity
 from methods.score_hallucination.schema.probability_maps import (
@@ -26,6 +27,7 @@ from methods.score_hallucination.schema.probability_maps import (
     PlattMap,
     Unit,
 )
+from methods.score_hallucination.scoring.pipeline import ItemScores
 from methods.score_hallucination.spec import JOB
 
 MAX_BYTES = 4 * 1024 * 1024
@@ -305,3 +307,32 @@ def read_calibrator(data: bytes) -> Calibrator:
             f"The file is no calibrator: {first['pointer'] or '/'}: {first['message']}.",
             details={"faults": faults[:20]},
         ) from error
+
+
+class Calibration:
+    """Calibrates item by item, and knows in the end how the items differ from its own."""
+
+    def __init__(self, calibrator: Calibrator) -> None:
+        self.calibrator = calibrator
+        self._confidences: list[float] = []
+        self._probabilities: list[float] = []
+
+    def add(self, scored: ItemScores) -> Calibrated:
+        """What the calibrator says of the next item."""
+        found = self.calibrator.calibrated(scored.confidences, scored.n)
+        confidence = self.calibrator.confidence(scored.confidences)
+        if confidence is not None:
+            self._confidences.append(confidence)
+        if found.probability is not None:
+            self._probabilities.append(found.probability)
+        return found
+
+    def summary(self) -> CalibrationSummary:
+        """Over all items so far."""
+        known = self._probabilities
+        return CalibrationSummary(
+            id=self.calibrator.id,
+            n=len(known),
+            mean=sum(known) / len(known) if known else None,
+            drift=self.calibrator.drift(self._confidences) if self._confidences else None,
+        )

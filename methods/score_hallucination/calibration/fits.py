@@ -15,8 +15,8 @@ from scipy.optimize import isotonic_regression
 from scipy.special import expit
 
 from methods.score_hallucination.evaluation.ranking import Estimate
+from methods.typing import FloatArray
 
-Floats = npt.NDArray[np.float64]
 Compat = Literal["upstream"] | None
 
 #: Fewer labels than this make a step function of noise.
@@ -27,7 +27,7 @@ _STEPS = 200
 _TOLERANCE = 1e-12
 
 
-def logit(confidence: Floats, margin: float = 1e-6) -> Floats:
+def logit(confidence: FloatArray, margin: float = 1e-6) -> FloatArray:
     """ln(c / (1 - c)), with c kept `margin` away from 0 and 1: the scale to fit Platt on."""
     c = np.clip(np.asarray(confidence, dtype=np.float64), margin, 1 - margin)
     return np.log(c) - np.log1p(-c)
@@ -40,12 +40,12 @@ class Platt:
     slope: float
     intercept: float
 
-    def predict(self, score: Floats) -> Floats:
+    def predict(self, score: FloatArray) -> FloatArray:
         """(N,) probabilities of being right."""
         return np.asarray(expit(self.slope * np.asarray(score, np.float64) + self.intercept))
 
 
-def fit_platt(score: Floats, right: Floats, compat: Compat = None) -> Platt:
+def fit_platt(score: FloatArray, right: FloatArray, compat: Compat = None) -> Platt:
     """Logistic regression of `right` on one score by Newton's method.
 
     Targets are (N+ + 1)/(N+ + 2) and 1/(N- + 2) in place of 1 and 0, which keeps separable labels
@@ -68,7 +68,7 @@ def fit_platt(score: Floats, right: Floats, compat: Compat = None) -> Platt:
     return _newton(score, np.where(right == 1, high, low), ridge=0.0)
 
 
-def _newton(score: Floats, target: Floats, ridge: float) -> Platt:
+def _newton(score: FloatArray, target: FloatArray, ridge: float) -> Platt:
     # The fit is done on a standardised score: the same optimum, a well-conditioned Hessian.
     shift, scale = score.mean(), score.std() or 1.0
     design = np.stack([(score - shift) / scale, np.ones_like(score)])
@@ -94,7 +94,9 @@ def _newton(score: Floats, target: Floats, ridge: float) -> Platt:
     return Platt(float(weights[0] / scale), float(weights[1] - weights[0] * shift / scale))
 
 
-def _loss(weights: Floats, design: Floats, target: Floats, penalty: Floats) -> float:
+def _loss(
+    weights: FloatArray, design: FloatArray, target: FloatArray, penalty: FloatArray
+) -> float:
     z = weights @ design
     return float((np.logaddexp(0, z) - target * z).sum() + (penalty * weights**2).sum() / 2)
 
@@ -103,15 +105,15 @@ def _loss(weights: Floats, design: Floats, target: Floats, penalty: Floats) -> f
 class Isotonic:
     """A non-decreasing map by linear interpolation between knots, constant beyond them."""
 
-    score: Floats
-    probability: Floats
+    score: FloatArray
+    probability: FloatArray
 
-    def predict(self, score: Floats) -> Floats:
+    def predict(self, score: FloatArray) -> FloatArray:
         """(N,) probabilities of being right."""
         return np.interp(np.asarray(score, np.float64), self.score, self.probability)
 
 
-def fit_isotonic(score: Floats, right: Floats, at_least: int = MIN_ISOTONIC) -> Isotonic:
+def fit_isotonic(score: FloatArray, right: FloatArray, at_least: int = MIN_ISOTONIC) -> Isotonic:
     """The non-decreasing map that fits the labels best in least squares.
 
     Raises:
@@ -125,7 +127,7 @@ def fit_isotonic(score: Floats, right: Floats, at_least: int = MIN_ISOTONIC) -> 
     return isotonic(score, right)
 
 
-def isotonic(score: Floats, quality: Floats, increasing: bool = True) -> Isotonic:
+def isotonic(score: FloatArray, quality: FloatArray, increasing: bool = True) -> Isotonic:
     """Pool-adjacent-violators over any quality in [0, 1]; equal scores are averaged first."""
     known, group = np.unique(np.asarray(score, dtype=np.float64), return_inverse=True)
     count = np.bincount(group)
@@ -134,7 +136,7 @@ def isotonic(score: Floats, quality: Floats, increasing: bool = True) -> Isotoni
     return Isotonic(known, np.asarray(fitted.x))
 
 
-def _checked(score: Floats, right: Floats) -> tuple[Floats, Floats]:
+def _checked(score: FloatArray, right: FloatArray) -> tuple[FloatArray, FloatArray]:
     score, right = np.asarray(score, dtype=np.float64), np.asarray(right, dtype=np.float64)
     if not np.isfinite(score).all():
         raise ValueError("scores must be finite")
@@ -143,7 +145,9 @@ def _checked(score: Floats, right: Floats) -> tuple[Floats, Floats]:
     return score, right
 
 
-def calibration_errors(confidence: Floats, right: Floats, bins: int = 10) -> dict[str, float]:
+def calibration_errors(
+    confidence: FloatArray, right: FloatArray, bins: int = 10
+) -> dict[str, float]:
     """How far confidences are from frequencies.
 
     Args:
@@ -165,8 +169,8 @@ def calibration_errors(confidence: Floats, right: Floats, bins: int = 10) -> dic
 
 
 def bootstrap_errors(
-    confidence: Floats,
-    right: Floats,
+    confidence: FloatArray,
+    right: FloatArray,
     rng: np.random.Generator,
     bins: int = 10,
     resamples: int = 1000,
@@ -179,7 +183,7 @@ def bootstrap_errors(
     right = np.asarray(right, dtype=np.float64)
     n, group = len(confidence), _bins(confidence, bins)
     rows = max(1, 1_000_000 // n)
-    drawn: dict[str, list[Floats]] = {name: [] for name in METRICS}
+    drawn: dict[str, list[FloatArray]] = {name: [] for name in METRICS}
     for start in range(0, resamples, rows):
         chosen = rng.integers(n, size=(min(rows, resamples - start), n))
         values = _errors(group[chosen], confidence[chosen], right[chosen], bins)
@@ -199,7 +203,7 @@ class Bin:
     accuracy: float
 
 
-def reliability(confidence: Floats, right: Floats, bins: int = 10) -> list[Bin]:
+def reliability(confidence: FloatArray, right: FloatArray, bins: int = 10) -> list[Bin]:
     """The bins behind the ECE that are not empty: mean confidence against share of right answers.
 
     Raises:
@@ -217,7 +221,7 @@ def reliability(confidence: Floats, right: Floats, bins: int = 10) -> list[Bin]:
     ]
 
 
-def _bins(confidence: Floats, bins: int) -> npt.NDArray[np.int64]:
+def _bins(confidence: FloatArray, bins: int) -> npt.NDArray[np.int64]:
     if not ((confidence >= 0) & (confidence <= 1)).all():
         raise ValueError("confidences must be in [0, 1]")
     edges = np.linspace(0, 1, bins + 1)
@@ -225,8 +229,8 @@ def _bins(confidence: Floats, bins: int) -> npt.NDArray[np.int64]:
 
 
 def _errors(
-    group: npt.NDArray[np.int64], confidence: Floats, right: Floats, bins: int
-) -> dict[str, Floats]:
+    group: npt.NDArray[np.int64], confidence: FloatArray, right: FloatArray, bins: int
+) -> dict[str, FloatArray]:
     rows, n = group.shape
     flat = (group + bins * np.arange(rows)[:, None]).ravel()
     count, claimed, actual = (

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from methods.context import RunContext
 from methods.errors import JobError
@@ -21,9 +20,7 @@ from methods.score_hallucination.result import JudgingResult
 from methods.score_hallucination.schema.items import Item
 from methods.score_hallucination.schema.options import ScorerName
 from methods.score_hallucination.scoring.pipeline import SCORERS, score
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from methods.typing import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -35,16 +32,16 @@ class Labelled:
     and how often. rows: (N,) positions among all items. judging: what judges were asked.
     """
 
-    values: dict[str, Floats]
-    confidences: dict[str, Floats]
-    right: Floats
-    sizes: Ints
-    rows: Ints
+    values: dict[str, FloatArray]
+    confidences: dict[str, FloatArray]
+    right: FloatArray
+    sizes: IntArray
+    rows: IntArray
     reasons: dict[str, Counter[str]]
     counts: LabelCounts
     judging: JudgingResult | None = None
 
-    def uncertainty(self, name: str) -> Floats:
+    def uncertainty(self, name: str) -> FloatArray:
         """(N,) the scorer's value, turned so that higher is more suspicious."""
         value = self.values[name]
         return -value if SCORERS[name].direction == "confidence" else value

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 from pydantic import Field, model_validator
 
 from methods.jobtype import SpecModel
+from methods.score_hallucination.result import Drift
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,26 +19,6 @@ if TYPE_CHECKING:
 KNOTS = 512
 _BINS = 10
 _LEVEL = 0.01
-
-
-class Drift(SpecModel):
-    """New scores against those a calibrator was fitted on; all zero for the same scores."""
-
-    n: int = Field(description="New scores.")
-    n_reference: int = Field(description="Scores that the calibrator was fitted on.")
-    ks: float = Field(
-        description="Kolmogorov-Smirnov distance, the largest gap between the two distribution "
-        "functions, 0 to 1."
-    )
-    ks_p_value: float = Field(
-        description="Two-sample, asymptotic; too large where scores have ties."
-    )
-    psi: float = Field(
-        description="Population stability index over tenths of the reference. The usual marks, "
-        "0.1 and 0.25, hold for thousands of scores: see `psi_expected`."
-    )
-    psi_expected: float = Field(description="Its mean where nothing has changed, for these sizes.")
-    shifted: bool = Field(description="Whether `ks_p_value` is below 0.01.")
 
 
 class Distribution(SpecModel):

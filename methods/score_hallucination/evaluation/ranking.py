@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from methods.typing import FloatArray
 
 METRICS = ("auroc", "auarc", "prr", "prr_area")
 
@@ -25,7 +25,7 @@ class Estimate:
     high: float | None
 
 
-def evaluate(uncertainty: Floats, quality: Floats) -> dict[str, float]:
+def evaluate(uncertainty: FloatArray, quality: FloatArray) -> dict[str, float]:
     """The metrics of one score.
 
     Args:
@@ -49,7 +49,7 @@ def evaluate(uncertainty: Floats, quality: Floats) -> dict[str, float]:
 
 
 def bootstrap(
-    uncertainty: Floats, quality: Floats, rng: np.random.Generator, resamples: int = 1000
+    uncertainty: FloatArray, quality: FloatArray, rng: np.random.Generator, resamples: int = 1000
 ) -> dict[str, Estimate]:
     """The metrics with 95 % percentile intervals over resampled items.
 
@@ -62,7 +62,7 @@ def bootstrap(
     binary, scaled = _binary(quality), _unit(quality)
     group, groups = _groups(uncertainty)
     oracle_group, oracle_groups = _groups(-scaled)
-    drawn: dict[str, list[Floats]] = {name: [] for name in METRICS}
+    drawn: dict[str, list[FloatArray]] = {name: [] for name in METRICS}
     block = max(1, 2_000_000 // max(n, 1))
     for start in range(0, resamples, block):
         rows = min(block, resamples - start)
@@ -78,7 +78,7 @@ def bootstrap(
     return {name: _estimate(point[name], np.concatenate(drawn[name])) for name in METRICS}
 
 
-def resampled_auroc(uncertainty: Floats, quality: Floats, drawn: Floats) -> Floats:
+def resampled_auroc(uncertainty: FloatArray, quality: FloatArray, drawn: FloatArray) -> FloatArray:
     """AUROC of resampled items.
 
     Args:
@@ -106,7 +106,7 @@ def resampled_auroc(uncertainty: Floats, quality: Floats, drawn: Floats) -> Floa
         return hits / (flagged.sum(axis=0) * below[-1])
 
 
-def accuracy_rejection_curve(uncertainty: Floats, quality: Floats) -> Floats:
+def accuracy_rejection_curve(uncertainty: FloatArray, quality: FloatArray) -> FloatArray:
     """(N,) mean quality of the k least suspicious items, k = 1..N, averaged over tied orders."""
     order = np.argsort(uncertainty, kind="stable")
     group = _groups(uncertainty)[0][order]
@@ -114,7 +114,9 @@ def accuracy_rejection_curve(uncertainty: Floats, quality: Floats) -> Floats:
     return np.cumsum(means[group]) / np.arange(1, len(quality) + 1)
 
 
-def roc_curve(uncertainty: Floats, wrong: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+def roc_curve(
+    uncertainty: FloatArray, wrong: npt.NDArray[np.bool_]
+) -> tuple[FloatArray, FloatArray]:
     """False and true positive rate at every threshold, from (0, 0) to (1, 1)."""
     counts, hits = _grouped(-uncertainty, wrong.astype(np.float64))
     true, total = np.cumsum(hits), np.cumsum(counts)
@@ -123,7 +125,7 @@ def roc_curve(uncertainty: Floats, wrong: npt.NDArray[np.bool_]) -> tuple[Floats
     return false, rate
 
 
-def _groups(score: Floats) -> tuple[npt.NDArray[np.int64], int]:
+def _groups(score: FloatArray) -> tuple[npt.NDArray[np.int64], int]:
     """Number the groups of equal scores in ascending order.
 
     Scores that differ by rounding only are equal on paper and must not be ranked.
@@ -136,23 +138,25 @@ def _groups(score: Floats) -> tuple[npt.NDArray[np.int64], int]:
     return group.astype(np.int64), int(opens.sum()) + 1
 
 
-def _grouped(score: Floats, quality: Floats) -> tuple[Floats, Floats]:
+def _grouped(score: FloatArray, quality: FloatArray) -> tuple[FloatArray, FloatArray]:
     group, size = _groups(score)
     counts, sums = _tally(group[None], quality[None], size)
     return counts[0], sums[0]
 
 
-def _tally(group: npt.NDArray[np.int64], quality: Floats, groups: int) -> tuple[Floats, Floats]:
+def _tally(
+    group: npt.NDArray[np.int64], quality: FloatArray, groups: int
+) -> tuple[FloatArray, FloatArray]:
     """(R, G) number of items and sum of quality in each group of equal scores."""
     rows = len(group)
     flat = (group + groups * np.arange(rows)[:, None]).ravel()
     size = rows * groups
-    counts: Floats = np.bincount(flat, minlength=size).astype(np.float64)
-    sums: Floats = np.bincount(flat, quality.ravel(), size).astype(np.float64)
+    counts: FloatArray = np.bincount(flat, minlength=size).astype(np.float64)
+    sums: FloatArray = np.bincount(flat, quality.ravel(), size).astype(np.float64)
     return counts.reshape(rows, groups), sums.reshape(rows, groups)
 
 
-def _metrics(counts: Floats, sums: Floats, binary: bool) -> dict[str, Floats]:
+def _metrics(counts: FloatArray, sums: FloatArray, binary: bool) -> dict[str, FloatArray]:
     auroc = _auroc(counts, sums) if binary else np.full(len(counts), np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
         mean_of_curve, first, last = _curve(counts, sums)
@@ -161,7 +165,7 @@ def _metrics(counts: Floats, sums: Floats, binary: bool) -> dict[str, Floats]:
     return {"auroc": auroc, "auarc": np.where(n > 1, auarc, np.nan)}
 
 
-def _auroc(counts: Floats, sums: Floats) -> Floats:
+def _auroc(counts: FloatArray, sums: FloatArray) -> FloatArray:
     """(R,) for (R, G) groups in order; ties count half, NaN where a class is missing."""
     wrong = counts - sums
     below = np.cumsum(sums, axis=1) - sums / 2
@@ -169,7 +173,7 @@ def _auroc(counts: Floats, sums: Floats) -> Floats:
         return (wrong * below).sum(axis=1) / (wrong.sum(axis=1) * sums.sum(axis=1))
 
 
-def _curve(counts: Floats, sums: Floats) -> tuple[Floats, Floats, Floats]:
+def _curve(counts: FloatArray, sums: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Mean, first and last value of the curve of running means, for (R, G) groups in order.
 
     Within a group of c items with mean m that follows n0 items with sum s0, the expected running
@@ -187,23 +191,23 @@ def _curve(counts: Floats, sums: Floats) -> tuple[Floats, Floats, Floats]:
     return total / n, mean[np.arange(len(mean)), lowest], sums.sum(axis=1) / n
 
 
-def _rejection(area: Floats, oracle: Floats, chance: Floats) -> dict[str, Floats]:
+def _rejection(area: FloatArray, oracle: FloatArray, chance: FloatArray) -> dict[str, FloatArray]:
     gain = oracle - chance
     prr = np.full(len(area), np.nan)
     np.divide(area - chance, gain, out=prr, where=gain > 1e-12)
     return {"prr_area": area, "prr": prr}
 
 
-def _binary(quality: Floats) -> bool:
+def _binary(quality: FloatArray) -> bool:
     return bool(np.isin(quality, (0.0, 1.0)).all())
 
 
-def _unit(quality: Floats) -> Floats:
+def _unit(quality: FloatArray) -> FloatArray:
     low, high = quality.min(), quality.max()
     return (quality - low) / (high - low) if high > low else np.full_like(quality, 0.5)
 
 
-def _estimate(value: float, drawn: Floats) -> Estimate:
+def _estimate(value: float, drawn: FloatArray) -> Estimate:
     defined = drawn[np.isfinite(drawn)]
     if not np.isfinite(value) or len(defined) == 0:
         return Estimate(None, None, None)

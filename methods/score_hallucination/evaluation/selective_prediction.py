@@ -6,18 +6,17 @@ import math
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from methods.score_hallucination.evaluation.ranking import accuracy_rejection_curve
+from methods.typing import FloatArray
 
-Floats = npt.NDArray[np.float64]
 Objective = Literal["f1", "accuracy", "balanced_accuracy"]
 
 #: The grid of UQLM.
 THRESHOLDS = np.arange(0.0, 1.0, 0.01)
 
 
-def conformal_threshold(confidence_of_wrong: Floats, risk: float) -> float:
+def conformal_threshold(confidence_of_wrong: FloatArray, risk: float) -> float:
     """The threshold above which a wrong answer comes through with probability at most `risk`.
 
     Answer when confidence > threshold. For exchangeable items this holds in finite samples and for
@@ -45,7 +44,9 @@ def conformal_threshold(confidence_of_wrong: Floats, risk: float) -> float:
     return float(scores[rank - 1]) if rank <= len(scores) else math.inf
 
 
-def risk_coverage_curve(uncertainty: Floats, quality: Floats) -> tuple[Floats, Floats]:
+def risk_coverage_curve(
+    uncertainty: FloatArray, quality: FloatArray
+) -> tuple[FloatArray, FloatArray]:
     """Coverage k/N and mean risk 1 - quality of the k least uncertain items, over tied orders.
 
     Args:
@@ -58,7 +59,7 @@ def risk_coverage_curve(uncertainty: Floats, quality: Floats) -> tuple[Floats, F
     return np.arange(1, n + 1) / n, 1.0 - accuracy_rejection_curve(uncertainty, quality)
 
 
-def risk_coverage_area(uncertainty: Floats, quality: Floats) -> float:
+def risk_coverage_area(uncertainty: FloatArray, quality: FloatArray) -> float:
     """Mean over coverage of the selective risk (AURC); in [0, 1], lower is better.
 
     Source: Geifman and El-Yaniv 2017. LM-Polygraph rescales the quality to [0, 1] beforehand.
@@ -67,8 +68,11 @@ def risk_coverage_area(uncertainty: Floats, quality: Floats) -> float:
 
 
 def threshold_values(
-    confidence: Floats, right: Floats, objective: Objective, thresholds: Floats = THRESHOLDS
-) -> Floats:
+    confidence: FloatArray,
+    right: FloatArray,
+    objective: Objective,
+    thresholds: FloatArray = THRESHOLDS,
+) -> FloatArray:
     """How well "right when confidence > threshold" agrees with the labels, for every threshold.
 
     Args:

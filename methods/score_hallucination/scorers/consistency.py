@@ -10,20 +10,20 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from methods.score_hallucination.similarity.nli import (
     CONTRADICTION,
     ENTAILMENT,
     contrasted_entailment,
 )
+from methods.typing import BoolArray, FloatArray
 
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
 Support = Literal["entailment", "noncontradiction", "contrasted_entailment"]
 
 
-def noncontradiction(forward: Floats, backward: Floats, equal: Flags | None = None) -> Floats:
+def noncontradiction(
+    forward: FloatArray, backward: FloatArray, equal: BoolArray | None = None
+) -> FloatArray:
     """Mean over samples and both directions of 1 - P(contradiction); (...).
 
     Args:
@@ -32,24 +32,28 @@ def noncontradiction(forward: Floats, backward: Floats, equal: Flags | None = No
     return _two_way(support(forward, "noncontradiction"), backward, "noncontradiction", equal)
 
 
-def entailment(forward: Floats, backward: Floats, equal: Flags | None = None) -> Floats:
+def entailment(
+    forward: FloatArray, backward: FloatArray, equal: BoolArray | None = None
+) -> FloatArray:
     """Mean over samples and both directions of P(entailment); (...). `equal` as above."""
     return _two_way(support(forward, "entailment"), backward, "entailment", equal)
 
 
-def _two_way(ahead: Floats, backward: Floats, kind: Support, equal: Flags | None) -> Floats:
+def _two_way(
+    ahead: FloatArray, backward: FloatArray, kind: Support, equal: BoolArray | None
+) -> FloatArray:
     agreement = (ahead + support(backward, kind)) / 2
     if equal is not None:
         agreement = np.where(equal, 1.0, agreement)
     return np.asarray(agreement.mean(axis=-1))
 
 
-def exact_match(equal: Flags) -> Floats:
+def exact_match(equal: BoolArray) -> FloatArray:
     """Share of the samples that equal the answer: (..., n) to (...)."""
     return np.asarray(np.asarray(equal, dtype=np.float64).mean(axis=-1))
 
 
-def cosine(answer: Floats, samples: Floats) -> Floats:
+def cosine(answer: FloatArray, samples: FloatArray) -> FloatArray:
     """Mean of 1/2 + cos/2 between the embeddings of the answer and of the samples.
 
     Args:
@@ -62,7 +66,7 @@ def cosine(answer: Floats, samples: Floats) -> Floats:
     return np.asarray((0.5 + cos / 2).mean(axis=-1))
 
 
-def support(probabilities: Floats, kind: Support = "entailment") -> Floats:
+def support(probabilities: FloatArray, kind: Support = "entailment") -> FloatArray:
     """How far a premise supports a claim, from NLI probabilities (..., 3) to (...)."""
     p = np.asarray(probabilities, dtype=np.float64)
     match kind:
@@ -73,7 +77,7 @@ def support(probabilities: Floats, kind: Support = "entailment") -> Floats:
     return contrasted_entailment(p)
 
 
-def unit_response(probabilities: Floats, kind: Support = "entailment") -> Floats:
+def unit_response(probabilities: FloatArray, kind: Support = "entailment") -> FloatArray:
     """LUQ-style claim confidence: mean over sampled responses of their support for the claim.
 
     Args:
@@ -85,7 +89,7 @@ def unit_response(probabilities: Floats, kind: Support = "entailment") -> Floats
     return np.asarray(support(probabilities, kind).mean(axis=-1))
 
 
-def matched_unit(probabilities: Floats, kind: Support = "entailment") -> Floats:
+def matched_unit(probabilities: FloatArray, kind: Support = "entailment") -> FloatArray:
     """Claim confidence by the best sentence of every response, averaged over responses.
 
     Args:

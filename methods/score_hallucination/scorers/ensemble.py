@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import rankdata
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from methods.typing import FloatArray, IntArray
 
 _BLOCK = 4_000_000
 
 
-def combine(confidences: Floats, weights: Floats) -> Floats:
+def combine(confidences: FloatArray, weights: FloatArray) -> FloatArray:
     """Weighted mean of the defined confidences of every item.
 
     Args:
@@ -30,7 +28,7 @@ def combine(confidences: Floats, weights: Floats) -> Floats:
     )
 
 
-def _combine(confidences: Floats, weights: Floats) -> Floats:
+def _combine(confidences: FloatArray, weights: FloatArray) -> FloatArray:
     """(C, S) candidates of weights to (C, N)."""
     defined = ~np.isnan(confidences)
     total = weights @ defined
@@ -43,13 +41,13 @@ def _combine(confidences: Floats, weights: Floats) -> Floats:
 class Weights:
     """Fitted weights. weights: (S,), sum 1. auroc: mean over the held-out folds."""
 
-    weights: Floats
+    weights: FloatArray
     auroc: float
 
 
 def fit_weights(
-    confidences: Floats,
-    right: Floats,
+    confidences: FloatArray,
+    right: FloatArray,
     rng: np.random.Generator,
     folds: int = 5,
     candidates: int = 500,
@@ -89,7 +87,7 @@ def fit_weights(
     return Weights(np.mean(chosen, axis=0), float(np.mean(held_out)))
 
 
-def stratified(right: Floats, folds: int, rng: np.random.Generator) -> Ints:
+def stratified(right: FloatArray, folds: int, rng: np.random.Generator) -> IntArray:
     """(N,) random folds 0 to folds - 1 with the same share of right answers, up to one item."""
     fold = np.empty(len(right), dtype=np.int64)
     for label in (0, 1):
@@ -98,7 +96,7 @@ def stratified(right: Floats, folds: int, rng: np.random.Generator) -> Ints:
     return fold
 
 
-def mixture_auroc(confidences: Floats, right: Floats, weights: Floats) -> Floats:
+def mixture_auroc(confidences: FloatArray, right: FloatArray, weights: FloatArray) -> FloatArray:
     """Probability that a right answer has a higher mixture than a wrong one, ties counting half.
 
     Args:

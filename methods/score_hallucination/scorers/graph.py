@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from methods.score_hallucination.similarity.rouge_l import symmetrize
+from methods.typing import FloatArray
 
-Floats = npt.NDArray[np.float64]
 Compat = Literal["upstream"] | None
 
 
-def eigv_laplacian(similarity: Floats, compat: Compat = None) -> Floats:
+def eigv_laplacian(similarity: FloatArray, compat: Compat = None) -> FloatArray:
     """SumEigv: sum_k max(0, 1 - lambda_k), eigenvalues of the symmetric normalised Laplacian.
 
     A continuous number of meanings. Range [1, n] for weights in [0, 1]. Source: arXiv:2305.19187
@@ -31,7 +31,7 @@ def eigv_laplacian(similarity: Floats, compat: Compat = None) -> Floats:
     return np.where(valid, total, np.nan)
 
 
-def degree_matrix(similarity: Floats) -> Floats:
+def degree_matrix(similarity: FloatArray) -> FloatArray:
     """Deg on the scale of LM-Polygraph: trace(n - D) / n^2, which is 1 - mean(S).
 
     Range [0, 1] for similarities in [0, 1]. Source: arXiv:2305.19187.
@@ -39,14 +39,14 @@ def degree_matrix(similarity: Floats) -> Floats:
     return np.asarray(1.0 - np.asarray(similarity, dtype=np.float64).mean(axis=(-2, -1)))
 
 
-def degree_unscaled(similarity: Floats) -> Floats:
+def degree_unscaled(similarity: FloatArray) -> FloatArray:
     """Deg on the scale of the SNNE code: mean_i sum_j (1 - S_ij). Range [0, n - 1]."""
     return np.asarray(degree_matrix(similarity) * np.shape(similarity)[-1])
 
 
 def eccentricity(
-    similarity: Floats, threshold: float | None = 0.9, compat: Compat = None
-) -> Floats:
+    similarity: FloatArray, threshold: float | None = 0.9, compat: Compat = None
+) -> FloatArray:
     """Eccen: spread of the answers in the coordinates of the small eigenvectors of the Laplacian.
 
     The norm over answers of the distance to the centroid, in the eigenvectors with eigenvalue below
@@ -63,8 +63,8 @@ def eccentricity(
 
 
 def normalized_laplacian(
-    similarity: Floats, compat: Compat = None
-) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    similarity: FloatArray, compat: Compat = None
+) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
     """I - D^-1/2 W D^-1/2, and which items are graphs.
 
     A row of zeros is an isolated vertex: it gets a loop, so that its eigenvalue is 0. Items that

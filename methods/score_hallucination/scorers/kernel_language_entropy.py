@@ -11,11 +11,10 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import softmax, xlogy
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from methods.typing import FloatArray, IntArray
+
 Compat = Literal["upstream"] | None
 Kernel = Literal["heat", "matern"]
 
@@ -27,7 +26,7 @@ _GUARD = 1e-12
 _NEGLIGIBLE = 1e-8
 
 
-def weights_from_labels(labels: Ints, edges: bool = False, compat: Compat = None) -> Floats:
+def weights_from_labels(labels: IntArray, edges: bool = False, compat: Compat = None) -> FloatArray:
     """Graph weights s(i to j) + s(j to i), with s = 1, 1/2, 0 for entailed, neutral, contradicted.
 
     Args:
@@ -46,7 +45,7 @@ def weights_from_labels(labels: Ints, edges: bool = False, compat: Compat = None
     return _without_loops(joined.astype(np.float64))
 
 
-def weights_from_confidence(confidence: Floats) -> Floats:
+def weights_from_confidence(confidence: FloatArray) -> FloatArray:
     """Weights p(i to j) + p(j to i), p the probability of the most likely NLI class.
 
     The strategy "deberta" of the official code. Note that a sure contradiction weighs as much as a
@@ -55,7 +54,7 @@ def weights_from_confidence(confidence: Floats) -> Floats:
     return weights_from_similarity(confidence)
 
 
-def weights_from_probabilities(probabilities: Floats) -> Floats:
+def weights_from_probabilities(probabilities: FloatArray) -> FloatArray:
     """Weights of LM-Polygraph: expected grade P(entail) + P(neutral)/2, both directions summed.
 
     Args:
@@ -65,13 +64,13 @@ def weights_from_probabilities(probabilities: Floats) -> Floats:
     return weights_from_similarity(entail + 0.5 * (1.0 - entail - contra))
 
 
-def weights_from_similarity(similarity: Floats) -> Floats:
+def weights_from_similarity(similarity: FloatArray) -> FloatArray:
     """Weights S_ij + S_ji without loops, for any similarity in the place of an expected grade."""
     s = np.asarray(similarity, dtype=np.float64)
     return _without_loops(s + np.swapaxes(s, -1, -2))
 
 
-def laplacian(weights: Floats, normalized: bool = False) -> Floats:
+def laplacian(weights: FloatArray, normalized: bool = False) -> FloatArray:
     """D - W, or D^-1/2 (D - W) D^-1/2; rows of vertices without an edge are zero."""
     weights = np.asarray(weights, dtype=np.float64)
     degree = weights.sum(axis=-1)
@@ -82,23 +81,23 @@ def laplacian(weights: Floats, normalized: bool = False) -> Floats:
     return np.asarray(result * root[..., :, None] * root[..., None, :])
 
 
-def heat_kernel(laplacian: Floats, t: float = 0.3) -> Floats:
+def heat_kernel(laplacian: FloatArray, t: float = 0.3) -> FloatArray:
     """expm(-t L). Source: arXiv:2405.20003."""
     return _spectral(laplacian, lambda values: np.exp(-t * values))
 
 
-def matern_kernel(laplacian: Floats, nu: float = 1.0, kappa: float = 1.0) -> Floats:
+def matern_kernel(laplacian: FloatArray, nu: float = 1.0, kappa: float = 1.0) -> FloatArray:
     """(2 nu / kappa^2 I + L)^-nu. Source: arXiv:2405.20003."""
     return _spectral(laplacian, lambda values: (2 * nu / kappa**2 + np.maximum(values, 0)) ** -nu)
 
 
-def unit_trace(kernel: Floats) -> Floats:
+def unit_trace(kernel: FloatArray) -> FloatArray:
     """K_ij / sqrt(K_ii K_jj) / n: a density matrix, diagonal 1/n."""
     root = np.sqrt(np.diagonal(kernel, axis1=-2, axis2=-1)) + _GUARD
     return np.asarray(kernel / root[..., :, None] / root[..., None, :] / kernel.shape[-1])
 
 
-def von_neumann_entropy(density: Floats, scaled: bool = False) -> Floats:
+def von_neumann_entropy(density: FloatArray, scaled: bool = False) -> FloatArray:
     """-sum_k lambda_k ln lambda_k over the eigenvalues of a density matrix.
 
     Args:
@@ -115,14 +114,14 @@ def von_neumann_entropy(density: Floats, scaled: bool = False) -> Floats:
 
 
 def kernel_language_entropy(
-    weights: Floats,
+    weights: FloatArray,
     kernel: Kernel = "heat",
     t: float = 0.3,
     nu: float = 1.0,
     kappa: float = 1.0,
     normalized: bool = False,
     scaled: bool = False,
-) -> Floats:
+) -> FloatArray:
     """Von Neumann entropy of the graph's kernel.
 
     Args:
@@ -139,9 +138,9 @@ def kernel_language_entropy(
 
 
 def kernel_language_entropy_full(
-    weights: Floats,
-    loglik: Floats,
-    ids: Ints,
+    weights: FloatArray,
+    loglik: FloatArray,
+    ids: IntArray,
     alpha: float = 0.5,
     kernel: Kernel = "heat",
     t: float = 0.3,
@@ -149,7 +148,7 @@ def kernel_language_entropy_full(
     kappa: float = 1.0,
     normalized: bool = False,
     compat: Compat = None,
-) -> Floats:
+) -> FloatArray:
     """KLE full: entropy of alpha K + (1 - alpha) K_sem; alpha = 0 is semantic entropy exactly.
 
     Args:
@@ -166,7 +165,7 @@ def kernel_language_entropy_full(
     return von_neumann_entropy(mixed)
 
 
-def semantic_kernel(loglik: Floats, ids: Ints) -> Floats:
+def semantic_kernel(loglik: FloatArray, ids: IntArray) -> FloatArray:
     """(..., n, n) blocks P_k / |C_k| within cluster k, zero across: a density matrix."""
     same = ids[..., :, None] == ids[..., None, :]
     probability = softmax(np.asarray(loglik, dtype=np.float64), axis=-1)
@@ -175,16 +174,16 @@ def semantic_kernel(loglik: Floats, ids: Ints) -> Floats:
 
 
 def _kernel(
-    weights: Floats, kernel: Kernel, t: float, nu: float, kappa: float, normalized: bool
-) -> Floats:
+    weights: FloatArray, kernel: Kernel, t: float, nu: float, kappa: float, normalized: bool
+) -> FloatArray:
     operator = laplacian(weights, normalized)
     return heat_kernel(operator, t) if kernel == "heat" else matern_kernel(operator, nu, kappa)
 
 
-def _spectral(matrix: Floats, function: Callable[[Floats], Floats]) -> Floats:
+def _spectral(matrix: FloatArray, function: Callable[[FloatArray], FloatArray]) -> FloatArray:
     values, vectors = np.linalg.eigh(matrix)
     return np.asarray((vectors * function(values)[..., None, :]) @ np.swapaxes(vectors, -1, -2))
 
 
-def _without_loops(weights: Floats) -> Floats:
+def _without_loops(weights: FloatArray) -> FloatArray:
     return weights * (1.0 - np.eye(weights.shape[-1]))

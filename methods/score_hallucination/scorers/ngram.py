@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from methods.typing import FloatArray
 
 
 def selfcheck_ngram(
     sentences: Sequence[Sequence[str]],
     samples: Sequence[Sequence[str]],
     tokenize: Callable[[str], list[str]],
-) -> list[tuple[Floats, Floats]]:
+) -> list[tuple[FloatArray, FloatArray]]:
     """Negative log-probability of sentences under a unigram model of the answer and its samples.
 
     The model of an item counts the tokens of its sentences and samples, unsmoothed, so every token
@@ -50,7 +50,7 @@ def _by_sentence(
     item: npt.NDArray[np.int64],
     sentence: npt.NDArray[np.int64],
     count: int,
-) -> tuple[Floats, Floats]:
+) -> tuple[FloatArray, FloatArray]:
     average, highest = np.full(count, np.nan), np.full(count, np.nan)
     if len(token) == 0:
         return average, highest

@@ -8,17 +8,19 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import logsumexp
 
-Floats = npt.NDArray[np.float64]
+from methods.typing import FloatArray
+
 Compat = Literal["upstream"] | None
 
 #: The temperature of the sentences.
 TEMPERATURE = 0.001
 
 
-def token_sar(logprobs: Floats, token_similarity: Floats, compat: Compat = None) -> Floats:
+def token_sar(
+    logprobs: FloatArray, token_similarity: FloatArray, compat: Compat = None
+) -> FloatArray:
     """Mean of -log p over tokens, weighted by their relevance R_t = 1 - similarity.
 
     Args:
@@ -43,7 +45,9 @@ def token_sar(logprobs: Floats, token_similarity: Floats, compat: Compat = None)
     return np.where(present.any(axis=-1), value, np.nan)
 
 
-def sentence_sar(loglik: Floats, similarity: Floats, temperature: float = TEMPERATURE) -> Floats:
+def sentence_sar(
+    loglik: FloatArray, similarity: FloatArray, temperature: float = TEMPERATURE
+) -> FloatArray:
     """mean_i -ln( p_i + sum_{j != i} g_ij p_j / temperature ).
 
     Args:
@@ -64,12 +68,12 @@ def sentence_sar(loglik: Floats, similarity: Floats, temperature: float = TEMPER
 
 
 def sar(
-    logprobs: Floats,
-    token_similarity: Floats,
-    similarity: Floats,
+    logprobs: FloatArray,
+    token_similarity: FloatArray,
+    similarity: FloatArray,
     temperature: float = TEMPERATURE,
     compat: Compat = None,
-) -> Floats:
+) -> FloatArray:
     """SAR: `sentence_sar` over the answers' `token_sar`.
 
     Args:

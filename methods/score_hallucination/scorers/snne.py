@@ -8,17 +8,13 @@ score is an uncertainty: higher is more suspicious.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import logsumexp, softmax, xlogy
 
 from methods.score_hallucination.similarity.clustering import membership
-
-Flags = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from methods.typing import BoolArray, FloatArray, IntArray
 
 
-def snne(similarity: Floats, tau: float = 1.0, include_self: bool = True) -> Floats:
+def snne(similarity: FloatArray, tau: float = 1.0, include_self: bool = True) -> FloatArray:
     """Semantic nearest neighbour entropy: -(1/n) sum_i ln sum_j exp(S_ij / tau).
 
     Range for S in [s, 1] with unit diagonal: see `snne_bounds`; normally negative.
@@ -28,8 +24,8 @@ def snne(similarity: Floats, tau: float = 1.0, include_self: bool = True) -> Flo
 
 
 def wsnne(
-    similarity: Floats, loglik: Floats, tau: float = 1.0, include_self: bool = True
-) -> Floats:
+    similarity: FloatArray, loglik: FloatArray, tau: float = 1.0, include_self: bool = True
+) -> FloatArray:
     """SNNE with answers weighted by their length-normalised probability exp(mean log p).
 
     Source: arXiv:2506.00245, eq. (4); same bounds as SNNE, because the weights sum to one.
@@ -37,7 +33,7 @@ def wsnne(
     return -(softmax(loglik, axis=-1) * _row_terms(similarity, tau, include_self)).sum(axis=-1)
 
 
-def _row_terms(similarity: Floats, tau: float, include_self: bool) -> Floats:
+def _row_terms(similarity: FloatArray, tau: float, include_self: bool) -> FloatArray:
     scaled = np.asarray(similarity, dtype=np.float64) / tau
     if not include_self:
         scaled = scaled.copy()
@@ -50,7 +46,7 @@ def _row_terms(similarity: Floats, tau: float, include_self: bool) -> Floats:
         return np.log(np.exp(scaled - shift).sum(axis=-1)) + shift[..., 0]
 
 
-def snne_bounded(similarity: Floats) -> Flags:
+def snne_bounded(similarity: FloatArray) -> BoolArray:
     """(...) whether (..., n, n) lies in [-1, 1] with unit diagonal, so that `snne_bounds` hold."""
     s = np.asarray(similarity, dtype=np.float64)
     unit = (np.abs(np.diagonal(s, axis1=-2, axis2=-1) - 1) < 1e-9).all(axis=-1)
@@ -59,8 +55,8 @@ def snne_bounded(similarity: Floats) -> Flags:
 
 
 def snne_bounds(
-    n: int, tau: float, lowest: Floats | float = 0.0, include_self: bool = True
-) -> tuple[Floats, Floats]:
+    n: int, tau: float, lowest: FloatArray | float = 0.0, include_self: bool = True
+) -> tuple[FloatArray, FloatArray]:
     """Smallest and largest SNNE of n answers with similarities in [lowest, 1] and unit diagonal.
 
     All answers identical give the smallest, all mutually dissimilar the largest.
@@ -72,7 +68,7 @@ def snne_bounds(
     return np.full_like(low, -(1 / tau + others)), -(others + low)
 
 
-def semantic_entropy(loglik: Floats, ids: Ints) -> Floats:
+def semantic_entropy(loglik: FloatArray, ids: IntArray) -> FloatArray:
     """-sum_k P_k ln P_k over clusters, P_k the share of probability in cluster k.
 
     Range [0, ln n]. Source: Farquhar et al. 2024 (Rao-Blackwellised estimator). Probabilities are
@@ -81,17 +77,17 @@ def semantic_entropy(loglik: Floats, ids: Ints) -> Floats:
     return _entropy(np.einsum("bki,bi->bk", membership(ids), softmax(loglik, axis=-1)))
 
 
-def discrete_semantic_entropy(ids: Ints) -> Floats:
+def discrete_semantic_entropy(ids: IntArray) -> FloatArray:
     """-sum_k (|C_k|/n) ln(|C_k|/n). Range [0, ln n]. Source: Farquhar et al. 2024."""
     return _entropy(membership(ids).sum(axis=-1) / ids.shape[-1])
 
 
-def _entropy(probabilities: Floats) -> Floats:
+def _entropy(probabilities: FloatArray) -> FloatArray:
     # Rounding may leave -1e-16; an entropy is not negative.
     return np.maximum(0.0, -xlogy(probabilities, probabilities).sum(axis=-1))
 
 
-def predictive_entropy(loglik: Floats) -> Floats:
+def predictive_entropy(loglik: FloatArray) -> FloatArray:
     """Length-normalised predictive entropy -(1/n) sum_i mean log p. Range [0, inf).
 
     Source: Malinin and Gales 2021 (Monte-Carlo estimate over the samples).
@@ -99,12 +95,12 @@ def predictive_entropy(loglik: Floats) -> Floats:
     return -np.asarray(loglik, dtype=np.float64).mean(axis=-1)
 
 
-def num_semantic_sets(ids: Ints) -> Floats:
+def num_semantic_sets(ids: IntArray) -> FloatArray:
     """The number of clusters, 1 to n. Source: Lin et al. 2024 (NumSet)."""
     return ids.max(axis=-1).astype(np.float64) + 1
 
 
-def lexical_similarity(rouge_l: Floats) -> Floats:
+def lexical_similarity(rouge_l: FloatArray) -> FloatArray:
     """Minus the mean ROUGE-L over pairs i != j. Range [-1, 0]. Source: Fomicheva et al. 2020."""
     n = rouge_l.shape[-1]
     off_diagonal = rouge_l.sum(axis=(-1, -2)) - np.trace(rouge_l, axis1=-2, axis2=-1)
@@ -116,7 +112,7 @@ def mean_loglik(token_logprobs: list[float]) -> float:
     return float(np.mean(token_logprobs))
 
 
-def log_cluster_probabilities(loglik: Floats, ids: Ints) -> Floats:
+def log_cluster_probabilities(loglik: FloatArray, ids: IntArray) -> FloatArray:
     """(B, n) ln P_k of every cluster, -inf for k beyond the number of clusters."""
     normalised = loglik - logsumexp(loglik, axis=-1, keepdims=True)
     spread = np.where(membership(ids) > 0, normalised[:, None, :], -np.inf)

@@ -8,23 +8,22 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import logsumexp, softmax
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from methods.typing import FloatArray, IntArray
+
 Variant = Literal["full", "only_num", "num_minus_denom"]
 
 
 def soft_neighbour(
-    similarity: Floats,
-    ids: Ints,
+    similarity: FloatArray,
+    ids: IntArray,
     variant: Variant = "full",
     tau: float = 1.0,
     include_self: bool = True,
-    loglik: Floats | None = None,
+    loglik: FloatArray | None = None,
     epsilon: float = 1e-8,
-) -> Floats:
+) -> FloatArray:
     """Minus the mean over answers of a term in num_i and den_i.
 
     num_i = ln sum_j exp(S_ij / tau) over the cluster of i, den_i the same over all answers.

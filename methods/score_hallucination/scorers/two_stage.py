@@ -13,16 +13,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
+from methods.typing import BoolArray, FloatArray
+
 Objective = Literal["youden", "f1", "accuracy"]
 
 _CANDIDATES = 100
 
 
-def mpd_self(entailment: Floats, include_self: bool = True) -> Floats:
+def mpd_self(entailment: FloatArray, include_self: bool = True) -> FloatArray:
     """Mean pairwise distance, mean of 1 - P over the target's own answers.
 
     Args:
@@ -41,7 +40,7 @@ def mpd_self(entailment: Floats, include_self: bool = True) -> Floats:
     return np.asarray(1.0 - others / (m * (m - 1)))
 
 
-def mpd_cross(entailment: Floats) -> Floats:
+def mpd_cross(entailment: FloatArray) -> FloatArray:
     """Mean of 1 - P between the target's and the verifier's answers, (..., m, k) to (...)."""
     return np.asarray(1.0 - np.asarray(entailment, dtype=np.float64).mean(axis=(-2, -1)))
 
@@ -54,13 +53,13 @@ class MeanEmbeddings:
     inner: inner product of the two, 1 - MPD across. mmd2: squared distance between them.
     """
 
-    target: Floats
-    verifier: Floats
-    inner: Floats
-    mmd2: Floats
+    target: FloatArray
+    verifier: FloatArray
+    inner: FloatArray
+    mmd2: FloatArray
 
 
-def mean_embeddings(target: Floats, cross: Floats, verifier: Floats) -> MeanEmbeddings:
+def mean_embeddings(target: FloatArray, cross: FloatArray, verifier: FloatArray) -> MeanEmbeddings:
     """Kernel mean embeddings of target and verifier from their entailment matrices.
 
     Entailment is no positive kernel in general, so mmd2 may be below 0.
@@ -71,7 +70,7 @@ def mean_embeddings(target: Floats, cross: Floats, verifier: Floats) -> MeanEmbe
     return MeanEmbeddings(own, other, inner, own + other - 2 * inner)
 
 
-def mixture(s1: Floats, s2: Floats, weight: float) -> Floats:
+def mixture(s1: FloatArray, s2: FloatArray, weight: float) -> FloatArray:
     """(1 - weight) s1 + weight s2: the verifier asked for every item, in one stage."""
     return (1 - weight) * np.asarray(s1) + weight * np.asarray(s2)
 
@@ -88,7 +87,7 @@ class Band:
     verdict: float
 
 
-def band(s1: Floats, lower: float, budget: float, verdict: float) -> Band:
+def band(s1: FloatArray, lower: float, budget: float, verdict: float) -> Band:
     """The band from `lower` upwards that holds a share `budget` of the calibration scores.
 
     Args:
@@ -108,12 +107,12 @@ def band(s1: Floats, lower: float, budget: float, verdict: float) -> Band:
     return Band(lower, float(doubtful[count - 1]) if count else -np.inf, verdict)
 
 
-def asked(s1: Floats, band: Band) -> Flags:
+def asked(s1: FloatArray, band: Band) -> BoolArray:
     """(N,) items that the verifier is asked for."""
     return (np.asarray(s1) >= band.lower) & (np.asarray(s1) <= band.upper)
 
 
-def realised_budget(s1: Floats, band: Band) -> float:
+def realised_budget(s1: FloatArray, band: Band) -> float:
     """Share of the items that the verifier is asked for; ties make it differ from the target."""
     return float(asked(s1, band).mean())
 
@@ -123,7 +122,7 @@ def relative_cost(share: float, verifier_parameters: float, target_parameters: f
     return share * verifier_parameters / target_parameters
 
 
-def decide(s1: Floats, s2: Floats, band: Band) -> Flags:
+def decide(s1: FloatArray, s2: FloatArray, band: Band) -> BoolArray:
     """(N,) hallucinated or not; s2 counts inside the band only and may be NaN outside."""
     s1 = np.asarray(s1)
     return np.where(asked(s1, band), np.asarray(s2) >= band.verdict, s1 >= band.lower)
@@ -139,7 +138,7 @@ class VerdictQuality:
     accuracy: float
 
 
-def verdict_quality(flagged: Flags, wrong: Flags) -> VerdictQuality:
+def verdict_quality(flagged: BoolArray, wrong: BoolArray) -> VerdictQuality:
     """What (N,) verdicts are worth against (N,) truth, N > 0."""
     hits, alarms = int(flagged[wrong].sum()), int(flagged[~wrong].sum())
     n_wrong, n_right = int(wrong.sum()), int((~wrong).sum())
@@ -151,7 +150,7 @@ def verdict_quality(flagged: Flags, wrong: Flags) -> VerdictQuality:
     )
 
 
-def rank_score(s1: Floats, s2: Floats, band: Band) -> Floats:
+def rank_score(s1: FloatArray, s2: FloatArray, band: Band) -> FloatArray:
     """One uncertainty that keeps the order of the cascade, for curves over both stages.
 
     Below the band s1 - 2, inside s2 - 1, above 1 + s1: three ranges that do not meet.
@@ -169,9 +168,9 @@ def rank_score(s1: Floats, s2: Floats, band: Band) -> Floats:
 
 
 def fit_band(
-    s1: Floats,
-    s2: Floats,
-    hallucinated: Floats,
+    s1: FloatArray,
+    s2: FloatArray,
+    hallucinated: FloatArray,
     budget: float,
     objective: Objective = "youden",
 ) -> Band:
@@ -202,14 +201,14 @@ def fit_band(
     return best
 
 
-def _thresholds(score: Floats) -> Floats:
+def _thresholds(score: FloatArray) -> FloatArray:
     known = np.unique(score)
     if len(known) <= _CANDIDATES:
         return known
     return np.asarray(known[np.linspace(0, len(known) - 1, _CANDIDATES).round().astype(int)])
 
 
-def _objective(flagged: Flags, wrong: Floats, objective: Objective) -> Floats:
+def _objective(flagged: BoolArray, wrong: FloatArray, objective: Objective) -> FloatArray:
     hits, alarms = flagged @ wrong, flagged @ (1 - wrong)
     total, right = wrong.sum(), (1 - wrong).sum()
     match objective:

@@ -11,15 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import softmax
 
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
+from methods.typing import BoolArray, FloatArray, IntArray
 
 
-def pad(rows: Sequence[Sequence[float] | Floats | None]) -> Floats:
+def pad(rows: Sequence[Sequence[float] | FloatArray | None]) -> FloatArray:
     """(len(rows), longest) with NaN beyond the end of a row; None is a row without anything."""
     longest = max((len(row) for row in rows if row is not None), default=0)
     table = np.full((len(rows), longest), np.nan)
@@ -29,13 +26,13 @@ def pad(rows: Sequence[Sequence[float] | Floats | None]) -> Floats:
     return table
 
 
-def _reduce(values: Floats, how: np.ufunc, empty: float) -> Floats:
+def _reduce(values: FloatArray, how: np.ufunc, empty: float) -> FloatArray:
     present = ~np.isnan(values)
     reduced = how.reduce(values, axis=-1, where=present, initial=empty)
     return np.where(present.any(axis=-1), reduced, np.nan)
 
 
-def msp(logprobs: Floats) -> Floats:
+def msp(logprobs: FloatArray) -> FloatArray:
     """Minus the log-probability of the whole answer, -sum_t log p_t.
 
     Uncertainty in [0, inf). Source: maximum sequence probability, as in LM-Polygraph.
@@ -43,14 +40,14 @@ def msp(logprobs: Floats) -> Floats:
     return -_reduce(np.asarray(logprobs, np.float64), np.add, 0.0)
 
 
-def mean_over_tokens(values: Floats) -> Floats:
+def mean_over_tokens(values: FloatArray) -> FloatArray:
     """Mean over the last axis without its NaNs."""
     values = np.asarray(values, dtype=np.float64)
     count = (~np.isnan(values)).sum(axis=-1)
     return np.asarray(_reduce(values, np.add, 0.0) / np.maximum(count, 1))
 
 
-def perplexity(logprobs: Floats) -> Floats:
+def perplexity(logprobs: FloatArray) -> FloatArray:
     """Natural logarithm of the perplexity, -(1/T) sum_t log p_t, as LM-Polygraph reports it.
 
     Uncertainty in [0, inf). Source: Fomicheva et al. 2020.
@@ -58,7 +55,7 @@ def perplexity(logprobs: Floats) -> Floats:
     return -mean_over_tokens(logprobs)
 
 
-def min_token_prob(logprobs: Floats) -> Floats:
+def min_token_prob(logprobs: FloatArray) -> FloatArray:
     """Probability of the least likely token. Confidence in [0, 1].
 
     Source: Manakul et al. 2023, arXiv:2303.08896 (Max of -log p), on the scale of UQLM.
@@ -66,7 +63,7 @@ def min_token_prob(logprobs: Floats) -> Floats:
     return np.exp(_reduce(np.asarray(logprobs, np.float64), np.minimum, np.inf))
 
 
-def token_entropy(top: Floats) -> Floats:
+def token_entropy(top: FloatArray) -> FloatArray:
     """Entropy of the K likeliest tokens renormalised to sum 1, in [0, ln K]; gives (..., T).
 
     A lower bound of the entropy over the vocabulary, unless K covers it.
@@ -78,7 +75,7 @@ def token_entropy(top: Floats) -> Floats:
     return np.where(known.any(axis=-1), np.maximum(entropy, 0.0), np.nan)
 
 
-def mean_token_entropy(top: Floats) -> Floats:
+def mean_token_entropy(top: FloatArray) -> FloatArray:
     """Mean entropy of the token distributions. Uncertainty in [0, ln K].
 
     Source: Fomicheva et al. 2020; UQLM's mean_token_negentropy is 1 - this / ln K.
@@ -86,7 +83,7 @@ def mean_token_entropy(top: Floats) -> Floats:
     return mean_over_tokens(token_entropy(top))
 
 
-def token_margin(top: Floats) -> Floats:
+def token_margin(top: FloatArray) -> FloatArray:
     """Probability of the likeliest token minus that of the second: (..., T, K) to (..., T)."""
     top = np.asarray(top, dtype=np.float64)
     if top.shape[-1] < 2:
@@ -96,12 +93,12 @@ def token_margin(top: Floats) -> Floats:
     return np.where((~np.isnan(top)).sum(axis=-1) > 1, margin, np.nan)
 
 
-def prob_margin(top: Floats) -> Floats:
+def prob_margin(top: FloatArray) -> FloatArray:
     """Mean margin of the token distributions. Confidence in [0, 1]. Source: UQLM."""
     return mean_over_tokens(token_margin(top))
 
 
-def monte_carlo_probability(loglik: Floats) -> Floats:
+def monte_carlo_probability(loglik: FloatArray) -> FloatArray:
     """Mean length-normalised probability of the samples. Confidence in [0, 1].
 
     Source: Kuhn et al. 2023, in the form of UQLM (mean of probabilities, not of their logarithms).
@@ -109,7 +106,7 @@ def monte_carlo_probability(loglik: Floats) -> Floats:
     return np.asarray(np.exp(np.asarray(loglik, dtype=np.float64)).mean(axis=-1))
 
 
-def weighted_cluster_entropy(loglik: Floats, ids: Ints) -> Floats:
+def weighted_cluster_entropy(loglik: FloatArray, ids: IntArray) -> FloatArray:
     """Cross entropy -sum_k P_k ln(|C_k| / n) of cluster probabilities against cluster sizes.
 
     Args:
@@ -125,7 +122,7 @@ def weighted_cluster_entropy(loglik: Floats, ids: Ints) -> Floats:
     )
 
 
-def cocoa(uncertainty: Floats, to_samples: Floats) -> Floats:
+def cocoa(uncertainty: FloatArray, to_samples: FloatArray) -> FloatArray:
     """CoCoA: an uncertainty of the answer times its mean dissimilarity to the samples.
 
     Args:
@@ -140,11 +137,11 @@ def cocoa(uncertainty: Floats, to_samples: Floats) -> Floats:
 
 
 def semantic_density(
-    loglik: Floats,
-    to_samples: Floats,
-    keep: Flags | None = None,
-    own_loglik: Floats | None = None,
-) -> Floats:
+    loglik: FloatArray,
+    to_samples: FloatArray,
+    keep: BoolArray | None = None,
+    own_loglik: FloatArray | None = None,
+) -> FloatArray:
     """Semantic density: similarity of the answer to the samples, weighted by their probability.
 
     Args:
@@ -167,7 +164,7 @@ def semantic_density(
     return np.asarray((softmax(loglik, axis=-1) * kernel).sum(axis=-1))
 
 
-def eigenscore(embeddings: Floats, alpha: float = 1e-3) -> Floats:
+def eigenscore(embeddings: FloatArray, alpha: float = 1e-3) -> FloatArray:
     """EigenScore: mean log eigenvalue of the regularised Gram matrix of the answers' embeddings.
 
     Args:

@@ -13,9 +13,7 @@ from methods.score_hallucination.scorers import whitebox
 from methods.score_hallucination.scoring.pairwise import Relate
 from methods.score_hallucination.similarity import equivalence, nli
 from methods.score_hallucination.similarity.tokenize import Tokenizer
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from methods.typing import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -92,28 +90,30 @@ class Judged:
 
     answers: Sequence[JudgedAnswer | None]
     equal: npt.NDArray[np.bool_]
-    to_samples: Floats
-    nli: Floats
-    sentences: Sequence[Floats | None]
-    token_sar: Floats
+    to_samples: FloatArray
+    nli: FloatArray
+    sentences: Sequence[FloatArray | None]
+    token_sar: FloatArray
 
     @cached_property
-    def logprobs(self) -> Floats:
+    def logprobs(self) -> FloatArray:
         """(B, T) log-probabilities of the tokens, NaN where unknown."""
         return whitebox.pad([answer.logprobs if answer else None for answer in self.answers])
 
     @cached_property
-    def entropy(self) -> Floats:
+    def entropy(self) -> FloatArray:
         """(B, T) entropy of the token distributions, NaN where unknown."""
         return whitebox.pad([self._of_top(a, whitebox.token_entropy) for a in self.answers])
 
     @cached_property
-    def margin(self) -> Floats:
+    def margin(self) -> FloatArray:
         """(B, T) margin between the two likeliest tokens, NaN where unknown."""
         return whitebox.pad([self._of_top(a, whitebox.token_margin) for a in self.answers])
 
     @staticmethod
-    def _of_top(answer: JudgedAnswer | None, function: Callable[[Floats], Floats]) -> Floats | None:
+    def _of_top(
+        answer: JudgedAnswer | None, function: Callable[[FloatArray], FloatArray]
+    ) -> FloatArray | None:
         # One answer at a time: a batch padded to (B, T, K) would be large for one long answer.
         top = answer.top_logprobs if answer else None
         return function(whitebox.pad(top)) if top else None
@@ -136,27 +136,27 @@ class Batch:
     include_self: bool
     tokenizer: Tokenizer
     texts: Sequence[Sequence[str]]
-    similarity: Floats
-    rouge_l: Floats
-    logprob: Floats
-    tokens: Ints
-    ids: Ints
-    positions: Ints
+    similarity: FloatArray
+    rouge_l: FloatArray
+    logprob: FloatArray
+    tokens: IntArray
+    ids: IntArray
+    positions: IntArray
     judged: Judged
-    cross: Sequence[Floats | None]
-    token_sar: Floats
+    cross: Sequence[FloatArray | None]
+    token_sar: FloatArray
     opinions: Sequence[Mapping[str, float | str]]
-    nli: Floats | None = None
-    embeddings: Floats | None = None
+    nli: FloatArray | None = None
+    embeddings: FloatArray | None = None
     weights: Mapping[str, float] | None = None
-    confidences: dict[str, Floats] = field(default_factory=dict)
+    confidences: dict[str, FloatArray] = field(default_factory=dict)
 
     @cached_property
-    def loglik(self) -> Floats:
+    def loglik(self) -> FloatArray:
         """(B, n) mean log-probability of the answers' tokens."""
         return self.logprob / np.maximum(self.tokens, 1)
 
-    def opinion(self, scorer: str) -> Floats:
+    def opinion(self, scorer: str) -> FloatArray:
         """(B,) what judges say for a scorer, NaN where there is none."""
         found = [opinions.get(scorer) for opinions in self.opinions]
         return np.array([value if isinstance(value, float) else np.nan for value in found])

@@ -24,9 +24,8 @@ from methods.score_hallucination.scorers import (
 from methods.score_hallucination.scoring.batch import Batch
 from methods.score_hallucination.similarity import equivalence, nli
 from methods.score_hallucination.similarity.tokenize import TOKENIZERS
+from methods.typing import FloatArray
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 Direction = Literal["uncertainty", "confidence"]
 
 
@@ -42,12 +41,12 @@ class Scorer:
 
     at_least: int
     needs: frozenset[str]
-    value: Callable[[Batch], Floats]
-    confidence: Callable[[Batch, Floats], Floats]
+    value: Callable[[Batch], FloatArray]
+    confidence: Callable[[Batch, FloatArray], FloatArray]
     direction: Direction = "uncertainty"
 
 
-def _snne_confidence(batch: Batch, value: Floats) -> Floats:
+def _snne_confidence(batch: Batch, value: FloatArray) -> FloatArray:
     """(U_max - U) / (U_max - U_min) by the bounds of n answers; NaN where they do not apply."""
     floor = batch.similarity.min(axis=(1, 2))
     bounded = snne.snne_bounded(batch.similarity)
@@ -57,64 +56,64 @@ def _snne_confidence(batch: Batch, value: Floats) -> Floats:
     return np.where(bounded, np.clip((high - value) / (high - low), 0, 1), np.nan)
 
 
-def _of_entropy(batch: Batch, value: Floats) -> Floats:
+def _of_entropy(batch: Batch, value: FloatArray) -> FloatArray:
     return np.asarray(np.clip(1 - value / np.log(batch.n), 0, 1))
 
 
-def _of_count(batch: Batch, value: Floats) -> Floats:
+def _of_count(batch: Batch, value: FloatArray) -> FloatArray:
     return np.clip((batch.n - value) / (batch.n - 1), 0, 1)
 
 
-def _complement(batch: Batch, value: Floats) -> Floats:
+def _complement(batch: Batch, value: FloatArray) -> FloatArray:
     return np.clip(1 - value, 0, 1)
 
 
-def _of_surprise(batch: Batch, value: Floats) -> Floats:
+def _of_surprise(batch: Batch, value: FloatArray) -> FloatArray:
     return np.exp(-np.maximum(value, 0))
 
 
-def _rank_only(batch: Batch, value: Floats) -> Floats:
+def _rank_only(batch: Batch, value: FloatArray) -> FloatArray:
     return np.full(value.shape, np.nan)
 
 
-def _itself(batch: Batch, value: Floats) -> Floats:
+def _itself(batch: Batch, value: FloatArray) -> FloatArray:
     return np.clip(value, 0, 1)
 
 
-def _surprise(batch: Batch) -> Floats:
+def _surprise(batch: Batch) -> FloatArray:
     own = [[answer.text if answer else ""] for answer in batch.judged.answers]
     found = ngram.selfcheck_ngram(own, batch.texts, TOKENIZERS[batch.tokenizer])
     return np.array([highest[0] for _, highest in found])
 
 
-def _soft_neighbour(batch: Batch, variant: soft_neighbours.Variant) -> Floats:
+def _soft_neighbour(batch: Batch, variant: soft_neighbours.Variant) -> FloatArray:
     return soft_neighbours.soft_neighbour(
         batch.similarity, batch.ids, variant, batch.tau, batch.include_self
     )
 
 
-def _luq_similarity(batch: Batch) -> Floats:
+def _luq_similarity(batch: Batch) -> FloatArray:
     return batch.similarity if batch.nli is None else nli.similarity(batch.nli, "luq")
 
 
-def _semantic_graph(batch: Batch) -> Floats:
+def _semantic_graph(batch: Batch) -> FloatArray:
     if batch.nli is None:
         return kernel_language_entropy.weights_from_similarity(batch.similarity)
     return kernel_language_entropy.weights_from_labels(equivalence.labels(batch.nli))
 
 
-def _selfcheck(batch: Batch) -> Floats:
+def _selfcheck(batch: Batch) -> FloatArray:
     found = batch.judged.sentences
     return np.array(
         [np.nan if part is None else float(nli.selfcheck_nli(part).mean()) for part in found]
     )
 
 
-def _across(batch: Batch) -> Floats:
+def _across(batch: Batch) -> FloatArray:
     return np.array([np.nan if c is None else float(two_stage.mpd_cross(c)) for c in batch.cross])
 
 
-def _ensemble(batch: Batch) -> Floats:
+def _ensemble(batch: Batch) -> FloatArray:
     members = batch.weights or dict.fromkeys(batch.confidences, 1.0)
     undefined = np.full(len(batch.texts), np.nan)
     confidences = [batch.confidences.get(name, undefined) for name in members]
@@ -123,7 +122,7 @@ def _ensemble(batch: Batch) -> Floats:
     return ensemble.combine(np.array(confidences), np.array(list(members.values())))
 
 
-def _of_vectors(batch: Batch, function: Callable[[Floats], Floats]) -> Floats:
+def _of_vectors(batch: Batch, function: Callable[[FloatArray], FloatArray]) -> FloatArray:
     assert batch.embeddings is not None, "the scorer needs embeddings"
     return function(batch.embeddings)
 
@@ -135,8 +134,8 @@ def _first_of_equals(batch: Batch) -> npt.NDArray[np.bool_]:
 
 def _uncertainty(
     needs: str,
-    value: Callable[[Batch], Floats],
-    confidence: Callable[[Batch, Floats], Floats],
+    value: Callable[[Batch], FloatArray],
+    confidence: Callable[[Batch, FloatArray], FloatArray],
     at_least: int = 2,
 ) -> Scorer:
     return Scorer(at_least, frozenset(needs.split()), value, confidence)
@@ -146,7 +145,7 @@ def _by_judges(name: str) -> Scorer:
     return Scorer(1, frozenset({"judge"}), lambda b: b.opinion(name), _itself, "confidence")
 
 
-def _confidence(needs: str, value: Callable[[Batch], Floats]) -> Scorer:
+def _confidence(needs: str, value: Callable[[Batch], FloatArray]) -> Scorer:
     return Scorer(1, frozenset(needs.split()), value, _itself, "confidence")
 
 

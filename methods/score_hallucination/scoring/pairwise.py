@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from methods.inference.nli_cache import Memory, NLICost
+from methods.inference.nli_cache import Memory
+from methods.score_hallucination.similarity.engines import Check, PairEngine, VectorEngine
 from methods.score_hallucination.similarity.equivalence import Rule
 from methods.score_hallucination.similarity.nli import ENTAILMENT
 from methods.score_hallucination.similarity.nli_pairs import TextPair, pairs_read
 from methods.score_hallucination.similarity.token_relevance import Tokens, token_similarities
 from methods.score_hallucination.similarity.tokenize import sentences
-
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
-Check = Callable[[], None]
+from methods.typing import BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -50,7 +45,7 @@ class Compared:
     """
 
     texts: Sequence[str]
-    where: Ints
+    where: IntArray
     n: int
     judged: int | None
     verifier: int
@@ -64,7 +59,7 @@ class Compared:
         """Different samples: the first of `texts`."""
         return int(self.where[: self.n].max()) + 1
 
-    def wanted(self) -> Flags:
+    def wanted(self) -> BoolArray:
         """(m, m) pairs of `texts` to ask about first: not a text with itself.
 
         Nor two of a verifier's. Where clusters are wanted, what they read follows.
@@ -93,24 +88,14 @@ class Relations:
         tokens: for each entry of `Compared.tokens` (T,) how alike the answer is without each.
     """
 
-    nli: Floats | None = None
-    sentences: Floats | None = None
-    embeddings: Floats | None = None
-    tokens: Sequence[Floats | None] = ()
+    nli: FloatArray | None = None
+    sentences: FloatArray | None = None
+    embeddings: FloatArray | None = None
+    tokens: Sequence[FloatArray | None] = ()
 
 
 #: Asks a model about the answers of many items at once; one `Relations` an item.
 Relate = Callable[[Sequence[Compared], Check], list[Relations]]
-
-
-class PairEngine(Protocol):
-    """An NLI model: (P, 3) probabilities of (premise, hypothesis) pairs."""
-
-    cost: NLICost
-
-    def probabilities(
-        self, pairs: Sequence[tuple[str, str]], check: Check, memory: Memory | None
-    ) -> Floats: ...
 
 
 @dataclass(frozen=True)
@@ -151,7 +136,9 @@ class RelateByNLI:
             )
         return relations
 
-    def _follow(self, items: Sequence[Compared], verdicts: Sequence[Floats], check: Check) -> None:
+    def _follow(
+        self, items: Sequence[Compared], verdicts: Sequence[FloatArray], check: Check
+    ) -> None:
         """Ask what the clusters read, a round of all items at once: its batches are full."""
         readers = {
             k: pairs_read(item.where[: item.n].tolist(), item.only.retake, item.only.rule, known)
@@ -164,11 +151,11 @@ class RelateByNLI:
     def _ask(
         self,
         items: Sequence[Compared],
-        verdicts: Sequence[Floats],
+        verdicts: Sequence[FloatArray],
         wanted: Mapping[int, list[TextPair]],
         more: list[tuple[str, str]],
         check: Check,
-    ) -> Floats:
+    ) -> FloatArray:
         """Fill in the wanted pairs of items, by their number; returns (P, 3) of further ones."""
         texts = [
             (
@@ -189,7 +176,7 @@ class RelateByNLI:
         return f"{prompt} {text}" if self.condition_on_prompt and prompt else text
 
 
-def _of_equals(m: int) -> Floats:
+def _of_equals(m: int) -> FloatArray:
     """(m, m, 3): a text entails itself; the others are not known."""
     verdicts = np.full((m, m, 3), np.nan)
     diagonal = np.arange(m)
@@ -198,14 +185,8 @@ def _of_equals(m: int) -> Floats:
     return verdicts
 
 
-def _places(mask: Flags) -> list[TextPair]:
+def _places(mask: BoolArray) -> list[TextPair]:
     return [(a, b) for a, b in np.argwhere(mask).tolist()]
-
-
-class VectorEngine(Protocol):
-    """An embedding model: (N, d) unit vectors of texts."""
-
-    def embed(self, texts: Sequence[str], check: Check) -> Floats: ...
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from methods.score_hallucination.scoring.pairwise import Clustered, Compared, Re
 from methods.score_hallucination.scoring.similarity_matrix import similarity_matrices
 from methods.score_hallucination.scoring.token_sar import token_sars, weighed
 from methods.score_hallucination.similarity import clustering, equivalence
-from methods.score_hallucination.similarity.rouge_l import Ints, Matrix, unique_answers
+from methods.score_hallucination.similarity.rouge_l import unique_answers
+from methods.typing import FloatArray, IntArray
 
 __all__ = ["SCORERS", "Answers", "ItemScores", "JudgedAnswer", "Options", "Scorer", "score"]
 
@@ -28,9 +29,9 @@ class ItemScores:
 
     n: int
     n_unique: int
-    cluster_ids: Ints
-    representatives: Ints
-    similarity: Matrix
+    cluster_ids: IntArray
+    representatives: IntArray
+    similarity: FloatArray
     values: dict[str, float] = field(default_factory=dict)
     confidences: dict[str, float] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
@@ -128,8 +129,8 @@ def _batch(
     n: int,
     items: list[Answers],
     compared: list[Compared],
-    matrices: list[Matrix],
-    rouge_l: list[Matrix],
+    matrices: list[FloatArray],
+    rouge_l: list[FloatArray],
     relations: list[Relations],
     options: Options,
 ) -> Batch:
@@ -190,9 +191,9 @@ def _judged(
     n: int,
     items: list[Answers],
     compared: list[Compared],
-    matrices: list[Matrix],
+    matrices: list[FloatArray],
     relations: list[Relations],
-    token_sar: Matrix,
+    token_sar: FloatArray,
 ) -> Judged:
     equal = np.zeros((len(items), n), dtype=bool)
     to_samples = np.full((len(items), n), np.nan)
@@ -209,7 +210,7 @@ def _judged(
     return Judged(answers, equal, to_samples, verdicts, split, token_sar)
 
 
-def _representatives(matrices: Matrix, ids: Ints) -> Ints:
+def _representatives(matrices: FloatArray, ids: IntArray) -> IntArray:
     """(B, n): for each cluster its medoid, the member most similar to the others (first one)."""
     member = clustering.membership(ids) > 0
     same = ids[:, :, None] == ids[:, None, :]

@@ -9,8 +9,9 @@ import numpy as np
 from methods.score_hallucination.scoring.batch import Answers, Options
 from methods.score_hallucination.scoring.pairwise import Compared, Relations
 from methods.score_hallucination.similarity import lexical, nli, rouge_l
-from methods.score_hallucination.similarity.rouge_l import Matrix, symmetrize
+from methods.score_hallucination.similarity.rouge_l import symmetrize
 from methods.score_hallucination.similarity.tokenize import TOKENIZERS
+from methods.typing import FloatArray
 
 
 def similarity_matrices(
@@ -20,10 +21,10 @@ def similarity_matrices(
     relations: list[Relations],
     needs: frozenset[str],
     check: Callable[[], None],
-) -> tuple[list[Matrix], list[Matrix]]:
+) -> tuple[list[FloatArray], list[FloatArray]]:
     """(k, k) similarity of the spec, and ROUGE-L where a scorer needs the texts themselves."""
     distinct, positions = [c.texts for c in compared], [c.where for c in compared]
-    rouge: list[Matrix] = []
+    rouge: list[FloatArray] = []
     if options.kind in ("rouge_l", "hybrid") or "texts" in needs:
         rouge = rouge_l.rouge_l(distinct, positions, options.tokenizer, check)
     tokenize = TOKENIZERS[options.tokenizer]
@@ -49,23 +50,23 @@ def similarity_matrices(
     return [_given(index, item, c, options) for index, (item, c) in given], rouge
 
 
-def _verdicts(relation: Relations) -> Matrix:
+def _verdicts(relation: Relations) -> FloatArray:
     assert relation.nli is not None, "kinds nli and hybrid come with an NLI model"
     return relation.nli
 
 
-def _cosine(relation: Relations) -> Matrix:
+def _cosine(relation: Relations) -> FloatArray:
     assert relation.embeddings is not None, "kind embedding comes with an embedding model"
     return np.clip(relation.embeddings @ relation.embeddings.T, -1.0, 1.0)
 
 
-def _hybrid(relation: Relations, rouge: Matrix) -> Matrix:
+def _hybrid(relation: Relations, rouge: FloatArray) -> FloatArray:
     """max(0, ROUGE-L - P(contradiction)): negations are no longer alike."""
     contradiction = symmetrize(_verdicts(relation)[..., nli.CONTRADICTION], "mean")
     return np.maximum(0.0, rouge - contradiction)
 
 
-def _given(index: int, item: Answers, compared: Compared, options: Options) -> Matrix:
+def _given(index: int, item: Answers, compared: Compared, options: Options) -> FloatArray:
     """(k, k) of what the item brings: its samples, and those against the verifier's answers."""
     if item.matrix is None:
         raise ValueError(f"item {index} has no precomputed similarity")

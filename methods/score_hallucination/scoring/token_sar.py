@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from methods.score_hallucination.scorers.sar import token_sar
 from methods.score_hallucination.similarity.token_relevance import Tokens
+from methods.typing import FloatArray
 
 if TYPE_CHECKING:
     from methods.score_hallucination.scoring.batch import Answers
     from methods.score_hallucination.scoring.pairwise import Relations
 
 T = TypeVar("T")
-Floats = npt.NDArray[np.float64]
 
 
 def weighed(item: Answers, needs: frozenset[str]) -> list[Tokens | None]:
@@ -29,7 +28,7 @@ def weighed(item: Answers, needs: frozenset[str]) -> list[Tokens | None]:
     return [*found, _weighable(judged.tokens, judged.logprobs) if judged else None]
 
 
-def token_sars(items: Sequence[Answers], relations: Sequence[Relations], n: int) -> Floats:
+def token_sars(items: Sequence[Answers], relations: Sequence[Relations], n: int) -> FloatArray:
     """(B, n + 1) of the samples and the judged answer of items with n samples, NaN where unknown.
 
     One answer at a time: a batch padded to (B, n, T) would be large for one long answer.

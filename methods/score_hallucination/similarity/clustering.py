@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-Flags = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
+from methods.typing import BoolArray, IntArray
 
 
-def greedy(equivalent: Flags) -> Ints:
+def greedy(equivalent: BoolArray) -> IntArray:
     """Cluster by heads, in order (Farquhar et al. 2024, code of jlko/semantic_uncertainty).
 
     The first answer without a cluster becomes the head of a new one and takes every later answer
@@ -33,7 +32,7 @@ def greedy(equivalent: Flags) -> Ints:
     return ids
 
 
-def components(equivalent: Flags) -> Ints:
+def components(equivalent: BoolArray) -> IntArray:
     """Connected components; an equivalence in one direction connects.
 
     Args:
@@ -56,7 +55,7 @@ def components(equivalent: Flags) -> Ints:
     return np.take_along_axis(rank, lowest, axis=1)
 
 
-def membership(ids: Ints) -> npt.NDArray[np.float64]:
+def membership(ids: IntArray) -> npt.NDArray[np.float64]:
     """(B, n) cluster ids as a (B, n, n) indicator: [b, k, i] = 1 when answer i is in cluster k."""
     n = ids.shape[1]
     return (ids[:, None, :] == np.arange(n)[None, :, None]).astype(np.float64)

@@ -8,17 +8,14 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from methods.score_hallucination.similarity.nli import CONTRADICTION, ENTAILMENT, NEUTRAL
+from methods.typing import BoolArray, FloatArray, IntArray
 
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
 Rule = Literal["strict", "loose", "either"]
 
 
-def labels(probabilities: Floats) -> Ints:
+def labels(probabilities: FloatArray) -> IntArray:
     """(..., n, n) most likely class of (..., n, n, 3): 0 contradiction, 1 neutral, 2 entailment.
 
     What is unknown (NaN) counts as a contradiction: it makes nothing equivalent.
@@ -26,7 +23,7 @@ def labels(probabilities: Floats) -> Ints:
     return np.asarray(np.nan_to_num(probabilities).argmax(axis=-1).astype(np.int64))
 
 
-def equivalent(labels: Ints, rule: Rule = "strict") -> Flags:
+def equivalent(labels: IntArray, rule: Rule = "strict") -> BoolArray:
     """Which pairs mean the same.
 
     Args:
@@ -50,7 +47,7 @@ def equivalent(labels: Ints, rule: Rule = "strict") -> Flags:
     return np.asarray(same | np.eye(labels.shape[-1], dtype=bool))
 
 
-def likelier_entailed(probabilities: Floats) -> Flags:
+def likelier_entailed(probabilities: FloatArray) -> BoolArray:
     """Pairs where entailment is likelier than contradiction in both directions.
 
     The rule of LM-Polygraph's NumSemSets, whose sets are the connected components; (..., n, n).
@@ -60,7 +57,7 @@ def likelier_entailed(probabilities: Floats) -> Flags:
     return np.asarray(same | np.eye(forward.shape[-1], dtype=bool))
 
 
-def first_match(equivalent: Flags) -> Ints:
+def first_match(equivalent: BoolArray) -> IntArray:
     """Every answer joins the first cluster whose head it is equivalent to, else heads a new one.
 
     The clustering of LM-Polygraph. Unlike the greedy one, a later head takes nothing back.
@@ -86,7 +83,7 @@ def first_match(equivalent: Flags) -> Ints:
     return ids
 
 
-def overlapping(equivalent: Flags) -> Floats:
+def overlapping(equivalent: BoolArray) -> FloatArray:
     """Every answer joins all clusters whose head it is equivalent to, else heads a new one.
 
     The clustering of UQLM; with rule `either` its clusters overlap.
@@ -112,7 +109,7 @@ def overlapping(equivalent: Flags) -> Floats:
     return member
 
 
-def overlapping_entropy(member: Floats, probability: Floats | None = None) -> Floats:
+def overlapping_entropy(member: FloatArray, probability: FloatArray | None = None) -> FloatArray:
     """Semantic entropy of clusters that may overlap, (B,) in [0, ln n].
 
     Args:
@@ -127,7 +124,9 @@ def overlapping_entropy(member: Floats, probability: Floats | None = None) -> Fl
     )
 
 
-def overlapping_probabilities(member: Floats, probability: Floats | None = None) -> Floats:
+def overlapping_probabilities(
+    member: FloatArray, probability: FloatArray | None = None
+) -> FloatArray:
     """(B, n) probabilities of the clusters, renormalised over all memberships; sum 1."""
     weight = np.ones(member.shape[::2]) if probability is None else np.asarray(probability)
     mass = np.einsum("bki,bi->bk", member, weight)

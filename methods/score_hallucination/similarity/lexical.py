@@ -10,22 +10,20 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from methods.score_hallucination.similarity.tokenize import normalize
+from methods.typing import FloatArray, IntArray
 
-Matrix = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 Tokenize = Callable[[str], list[str]]
 Compat = Literal["upstream"] | None
 Texts = Sequence[Sequence[str]]
-_Measure = Callable[[Matrix, Matrix, Matrix], Matrix]
+_Measure = Callable[[FloatArray, FloatArray, FloatArray], FloatArray]
 
 
 def jaccard(
-    distinct: Texts, positions: Sequence[Ints], tokenize: Tokenize, compat: Compat = None
-) -> list[Matrix]:
+    distinct: Texts, positions: Sequence[IntArray], tokenize: Tokenize, compat: Compat = None
+) -> list[FloatArray]:
     """|A and B| / |A or B| over the sets of tokens of every pair of answers of every item.
 
     Args:
@@ -47,8 +45,8 @@ def jaccard(
 
 
 def token_f1(
-    distinct: Texts, positions: Sequence[Ints], tokenize: Tokenize, compat: Compat = None
-) -> list[Matrix]:
+    distinct: Texts, positions: Sequence[IntArray], tokenize: Tokenize, compat: Compat = None
+) -> list[FloatArray]:
     """F1 of the tokens of every pair, counted with repetition; otherwise as `jaccard`.
 
     Sources: the SQuAD metric (Rajpurkar et al. 2016) without its removal of articles, which is
@@ -60,7 +58,7 @@ def token_f1(
     return _without_silent(matrices, distinct, positions, tokenize) if compat else matrices
 
 
-def char_ngram(distinct: Texts, positions: Sequence[Ints], n: int = 3) -> list[Matrix]:
+def char_ngram(distinct: Texts, positions: Sequence[IntArray], n: int = 3) -> list[FloatArray]:
     """Cosine of the counts of character n-grams, with a space before and after the text.
 
     Works in every script and notices small differences in numbers and formulas. Texts are
@@ -75,8 +73,8 @@ def char_ngram(distinct: Texts, positions: Sequence[Ints], n: int = 3) -> list[M
 
 
 def _without_silent(
-    matrices: list[Matrix], distinct: Texts, positions: Sequence[Ints], tokenize: Tokenize
-) -> list[Matrix]:
+    matrices: list[FloatArray], distinct: Texts, positions: Sequence[IntArray], tokenize: Tokenize
+) -> list[FloatArray]:
     """Answers without a token are like nothing but themselves."""
     for texts, where, matrix in zip(distinct, positions, matrices, strict=True):
         silent = np.array([not tokenize(text) for text in texts])[where]
@@ -97,10 +95,10 @@ def _numbered(tokens: list[str]) -> list[tuple[str, int]]:
 
 def _matrices(
     distinct: Texts,
-    positions: Sequence[Ints],
+    positions: Sequence[IntArray],
     features: Callable[[str], Sequence[Hashable]],
     whole: _Measure,
-) -> list[Matrix]:
+) -> list[FloatArray]:
     """overlap / whole(overlap, |a|, |b|) of every pair; |a| is the overlap of a with itself."""
     sizes = np.array([len(texts) for texts in distinct], dtype=np.int64)
     overlaps = _overlaps(_counts(distinct, sizes, features), sizes)
@@ -115,7 +113,7 @@ def _matrices(
 
 
 def _counts(
-    distinct: Texts, sizes: Ints, features: Callable[[str], Sequence[Hashable]]
+    distinct: Texts, sizes: IntArray, features: Callable[[str], Sequence[Hashable]]
 ) -> csr_array:
     """(answers, features of all items) counts; items share no column."""
     ids: dict[Hashable, int] = {}
@@ -138,7 +136,7 @@ def _counts(
     return csr_array((np.ones(len(row)), (row, column)), shape=shape)
 
 
-def _overlaps(counts: csr_array, sizes: Ints) -> list[Matrix]:
+def _overlaps(counts: csr_array, sizes: IntArray) -> list[FloatArray]:
     """The diagonal blocks (m, m) of the Gram matrix of the counts."""
     gram = (counts @ counts.T).tocoo()
     first = np.cumsum(sizes) - sizes

@@ -9,11 +9,10 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from methods.score_hallucination.similarity.rouge_l import symmetrize
+from methods.typing import FloatArray
 
-Floats = npt.NDArray[np.float64]
 Compat = Literal["upstream"] | None
 Variant = Literal["strict", "luq", "kle", "noncontradiction"]
 
@@ -21,11 +20,11 @@ CONTRADICTION, NEUTRAL, ENTAILMENT = 0, 1, 2
 
 
 def similarity(
-    probabilities: Floats,
+    probabilities: FloatArray,
     variant: Variant = "strict",
     unit_diagonal: bool = True,
     compat: Compat = None,
-) -> Floats:
+) -> FloatArray:
     """A symmetric similarity in [0, 1], the mean of both directions.
 
     Args:
@@ -52,7 +51,7 @@ def similarity(
     return result
 
 
-def _directed(probabilities: Floats, variant: Variant) -> Floats:
+def _directed(probabilities: FloatArray, variant: Variant) -> FloatArray:
     p = np.asarray(probabilities, dtype=np.float64)
     match variant:
         case "strict":
@@ -64,14 +63,14 @@ def _directed(probabilities: Floats, variant: Variant) -> Floats:
     return 1.0 - p[..., CONTRADICTION]
 
 
-def contrasted_entailment(probabilities: Floats) -> Floats:
+def contrasted_entailment(probabilities: FloatArray) -> FloatArray:
     """P(entail) / (P(entail) + P(contra)) over the last axis; 1/2 where both are zero."""
     entail, contra = probabilities[..., ENTAILMENT], probabilities[..., CONTRADICTION]
     total = entail + contra
     return np.divide(entail, total, out=np.full_like(total, 0.5), where=total > 0)
 
 
-def luq(similarity: Floats) -> Floats:
+def luq(similarity: FloatArray) -> FloatArray:
     """1 - mean over pairs i != j of S_ij.
 
     Args:
@@ -90,7 +89,7 @@ def luq(similarity: Floats) -> Floats:
     return np.asarray(1.0 - others / (n * (n - 1)))
 
 
-def luq_pair(similarity: Floats, compat: Compat = None) -> Floats:
+def luq_pair(similarity: FloatArray, compat: Compat = None) -> FloatArray:
     """mean_i (1 - max_{j != i} S_ij): how far every answer is from its nearest neighbour.
 
     Args:
@@ -112,7 +111,7 @@ def luq_pair(similarity: Floats, compat: Compat = None) -> Floats:
     return np.asarray(1.0 - s.max(axis=-1).mean(axis=-1))
 
 
-def selfcheck_nli(probabilities: Floats) -> Floats:
+def selfcheck_nli(probabilities: FloatArray) -> FloatArray:
     """SelfCheckGPT with NLI: mean over samples of P(contra) / (P(contra) + P(entail)).
 
     Args:

@@ -9,17 +9,16 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from methods.score_hallucination.similarity.equivalence import Rule, equivalent, labels
 from methods.score_hallucination.similarity.nli import CONTRADICTION, ENTAILMENT
+from methods.typing import FloatArray
 
-Floats = npt.NDArray[np.float64]
 TextPair = tuple[int, int]
 
 
 def pairs_read(
-    where: Sequence[int], retake: bool, rule: Rule, verdicts: Floats
+    where: Sequence[int], retake: bool, rule: Rule, verdicts: FloatArray
 ) -> Generator[list[TextPair]]:
     """Pairs (premise, hypothesis) of texts that a clustering by heads reads, in rounds.
 
@@ -48,7 +47,7 @@ def pairs_read(
             taken[j] |= same[where[j]]
 
 
-def _unknown(verdicts: Floats, pairs: list[TextPair]) -> list[TextPair]:
+def _unknown(verdicts: FloatArray, pairs: list[TextPair]) -> list[TextPair]:
     return [pair for pair in pairs if np.isnan(verdicts[pair]).any()]
 
 

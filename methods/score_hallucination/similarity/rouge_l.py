@@ -18,9 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from methods.score_hallucination.similarity.tokenize import TOKENIZERS, Tokenizer, identity
+from methods.typing import FloatArray, IntArray
 
-Matrix = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
 
 _WORD = 64
@@ -32,7 +31,7 @@ _ONES = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 @lru_cache(maxsize=128)
-def upper_triangle(n: int) -> tuple[Ints, Ints]:
+def upper_triangle(n: int) -> tuple[IntArray, IntArray]:
     """Rows and columns of the pairs i < j of n answers."""
     rows, columns = np.triu_indices(n, 1)
     return rows, columns
@@ -40,12 +39,12 @@ def upper_triangle(n: int) -> tuple[Ints, Ints]:
 
 def unique_answers(
     items: Sequence[Sequence[str]], tokenizer: Tokenizer
-) -> tuple[list[list[str]], list[Ints]]:
+) -> tuple[list[list[str]], list[IntArray]]:
     """Different answers of each item, and for every answer its position among them."""
     key_of = identity(tokenizer)
     cache: dict[str, str] = {}
     distinct: list[list[str]] = []
-    positions: list[Ints] = []
+    positions: list[IntArray] = []
     for answers in items:
         seen: dict[str, int] = {}
         texts: list[str] = []
@@ -63,7 +62,7 @@ def unique_answers(
     return distinct, positions
 
 
-def exact(positions: Sequence[Ints]) -> list[Matrix]:
+def exact(positions: Sequence[IntArray]) -> list[FloatArray]:
     """1 where two answers are the same, else 0.
 
     Args:
@@ -74,10 +73,10 @@ def exact(positions: Sequence[Ints]) -> list[Matrix]:
 
 def rouge_l(
     distinct: Sequence[Sequence[str]],
-    positions: Sequence[Ints],
+    positions: Sequence[IntArray],
     tokenizer: Tokenizer,
     check: Callable[[], None] = lambda: None,
-) -> list[Matrix]:
+) -> list[FloatArray]:
     """ROUGE-L F-measure of every pair of answers of every item (Lin 2004, beta = 1, no stemmer).
 
     Args:
@@ -91,7 +90,7 @@ def rouge_l(
     """
     corpus = _encode(distinct, tokenizer)
     scores = _pair_scores(corpus, check)
-    matrices: list[Matrix] = []
+    matrices: list[FloatArray] = []
     start = 0
     for texts, where in zip(distinct, positions, strict=True):
         m = len(texts)
@@ -116,13 +115,13 @@ class _Corpus:
     answer. sizes: (items,) its number of answers.
     """
 
-    slots: Ints
-    start: Ints
-    length: Ints
-    vocabulary: Ints
-    item: Ints
-    first: Ints
-    sizes: Ints
+    slots: IntArray
+    start: IntArray
+    length: IntArray
+    vocabulary: IntArray
+    item: IntArray
+    first: IntArray
+    sizes: IntArray
 
 
 def _encode(distinct: Sequence[Sequence[str]], tokenizer: Tokenizer) -> _Corpus:
@@ -157,11 +156,11 @@ def _encode(distinct: Sequence[Sequence[str]], tokenizer: Tokenizer) -> _Corpus:
     )
 
 
-def _starts(counts: Ints) -> Ints:
+def _starts(counts: IntArray) -> IntArray:
     return np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64) if len(counts) else counts
 
 
-def _pair_scores(corpus: _Corpus, check: Callable[[], None]) -> Matrix:
+def _pair_scores(corpus: _Corpus, check: Callable[[], None]) -> FloatArray:
     """F-measure of all pairs a < b of all items, in the order of `np.triu_indices`."""
     a, b = _all_pairs(corpus)
     # Bits hold the longer answer, steps run over the shorter one: fewest operations.
@@ -184,7 +183,7 @@ def _pair_scores(corpus: _Corpus, check: Callable[[], None]) -> Matrix:
     return np.divide(2.0 * lcs, total, out=np.zeros(len(a)), where=total > 0)
 
 
-def _all_pairs(corpus: _Corpus) -> tuple[Ints, Ints]:
+def _all_pairs(corpus: _Corpus) -> tuple[IntArray, IntArray]:
     first, second = [], []
     for size in np.unique(corpus.sizes):
         items = np.flatnonzero(corpus.sizes == size)
@@ -201,7 +200,9 @@ def _all_pairs(corpus: _Corpus) -> tuple[Ints, Ints]:
     return a, b
 
 
-def _within_memory(corpus: _Corpus, longer: Ints, chosen: Ints, width: int) -> list[Ints]:
+def _within_memory(
+    corpus: _Corpus, longer: IntArray, chosen: IntArray, width: int
+) -> list[IntArray]:
     """Split pairs into parts whose position tables, one for each longer answer, stay small."""
     chosen = chosen[np.argsort(longer[chosen], kind="stable")]
     answers, which = np.unique(longer[chosen], return_inverse=True)
@@ -210,7 +211,7 @@ def _within_memory(corpus: _Corpus, longer: Ints, chosen: Ints, width: int) -> l
     return np.split(chosen, np.flatnonzero(np.diff(part)) + 1)
 
 
-def _lcs(corpus: _Corpus, longer: Ints, shorter: Ints, width: int) -> Ints:
+def _lcs(corpus: _Corpus, longer: IntArray, shorter: IntArray, width: int) -> IntArray:
     """LCS length of pairs whose longer answer takes `width` words."""
     answers, row = np.unique(longer, return_inverse=True)
     table, base = _positions(corpus, answers, width)
@@ -255,7 +256,7 @@ def _tokens_of(corpus: _Corpus, answer: int) -> list[int]:
     return corpus.slots[start : start + int(corpus.length[answer])].tolist()
 
 
-def _positions(corpus: _Corpus, answers: Ints, width: int) -> tuple[Words, Ints]:
+def _positions(corpus: _Corpus, answers: IntArray, width: int) -> tuple[Words, IntArray]:
     """For every answer and token of its item: at which positions the token stands, as bits."""
     sizes = corpus.vocabulary[corpus.item[answers]]
     base = _starts(sizes)
@@ -284,14 +285,14 @@ def _advance(state: Words, marks: Words) -> None:
         state[:, word] = total | (value & ~marks[:, word])
 
 
-def _forget_tokenless(full: Matrix, corpus: _Corpus, where: Ints, item: int) -> None:
+def _forget_tokenless(full: FloatArray, corpus: _Corpus, where: IntArray, item: int) -> None:
     tokenless = corpus.length[corpus.first[item] + where] == 0
     if tokenless.any():
         full[np.ix_(tokenless, tokenless)] = 0.0
         np.fill_diagonal(full, 1.0)
 
 
-def symmetrize(matrices: Matrix, how: str) -> Matrix:
+def symmetrize(matrices: FloatArray, how: str) -> FloatArray:
     """Make (..., n, n) matrices symmetric by the mean, min or max of S and its transpose."""
     other = np.swapaxes(matrices, -1, -2)
     match how:

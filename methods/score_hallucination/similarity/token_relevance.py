@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
+
+from methods.typing import FloatArray
 
 if TYPE_CHECKING:
-    from methods.score_hallucination.scoring.pairwise import Check, VectorEngine
+    from methods.score_hallucination.similarity.engines import Check, VectorEngine
 
-Floats = npt.NDArray[np.float64]
 #: What each token adds to the text of an answer.
 Tokens = tuple[str, ...]
 
@@ -21,7 +21,7 @@ _TEXTS, _CHARACTERS = 4096, 4_000_000
 
 def token_similarities(
     answers: Sequence[Tokens], engine: VectorEngine, check: Check
-) -> dict[Tokens, Floats]:
+) -> dict[Tokens, FloatArray]:
     """For each different answer (T,) cosines in [0, 1], negative ones count as 0.
 
     Nothing is asked about tokens that add no text (1: they do not matter), nor about the empty text

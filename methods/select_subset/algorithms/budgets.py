@@ -11,8 +11,6 @@ import numpy.typing as npt
 
 from methods.errors import JobError
 from methods.select_subset.algorithms.cluster_sampling import (
-    Floats,
-    Ints,
     budget_of,
     proportional,
     water_fill,
@@ -22,8 +20,7 @@ from methods.select_subset.algorithms.dispatch import choose, random_rows
 from methods.select_subset.algorithms.problem import Choice, Problem
 from methods.select_subset.schema.methods import PreselParams
 from methods.select_subset.spec import Spec
-
-Bools = npt.NDArray[np.bool_]
+from methods.typing import BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -37,9 +34,9 @@ class Candidates:
         target: target gradients and their tasks.
     """
 
-    usable: Bools
-    text_only: Bools
-    present: Bools
+    usable: BoolArray
+    text_only: BoolArray
+    present: BoolArray
     features: dict[str, npt.NDArray[Any]]
     ids: list[str] | None = None
     groups: list[str] | None = None
@@ -59,14 +56,14 @@ class Outcome:
     """
 
     requested: int
-    candidates: Ints
-    rows: Ints
-    weights: Floats
-    random_rows: Ints
-    score: Floats
-    strata: Ints
-    sizes: Ints
-    quotas: Ints
+    candidates: IntArray
+    rows: IntArray
+    weights: FloatArray
+    random_rows: IntArray
+    score: FloatArray
+    strata: IntArray
+    sizes: IntArray
+    quotas: IntArray
     dropped: int = 0
     filled: int = 0
     inertia: float | None = None
@@ -134,18 +131,18 @@ class _Solver:
         count = len(given.usable)
         self._score = np.full(count, np.nan)
         self._strata = np.full(count, -1, dtype=np.int64)
-        self._order: list[Ints] = []
-        self._kept: list[Ints] = []
-        self._weights: list[Floats] = []
-        self._kept_weights: list[Floats] = []
-        self._sizes: list[Ints] = []
-        self._quotas: list[Ints] = []
+        self._order: list[IntArray] = []
+        self._kept: list[IntArray] = []
+        self._weights: list[FloatArray] = []
+        self._kept_weights: list[FloatArray] = []
+        self._sizes: list[IntArray] = []
+        self._quotas: list[IntArray] = []
         self._offset = self._stream = 0
         self._totals = Choice(np.zeros(0, dtype=np.int64))
         self._inertia: float | None = None
         self._iterations: int | None = None
 
-    def keep(self, rows: Ints, budget: int) -> int:
+    def keep(self, rows: IntArray, budget: int) -> int:
         """Take all of these rows, or as many at random as the budget allows."""
         taken = rows
         if len(rows) > budget:
@@ -160,7 +157,7 @@ class _Solver:
         self._kept_weights.append(np.full(len(taken), len(rows) / max(len(taken), 1)))
         return len(taken)
 
-    def groups(self, rows: Ints, budget: int) -> None:
+    def groups(self, rows: IntArray, budget: int) -> None:
         """Share the budget over groups and solve each."""
         wanted = self._spec.groups
         if wanted is None or wanted.balance == "none":
@@ -177,7 +174,7 @@ class _Solver:
             self._solve(parts[place], int(quotas[place]))
             self._stream += 1
 
-    def _solve(self, rows: Ints, budget: int) -> None:
+    def _solve(self, rows: IntArray, budget: int) -> None:
         text = self._given.text_only[rows]
         if self._spec.method == "xmas":
             self._run(rows, budget, text)
@@ -197,7 +194,7 @@ class _Solver:
         self._kept.append(without[rng.permutation(len(without))[:share]])
         self._kept_weights.append(np.full(share, len(without) / max(share, 1)))
 
-    def _run(self, rows: Ints, budget: int, text: Bools | None) -> None:
+    def _run(self, rows: IntArray, budget: int, text: BoolArray | None) -> None:
         whole = len(rows) == len(self._given.usable) and bool((np.diff(rows) == 1).all())
         features = self._given.features
         groups = self._given.groups
@@ -226,7 +223,7 @@ class _Solver:
                 "input_invalid", f"params.irs has no relevance for the tasks {', '.join(absent)}."
             )
 
-    def _add(self, rows: Ints, choice: Choice) -> None:
+    def _add(self, rows: IntArray, choice: Choice) -> None:
         count, picked = len(rows), choice.order
         self._order.append(rows[picked])
         if choice.score is not None:
@@ -259,7 +256,7 @@ class _Solver:
             self._inertia = (self._inertia or 0.0) + choice.clustering.inertia
             self._iterations = max(self._iterations or 0, choice.clustering.iterations)
 
-    def outcome(self, requested: int, candidates: Ints) -> Outcome:
+    def outcome(self, requested: int, candidates: IntArray) -> Outcome:
         none = np.zeros(0, dtype=np.int64)
         return Outcome(
             requested=requested,

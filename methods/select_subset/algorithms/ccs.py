@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from methods.select_subset.algorithms.cluster_sampling import Ints, grouped, water_fill
+from methods.select_subset.algorithms.cluster_sampling import grouped, water_fill
+from methods.typing import IntArray
 
 
-def hard_cut(score: npt.ArrayLike, cut: int) -> Ints:
+def hard_cut(score: npt.ArrayLike, cut: int) -> IntArray:
     """Row numbers, ascending, that remain without the `cut` highest scores.
 
     Of equal scores the earlier rows are cut first.
@@ -17,7 +18,7 @@ def hard_cut(score: npt.ArrayLike, cut: int) -> Ints:
     return np.sort(np.argsort(-values, kind="stable")[cut:])
 
 
-def strata_of(score: npt.ArrayLike, count: int = 50) -> Ints:
+def strata_of(score: npt.ArrayLike, count: int = 50) -> IntArray:
     """(N,) stratum of each row: `count` equal-width intervals from the least to the largest score.
 
     The upper end is 1.0001 times the largest score, as in the official code; where that would not
@@ -36,7 +37,7 @@ def strata_of(score: npt.ArrayLike, count: int = 50) -> Ints:
 
 def ccs(
     score: npt.ArrayLike, budget: int, rng: np.random.Generator, *, cut: int = 0, count: int = 50
-) -> tuple[Ints, Ints, Ints]:
+) -> tuple[IntArray, IntArray, IntArray]:
     """Coverage-centric coreset.
 
     Drops the `cut` hardest rows (highest scores), shares the budget over strata of the others

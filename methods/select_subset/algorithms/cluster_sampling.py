@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
+from methods.typing import FloatArray, IntArray
+
 Within = Literal["stable", "random", "centroid"]
 
 
@@ -24,7 +24,7 @@ def budget_of(fraction: float, rows: int) -> int:
     return int(Decimal(repr(fraction)) * rows)
 
 
-def water_fill(sizes: npt.ArrayLike, budget: int) -> Ints:
+def water_fill(sizes: npt.ArrayLike, budget: int) -> IntArray:
     """Share a budget equally over clusters; what a small one cannot use rolls to the larger.
 
     From the smallest cluster up (ties: lower index first), each gets the floor of what is left
@@ -50,7 +50,7 @@ def water_fill(sizes: npt.ArrayLike, budget: int) -> Ints:
     return quotas
 
 
-def proportional(sizes: npt.ArrayLike, budget: int) -> Ints:
+def proportional(sizes: npt.ArrayLike, budget: int) -> IntArray:
     """Share a budget in proportion to sizes, by largest remainders (ties: lower index first).
 
     Args:
@@ -75,7 +75,7 @@ def proportional(sizes: npt.ArrayLike, budget: int) -> Ints:
 
 def grouped(
     labels: npt.ArrayLike, count: int, key: npt.ArrayLike | None = None
-) -> tuple[Ints, Ints]:
+) -> tuple[IntArray, IntArray]:
     """Row numbers cluster by cluster.
 
     Args:
@@ -97,7 +97,7 @@ def grouped(
     return rows[np.argsort(clusters[rows], kind="stable")], starts
 
 
-def sample_group(members: Ints, quota: int, seed: int) -> Ints:
+def sample_group(members: IntArray, quota: int, seed: int) -> IntArray:
     """`quota` members without replacement, in the order of Python's `random.sample`.
 
     The official code draws text-only rows with it (unseeded there, seeded here), so that a seeded
@@ -118,9 +118,9 @@ class ClusterSample:
         filled: rows at the end of `order` that replace a shortfall.
     """
 
-    order: Ints
-    sizes: Ints
-    quotas: Ints
+    order: IntArray
+    sizes: IntArray
+    quotas: IntArray
     dropped: int
     filled: int
 
@@ -181,13 +181,13 @@ def cluster_sample(
 
 
 def _fill(
-    clusters: Ints,
+    clusters: IntArray,
     is_dropped: npt.NDArray[np.bool_],
-    order: Ints,
+    order: IntArray,
     fill_key: npt.ArrayLike | None,
     key: npt.NDArray[np.generic],
     short: int,
-) -> Ints:
+) -> IntArray:
     free = np.ones(len(clusters), dtype=np.bool_)
     free[order] = False
     rows = np.flatnonzero(free)
@@ -196,7 +196,7 @@ def _fill(
     return ranked[:short]
 
 
-def weights_of(order: Ints, strata: npt.ArrayLike) -> Floats:
+def weights_of(order: IntArray, strata: npt.ArrayLike) -> FloatArray:
     """How many rows of its stratum each chosen row stands for.
 
     Args:

@@ -7,17 +7,17 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from methods.select_subset.algorithms.cluster_sampling import Floats, Ints
+from methods.typing import FloatArray, IntArray
 
 _SIDE = 1024
 
 
-def _kernel(x: Floats, y: Floats, sigma: float) -> Floats:
+def _kernel(x: FloatArray, y: FloatArray, sigma: float) -> FloatArray:
     squared = (x**2).sum(1)[:, None] + (y**2).sum(1) - 2 * (x @ y.T)
     return np.asarray(np.exp(-squared / (2 * sigma**2)), dtype=np.float64)
 
 
-def transferability(centroids: npt.ArrayLike, blocks: int = 1, similar: float = 0.9) -> Floats:
+def transferability(centroids: npt.ArrayLike, blocks: int = 1, similar: float = 0.9) -> FloatArray:
     """How alike each cluster is to the others, by the text part of the centroids.
 
     Args:
@@ -44,7 +44,7 @@ def transferability(centroids: npt.ArrayLike, blocks: int = 1, similar: float = 
     return found
 
 
-def kernel_means(x: npt.ArrayLike, sigma: float = 1.0) -> Floats:
+def kernel_means(x: npt.ArrayLike, sigma: float = 1.0) -> FloatArray:
     """(m,) mean Gaussian kernel of each row with all rows of its cluster (m, d), in blocks.
 
     Their mean is the density of the cluster. float64: in less it is noise (official remark).
@@ -58,7 +58,7 @@ def kernel_means(x: npt.ArrayLike, sigma: float = 1.0) -> Floats:
     return found / len(rows)
 
 
-def greedy_mmd(x: npt.ArrayLike, means: npt.ArrayLike, count: int, sigma: float = 1.0) -> Ints:
+def greedy_mmd(x: npt.ArrayLike, means: npt.ArrayLike, count: int, sigma: float = 1.0) -> IntArray:
     """Rows whose kernel mean comes closest to the cluster's, chosen one by one.
 
     Each pick minimises the maximum mean discrepancy between the picks and the cluster (ties: the
@@ -99,7 +99,7 @@ def coincide(
     temperature: float = 0.1,
     sigma: float = 1.0,
     check: Callable[[], None] = lambda: None,
-) -> tuple[Ints, Ints, Floats]:
+) -> tuple[IntArray, IntArray, FloatArray]:
     """COINCIDE's selection over given clusters.
 
     Clusters share the budget by `softmax(transferability / density / temperature)`, from the
@@ -119,7 +119,7 @@ def coincide(
     rows, clusters = np.asarray(x), np.asarray(labels)
     transfers = np.asarray(transfer, dtype=np.float64)
     members = _members(clusters, len(transfers))
-    means: list[Floats] = []
+    means: list[FloatArray] = []
     density = np.full(len(transfers), np.nan)
     for cluster, part in enumerate(members):
         check()
@@ -147,7 +147,7 @@ def coincide(
     return np.concatenate(parts), quotas, density
 
 
-def _members(clusters: npt.NDArray[np.generic], count: int) -> list[Ints]:
+def _members(clusters: npt.NDArray[np.generic], count: int) -> list[IntArray]:
     order = np.argsort(clusters, kind="stable")
     bounds = np.searchsorted(clusters[order], np.arange(count + 1))
     return [order[bounds[c] : bounds[c + 1]] for c in range(count)]

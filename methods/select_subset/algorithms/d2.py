@@ -8,12 +8,12 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from methods.select_subset.algorithms.cluster_sampling import Floats, Ints
+from methods.typing import FloatArray, IntArray
 
 _FLOOR = 1e-7
 
 
-def graph_scores(score: npt.ArrayLike, near: npt.ArrayLike, squared: npt.ArrayLike) -> Floats:
+def graph_scores(score: npt.ArrayLike, near: npt.ArrayLike, squared: npt.ArrayLike) -> FloatArray:
     """Forward message passing: own score plus those of the neighbours, faded by distance.
 
     `s_i + sum_j exp(-d_ij) s_j`, each score at least 1e-7.
@@ -37,7 +37,7 @@ def greedy_picks(
     *,
     gamma: float = 0.4,
     check: Callable[[], None] = lambda: None,
-) -> Ints:
+) -> IntArray:
     """Reverse message passing: take a high node, lower its neighbours, go on.
 
     The walk is the official one. Rows are looked at in descending order of their first score. One

@@ -12,10 +12,10 @@ import numpy.typing as npt
 from methods.select_subset.algorithms import ccs, embeddings, influence, presel, ranking
 from methods.select_subset.algorithms import coincide as coincide_core
 from methods.select_subset.algorithms import d2 as d2_core
-from methods.select_subset.algorithms.cluster_sampling import Floats, Ints
 from methods.select_subset.algorithms.problem import Choice, Problem
 from methods.select_subset.algorithms.xmas import cluster, cluster_count, s2l, xmas
 from methods.select_subset.schema import methods as p
+from methods.typing import FloatArray, IntArray
 
 #: Pairs of more rows than that are not compared exactly unless asked for.
 _EXACT_ROWS = 30_000
@@ -35,7 +35,7 @@ def choose(problem: Problem, budget: int) -> Choice:
     return _METHODS[problem.method](problem, budget)
 
 
-def random_rows(count: int, budget: int, seed: int, stream: int = 0) -> Ints:
+def random_rows(count: int, budget: int, seed: int, stream: int = 0) -> IntArray:
     """`budget` of `count` rows without replacement, in random order."""
     return np.random.default_rng([seed, 0, stream]).permutation(count)[:budget]
 
@@ -50,7 +50,7 @@ def _ranked(problem: Problem, budget: int) -> Choice:
     return Choice(ranking.by_rank(values, budget, keep), score=values)
 
 
-def _score(problem: Problem) -> Floats:
+def _score(problem: Problem) -> FloatArray:
     given = problem.features
     if "score" in given:
         return np.asarray(given["score"], dtype=np.float64)
@@ -143,7 +143,7 @@ def _coincide(problem: Problem, budget: int) -> Choice:
     )
 
 
-def _influences(problem: Problem) -> tuple[Floats, list[str] | None]:
+def _influences(problem: Problem) -> tuple[FloatArray, list[str] | None]:
     params = problem.params
     assert isinstance(params, (p.LessParams, p.IconsParams))
     if "task_score" in problem.features:
@@ -203,10 +203,10 @@ def _presel(problem: Problem, budget: int) -> Choice:
 @dataclass
 class _Merged:
     count: int
-    orders: list[Ints] = field(default_factory=list)
-    quotas: list[Ints] = field(default_factory=list)
-    strata: Ints = field(init=False)
-    score: Floats = field(init=False)
+    orders: list[IntArray] = field(default_factory=list)
+    quotas: list[IntArray] = field(default_factory=list)
+    strata: IntArray = field(init=False)
+    score: FloatArray = field(init=False)
     offset: int = 0
 
     def __post_init__(self) -> None:
@@ -214,7 +214,12 @@ class _Merged:
         self.score = np.zeros(self.count, dtype=np.float64)
 
     def add(
-        self, rows: Ints, order: Ints, labels: Ints, quotas: Ints, score: npt.NDArray[Any]
+        self,
+        rows: IntArray,
+        order: IntArray,
+        labels: IntArray,
+        quotas: IntArray,
+        score: npt.NDArray[Any],
     ) -> None:
         self.orders.append(rows[order])
         self.strata[rows] = labels + self.offset

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from methods.select_subset.algorithms.cluster_sampling import Floats, grouped
-from methods.select_subset.kmeans.kmeans import Clustering, Ints, Singles, kmeans
+from methods.select_subset.algorithms.cluster_sampling import grouped
+from methods.select_subset.kmeans.kmeans import Clustering, kmeans
+from methods.typing import Float32Array, FloatArray, IntArray
 
 #: Side of the blocks in which pairs of rows are compared.
 _SIDE = 2048
@@ -16,14 +17,14 @@ _SIDE = 2048
 _MANY = 16
 
 
-def unit_rows(x: npt.ArrayLike) -> Singles:
+def unit_rows(x: npt.ArrayLike) -> Float32Array:
     """(N, d) rows scaled to length 1; a zero row stays zero."""
     rows = np.asarray(x, dtype=np.float32)
     norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))[:, None]
     return np.asarray(rows / np.where(norms > 0, norms, 1), dtype=np.float32)
 
 
-def max_earlier_similarity(rows: npt.ArrayLike) -> Floats:
+def max_earlier_similarity(rows: npt.ArrayLike) -> FloatArray:
     """For each row the largest cosine with any earlier row; 0 where none is above 0.
 
     Args:
@@ -48,7 +49,7 @@ def semdedup_scores(
     clusters: Clustering,
     hard_first: bool = True,
     check: Callable[[], None] = lambda: None,
-) -> Floats:
+) -> FloatArray:
     """How much each row repeats another one of its cluster that is kept before it.
 
     Args:
@@ -74,8 +75,8 @@ def semdedup_scores(
 
 
 def nearest_within(
-    rows: npt.ArrayLike, others: npt.ArrayLike, numbers: tuple[Ints, Ints], k: int
-) -> tuple[Ints, Singles]:
+    rows: npt.ArrayLike, others: npt.ArrayLike, numbers: tuple[IntArray, IntArray], k: int
+) -> tuple[IntArray, Float32Array]:
     """The k nearest of `others` to each of `rows`, never a row itself, compared in blocks.
 
     Args:
@@ -113,14 +114,14 @@ def nearest_within(
     return found, np.maximum(distances, 0)
 
 
-def _places(numbers: Ints, pool: Ints) -> Ints:
+def _places(numbers: IntArray, pool: IntArray) -> IntArray:
     """Where each number is in the pool, -1 for nowhere."""
     order = np.argsort(pool)
     found = order[np.minimum(np.searchsorted(pool, numbers, sorter=order), len(pool) - 1)]
     return np.where(pool[found] == numbers, found, -1)
 
 
-def _smallest(block: Singles, k: int) -> tuple[Ints, Singles]:
+def _smallest(block: Float32Array, k: int) -> tuple[IntArray, Float32Array]:
     """Columns and values (m, k) of the k smallest entries of each row; destroys the block."""
     rows = np.arange(len(block))
     columns = np.zeros((len(block), min(k, block.shape[1])), dtype=np.int64)
@@ -143,7 +144,7 @@ def neighbours(
     probes: int = 8,
     seed: int = 1234,
     check: Callable[[], None] = lambda: None,
-) -> tuple[Ints, Singles]:
+) -> tuple[IntArray, Float32Array]:
     """The k nearest other rows of every row by squared Euclidean distance.
 
     Args:

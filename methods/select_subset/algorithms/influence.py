@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from methods.select_subset.algorithms.cluster_sampling import Floats, Ints
+from methods.typing import FloatArray, IntArray
 
 _BLOCK = 8192
 
@@ -18,7 +18,7 @@ def task_influence(
     tasks: Sequence[str],
     weights: npt.ArrayLike | None = None,
     check: Callable[[], None] = lambda: None,
-) -> tuple[list[str], Floats]:
+) -> tuple[list[str], FloatArray]:
     """Influence of each training row on each task.
 
     `sum_t w_t <g_t(row), g_t(item)>` with unit gradients, averaged over the items of the task.
@@ -52,17 +52,17 @@ def task_influence(
     return names, found
 
 
-def _unit(rows: Floats) -> Floats:
+def _unit(rows: FloatArray) -> FloatArray:
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(rows / np.where(norms > 0, norms, 1), dtype=np.float64)
 
 
-def less(influence: npt.ArrayLike) -> Floats:
+def less(influence: npt.ArrayLike) -> FloatArray:
     """(N,) the largest influence on any task, of (N, K); high = take. Source: arXiv:2402.04333."""
     return np.asarray(np.asarray(influence, dtype=np.float64).max(axis=1), dtype=np.float64)
 
 
-def icons_votes(influence: npt.ArrayLike, percent: float) -> Ints:
+def icons_votes(influence: npt.ArrayLike, percent: float) -> IntArray:
     """In how many tasks each row is in the top `percent` per cent.
 
     Args:

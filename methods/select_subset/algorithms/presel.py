@@ -7,9 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from methods.select_subset.algorithms.cluster_sampling import Floats, Ints, grouped, proportional
+from methods.select_subset.algorithms.cluster_sampling import grouped, proportional
 from methods.select_subset.algorithms.embeddings import nearest_within, unit_rows
 from methods.select_subset.kmeans.kmeans import kmeans
+from methods.typing import FloatArray, IntArray
 
 
 def instruction_relevance(with_question: npt.ArrayLike, without: npt.ArrayLike) -> float:
@@ -22,7 +23,7 @@ def instruction_relevance(with_question: npt.ArrayLike, without: npt.ArrayLike) 
     return float(ratio.mean())
 
 
-def task_budgets(irs: npt.ArrayLike, budget: int, sizes: npt.ArrayLike | None = None) -> Ints:
+def task_budgets(irs: npt.ArrayLike, budget: int, sizes: npt.ArrayLike | None = None) -> IntArray:
     """Rows of each task: `softmax(-irs / T)` of the budget, with T = 1 / sqrt(number of tasks).
 
     Shares are rounded down and the remainder goes to the largest. With `sizes` no task gets more
@@ -34,7 +35,7 @@ def task_budgets(irs: npt.ArrayLike, budget: int, sizes: npt.ArrayLike | None = 
     values = -np.asarray(irs, dtype=np.float64) * np.sqrt(np.size(irs))
     share = np.exp(values - values.max())
     share /= share.sum()
-    quotas: Ints = np.asarray(share * budget, dtype=np.float64).astype(np.int64)
+    quotas: IntArray = np.asarray(share * budget, dtype=np.float64).astype(np.int64)
     quotas[int(share.argmax())] += budget - int(quotas.sum())
     if sizes is not None:
         limits = np.asarray(sizes, dtype=np.int64)
@@ -47,7 +48,7 @@ def task_budgets(irs: npt.ArrayLike, budget: int, sizes: npt.ArrayLike | None = 
     return quotas
 
 
-def typicality(x: npt.ArrayLike, k: int = 5) -> Floats:
+def typicality(x: npt.ArrayLike, k: int = 5) -> FloatArray:
     """(m,) mean cosine of each unit row (m, d) with its k nearest in the cluster; high = typical.
 
     Where fewer than k other rows exist, over those; 0 for a row alone.
@@ -69,7 +70,7 @@ def within_task(
     neighbours: int = 5,
     seed: int = 1234,
     check: Callable[[], None] = lambda: None,
-) -> tuple[Ints, Ints, Ints, Floats]:
+) -> tuple[IntArray, IntArray, IntArray, FloatArray]:
     """The rows of one task: k-means, a proportional quota each, the most typical of each.
 
     Args:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from methods.select_subset.algorithms.cluster_sampling import Floats, Ints
 from methods.select_subset.kmeans.faiss_rng import SEED
 from methods.select_subset.kmeans.kmeans import Clustering
 from methods.select_subset.schema.methods import Params
+from methods.typing import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,10 @@ class Choice:
         warnings: sentences for the result.
     """
 
-    order: Ints
-    score: Floats | None = None
-    strata: Ints | None = None
-    quotas: Ints | None = None
+    order: IntArray
+    score: FloatArray | None = None
+    strata: IntArray | None = None
+    quotas: IntArray | None = None
     dropped: int = 0
     filled: int = 0
     clustering: Clustering | None = None

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import log_softmax
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from methods.typing import FloatArray, IntArray
+
 Keep = Literal["highest", "lowest", "middle"]
 
 IGNORED = -100
@@ -20,7 +20,7 @@ _BLOCK = 8192
 
 def token_scores(
     logits: Sequence[npt.ArrayLike], labels: Sequence[npt.ArrayLike]
-) -> dict[str, Floats]:
+) -> dict[str, FloatArray]:
     """Scores averaged over the answer tokens of each row.
 
     Args:
@@ -48,7 +48,7 @@ def token_scores(
     return dict(zip(names, found, strict=True))
 
 
-def _of_tokens(logp: Floats, target: Ints) -> tuple[float, float, float, float]:
+def _of_tokens(logp: FloatArray, target: IntArray) -> tuple[float, float, float, float]:
     tokens = np.arange(len(target))
     p = np.exp(logp)
     true = p[tokens, target]
@@ -60,7 +60,7 @@ def _of_tokens(logp: Floats, target: Ints) -> tuple[float, float, float, float]:
     return el2n, float((true - p.max(axis=1)).mean()), loss, float(np.exp(loss))
 
 
-def cosine(left: npt.ArrayLike, right: npt.ArrayLike) -> Floats:
+def cosine(left: npt.ArrayLike, right: npt.ArrayLike) -> FloatArray:
     """(N,) cosine of (N, d) rows with their partners, e.g. image and text; 0 for a zero row.
 
     Source: CLIP score arXiv:2104.08718.
@@ -75,7 +75,7 @@ def cosine(left: npt.ArrayLike, right: npt.ArrayLike) -> Floats:
     return found
 
 
-def forgetting(correct: npt.ArrayLike) -> Floats:
+def forgetting(correct: npt.ArrayLike) -> FloatArray:
     """How often each row was forgotten: changes from right to wrong.
 
     Args:
@@ -91,7 +91,7 @@ def forgetting(correct: npt.ArrayLike) -> Floats:
     return np.asarray(np.where(right.any(axis=1), events, np.inf), dtype=np.float64)
 
 
-def gradient_norms(gradients: npt.ArrayLike) -> Floats:
+def gradient_norms(gradients: npt.ArrayLike) -> FloatArray:
     """GraNd: (N,) mean over checkpoints of the norm of (N, d) or (N, T, d) gradients.
 
     Source: arXiv:2107.07075.
@@ -104,7 +104,7 @@ def gradient_norms(gradients: npt.ArrayLike) -> Floats:
     return found
 
 
-def by_rank(score: npt.ArrayLike, budget: int, keep: Keep) -> Ints:
+def by_rank(score: npt.ArrayLike, budget: int, keep: Keep) -> IntArray:
     """The `budget` rows with the highest, lowest or middle scores, in that order.
 
     Args:

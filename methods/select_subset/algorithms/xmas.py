@@ -7,11 +7,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from methods.select_subset.algorithms.cluster_sampling import Floats, Ints, cluster_sample
+from methods.select_subset.algorithms.cluster_sampling import cluster_sample
 from methods.select_subset.algorithms.problem import Choice, Problem
 from methods.select_subset.kmeans.kmeans import Clustering, kmeans
 from methods.select_subset.schema import methods as p
-from methods.select_subset.trajectories import signatures, stability, zscore
+from methods.typing import FloatArray, IntArray
+
+pass
+
+from typing import Literal
+
+from methods.typing import Float32Array
 
 #: XMAS: the official number, and rows a cluster below which there are fewer.
 _CLUSTERS, _ROWS_A_CLUSTER, _FEWEST = 1000, 5, 8
@@ -91,7 +97,9 @@ def xmas(problem: Problem, budget: int) -> Choice:
     )
 
 
-def _clustered_values(problem: Problem, params: p.XmasParams, image: Ints) -> tuple[Floats, Floats]:
+def _clustered_values(
+    problem: Problem, params: p.XmasParams, image: IntArray
+) -> tuple[FloatArray, FloatArray]:
     """The trajectories of the image rows, and what is clustered of them."""
     given = problem.features
     if "trajectory" in given:
@@ -106,13 +114,13 @@ def _clustered_values(problem: Problem, params: p.XmasParams, image: Ints) -> tu
     return trajectory, zscore(rows) if params.scale == "zscore" and len(image) else rows
 
 
-def _variances(trajectory: Floats) -> list[float]:
+def _variances(trajectory: FloatArray) -> list[float]:
     if not len(trajectory):
         return []
     return [round(float(v), 6) for v in trajectory.var(axis=0, dtype=np.float64)]
 
 
-def _remarks(trajectory: Floats, sizes: Ints, budget: int, min_cluster: int) -> list[str]:
+def _remarks(trajectory: FloatArray, sizes: IntArray, budget: int, min_cluster: int) -> list[str]:
     found = []
     small = sizes[(sizes > 0) & (sizes < min_cluster)]
     if len(small):
@@ -154,3 +162,49 @@ def s2l(problem: Problem, budget: int) -> Choice:
         clustering=found,
         warnings=_remarks(trajectory, sample.sizes, budget, params.min_cluster),
     )
+
+
+def signatures(
+    values: npt.ArrayLike, top_k: int | None = 5, feature: Literal["sum", "vector"] = "sum"
+) -> FloatArray:
+    """Trajectories from singular values.
+
+    Args:
+        values: (N, T, K) singular values of each row at each checkpoint, in any order.
+        top_k: the largest so many are used; None: all. More than K counts as K.
+        feature: `sum` adds them up (the paper); `vector` keeps them, largest first.
+
+    Returns:
+        (N, T), or (N, T * top_k) with `vector`; summed in float64.
+
+    Source: arXiv:2510.01454, official kmeans_clustering.py.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    kept = array.shape[2] if top_k is None else min(top_k, array.shape[2])
+    largest = -np.sort(-array, axis=2)[:, :, :kept]
+    if feature == "sum":
+        return np.asarray(largest.sum(axis=2), dtype=np.float64)
+    return largest.reshape(len(array), -1)
+
+
+def stability(trajectory: npt.ArrayLike) -> Float32Array:
+    """Total variation of each trajectory: `sum_t |x_t - x_(t-1)|`, lowest = most stable.
+
+    Args:
+        trajectory: (N, T) values, used as float32 like the official code's.
+
+    Returns:
+        (N,), 0 or more, in the unit of the values; 0 for every row when T is 1.
+    """
+    x = np.asarray(trajectory, dtype=np.float32)
+    return np.asarray(np.abs(np.diff(x, axis=1)).sum(axis=1), dtype=np.float32)
+
+
+def zscore(trajectory: npt.ArrayLike) -> FloatArray:
+    """Each column with mean 0 and standard deviation 1; a constant column becomes 0.
+
+    Raw values let the early checkpoints, which are largest, decide the clusters.
+    """
+    x = np.asarray(trajectory, dtype=np.float64)
+    spread = x.std(axis=0)
+    return np.asarray((x - x.mean(axis=0)) / np.where(spread > 0, spread, 1), dtype=np.float64)

@@ -14,11 +14,11 @@ import numpy.typing as npt
 
 from methods.context import RunContext
 from methods.select_subset.algorithms.budgets import Outcome
-from methods.select_subset.algorithms.cluster_sampling import Ints
 from methods.select_subset.data.dataset import Rows
 from methods.select_subset.data.row_files import arrow
 from methods.select_subset.result import ArtifactRef, BadRow
 from methods.select_subset.spec import Spec
+from methods.typing import IntArray
 
 LINES = "application/x-ndjson"
 NPY = "application/x-npy"
@@ -80,7 +80,7 @@ def _scores(
     rows = np.sort(outcome.candidates)
     place = np.full(len(outcome.score), -1, dtype=np.int64)
     place[outcome.rows] = np.arange(len(outcome.rows))
-    columns: dict[str, Ints | npt.NDArray[Any]] = {
+    columns: dict[str, IntArray | npt.NDArray[Any]] = {
         "row": rows,
         "score": outcome.score[rows],
         "cluster": outcome.strata[rows],

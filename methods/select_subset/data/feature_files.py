@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 
 from methods.arrays.headers import SafetensorsHeader, read_npy_header, widened
 from methods.arrays.unpacking import DAMAGED, check_parquet, open_zip, read_exactly, size_of
 from methods.errors import JobError
 from methods.select_subset.data.row_files import arrow, clean
 from methods.select_subset.schema.inputs import Feature
-
-Array = npt.NDArray[Any]
+from methods.typing import AnyArray
 
 #: An archive that unpacks to more is refused before anything is unpacked.
 MAX_UNPACKED_BYTES = 64 * 1024**3
@@ -34,7 +32,7 @@ class Table:
         tasks: N task names, or None.
     """
 
-    values: Array
+    values: AnyArray
     ids: list[str] | None = None
     tasks: list[str] | None = None
 
@@ -76,7 +74,7 @@ def _format(reader: BinaryIO, what: str) -> str:
     raise JobError("input_invalid", f"{what} is in none of the known formats.")
 
 
-def _npy(reader: Any, what: str) -> Array:
+def _npy(reader: Any, what: str) -> AnyArray:
     shape, fortran, dtype = read_npy_header(reader)
     if dtype.hasobject:
         raise JobError("input_invalid", f"{what} holds pickled objects, which are never loaded.")
@@ -91,7 +89,7 @@ def _npz(reader: BinaryIO, feature: Feature, what: str) -> Table:
     with open_zip(reader, what, MAX_UNPACKED_BYTES) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist()]
 
-        def load(name: str) -> Array:
+        def load(name: str) -> AnyArray:
             with archive.open(f"{name}.npy") as member:
                 return _npy(member, f"{what}, array {name}")
 
@@ -101,7 +99,7 @@ def _npz(reader: BinaryIO, feature: Feature, what: str) -> Table:
 def _safetensors(reader: BinaryIO, feature: Feature, what: str) -> Table:
     header = SafetensorsHeader(reader)
 
-    def load(name: str) -> Array:
+    def load(name: str) -> AnyArray:
         tensor = header.tensor(name)
         reader.seek(tensor.start)
         data = read_exactly(reader, tensor.size)
@@ -176,7 +174,7 @@ def _numeric(kind: Any) -> bool:
     return any(part in text for part in ("float", "double", "int", "bool"))
 
 
-def _column(file: Any, name: str, what: str) -> Array:
+def _column(file: Any, name: str, what: str) -> AnyArray:
     column = file.read([name]).column(0).combine_chunks()
     shape = [len(column)]
     while hasattr(column.type, "value_type"):

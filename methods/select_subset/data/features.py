@@ -9,12 +9,12 @@ import numpy.typing as npt
 
 from methods.context import RunContext
 from methods.errors import JobError
-from methods.select_subset.algorithms.cluster_sampling import Ints
-from methods.select_subset.data.feature_files import Array, Table, read_table
+from methods.select_subset.data.feature_files import Table, read_table
 from methods.select_subset.data.row_files import clean
 from methods.select_subset.result import BadRow
 from methods.select_subset.schema.inputs import AXES, Feature
 from methods.select_subset.spec import Spec
+from methods.typing import AnyArray, IntArray
 
 _NAMED = 20
 
@@ -31,10 +31,10 @@ class Features:
         warnings: what was noticed.
     """
 
-    values: dict[str, Array]
+    values: dict[str, AnyArray]
     present: npt.NDArray[np.bool_]
     bad: list[BadRow]
-    target: tuple[Array, list[str]] | None = None
+    target: tuple[AnyArray, list[str]] | None = None
     warnings: list[str] = field(default_factory=list)
 
 
@@ -90,7 +90,7 @@ def _stack(tables: list[Table], feature: Feature) -> Table:
     return Table(np.stack(parts, axis=1), first.ids, first.tasks)
 
 
-def _matched(table: Table, first: Table, what: str, number: int) -> Array:
+def _matched(table: Table, first: Table, what: str, number: int) -> AnyArray:
     if table.ids is None or table.ids == first.ids:
         return table.values
     assert first.ids is not None, "either all checkpoints have ids or none"
@@ -168,7 +168,7 @@ def match(spec: Spec, tables: dict[str, Table], ids: list[str] | None, count: in
 
 def _places(
     kind: str, table: Table, ids: list[str] | None, count: int, warnings: list[str]
-) -> Ints | None:
+) -> IntArray | None:
     """For each row its place in the table, -1 for none; None where they agree as they are."""
     if table.ids is None:
         if len(table.values) != count:
@@ -190,7 +190,7 @@ def _places(
 
 def _not_finite(
     kind: str,
-    values: Array,
+    values: AnyArray,
     present: npt.NDArray[np.bool_],
     infinite_ok: bool,
     ids: list[str] | None,
@@ -208,7 +208,7 @@ def _not_finite(
     ]
 
 
-def _target(table: Table, train: Table) -> tuple[Array, list[str]]:
+def _target(table: Table, train: Table) -> tuple[AnyArray, list[str]]:
     target, own = table.values, train.values
     if target.shape[1:] != own.shape[1:]:
         raise JobError(

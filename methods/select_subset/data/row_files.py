@@ -16,7 +16,7 @@ from methods.arrays.unpacking import check_parquet, size_of
 from methods.context import RunContext
 from methods.errors import JobError
 from methods.jobtype import InputRef
-from methods.select_subset.algorithms.cluster_sampling import Ints
+from methods.typing import IntArray
 
 #: A row with an embedded picture of the larger kind fits.
 MAX_ROW_BYTES = 64 * 1024 * 1024
@@ -51,7 +51,7 @@ class RowFile(Protocol):
     def position(self) -> tuple[int, int, str]:
         """How far `read` is: current, total, unit."""
 
-    def copy(self, rows: Ints, target: Path) -> None:
+    def copy(self, rows: IntArray, target: Path) -> None:
         """Write these rows, in this order, in the format of the input."""
 
 
@@ -69,7 +69,7 @@ class InlineRows:
     def position(self) -> tuple[int, int, str]:
         return len(self._rows), len(self._rows), "rows"
 
-    def copy(self, rows: Ints, target: Path) -> None:
+    def copy(self, rows: IntArray, target: Path) -> None:
         with target.open("w", encoding="utf-8") as writer:
             for row in rows.tolist():
                 writer.write(json.dumps(self._rows[row], ensure_ascii=False) + "\n")
@@ -94,7 +94,7 @@ class Spans:
         self._starts, self._sizes = [], []
         return reader
 
-    def _pieces(self, rows: Ints) -> Iterator[bytes]:
+    def _pieces(self, rows: IntArray) -> Iterator[bytes]:
         with self._ctx.open_input(self._ref) as reader:
             for done, row in enumerate(rows.tolist()):
                 if done % _BATCH == 0:
@@ -123,7 +123,7 @@ class JsonLines(Spans):
                     self._sizes.append(len(text))
                     yield _parse(text)
 
-    def copy(self, rows: Ints, target: Path) -> None:
+    def copy(self, rows: IntArray, target: Path) -> None:
         with target.open("wb") as writer:
             for piece in self._pieces(rows):
                 writer.write(piece + b"\n")
@@ -169,7 +169,7 @@ class JsonArray(Spans):
                 text.skip(1)
                 text.next_sign()
 
-    def copy(self, rows: Ints, target: Path) -> None:
+    def copy(self, rows: IntArray, target: Path) -> None:
         with target.open("wb") as writer:
             for number, piece in enumerate(self._pieces(rows)):
                 writer.write((b"[\n" if number == 0 else b",\n") + piece)
@@ -286,7 +286,7 @@ class Parquet:
                     "input_invalid", f"The parquet file is damaged near row {self._done}: {error}"
                 ) from error
 
-    def copy(self, rows: Ints, target: Path) -> None:
+    def copy(self, rows: IntArray, target: Path) -> None:
         wanted = np.zeros(self._total, dtype=np.bool_)
         wanted[rows] = True
         parts = []

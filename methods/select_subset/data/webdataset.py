@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from methods.errors import JobError
-from methods.select_subset.algorithms.cluster_sampling import Ints
 from methods.select_subset.data.row_files import MAX_ROW_BYTES, Broken, Spans
+from methods.typing import IntArray
 
 _BLOCK = 512
 _PICTURES = {"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"}
@@ -92,7 +92,7 @@ class WebDataset(Spans):
         row.setdefault("id", key)
         return row
 
-    def copy(self, rows: Ints, target: Path) -> None:
+    def copy(self, rows: IntArray, target: Path) -> None:
         with target.open("wb") as writer:
             for piece in self._pieces(rows):
                 writer.write(piece)

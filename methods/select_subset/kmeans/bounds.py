@@ -7,8 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-Singles = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
+from methods.typing import Float32Array, IntArray
 
 _MAX_DIMENSIONS = 32
 _MAX_CLUSTERS = 4096
@@ -27,13 +26,13 @@ def pays(n: int, d: int, k: int) -> bool:
 
 
 def reassign(
-    rows: Singles,
-    labels: Ints,
-    order: Ints,
-    centroids: Singles,
+    rows: Float32Array,
+    labels: IntArray,
+    order: IntArray,
+    centroids: Float32Array,
     moved: npt.NDArray[np.bool_],
     check: Callable[[], None],
-) -> tuple[Ints, Singles]:
+) -> tuple[IntArray, Float32Array]:
     """The nearest centroid of every row, given an assignment that was exact before some moved.
 
     Two facts leave most pairs out, and both are exact (triangle inequality). A centroid c' can
@@ -79,7 +78,7 @@ def reassign(
     return new_labels, new_distances
 
 
-def _radii(distances: Singles, starts: Ints) -> Singles:
+def _radii(distances: Float32Array, starts: IntArray) -> Float32Array:
     """(k,) largest distance of a row to its own centroid; 0 for empty clusters."""
     radii = np.zeros(len(starts) - 1, dtype=np.float32)
     filled = np.flatnonzero(np.diff(starts) > 0)
@@ -87,7 +86,7 @@ def _radii(distances: Singles, starts: Ints) -> Singles:
     return np.asarray(radii, dtype=np.float32)
 
 
-def _squared_distances(centroids: Singles) -> Singles:
+def _squared_distances(centroids: Float32Array) -> Float32Array:
     centres = (centroids - centroids.mean(0, dtype=np.float64)).astype(np.float32)
     product = centres @ centres.T
     squares = np.diagonal(product).copy()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-Ints = npt.NDArray[np.int64]
+from methods.typing import IntArray
 
 #: Seed of the reference, which the official XMAS and COINCIDE code leaves as it is.
 SEED = 1234
@@ -27,7 +27,7 @@ class Draws:
         return float(np.float32(self._pool.pop()) / np.float32(2**32))
 
 
-def permutation(n: int, count: int, seed: int) -> Ints:
+def permutation(n: int, count: int, seed: int) -> IntArray:
     """The first `count` places of the reference's random permutation of n rows."""
     count = min(count, n)
     steps = np.arange(count, dtype=np.uint64)

@@ -12,9 +12,8 @@ from scipy.sparse import csr_array
 
 from methods.select_subset.kmeans.bounds import pays, reassign
 from methods.select_subset.kmeans.faiss_rng import SEED, Draws, permutation
+from methods.typing import Float32Array, IntArray
 
-Singles = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 Init = Literal["random", "kmeans++"]
 
 _BLOCK_BYTES = 2 * 1024 * 1024
@@ -38,9 +37,9 @@ class Clustering:
         trained_on: rows that the centroids were fitted on.
     """
 
-    centroids: Singles
-    labels: Ints
-    distances: Singles
+    centroids: Float32Array
+    labels: IntArray
+    distances: Float32Array
     inertia: float
     iterations: int
     trained_on: int
@@ -95,7 +94,7 @@ def kmeans(
     return Clustering(centroids, labels, distances, total, iterations, len(fitted))
 
 
-def sample_places(n: int, k: int, max_points_per_centroid: int, seed: int) -> Ints | None:
+def sample_places(n: int, k: int, max_points_per_centroid: int, seed: int) -> IntArray | None:
     """The rows that centroids are fitted on, in the reference's order; None: all n."""
     if n <= k * max_points_per_centroid:
         return None
@@ -103,7 +102,7 @@ def sample_places(n: int, k: int, max_points_per_centroid: int, seed: int) -> In
 
 
 def fit(
-    fitted: Singles,
+    fitted: Float32Array,
     k: int,
     niter: int,
     seed: int,
@@ -111,7 +110,7 @@ def fit(
     spherical: bool = False,
     init: Init = "random",
     check: Callable[[], None] = _nothing,
-) -> tuple[Singles, int]:
+) -> tuple[Float32Array, int]:
     """Centroids (k, d) of these rows, and the Lloyd steps done.
 
     Args:
@@ -130,7 +129,7 @@ def assign(
     *,
     spherical: bool = False,
     check: Callable[[], None] = _nothing,
-) -> tuple[Ints, Singles]:
+) -> tuple[IntArray, Float32Array]:
     """The nearest centroid of every row (ties: the lower number), exactly, in blocks of rows.
 
     Args:
@@ -148,12 +147,12 @@ def assign(
 
 
 def _assign(
-    rows: Singles,
-    centroids: Singles,
+    rows: Float32Array,
+    centroids: Float32Array,
     spherical: bool,
     shift: npt.NDArray[np.floating],
     check: Callable[[], None],
-) -> tuple[Ints, Singles]:
+) -> tuple[IntArray, Float32Array]:
     n, d = rows.shape
     moved = (centroids - shift).astype(np.float32)
     # One product gives |c|^2 - 2 x.c: the norms ride along as one more column.
@@ -188,13 +187,13 @@ def block_rows(k: int) -> int:
 
 
 def _lloyd(
-    rows: Singles,
-    centroids: Singles,
+    rows: Float32Array,
+    centroids: Float32Array,
     niter: int,
     spherical: bool,
     shift: npt.NDArray[np.floating],
     check: Callable[[], None],
-) -> tuple[Singles, int]:
+) -> tuple[Float32Array, int]:
     if spherical:
         centroids = _unit(centroids)
     previous: np.float32 | None = None
@@ -222,7 +221,9 @@ def _lloyd(
     return centroids, niter
 
 
-def _means(rows: Singles, labels: Ints, k: int) -> tuple[Singles, Singles, Ints]:
+def _means(
+    rows: Float32Array, labels: IntArray, k: int
+) -> tuple[Float32Array, Float32Array, IntArray]:
     """Means, sizes, and the rows sorted by label.
 
     The sums are in row order and in float32, like the reference's.
@@ -238,7 +239,7 @@ def _means(rows: Singles, labels: Ints, k: int) -> tuple[Singles, Singles, Ints]
     return sums, sizes, order
 
 
-def _split_empty(centroids: Singles, counts: Singles, n: int) -> None:
+def _split_empty(centroids: Float32Array, counts: Float32Array, n: int) -> None:
     """Give every empty cluster half of another one, drawn by size; in place."""
     empty = np.flatnonzero(counts == 0)
     if not len(empty):
@@ -254,7 +255,7 @@ def _split_empty(centroids: Singles, counts: Singles, n: int) -> None:
         counts[giver] -= counts[taker]
 
 
-def _giver(counts: Singles, n: int, k: int, draws: Draws) -> int:
+def _giver(counts: Float32Array, n: int, k: int, draws: Draws) -> int:
     chances = ((counts.astype(np.float64) - 1) / np.float32(n - k)).astype(np.float32).tolist()
     for attempt in range(10 * k):
         if draws.uniform() < chances[attempt % k]:
@@ -262,12 +263,14 @@ def _giver(counts: Singles, n: int, k: int, draws: Draws) -> int:
     return int(counts.argmax())
 
 
-def _unit(rows: Singles) -> Singles:
+def _unit(rows: Float32Array) -> Float32Array:
     norms = np.sqrt((rows.astype(np.float64) ** 2).sum(1, keepdims=True))
     return np.asarray(rows / np.where(norms > 0, norms, 1), dtype=np.float32)
 
 
-def _start(rows: Singles, k: int, seed: int, init: Init, check: Callable[[], None]) -> Singles:
+def _start(
+    rows: Float32Array, k: int, seed: int, init: Init, check: Callable[[], None]
+) -> Float32Array:
     if init == "random":
         return rows[permutation(len(rows), k, seed + 1)]
     rng = np.random.default_rng(seed)

@@ -15,7 +15,6 @@ import scipy
 
 from methods.context import RunContext
 from methods.select_subset.algorithms.budgets import requested_rows
-from methods.select_subset.algorithms.cluster_sampling import Ints
 from methods.select_subset.algorithms.dispatch import random_rows
 from methods.select_subset.data.artifacts import LINES, NPY, as_npy
 from methods.select_subset.data.feature_files import parquet_columns
@@ -26,6 +25,7 @@ from methods.select_subset.out_of_core.xmas import Assigned, FileSample, Traject
 from methods.select_subset.result import ArtifactRef, Clusters, Result, Validation
 from methods.select_subset.schema.methods import XmasParams
 from methods.select_subset.spec import JOB, Spec
+from methods.typing import IntArray
 
 _INLINE = 10_000
 _QUANTILES = (0, 0.25, 0.5, 0.75, 1)
@@ -85,7 +85,7 @@ def run_large(spec: Spec, given: Trajectories, ctx: RunContext) -> Result:
     return _result(spec, given, assigned, sample, order, artifacts, wanted, ctx)
 
 
-def _ordered(spec: Spec, picks: Ints) -> Ints:
+def _ordered(spec: Spec, picks: IntArray) -> IntArray:
     """Places in the picks, in output order."""
     if spec.output.order == "input":
         return np.argsort(picks)
@@ -101,7 +101,7 @@ class _Files:
         given: Trajectories,
         assigned: Assigned,
         sample: FileSample,
-        order: Ints,
+        order: IntArray,
         ctx: RunContext,
     ) -> None:
         self._spec, self._given, self._assigned, self._ctx = spec, given, assigned, ctx
@@ -197,7 +197,7 @@ def _result(
     given: Trajectories,
     assigned: Assigned,
     sample: FileSample,
-    order: Ints,
+    order: IntArray,
     artifacts: dict[str, ArtifactRef],
     wanted: int,
     ctx: RunContext,

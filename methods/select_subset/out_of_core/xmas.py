@@ -13,17 +13,16 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 
 from methods.errors import JobError
-from methods.select_subset.algorithms.cluster_sampling import Floats, Ints, water_fill
+from methods.select_subset.algorithms.cluster_sampling import water_fill
+from methods.select_subset.algorithms.xmas import stability
 from methods.select_subset.data.row_files import arrow
 from methods.select_subset.kmeans.faiss_rng import SEED
 from methods.select_subset.kmeans.kmeans import assign, block_rows, fit, sample_places
 from methods.select_subset.schema.methods import XmasParams
-from methods.select_subset.trajectories import stability
+from methods.typing import Float32Array, FloatArray, IntArray
 
-Singles = npt.NDArray[np.float32]
 #: From so many rows on, features are left in their file.
 MIN_ROWS = 20_000_000
 #: Rows in memory at a time, about.
@@ -43,13 +42,13 @@ class Trajectories:
     columns: list[str]
     rows: int
 
-    def chunks(self, size: int) -> Iterator[Singles]:
+    def chunks(self, size: int) -> Iterator[Float32Array]:
         """All rows in chunks of exactly this size; the last may be shorter.
 
         Raises:
             JobError: `input_invalid` for values that are not finite.
         """
-        waiting: list[Singles] = []
+        waiting: list[Float32Array] = []
         held = start = 0
         with self.open() as reader:
             file = arrow()[1].ParquetFile(reader)
@@ -68,7 +67,7 @@ class Trajectories:
         if held:
             yield np.concatenate(waiting)
 
-    def _check(self, part: Singles, start: int) -> None:
+    def _check(self, part: Float32Array, start: int) -> None:
         bad = np.flatnonzero(~np.isfinite(part).all(axis=1))
         if len(bad):
             raise JobError(
@@ -87,7 +86,7 @@ class Assigned:
     """
 
     path: Path
-    sizes: Ints
+    sizes: IntArray
     inertia: float
     iterations: int
     variance: list[float]
@@ -124,7 +123,7 @@ def cluster_file(
         for rows in given.chunks(size):
             labels, distances = assign(rows, centroids)
             steady = stability(rows)
-            key: Floats | Singles = steady
+            key: FloatArray | Float32Array = steady
             if params.within != "stable":
                 key = draws.random(len(rows)) if params.within == "random" else distances
             numbers = np.arange(start, start + len(rows))
@@ -138,8 +137,8 @@ def cluster_file(
 
 
 def _sampled(
-    given: Trajectories, places: Ints | None, tell: Callable[[int], None]
-) -> tuple[Singles, Floats, list[float]]:
+    given: Trajectories, places: IntArray | None, tell: Callable[[int], None]
+) -> tuple[Float32Array, FloatArray, list[float]]:
     """Rows to fit on in the order of `places`; of all rows the mean, and each column's variance."""
     count, width = given.rows, len(given.columns)
     fitted = np.empty((count if places is None else len(places), width), dtype=np.float32)
@@ -167,9 +166,9 @@ def _sampled(
 class FileSample:
     """What `sampling.ClusterSample` says, of a file."""
 
-    order: Ints
-    clusters: Ints
-    quotas: Ints
+    order: IntArray
+    clusters: IntArray
+    quotas: IntArray
     dropped: int
     filled: int
 

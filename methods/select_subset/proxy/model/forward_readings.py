@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from methods.errors import JobError
@@ -19,8 +18,8 @@ from methods.select_subset.proxy.model.attention_capture import (
 )
 from methods.select_subset.proxy.model.vlm import Proxy
 from methods.select_subset.proxy.rows.encoding import IGNORED, Batch
+from methods.typing import AnyArray
 
-Array = npt.NDArray[Any]
 Reading = Literal[
     "singular_values", "loss", "el2n", "aum", "correct", "gradient_norm", "embedding", "activations"
 ]
@@ -33,7 +32,7 @@ _ACTIVATION_LAYERS = 5
 
 def read_batch(
     proxy: Proxy, batch: Batch, wanted: frozenset[Reading], top_k: int = 5, official: bool = False
-) -> dict[str, Array]:
+) -> dict[str, AnyArray]:
     """Read a batch.
 
     Args:
@@ -48,7 +47,7 @@ def read_batch(
         For each reading (B, ...) float64, embeddings float32; NaN activations without an image.
     """
     image = (batch.ids == proxy.image_token_id) & batch.valid
-    found: dict[str, Array] = {}
+    found: dict[str, AnyArray] = {}
     with ExitStack() as stack:
         blocks = None
         if "singular_values" in wanted:
@@ -106,7 +105,7 @@ def _token_readings(
     target: torch.Tensor,
     head: torch.Tensor | None,
     wanted: frozenset[Reading],
-) -> dict[str, Array]:
+) -> dict[str, AnyArray]:
     """Means over the answer tokens of each row; logits (B, P, V), target (B, P)."""
     names: list[str] = [n for n in (*_OF_TOKENS, "gradient_norm") if n in wanted]
     found = {name: np.full(len(target), np.nan) for name in names}

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from methods.context import RunContext
+from methods.select_subset.data.dataset import Rows, read_rows
 from methods.select_subset.proxy.rows.conversations import Turn, UnusableRowError, turns_of
 from methods.select_subset.proxy.rows.images import Archive, BadImageError, embedded
+from methods.select_subset.schema.inputs import Dataset, Target
 
 
 class RowSource(Protocol):
@@ -112,3 +116,21 @@ class Spool:
         self._file.close()
         if self._archive is not None:
             self._archive.close()
+
+
+def spooled(
+    dataset: Dataset, group_field: str | None, group_needed: bool, ctx: RunContext, stack: ExitStack
+) -> tuple[Rows, Spool]:
+    """The rows and their spool, which `stack` closes. Raises the errors of `read_rows`."""
+    archive = Archive(dataset.images, ctx) if dataset.images else None
+    name = "target" if isinstance(dataset, Target) else "rows"
+    spool = Spool(ctx.workdir / f"{name}.spool", archive)
+    stack.callback(spool.close)
+    rows = read_rows(dataset, group_field, group_needed, ctx, spool.add)
+    spool.seal()
+    return rows, spool
+
+
+def spooled_target(target: Target, ctx: RunContext, stack: ExitStack) -> tuple[Rows, Spool]:
+    """The same of target rows, whose groups are their tasks."""
+    return spooled(target, target.task_field, target.task_field is not None, ctx, stack)

@@ -24,9 +24,9 @@ from methods.select_subset.data.dataset import Rows
 from methods.select_subset.proxy.model.fine_tuning import Trained, weights_of
 from methods.select_subset.proxy.rows.checking import check_rows, target_rows
 from methods.select_subset.proxy.rows.encoded_rows import Examples
-from methods.select_subset.proxy.rows.spool import Spool
-from methods.select_subset.proxy.shards.engines import Ints, Shard, cut, of_kinds
-from methods.select_subset.proxy.shards.extraction import Array, Readings, ResumeKeys
+from methods.select_subset.proxy.rows.spool import Spool, spooled, spooled_target
+from methods.select_subset.proxy.shards.engines import Shard, cut, of_kinds
+from methods.select_subset.proxy.shards.extraction import Readings, ResumeKeys
 from methods.select_subset.proxy.shards.pipeline import (
     Extracted,
     LoadedModel,
@@ -39,10 +39,10 @@ from methods.select_subset.proxy.shards.pipeline import (
 )
 from methods.select_subset.proxy.shards.reader import PackReader, Reader
 from methods.select_subset.proxy.shards.shard_format import loadz, pack, savez
-from methods.select_subset.proxy.spooling import spooled, spooled_target
 from methods.select_subset.reading_plan import OF_CLIP, Work, of_images
 from methods.select_subset.result import BadRow
 from methods.select_subset.spec import Spec
+from methods.typing import AnyArray, IntArray
 
 #: A shard lasts so long, so that starting a process for it and loading the model cost little.
 SHARD_SECONDS = 120.0
@@ -94,7 +94,7 @@ def _read_all(
     keys = [(place, number) for place in places for number in wanted]
     specs = [ShardPart(proxy=part, work=work, place=p, shard=n) for p, n in keys]
     total = len(places) * sum(parts.shards[number].rows for number in wanted)
-    found: dict[tuple[int, int], dict[str, Array]] = {}
+    found: dict[tuple[int, int], dict[str, AnyArray]] = {}
     done = 0
     for child in ctx.fan_out(SHARD_PART.name, specs):
         with child.open("reading.npz") as reader:
@@ -145,7 +145,7 @@ def _packed(
     spool: Spool,
     examples: Examples,
     reader: Reader,
-    lengths: Ints,
+    lengths: IntArray,
     images: npt.NDArray[np.bool_],
     ctx: RunContext,
 ) -> Iterator[ShardSize]:

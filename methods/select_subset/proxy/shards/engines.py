@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,16 +11,15 @@ import numpy.typing as npt
 from methods.select_subset.proxy.rows.encoded_rows import Examples
 from methods.select_subset.proxy.rows.encoding import MOST_ROWS, packed
 from methods.select_subset.proxy.shards.reader import Reader, read_shard
+from methods.typing import AnyArray, IntArray
 
-Array = npt.NDArray[Any]
-Ints = npt.NDArray[np.int64]
 #: A checkpoint and the number of a shard.
 Key = tuple[int, int]
 #: Row numbers, batch after batch.
-Shard = list[Ints]
+Shard = list[IntArray]
 
 
-def cut(rows: Ints, lengths: Ints, tokens: int, shard_rows: int) -> list[Shard]:
+def cut(rows: IntArray, lengths: IntArray, tokens: int, shard_rows: int) -> list[Shard]:
     """Shards of whole batches, of at least so many rows (the last may have fewer).
 
     Rows of like length go together, the longest first. Batches do not depend on the shards, so
@@ -41,7 +40,9 @@ def cut(rows: Ints, lengths: Ints, tokens: int, shard_rows: int) -> list[Shard]:
     return shards
 
 
-def of_kinds(usable: npt.NDArray[np.bool_], images: npt.NDArray[np.bool_]) -> tuple[Ints, Ints]:
+def of_kinds(
+    usable: npt.NDArray[np.bool_], images: npt.NDArray[np.bool_]
+) -> tuple[IntArray, IntArray]:
     """Rows with images, and rows without: they are cut apart, since methods of images read only
     the first."""
     return np.flatnonzero(usable & images), np.flatnonzero(usable & ~images)
@@ -52,7 +53,7 @@ class Engine(Protocol):
 
     def read(
         self, keys: list[Key], tell: Callable[[int], None]
-    ) -> Iterator[tuple[Key, dict[str, Array]]]:
+    ) -> Iterator[tuple[Key, dict[str, AnyArray]]]:
         """The arrays of `read_shard` for each key, in any order.
 
         Args:
@@ -80,7 +81,7 @@ class InProcessEngine:
 
     def read(
         self, keys: Iterable[Key], tell: Callable[[int], None]
-    ) -> Iterator[tuple[Key, dict[str, Array]]]:
+    ) -> Iterator[tuple[Key, dict[str, AnyArray]]]:
         used: int | None = None
         for key in keys:
             place, number = key

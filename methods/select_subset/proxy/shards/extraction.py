@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +22,8 @@ from methods.select_subset.proxy.shards.reader import Reader
 from methods.select_subset.proxy.shards.shard_format import loadz, pack, savez
 from methods.select_subset.reading_plan import Work, of_images
 from methods.select_subset.schema.proxy_model import ProxyModel
+from methods.typing import AnyArray, IntArray
 
-Array = npt.NDArray[Any]
-Ints = npt.NDArray[np.int64]
 #: Rows of a shard where the request leaves it open, and one process reads them all.
 SHARD_ROWS = 1024
 
@@ -34,7 +32,7 @@ class ResumeKeys:
     """Where a job keeps its pieces: trained weights, and readings."""
 
     def __init__(
-        self, ctx: RunContext, model: ProxyModel, seed: int, rows: str, lengths: Ints
+        self, ctx: RunContext, model: ProxyModel, seed: int, rows: str, lengths: IntArray
     ) -> None:
         # Training does not depend on what is read afterwards, and reading not on the shards.
         fields = {"name", "fine_tune", "max_tokens", "batch_tokens"}
@@ -57,14 +55,14 @@ class Readings:
         rows: (n,) row numbers, ascending. values: by name an array (n, ...) for each checkpoint.
     """
 
-    rows: Ints
-    values: dict[str, list[Array]]
+    rows: IntArray
+    values: dict[str, list[AnyArray]]
 
     @classmethod
-    def of(cls, pieces: list[list[dict[str, Array]]]) -> Readings:
+    def of(cls, pieces: list[list[dict[str, AnyArray]]]) -> Readings:
         """From the arrays of `read_shard`: for each checkpoint its shards."""
-        values: dict[str, list[Array]] = {name: [] for name in pieces[0][0] if name != "row"}
-        rows: Ints = np.zeros(0, dtype=np.int64)
+        values: dict[str, list[AnyArray]] = {name: [] for name in pieces[0][0] if name != "row"}
+        rows: IntArray = np.zeros(0, dtype=np.int64)
         for shards in pieces:
             rows = np.concatenate([shard["row"] for shard in shards])
             order = np.argsort(rows)
@@ -86,7 +84,7 @@ class Extraction:
         self,
         model: ProxyModel,
         work: Work,
-        lengths: Ints,
+        lengths: IntArray,
         images: npt.NDArray[np.bool_],
         rooms: ResumeKeys,
         ctx: RunContext,
@@ -110,7 +108,7 @@ class Extraction:
         """Every reading at each of these checkpoints."""
         kept = self._kept(target)
         keys = [(place, number) for place in places for number in range(len(self._shards))]
-        found: dict[Key, dict[str, Array]] = {}
+        found: dict[Key, dict[str, AnyArray]] = {}
         for key in keys:
             data = kept.find(_name(key))
             if data is not None:
@@ -135,7 +133,7 @@ class Extraction:
         self,
         engine: Engine,
         missing: list[Key],
-        found: dict[Key, dict[str, Array]],
+        found: dict[Key, dict[str, AnyArray]],
         kept: Kept,
         checkpoints: int,
     ) -> None:

@@ -31,8 +31,7 @@ from methods.select_subset.reading_plan import OF_CLIP, Work
 from methods.select_subset.schema.methods import CoincideParams
 from methods.select_subset.schema.proxy_model import ProxyModel
 from methods.select_subset.spec import Spec
-
-Array = npt.NDArray[Any]
+from methods.typing import AnyArray
 
 
 @dataclass
@@ -239,7 +238,7 @@ def extracted(
     return Extracted(tables, told, blocks if isinstance(spec.params, CoincideParams) else None)
 
 
-def _joined(spec: Spec, parts: list[Array], name: str, every: bool) -> Array:
+def _joined(spec: Spec, parts: list[AnyArray], name: str, every: bool) -> AnyArray:
     """One array from those of the checkpoints."""
     if name == "influence":
         weights = getattr(spec.params, "checkpoint_weights", None) or [1.0] * len(parts)

@@ -9,11 +9,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
 from uuid import uuid4
 
 import fsspec
-import numpy.typing as npt
 
 from methods.context import RunContext
 from methods.errors import JobError
@@ -21,8 +19,8 @@ from methods.inference.model_registry import ModelDeclaration
 from methods.select_subset.proxy.shards.engines import Key
 from methods.select_subset.proxy.shards.shard_format import loadz
 from methods.select_subset.reading_plan import Work
+from methods.typing import AnyArray
 
-Array = npt.NDArray[Any]
 _WAIT_SECONDS = 0.2
 _DRIVER = "methods.select_subset.proxy.shards.ray_driver"
 
@@ -122,7 +120,7 @@ class RayData:
 
     def read(
         self, keys: list[Key], tell: Callable[[int], None]
-    ) -> Iterator[tuple[Key, dict[str, Array]]]:
+    ) -> Iterator[tuple[Key, dict[str, AnyArray]]]:
         """See `Engine.read`.
 
         Raises:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from methods.inference.model_registry import Models
 from methods.select_subset.proxy.model.clip import load_clip
@@ -18,9 +17,7 @@ from methods.select_subset.proxy.rows.encoded_rows import Examples
 from methods.select_subset.proxy.rows.encoding import Batch, Encoded, RowEncoder
 from methods.select_subset.proxy.shards.shard_format import Pack
 from methods.select_subset.reading_plan import OF_CLIP, Work
-
-Array = npt.NDArray[Any]
-Ints = npt.NDArray[np.int64]
+from methods.typing import AnyArray, IntArray
 
 
 class Reader(Protocol):
@@ -36,16 +33,16 @@ class Reader(Protocol):
     def use(self, weights: bytes | None) -> None:
         """Take the weights of a checkpoint; None: those that the model has."""
 
-    def read(self, rows: list[Encoded]) -> dict[str, Array]:
+    def read(self, rows: list[Encoded]) -> dict[str, AnyArray]:
         """Readings by name, a row each."""
 
 
 def read_shard(
     reader: Reader,
     examples: Examples,
-    batches: Sequence[Ints],
+    batches: Sequence[IntArray],
     tell: Callable[[int], None] = lambda done: None,
-) -> dict[str, Array]:
+) -> dict[str, AnyArray]:
     """Read rows at the weights that the reader uses.
 
     The batches are the caller's, so the values do not depend on what else is in the shard.
@@ -56,7 +53,7 @@ def read_shard(
     Returns:
         `row`: (n,) the row numbers, and beside it each reading (n, ...).
     """
-    parts: list[dict[str, Array]] = []
+    parts: list[dict[str, AnyArray]] = []
     done = 0
     for rows, encoded in zip(batches, examples.ahead(b.tolist() for b in batches), strict=True):
         tell(done)
@@ -75,7 +72,7 @@ class ProxyReader:
     """
 
     def __init__(
-        self, proxy: Proxy, work: Work, target: tuple[Examples, Sequence[Ints]] | None = None
+        self, proxy: Proxy, work: Work, target: tuple[Examples, Sequence[IntArray]] | None = None
     ) -> None:
         self._proxy, self._work, self._target = proxy, work, target
         self._aim: TargetGradients | None = None
@@ -95,7 +92,7 @@ class ProxyReader:
         for rows, encoded in zip(batches, examples.ahead(b.tolist() for b in batches), strict=True):
             self._aim.add(self._batch(encoded), tasks[rows])
 
-    def read(self, rows: list[Encoded]) -> dict[str, Array]:
+    def read(self, rows: list[Encoded]) -> dict[str, AnyArray]:
         batch = self._batch(rows)
         if self._aim is not None:
             return {"influence": self._aim.influences(batch)}
@@ -137,7 +134,7 @@ class PackReader:
 
     def read(
         self, shard: bytes, tell: Callable[[int], None] = lambda done: None
-    ) -> dict[str, Array]:
+    ) -> dict[str, AnyArray]:
         """The arrays of `read_shard`."""
         rows = Pack(shard)
         with Examples(rows, self._reader.encoder) as examples:

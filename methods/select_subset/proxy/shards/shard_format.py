@@ -11,11 +11,10 @@ import numpy.typing as npt
 
 from methods.select_subset.proxy.rows.conversations import Turn
 from methods.select_subset.proxy.rows.spool import RowSource, parse_record, record_of
+from methods.typing import IntArray
 
-Ints = npt.NDArray[np.int64]
 
-
-def pack(source: RowSource, batches: Sequence[Ints]) -> bytes:
+def pack(source: RowSource, batches: Sequence[IntArray]) -> bytes:
     """Batches of rows with all their images.
 
     Raises:
@@ -44,7 +43,7 @@ class Pack:
     def __init__(self, data: bytes) -> None:
         arrays = loadz(data)
         rows, self._records = arrays["row"], arrays["record"].tobytes()
-        self.batches: list[Ints] = np.split(rows, np.cumsum(arrays["batch"])[:-1])
+        self.batches: list[IntArray] = np.split(rows, np.cumsum(arrays["batch"])[:-1])
         ends = np.cumsum(arrays["size"]).tolist()
         starts = [0, *ends[:-1]]
         self._spans = dict(zip(rows.tolist(), zip(starts, ends, strict=True), strict=True))

@@ -1,0 +1,160 @@
+"""A method in a notebook: its context is a folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import file_digest, sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from methods.children import Child, content_key
+from methods.context import Artifact
+from methods.errors import JobError
+from methods.inference.model_registry import Models
+from methods.jobtype import InputRef
+
+if TYPE_CHECKING:
+    import numpy as np
+    from pydantic import BaseModel
+
+
+def seeded_rng(spec: object) -> np.random.Generator:
+    """The generator of a job: PCG64 seeded from `spec.seed` (0 where the spec has none)."""
+    import numpy as np
+
+    return np.random.default_rng(getattr(spec, "seed", None) or 0)
+
+
+class LocalContext:
+    """`RunContext` over a folder: the same runner in a notebook or on the command line.
+
+    Args:
+        folder: artifacts, checkpoints and scratch files go here.
+        spec: the spec, for its seed.
+        on_progress: called with phase, current, total and unit.
+        inputs: inputs are paths relative to this folder (default: `folder`) or absolute.
+        models: default: every name is a path or a hub id.
+        children: where children are kept (default: below `folder`).
+    """
+
+    parallel = False
+
+    def __init__(
+        self,
+        folder: Path,
+        spec: object = None,
+        on_progress: Callable[[str, int, int, str], None] | None = None,
+        inputs: Path | None = None,
+        models: Models | None = None,
+        children: Path | None = None,
+    ) -> None:
+        self.folder = Path(folder)
+        self._children = self.folder / "children" if children is None else children
+        self.inputs = self.folder if inputs is None else Path(inputs)
+        self.workdir = self.folder / "work"
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        self.log = logging.getLogger("datassay.local")
+        self.models = Models(any_path=True) if models is None else models
+        self._spec = spec
+        self._rng: np.random.Generator | None = None
+        self._on_progress = on_progress
+        self._outer: LocalContext | None = None
+
+    @property
+    def rng(self) -> np.random.Generator:
+        if self._rng is None:
+            self._rng = seeded_rng(self._spec)
+        return self._rng
+
+    def progress(self, phase: str, current: int, total: int, unit: str = "items") -> None:
+        if self._on_progress is not None:
+            self._on_progress(phase, current, total, unit)
+
+    def check(self) -> None:
+        if self._outer is not None:
+            self._outer.check()
+
+    def open_input(self, ref: InputRef) -> BinaryIO:
+        try:
+            return (self.inputs / ref).open("rb")
+        except OSError as error:
+            raise JobError("input_unreadable", f"{ref}: {error.strerror}") from error
+
+    def save_artifact(self, name: str, source: Path | bytes, media_type: str) -> Artifact:
+        target = self.folder / "artifacts" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(source, bytes):
+            target.write_bytes(source)
+        else:
+            shutil.copyfile(source, target)
+        with target.open("rb") as reader:
+            digest = file_digest(reader, "sha256").hexdigest()
+        return Artifact(f"artifacts/{name}", name, media_type, target.stat().st_size, digest)
+
+    def checkpoint(self, key: str, value: Any) -> None:
+        self._checkpoint_file(key).write_text(json.dumps(value))
+
+    def restore(self, key: str) -> Any | None:
+        file = self._checkpoint_file(key)
+        return json.loads(file.read_text()) if file.exists() else None
+
+    def keep_file(self, key: str, path: Path) -> None:
+        kept = self._checkpoint_file(key).with_suffix(".kept")
+        part = kept.with_suffix(".part")
+        shutil.copyfile(path, part)
+        part.replace(kept)
+
+    def kept_file(self, key: str) -> Path | None:
+        kept = self._checkpoint_file(key).with_suffix(".kept")
+        return kept if kept.exists() else None
+
+    def partial(self, result: dict[str, Any]) -> None:
+        return None
+
+    def fan_out(self, job_type: str, specs: Sequence[BaseModel]) -> Iterator[Child]:
+        from methods.registry import load_registry
+
+        declared = load_registry()[job_type]
+        for place, spec in enumerate(specs):
+            key = content_key(declared, spec, self._digest, self.models)
+            folder = self._children / key[:32]
+            done = folder / "result.json"
+            reused = done.exists()
+            if not reused:
+                # They share one place, as the children of a service do.
+                own = LocalContext(
+                    folder, spec, self._on_progress, self.inputs, self.models, self._children
+                )
+                own._outer = self
+                result: BaseModel = declared.load_runner()(spec, own)
+                done.write_text(result.model_dump_json())
+            saved = _SavedArtifacts(folder / "artifacts")
+            yield Child(place, folder.name, json.loads(done.read_text()), reused, saved.open)
+
+    def _digest(self, ref: InputRef) -> str:
+        digest = sha256()
+        with self.open_input(ref) as reader:
+            while chunk := reader.read(1 << 20):
+                digest.update(chunk)
+        return digest.hexdigest()
+
+    def recall(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        return {}
+
+    def remember(self, entries: Mapping[bytes, bytes]) -> None:
+        return None
+
+    def _checkpoint_file(self, key: str) -> Path:
+        return self.workdir / f"checkpoint-{sha256(key.encode()).hexdigest()[:16]}.json"
+
+
+@dataclass(frozen=True)
+class _SavedArtifacts:
+    folder: Path
+
+    def open(self, name: str) -> BinaryIO:
+        return (self.folder / name).open("rb")
