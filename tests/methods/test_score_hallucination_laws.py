@@ -366,7 +366,7 @@ def test_only_relative_likelihoods_weigh(item: Answers, chosen: Options, shift: 
 @given(st.integers(2, 6), sentences.filter(bool), options.filter(lambda o: o.kind != "precomputed"))
 @fast
 def test_identical_answers_are_as_consistent_as_can_be(n: int, text: str, chosen: Options) -> None:
-    scored = score([Answers([tokenize] * n, [[-0.5]] * n)], chosen)[0]
+    scored = score([Answers([text] * n, [[-0.5]] * n)], chosen)[0]
     confidences = {k: v for k, v in scored.confidences.items() if k != "predictive_entropy"}
     assert confidences == pytest.approx(dict.fromkeys(confidences, 1.0))
     assert scored.cluster_ids.tolist() == [0] * n
