@@ -109,6 +109,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         max_body_size=settings.max_body_bytes,
         generate_unique_id_function=_operation_id,
         redoc_url=None,
+        # One component a model: a model that comes to be used both ways renames nothing.
+        separate_input_output_schemas=False,
     )
     app.include_router(jobs.create_router(offered))
     app.include_router(files.create_router(settings))

@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.measure import flat, interleave, seconds, table, write  # noqa: E402
 from infra.settings import Settings  # noqa: E402
 from models import queries, schema, transitions  # noqa: E402
-from models.queries import accounts
+from models.queries import accounts  # noqa: E402
 from server.embedded import Postgres  # noqa: E402
 
 SMALL = 1_000

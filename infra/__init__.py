@@ -1,4 +1,4 @@
-"""What every process needs and no method knows: settings, storage, logs, metrics, ids, keys, broker.
+"""What every process needs and no method knows. It imports nothing of ours.
 
-It imports nothing of ours.
+Settings, storage, logs, metrics, ids, API keys, webhook secrets, the broker.
 """

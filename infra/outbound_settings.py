@@ -1,4 +1,4 @@
-"""The settings of connections to elsewhere: private hosts that are allowed, input sources, credentials.
+"""Settings of connections to elsewhere: allowed private hosts, input sources, credentials.
 
 `outbound` decides by them.
 """

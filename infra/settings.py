@@ -42,8 +42,8 @@ class Settings(BaseSettings):
     )
     models: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
-        description="Models that jobs may name; see methods/inference/model_registry.py for the fields: "
-        '{"gemma": {"base_url": "http://localhost:8000/v1"}, "minilm": {"path": "/models/minilm"}}',
+        description="Models that jobs may name; methods/inference/model_registry.py has the "
+        'fields: {"gemma": {"base_url": "http://localhost:8000/v1"}, "minilm": {"path": "/m"}}',
     )
     outbound_allow: list[PrivateHost] = Field(
         default_factory=list,

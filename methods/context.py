@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, runtime_checkable
 
 from methods.children import Child
 from methods.inference.model_registry import Models
 from methods.jobtype import InputRef
+from methods.results import ArtifactRef
 
 if TYPE_CHECKING:
     import numpy as np
     from pydantic import BaseModel
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """Bytes that a job produced, named by the result that refers to them."""
-
-    id: str
-    name: str
-    media_type: str
-    size: int
-    sha256: str
 
 
 @runtime_checkable
@@ -57,7 +46,7 @@ class RunContext(Protocol):
     def open_input(self, ref: InputRef) -> BinaryIO:
         """Open an input for reading. Raises `JobError('input_unreadable')`."""
 
-    def save_artifact(self, name: str, source: Path | bytes, media_type: str) -> Artifact:
+    def save_artifact(self, name: str, source: Path | bytes, media_type: str) -> ArtifactRef:
         """Store bytes that belong to the result; a file is read from its path."""
 
     def checkpoint(self, key: str, value: Any) -> None:

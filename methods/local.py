@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from methods.children import Child, content_key
-from methods.context import Artifact
 from methods.errors import JobError
 from methods.inference.model_registry import Models
 from methods.jobtype import InputRef
+from methods.results import ArtifactRef
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,7 +84,7 @@ class LocalContext:
         except OSError as error:
             raise JobError("input_unreadable", f"{ref}: {error.strerror}") from error
 
-    def save_artifact(self, name: str, source: Path | bytes, media_type: str) -> Artifact:
+    def save_artifact(self, name: str, source: Path | bytes, media_type: str) -> ArtifactRef:
         target = self.folder / "artifacts" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(source, bytes):
@@ -93,7 +93,13 @@ class LocalContext:
             shutil.copyfile(source, target)
         with target.open("rb") as reader:
             digest = file_digest(reader, "sha256").hexdigest()
-        return Artifact(f"artifacts/{name}", name, media_type, target.stat().st_size, digest)
+        return ArtifactRef(
+            id=f"artifacts/{name}",
+            name=name,
+            media_type=media_type,
+            size=target.stat().st_size,
+            sha256=digest,
+        )
 
     def checkpoint(self, key: str, value: Any) -> None:
         self._checkpoint_file(key).write_text(json.dumps(value))

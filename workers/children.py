@@ -38,7 +38,8 @@ class FanOut:
     cancelled or purged by an accident of timing asks for it again.
 
     Args:
-        run_child_inline: claims and runs one child of this job here; False when there is none to claim.
+        run_child_inline: claims and runs one child of this job in this thread; False when there
+            is none to claim.
     """
 
     def __init__(

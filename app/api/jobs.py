@@ -23,6 +23,7 @@ from app.api.dependencies import (
     ServicesDep,
     Wait,
 )
+from app.api.public_models import any_result, public_models
 from app.problems import (
     Conflict,
     Forbidden,
@@ -64,13 +65,14 @@ Declared = dict[int | str, dict[str, Any]]
 def create_router(registry: Mapping[str, JobType]) -> APIRouter:
     """The routes of all jobs."""
     router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+    models = public_models(registry.values())
     for job_type in registry.values():
-        _add_create(router, job_type)
-    _add_common(router)
+        _add_create(router, job_type, models[job_type.name].create)
+    _add_common(router, any_result(models))
     return router
 
 
-def _add_create(router: APIRouter, job_type: JobType) -> None:
+def _add_create(router: APIRouter, job_type: JobType, body: type[JobCreate[Any]]) -> None:
     async def create(
         request: Any,
         response: Response,
@@ -93,14 +95,8 @@ def _add_create(router: APIRouter, job_type: JobType) -> None:
         presenters.describe(response, job)
         return presenters.full(job)
 
-    body = JobCreate[job_type.spec]  # type: ignore[name-defined]
     create.__annotations__["request"] = body
     paper = f"\n\nPaper: {job_type.paper}." if job_type.paper else ""
-    example = {"spec": job_type.example} if job_type.example else None
-    if example is not None:
-        examples: list[Any] = [example]
-        body.model_config["json_schema_extra"] = {"examples": examples}
-        body.model_rebuild(force=True)
     router.add_api_route(
         f"/{job_type.name}",
         create,
@@ -124,14 +120,15 @@ def _add_create(router: APIRouter, job_type: JobType) -> None:
     )
 
 
-def _add_common(router: APIRouter) -> None:
+def _add_common(router: APIRouter, results: Any) -> None:
     one = responses(*_ALWAYS, NotFound)
     add = router.add_api_route
     add("", list_jobs, methods=["GET"], responses=responses(InvalidRequest, *_ALWAYS))
     not_modified: Declared = {304: {"description": "The job is still as the ETag says."}}
     add("/{job_id}", get_job, methods=["GET"], responses={**one, **not_modified})
-    result = responses(*_ALWAYS, NotFound, JobNotFinished, JobFailed)
-    add("/{job_id}/result", get_job_result, methods=["GET"], responses=result)
+    result: Declared = {200: {"model": results, "description": "The result, as its type has it."}}
+    result |= responses(*_ALWAYS, NotFound, JobNotFinished, JobFailed)
+    add("/{job_id}/result", get_job_result, methods=["GET"], responses=result, response_model=None)
     add("/{job_id}/events", list_job_events, methods=["GET"], response_model=Page[Event],
         responses={**one, **responses(InvalidRequest, *_ALWAYS, NotFound),
                    200: {"content": _EVENT_STREAM}})  # fmt: skip

@@ -92,9 +92,10 @@ class JobCreate(BaseModel, Generic[S]):
     )
     cache: Literal["use", "refresh", "off"] = Field(
         "use",
-        description="Of a deterministic job type, the result of an earlier job of yours with the "
-        "same spec, inputs and models is taken over, and `cache.hit_of` says whose it is. "
-        "`refresh`: run anyway, and let later jobs have the result. `off`: neither.",
+        description="Whether an earlier result may be used. `use`: for a deterministic job "
+        "type, the result of an earlier job of yours with the same spec, inputs and models is "
+        "taken over, and `cache.hit_of` says whose it is. `refresh`: run anyway, and let later "
+        "jobs have the result. `off`: neither.",
     )
 
 
@@ -182,8 +183,11 @@ class ChildCounts(Wire):
 class Job(JobSummary):
     """A job in full."""
 
-    spec: dict[str, Any] = Field(description="As accepted, defaults filled in.")
-    result: dict[str, Any] | None = Field(description="By the result schema of the job type.")
+    spec: dict[str, Any] = Field(description="The spec as accepted, defaults filled in.")
+    result: dict[str, Any] | None = Field(
+        description="The result, as the job type's result schema has it; null until the job has "
+        "succeeded."
+    )
     preview: dict[str, Any] | None = Field(
         description="What is known of the result before it is there; null where the job type "
         "shows nothing, and once there is a result."
@@ -279,7 +283,9 @@ class ApiKey(Wire):
     created_at: AwareDatetime
     expires_at: AwareDatetime | None
     revoked_at: AwareDatetime | None
-    last_used_at: AwareDatetime | None = Field(description="To the minute.")
+    last_used_at: AwareDatetime | None = Field(
+        description="Time of the last request with this key, to the minute; null before the first."
+    )
     created_by: str | None = Field(description="The key that made it; null: the operator.")
 
 

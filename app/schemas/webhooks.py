@@ -88,7 +88,7 @@ class WebhookDelivery(Wire):
     error: str | None = Field(description="Why the last attempt failed.")
     created_at: AwareDatetime
     last_attempt_at: AwareDatetime | None
-    due_at: AwareDatetime = Field(description="Of the next attempt while PENDING.")
+    due_at: AwareDatetime = Field(description="Time of the next attempt while PENDING.")
 
 
 class WebhookJob(Wire):

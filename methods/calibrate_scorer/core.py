@@ -21,8 +21,6 @@ from methods.score_hallucination.calibration.calibrator import (
     TwoStage,
 )
 from methods.score_hallucination.evaluation import selective_prediction
-from methods.score_hallucination.evaluation.ranking import Estimate
-from methods.score_hallucination.interval import Interval
 from methods.score_hallucination.schema.probability_maps import (
     MARGIN,
     Envelope,
@@ -137,12 +135,7 @@ def errors(
 ) -> Errors:
     """ECE and Brier score with bootstrap intervals."""
     found = fits.bootstrap_errors(probability, right, rng, bins, resamples)
-    return Errors(ece=interval(found["ece"]), brier=interval(found["brier"]))
-
-
-def interval(estimate: Estimate) -> Interval:
-    """An estimate as results have it."""
-    return Interval(value=estimate.value, low=estimate.low, high=estimate.high)
+    return Errors(ece=found["ece"], brier=found["brier"])
 
 
 def abstain(confidence: FloatArray, right: FloatArray, risk: float) -> Abstention:

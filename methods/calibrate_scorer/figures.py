@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from methods.calibrate_scorer.core import apply
-from methods.figures import Figure, chart
+from methods.results import Figure, chart
 from methods.score_hallucination.calibration.calibrator import Abstention, Calibrator
 from methods.score_hallucination.figures import POINTS, histograms, reliability
 from methods.typing import FloatArray

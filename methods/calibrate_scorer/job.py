@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy
 
 from methods.calibrate_scorer import core, figures
 from methods.calibrate_scorer.spec import (
@@ -19,6 +18,7 @@ from methods.calibrate_scorer.spec import (
 )
 from methods.context import RunContext
 from methods.errors import JobError
+from methods.results import Provenance
 from methods.score_hallucination.answers.judges import provenance_fields as judged
 from methods.score_hallucination.calibration import fits
 from methods.score_hallucination.calibration.calibrator import (
@@ -31,7 +31,6 @@ from methods.score_hallucination.calibration.calibrator import (
 )
 from methods.score_hallucination.evaluation.columns import Labelled, read
 from methods.score_hallucination.evaluation.drift import Distribution
-from methods.score_hallucination.result import StoredFile
 from methods.score_hallucination.schema.judges import JUDGE_SCORERS
 from methods.score_hallucination.scorers import ensemble
 from methods.typing import BoolArray, FloatArray, IntArray
@@ -95,7 +94,7 @@ def run(spec: Spec, ctx: RunContext) -> Result:
     return Result(
         id=calibrator.id,
         calibrator=calibrator,
-        artifact=StoredFile(**asdict(artifact)),
+        artifact=artifact,
         methods=methods,
         ensemble=data.ensemble,
         n_undefined=data.n_undefined,
@@ -268,14 +267,12 @@ def _warnings(calibrator: Calibrator, data: _Data) -> list[str]:
     return found
 
 
-def _provenance(spec: Spec) -> dict[str, Any]:
-    return {
-        "method": f"{JOB.name}/{JOB.version}",
-        "scoring": scoring_version(),
+def _provenance(spec: Spec) -> Provenance:
+    return Provenance.of(
+        JOB,
+        spec.seed,
+        scoring=scoring_version(),
         **judged(spec.scoring(_scorers(spec))),
-        "labels": spec.labels,
-        "grader": spec.grader.words,
-        "seed": spec.seed,
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-    }
+        labels=spec.labels,
+        grader=spec.grader.words,
+    )

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from methods.figures import Figure
 from methods.jobtype import JobType, SpecModel
+from methods.results import ArtifactRef, Figure, Provenance
 from methods.score_hallucination.calibration.calibrator import Calibrator, Errors, Objective
 from methods.score_hallucination.evaluation.spec import LabelledSpec
-from methods.score_hallucination.result import JudgingResult, StoredFile
+from methods.score_hallucination.result import JudgingResult
 from methods.score_hallucination.schema.options import ScorerName
 from methods.score_hallucination.schema.probability_maps import MARGIN, Unit
 
@@ -31,8 +31,8 @@ class TwoStageOptions(SpecModel):
     scores: list[Unit] | None = Field(
         None,
         min_length=1,
-        description="Or the scores of stage two themselves, one for every item in order: "
-        "uncertainties, e.g. the mean pairwise distance between target and verifier.",
+        description="Scores of stage two, in place of `verifier_responses`, one for every item "
+        "in order: uncertainties, e.g. the mean pairwise distance between target and verifier.",
     )
 
     @model_validator(mode="after")
@@ -64,12 +64,14 @@ class Spec(LabelledSpec):
         description="How far `platt` keeps confidences away from 0 and 1, where the logit is "
         "infinite and many scorers put many items.",
     )
-    folds: int = Field(5, ge=2, le=20, description="Of the cross-validation, stratified.")
+    folds: int = Field(
+        5, ge=2, le=20, description="Number of folds of the stratified cross-validation."
+    )
     risks: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
         default=[0.05, 0.1, 0.2],
         max_length=20,
-        description="For each, a threshold above which a wrong answer comes through with at most "
-        "this probability.",
+        description="Risk levels. Each gets a threshold above which a wrong answer comes "
+        "through with at most this probability.",
     )
     two_stage: TwoStageOptions | None = None
     bins: int = Field(10, ge=2, le=100, description="Equal bins of probability for the ECE.")
@@ -105,9 +107,11 @@ class EnsembleWeights(SpecModel):
 class Result(SpecModel):
     """A calibrator and how far it can be trusted."""
 
-    id: str = Field(description="Of the calibrator's content.")
+    id: str = Field(
+        description="Digest of the calibrator's content: equal ids are equal calibrators."
+    )
     calibrator: Calibrator
-    artifact: StoredFile = Field(
+    artifact: ArtifactRef = Field(
         description="The calibrator as a file, to be handed to `score-hallucination`."
     )
     methods: dict[Method, Errors] = Field(
@@ -116,9 +120,11 @@ class Result(SpecModel):
     ensemble: EnsembleWeights | None
     n_undefined: int = Field(description="Labelled items without a confidence, left out.")
     warnings: list[str]
-    judging: JudgingResult | None = Field(None, description="With judges only.")
+    judging: JudgingResult | None = Field(
+        None, description="What the judges were asked; null without judges."
+    )
     figures: list[Figure]
-    provenance: dict[str, Any]
+    provenance: Provenance
 
 
 def _example() -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import time
 import zlib
-from dataclasses import asdict
 from io import BytesIO
 
 import numpy as np
@@ -22,7 +21,6 @@ from methods.distill_dataset.matching import (
 )
 from methods.distill_dataset.spec import JOB, Result, Spec
 from methods.errors import JobError
-from methods.figures import Figure, chart
 from methods.rank_distilled_dataset.children.bundles import device_class
 from methods.rank_distilled_dataset.data import datasets
 from methods.rank_distilled_dataset.data.augment import Augment
@@ -30,9 +28,9 @@ from methods.rank_distilled_dataset.data.datasets import RealData
 from methods.rank_distilled_dataset.data.images import grid, write_png
 from methods.rank_distilled_dataset.networks.names import parse_name, too_small
 from methods.rank_distilled_dataset.networks.networks import build
-from methods.rank_distilled_dataset.result import ArtifactRef
 from methods.rank_distilled_dataset.seeds import derived_seed
 from methods.rank_distilled_dataset.training.session import one_thread
+from methods.results import Figure, Provenance, chart
 
 #: How often, in seconds, the state of a distillation is kept, and how large it may be.
 KEEP_EVERY, MAX_KEPT_BYTES = 30.0, 16 << 20
@@ -65,8 +63,8 @@ def _run(spec: Spec, ctx: RunContext) -> Result:
     shown = grid(real.shown(images[:MAX_SHOWN]), columns, max(1, 48 // images.shape[2]))
     picture = ctx.save_artifact("distilled.png", write_png(shown), "image/png")
     return Result(
-        images=ArtifactRef(**asdict(saved)),
-        grid=ArtifactRef(**asdict(picture)),
+        images=saved,
+        grid=picture,
         value_space="zca" if spec.dataset.zca else "normalized",
         method=spec.method,
         ipc=spec.ipc,
@@ -77,13 +75,7 @@ def _run(spec: Spec, ctx: RunContext) -> Result:
         seconds=time.process_time() - started,
         dataset_digest=real.digest,
         figures=[_figure(losses)] if losses else [],
-        versions={
-            "method": f"{JOB.name}/{JOB.version}",
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "device": device_class(),
-        },
-        seed=spec.seed,
+        provenance=Provenance.of(JOB, spec.seed, "torch", device=device_class()),
     )
 
 

@@ -7,11 +7,10 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from methods.figures import Figure
 from methods.jobtype import JobType, SpecModel
 from methods.rank_distilled_dataset.networks.names import parse_name
-from methods.rank_distilled_dataset.result import ArtifactRef
 from methods.rank_distilled_dataset.spec import Dataset
+from methods.results import ArtifactRef, Figure, Provenance
 
 Method = Literal["random", "class-means", "k-means", "herding", "dm", "dc"]
 
@@ -73,7 +72,9 @@ class Result(SpecModel):
         description="npz: `images` [classes * ipc, C, H, W], float32, class by class, `labels`."
     )
     grid: ArtifactRef = Field(description="PNG.")
-    value_space: Literal["normalized", "zca"] = Field(description="For the candidate's field.")
+    value_space: Literal["normalized", "zca"] = Field(
+        description="What to give as `value_space` of the candidate in `rank-distilled-dataset`."
+    )
     method: Method
     ipc: int
     classes: list[str]
@@ -85,8 +86,7 @@ class Result(SpecModel):
     seconds: float = Field(description="Processor time.")
     dataset_digest: str
     figures: list[Figure]
-    versions: dict[str, str]
-    seed: int
+    provenance: Provenance
 
 
 JOB = JobType(

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 
 from methods.evaluate_scorers.spec import RankBy, ScorerReport
-from methods.figures import Figure, chart
+from methods.results import Figure, Interval, chart
 from methods.score_hallucination.evaluation.columns import Labelled
 from methods.score_hallucination.figures import histograms, reliability, risk_coverage, roc
-from methods.score_hallucination.interval import Interval
 
 #: Scorers in figures with a curve each; more are not told apart.
 SHOWN = 8

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
-import scipy
 
 from methods.context import RunContext
 from methods.evaluate_scorers import figures
@@ -15,18 +14,17 @@ from methods.evaluate_scorers.spec import (
     JOB,
     Comparison,
     ConfidenceErrors,
+    EvaluationSummary,
     RankBy,
     Result,
     ScorerReport,
     Spec,
-    Summary,
 )
+from methods.results import Interval, Provenance
 from methods.score_hallucination.answers.judges import provenance_fields as judged
 from methods.score_hallucination.calibration import fits
 from methods.score_hallucination.evaluation import ranking, selective_prediction
 from methods.score_hallucination.evaluation.columns import Labelled, read
-from methods.score_hallucination.evaluation.ranking import Estimate
-from methods.score_hallucination.interval import Interval
 from methods.score_hallucination.schema.options import ScorerName, provenance_fields
 from methods.score_hallucination.scoring.pipeline import SCORERS
 from methods.score_hallucination.spec import JOB as SCORING
@@ -66,7 +64,7 @@ def run(spec: Spec, ctx: RunContext) -> Result:
     ctx.progress("comparing", 1, 1, "steps")
     same = len({np.isfinite(table.values[name]).tobytes() for name in served}) <= 1
     return Result(
-        summary=Summary(
+        summary=EvaluationSummary(
             labels=table.counts,
             n_answers=(int(table.sizes.min()), int(table.sizes.max())),
             best=ranked[0].scorer if ranked and ranked[0].rank == 1 else None,
@@ -96,7 +94,7 @@ def _report(name: ScorerName, table: Labelled, spec: Spec, seed: int) -> ScorerR
         n_hallucinated=int((right == 0).sum()),
         n_undefined=int((~known).sum()),
         undefined=_undefined(table, name),
-        **{metric: _interval(found) for metric, found in estimates.items()},
+        **estimates,
         risk_coverage_area=_risk_coverage_area(uncertainty, right, estimates["prr_area"]),
         confidence=_confidence(table.confidences[name], table.right, spec, seed),
         like_best=None,
@@ -107,11 +105,7 @@ def _undefined(table: Labelled, name: str) -> dict[str, int]:
     return dict(table.reasons[name].most_common(_REASONS))
 
 
-def _interval(estimate: Estimate) -> Interval:
-    return Interval(value=estimate.value, low=estimate.low, high=estimate.high)
-
-
-def _risk_coverage_area(uncertainty: FloatArray, right: FloatArray, area: Estimate) -> Interval:
+def _risk_coverage_area(uncertainty: FloatArray, right: FloatArray, area: Interval) -> Interval:
     """With labels of both classes the AURC is 1 - prr_area, in every resample too."""
     value = selective_prediction.risk_coverage_area(uncertainty, right)
     if len(np.unique(right)) < 2 or area.low is None or area.high is None:
@@ -133,7 +127,7 @@ def _confidence(
         spec.bins,
         int(np.clip(20_000_000 // n, 200, spec.resamples)),
     )
-    return ConfidenceErrors(n=n, ece=_interval(errors["ece"]), brier=_interval(errors["brier"]))
+    return ConfidenceErrors(n=n, ece=errors["ece"], brier=errors["brier"])
 
 
 def rank(reports: list[ScorerReport], by: RankBy) -> list[ScorerReport]:
@@ -191,19 +185,17 @@ def _warnings(table: Labelled, same: bool) -> list[str]:
     return found
 
 
-def _provenance(spec: Spec, wanted: list[ScorerName]) -> dict[str, Any]:
-    return {
-        "method": f"{JOB.name}/{JOB.version}",
-        "scoring": f"{SCORING.name}/{SCORING.version}",
-        "labels": spec.labels,
-        "grader": spec.grader.words,
+def _provenance(spec: Spec, wanted: list[ScorerName]) -> Provenance:
+    return Provenance.of(
+        JOB,
+        spec.seed,
+        scoring=f"{SCORING.name}/{SCORING.version}",
+        labels=spec.labels,
+        grader=spec.grader.words,
         **provenance_fields(spec.similarity, spec.clustering),
         **judged(spec.scoring(wanted)),
-        "tau": spec.tau,
-        "include_self": spec.include_self,
-        "correction": "Romano-Wolf step-down",
-        "resamples": spec.resamples,
-        "seed": spec.seed,
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-    }
+        tau=spec.tau,
+        include_self=spec.include_self,
+        correction="Romano-Wolf step-down",
+        resamples=spec.resamples,
+    )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from methods.figures import Figure
 from methods.jobtype import JobType, SpecModel
+from methods.results import Figure, Interval, Provenance
 from methods.score_hallucination.evaluation.spec import LabelCounts, LabelledSpec
-from methods.score_hallucination.interval import Interval
 from methods.score_hallucination.result import JudgingResult
 from methods.score_hallucination.schema.options import ScorerName
 
@@ -94,7 +93,7 @@ class Comparison(SpecModel):
     )
 
 
-class Summary(SpecModel):
+class EvaluationSummary(SpecModel):
     """The job in numbers."""
 
     labels: LabelCounts
@@ -107,7 +106,7 @@ class Summary(SpecModel):
 class Result(SpecModel):
     """The ranking, and how sure it is."""
 
-    summary: Summary
+    summary: EvaluationSummary
     ranking: list[ScorerReport] = Field(description="Best first.")
     comparisons: list[Comparison] = Field(
         description="Every pair of scorers with at least 10 right and 10 hallucinated items, in "
@@ -117,9 +116,11 @@ class Result(SpecModel):
         description="Scorers that no labelled item can serve, with the reasons."
     )
     warnings: list[str]
-    judging: JudgingResult | None = Field(None, description="With judges only.")
+    judging: JudgingResult | None = Field(
+        None, description="What the judges were asked; null without judges."
+    )
     figures: list[Figure]
-    provenance: dict[str, Any]
+    provenance: Provenance
 
 
 _EXAMPLE = {

@@ -21,7 +21,7 @@ class Encoding(SpecModel):
     )
     layer: int = Field(description="Layer counted from the embeddings, which are 0.")
     pooling: Pooling
-    dtype: str = Field(description="Of the weights and the computation.")
+    dtype: str = Field(description="Number format of the weights and the computation.")
     device: str = Field(description="Where it ran: cpu or cuda.")
     max_tokens: int = Field(description="Longer texts were cut to so many tokens.")
     truncated: int = Field(description="How many texts were cut.")

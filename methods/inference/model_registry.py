@@ -21,7 +21,7 @@ class ModelDeclaration(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: str | None = Field(None, description="A folder or a hub id; loaded by the worker.")
-    revision: str | None = Field(None, description="Of a hub id.")
+    revision: str | None = Field(None, description="Commit or branch of a hub id.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     base_url: str | None = Field(
         None, pattern=r"^https?://", description="An OpenAI-compatible server, with its /v1."

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from methods.figures import Figure, axis, chart
 from methods.plan_test_time_compute.result import Curves, MixtureReport, TaskReport
+from methods.results import Figure, axis, chart
 
 #: Tasks drawn as bars, at most; those with the largest weight are kept.
 MAX_BARS = 60

@@ -23,7 +23,7 @@ MAX_COLUMNS = 4096
 
 
 @dataclass
-class Estimate:
+class CovarianceEstimate:
     """A covariance in reduced coordinates and how far it can be trusted.
 
     Attributes:
@@ -128,7 +128,7 @@ def estimate(
     mean: FloatArray,
     reduction: cov.Reduction,
     options: Options,
-) -> Estimate:
+) -> CovarianceEstimate:
     """The covariance of one distribution in the reduced coordinates."""
     width = reduction.basis.shape[1]
     if data.covariance is not None:
@@ -164,7 +164,7 @@ def _from_rows(
     mean: FloatArray,
     reduction: cov.Reduction,
     options: Options,
-) -> Estimate:
+) -> CovarianceEstimate:
     source = source_of(ctx, name, data, len(mean))
     blocks = cov.CovarianceBlocks.empty(reduction.basis.shape[1])
     start, squares = 0, 0.0
@@ -193,6 +193,6 @@ def _finish(
     hardness: float | None,
     interval: tuple[float, float] | None,
     shrinkage: float,
-) -> Estimate:
+) -> CovarianceEstimate:
     relevance = min(float(np.trace(inside)) / trace, 1.0) if trace > 0 else 0.0
-    return Estimate(inside, trace, relevance, hardness, interval, None, shrinkage)
+    return CovarianceEstimate(inside, trace, relevance, hardness, interval, None, shrinkage)

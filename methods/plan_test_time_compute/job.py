@@ -11,7 +11,7 @@ from methods.plan_test_time_compute import figures, mixture, report, thinking
 from methods.plan_test_time_compute.curves import CurveSet, PromptModel, read_curves
 from methods.plan_test_time_compute.exact import ThinkingLoss, minimise_error
 from methods.plan_test_time_compute.inputs import (
-    Estimate,
+    CovarianceEstimate,
     Options,
     estimate,
     first_moments,
@@ -19,7 +19,7 @@ from methods.plan_test_time_compute.inputs import (
 )
 from methods.plan_test_time_compute.result import Result
 from methods.plan_test_time_compute.spec import JOB, Spec
-from methods.provenance import provenance
+from methods.results import Provenance
 from methods.typing import FloatArray
 
 
@@ -57,11 +57,13 @@ def run(spec: Spec, ctx: RunContext) -> Result:
         calibration=report.calibration(spec, curves),
         caveats=report.caveats(spec, target, tasks, solved),
         figures=plots,
-        provenance=provenance(JOB, spec.seed),
+        provenance=Provenance.of(JOB, spec.seed),
     )
 
 
-def _estimates(spec: Spec, ctx: RunContext) -> tuple[cov.Reduction, Estimate, list[Estimate]]:
+def _estimates(
+    spec: Spec, ctx: RunContext
+) -> tuple[cov.Reduction, CovarianceEstimate, list[CovarianceEstimate]]:
     total = len(spec.tasks) + 1
     ctx.progress("covariances", 0, total, "data sets")
     mean, matrix = first_moments(ctx, "target", spec.target, center=spec.center)

@@ -7,7 +7,7 @@ import numpy as np
 from methods.plan_test_time_compute import covariance as cov
 from methods.plan_test_time_compute import planning, result, spec, thinking
 from methods.plan_test_time_compute.curves import CurveSet
-from methods.plan_test_time_compute.inputs import Estimate
+from methods.plan_test_time_compute.inputs import CovarianceEstimate
 from methods.plan_test_time_compute.mixture import Mixture, Quadratic, diversity
 from methods.typing import FloatArray
 
@@ -19,9 +19,9 @@ TOP_FEATURES = 5
 WEAK_FIT = 0.5
 
 
-def target_report(target: Estimate, reduction: cov.Reduction) -> result.Target:
+def target_report(target: CovarianceEstimate, reduction: cov.Reduction) -> result.TargetReport:
     """The target after reduction and shrinkage."""
-    return result.Target(
+    return result.TargetReport(
         dim=len(target.covariance),
         columns=len(reduction.basis),
         kept_variance=min(reduction.kept, 1.0),
@@ -37,7 +37,10 @@ def target_report(target: Estimate, reduction: cov.Reduction) -> result.Target:
 
 
 def task_reports(
-    request: spec.Spec, tasks: list[Estimate], target: Estimate, weights: FloatArray
+    request: spec.Spec,
+    tasks: list[CovarianceEstimate],
+    target: CovarianceEstimate,
+    weights: FloatArray,
 ) -> list[result.TaskReport]:
     """One report a task, in the order of the request."""
     found = []
@@ -165,7 +168,9 @@ def advice(request: spec.Spec, curves: CurveSet) -> result.Advice:
     )
 
 
-def theory(request: spec.Spec, target: Estimate, curves: CurveSet | None) -> result.Theory:
+def theory(
+    request: spec.Spec, target: CovarianceEstimate, curves: CurveSet | None
+) -> result.Theory:
     """The paper's bounds for training on the target itself."""
     n, m, h = request.context_length_train, request.context_length_test, target.hardness
     dim = len(target.covariance)
@@ -197,7 +202,7 @@ def calibration(request: spec.Spec, curves: CurveSet | None) -> result.Calibrati
 
 
 def caveats(
-    request: spec.Spec, target: Estimate, tasks: list[Estimate], solved: Mixture
+    request: spec.Spec, target: CovarianceEstimate, tasks: list[CovarianceEstimate], solved: Mixture
 ) -> list[str]:
     """What the plan does not know."""
     found = [

@@ -6,11 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from methods.figures import Figure
 from methods.jobtype import SpecModel
+from methods.results import Figure, Provenance
 
 
-class Target(SpecModel):
+class TargetReport(SpecModel):
     """The target after reduction and shrinkage."""
 
     dim: int = Field(description="Directions kept, r.")
@@ -34,7 +34,9 @@ class TaskReport(SpecModel):
     """One task."""
 
     name: str
-    hardness: float | None = Field(description="Within the target's directions; null: deficient.")
+    hardness: float | None = Field(
+        description="Hardness within the target's directions; null when rank deficient."
+    )
     hardness_ci: tuple[float, float] | None
     trace: float = Field(description="Trace before normalisation, in squared feature units.")
     relevance: float = Field(description="Share of the variance inside the target's directions.")
@@ -83,7 +85,9 @@ class MixtureReport(SpecModel):
     cost: float = Field(description="Mean cost of an example.")
     diversity: float = Field(description="exp of the entropy, 1 to the number of tasks.")
     rank: int = Field(description="Rank of the mixed covariance.")
-    coverage: Coverage | None = Field(description="Null without context_length_train.")
+    coverage: Coverage | None = Field(
+        description="Stability edges by direction; null without context_length_train."
+    )
 
 
 class Curves(SpecModel):
@@ -93,7 +97,7 @@ class Curves(SpecModel):
     error_median: list[float] = Field(description="Median over test prompts.")
     error_q10: list[float]
     error_q90: list[float]
-    population: list[float] = Field(description="For an infinitely long test prompt.")
+    population: list[float] = Field(description="Error for an infinitely long test prompt.")
     baseline_current: list[float] | None = Field(description="Median, current mixture.")
     baseline_uniform: list[float] = Field(description="Median, equal shares.")
 
@@ -102,7 +106,7 @@ class IsoError(SpecModel):
     """A training context and the steps with which it reaches the same error."""
 
     context_length_train: int
-    steps: int | None = Field(description="Null: not reached within max_steps.")
+    steps: int | None = Field(description="Steps that reach the error; null when max_steps do not.")
 
 
 class Advice(SpecModel):
@@ -149,7 +153,7 @@ class Calibration(SpecModel):
 class Result(SpecModel):
     """The plan."""
 
-    target: Target
+    target: TargetReport
     tasks: list[TaskReport]
     mixture: MixtureReport
     curves: Curves | None
@@ -158,4 +162,4 @@ class Result(SpecModel):
     calibration: Calibration | None
     caveats: list[str]
     figures: list[Figure]
-    provenance: dict[str, str | int]
+    provenance: Provenance

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from methods.figures import SCHEMA, Figure, axis, chart
 from methods.predict_weak_to_strong.result import WeakModel
+from methods.results import SCHEMA, Figure, axis, chart
 
 #: Lines drawn in a figure, at most; the best-ranked models are kept.
 MAX_LINES = 40

@@ -25,7 +25,7 @@ from methods.predict_weak_to_strong.result import (
     WeakModel,
 )
 from methods.predict_weak_to_strong.spec import JOB, Spec
-from methods.provenance import provenance
+from methods.results import Provenance
 from methods.typing import FloatArray, IntArray
 
 
@@ -112,7 +112,7 @@ def result(spec: Spec, strong: Model, side: StrongSide, candidates: Sequence[Can
             figures.spectra(strong_result.spectrum_top20, lines),
             figures.angles(models),
         ],
-        provenance=provenance(JOB, spec.seed, *(ENCODED_WITH if spec.texts else ())),
+        provenance=Provenance.of(JOB, spec.seed, *(ENCODED_WITH if spec.texts else ())),
     )
 
 

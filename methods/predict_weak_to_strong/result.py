@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from methods.figures import Figure
 from methods.inference.encoding import Encoding
 from methods.jobtype import SpecModel
+from methods.results import Figure, Provenance
 
 
 class GridPoint(SpecModel):
@@ -122,9 +122,9 @@ class Result(SpecModel):
     n_used: int = Field(description="Rows read from every representation.")
     n_labelled: int = Field(description="Rows with a label.")
     strong: StrongModel
-    weak: list[WeakModel] = Field(description="In the order of the request.")
+    weak: list[WeakModel] = Field(description="The candidates in the order of the request.")
     recommended: Recommendation
     rank_stability: RankStability | None
     warnings: list[str]
     figures: list[Figure]
-    provenance: dict[str, str | int]
+    provenance: Provenance

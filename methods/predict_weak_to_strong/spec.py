@@ -90,7 +90,7 @@ class Representations(SpecModel):
         return (given,) if isinstance(given, InputRef) else tuple(given)
 
 
-class Labels(SpecModel):
+class TaskLabels(SpecModel):
     """True labels of the same rows, of all of them or of a random sample."""
 
     file: InputRef = Field(description="npy, npz, safetensors or parquet file.")
@@ -154,7 +154,7 @@ class Preparation(SpecModel):
         default=0.01, ge=1e-8, le=1e6, description="Effective ridge of the weak models."
     )
     max_rank: int = Field(
-        default=1024, ge=1, le=4096, description="At most so many leading directions are kept."
+        default=1024, ge=1, le=4096, description="Leading directions that are kept at most."
     )
     method: Literal["auto", "exact", "randomized"] = Field(
         default="auto",
@@ -183,7 +183,7 @@ class Spec(Preparation):
     weak: list[Representations] = Field(
         min_length=1, max_length=500, description="The candidate supervisors."
     )
-    labels: Labels | None = Field(
+    labels: TaskLabels | None = Field(
         default=None,
         description=(
             "True labels. They unlock `label_projection`, which predicts far better than any "

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from methods.figures import Figure, chart
 from methods.rank_distilled_dataset.protocol.experiment import ModelComparison, Scored
 from methods.rank_distilled_dataset.result import Leaderboard
+from methods.results import Figure, chart
 
 #: Candidates drawn in figures with lines, best first.
 MAX_LINES = 12

@@ -8,12 +8,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 
-import numpy as np
-import torch
-
-from methods.context import Artifact, RunContext
+from methods.context import RunContext
 from methods.errors import JobError
-from methods.figures import Figure
 from methods.rank_distilled_dataset import figures
 from methods.rank_distilled_dataset.children import setup, teachers
 from methods.rank_distilled_dataset.children.bundles import Runner, Sizes, TrainingKey
@@ -32,15 +28,10 @@ from methods.rank_distilled_dataset.data.splits import Parts
 from methods.rank_distilled_dataset.networks.names import parse_name, too_small
 from methods.rank_distilled_dataset.protocol import experiment, leaderboard
 from methods.rank_distilled_dataset.protocol.experiment import ModelComparison
-from methods.rank_distilled_dataset.result import (
-    ArtifactRef,
-    DatasetSummary,
-    Leaderboard,
-    Result,
-    Work,
-)
+from methods.rank_distilled_dataset.result import DatasetSummary, Leaderboard, Result, TrainingWork
 from methods.rank_distilled_dataset.spec import JOB, Spec
 from methods.rank_distilled_dataset.training.session import accuracy, one_thread
+from methods.results import ArtifactRef, Figure, Provenance
 
 #: Images of a candidate shown in its grid, at most.
 MAX_SHOWN = 200
@@ -92,14 +83,13 @@ def _run(spec: Spec, ctx: RunContext) -> Result:
         warnings=list(dict.fromkeys(texts)),
         artifacts=_artifacts(spec, real, loaded, found, boards, ctx),
         figures=drawn,
-        versions={
-            "method": f"{JOB.name}/{JOB.version}",
-            "arithmetic": str(ARITHMETIC),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "device": ", ".join(sorted(runner.devices)),
-        },
-        seed=spec.seed,
+        provenance=Provenance.of(
+            JOB,
+            spec.seed,
+            "torch",
+            arithmetic=ARITHMETIC,
+            device=", ".join(sorted(runner.devices)),
+        ),
     )
 
 
@@ -171,7 +161,7 @@ def _summary(data: Parts) -> DatasetSummary:
     )
 
 
-def _work(found: list[ModelComparison], runner: Runner) -> Work:
+def _work(found: list[ModelComparison], runner: Runner) -> TrainingWork:
     """What was trained here, and what the sharing of trainings saved."""
     asked: Counter[TrainingKey] = Counter()
     who: dict[TrainingKey, str | None] = {}
@@ -193,7 +183,7 @@ def _work(found: list[ModelComparison], runner: Runner) -> Work:
         seconds[wanted] * (times - 1 + (wanted in runner.restored))
         for wanted, times in asked.items()
     )
-    return Work(
+    return TrainingWork(
         trained=len(asked) - len(runner.restored),
         restored=len(runner.restored),
         shared=sum(times > 1 for times in asked.values()),
@@ -214,8 +204,8 @@ def _artifacts(
     ctx: RunContext,
 ) -> dict[str, ArtifactRef]:
     def save(name: str, data: bytes, kind: str) -> ArtifactRef:
-        artifact: Artifact = ctx.save_artifact(name, data, kind)
-        return ArtifactRef(**asdict(artifact))
+        artifact: ArtifactRef = ctx.save_artifact(name, data, kind)
+        return artifact
 
     table = "".join(
         leaderboard.official_csv(board).split("\n", 1)[at > 0] for at, board in enumerate(boards)

@@ -4,30 +4,20 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from methods.figures import Figure
 from methods.jobtype import SpecModel
 from methods.rank_distilled_dataset.train_settings import EngineName
+from methods.results import ArtifactRef, Figure, Interval, Provenance
 
 
-class ArtifactRef(SpecModel):
-    """A file of the result."""
+class RunEstimate(Interval):
+    """A score over the runs: its mean with Student's 95 % interval; no interval with one run."""
 
-    id: str
-    name: str
-    media_type: str
-    size: int = Field(description="Bytes.")
-    sha256: str
-
-
-class Estimate(SpecModel):
-    """A score over the runs."""
-
-    mean: float = Field(description="Over the runs; of LRS and ARS the mean of the runs' scores.")
+    mean: float = Field(description="The same as `value`.")
     sd: float = Field(description="Standard deviation with R in the denominator, as published.")
-    sd_sample: float | None = Field(description="With R - 1; null with one run.")
-    ci95: tuple[float, float] | None = Field(
-        description="Student's 95% interval of the mean over the paired runs; null with one run."
+    sd_sample: float | None = Field(
+        description="Standard deviation with R - 1 in the denominator; null with one run."
     )
+    ci95: tuple[float, float] | None = Field(description="The same as `low` and `high`.")
     runs: list[float]
 
 
@@ -37,21 +27,23 @@ class Row(SpecModel):
     rank: int = Field(description="1 is best; equal scores share a rank.")
     name: str
     score: float = Field(description="The mean that ranks.")
-    lrs: Estimate | None = Field(description="Label-robust score, 0 to 1; high is good.")
+    lrs: RunEstimate | None = Field(description="Label-robust score, 0 to 1; high is good.")
     lrs_of_means: float | None = Field(description="The score of the mean accuracies.")
-    hlr: Estimate | None = Field(description="Full data minus hard-label accuracy; low is good.")
-    ior: Estimate | None = Field(description="Own minus random accuracy; high is good.")
+    hlr: RunEstimate | None = Field(description="Full data minus hard-label accuracy; low is good.")
+    ior: RunEstimate | None = Field(description="Own minus random accuracy; high is good.")
     ior_draw95: tuple[float, float] | None = Field(
         description="95% interval of IOR that counts the candidate as one draw: it covers 0 when "
         "the candidate could be one more random subset."
     )
-    ars: Estimate | None = Field(description="Augmentation-robust score, 0 to 1; high is good.")
-    gain_augmented: Estimate | None
-    gain_bare: Estimate | None
-    accuracy: Estimate = Field(description="In the candidate's own setting.")
-    accuracy_hard: Estimate | None = Field(description="With hard labels; null where that is own.")
-    accuracy_random: Estimate | None
-    behind: Estimate | None = Field(
+    ars: RunEstimate | None = Field(description="Augmentation-robust score, 0 to 1; high is good.")
+    gain_augmented: RunEstimate | None
+    gain_bare: RunEstimate | None
+    accuracy: RunEstimate = Field(description="Accuracy in the candidate's own setting.")
+    accuracy_hard: RunEstimate | None = Field(
+        description="Accuracy with hard labels; null where the candidate's own labels are hard."
+    )
+    accuracy_random: RunEstimate | None
+    behind: RunEstimate | None = Field(
         description="The score of rank 1 minus this one, run by run; its interval covers 0 when "
         "the two cannot be told apart. Null for the first row."
     )
@@ -73,7 +65,7 @@ class Leaderboard(SpecModel):
 
     model: str
     rows: list[Row]
-    full: Estimate | None = Field(description="Accuracy of the real training set.")
+    full: RunEstimate | None = Field(description="Accuracy of the real training set.")
     full_given: bool = Field(description="It came with the request and was not measured.")
     win: list[list[float]] | None = Field(
         description="Probability that a row's score is above a column's, in the order of `rows`; "
@@ -86,7 +78,9 @@ class DatasetSummary(SpecModel):
 
     name: str
     digest: str
-    classes: list[str] = Field(description="In the order of the labels, 0 first.")
+    classes: list[str] = Field(
+        description="Names of the classes in the order of the labels, 0 first."
+    )
     shape: tuple[int, int, int] = Field(description="Channels, height, width.")
     train: int
     held_out: int = Field(description="Training images kept for choosing learning rates.")
@@ -95,17 +89,21 @@ class DatasetSummary(SpecModel):
     std: list[float]
 
 
-class Work(SpecModel):
+class TrainingWork(SpecModel):
     """Where the trainings came from."""
 
     trained: int
-    restored: int = Field(description="By another job, before or meanwhile.")
+    restored: int = Field(description="Trainings that another job had done, before or meanwhile.")
     shared: int = Field(description="Used more than once in this job and trained once.")
     seconds: float = Field(description="Processor seconds of all trainings, whoever ran them.")
-    seconds_saved: float = Field(description="Of those that were restored or shared.")
-    baseline_seconds: float = Field(description="Of full-data, teacher and random-subset runs.")
+    seconds_saved: float = Field(
+        description="Processor seconds of the trainings that were restored or shared."
+    )
+    baseline_seconds: float = Field(
+        description="Processor seconds of full-data, teacher and random-subset runs."
+    )
     candidate_seconds: dict[str, float]
-    engines: dict[EngineName, int] = Field(description="How many trainings each carried out.")
+    engines: dict[EngineName, int] = Field(description="Number of trainings by engine.")
 
 
 class Result(SpecModel):
@@ -119,9 +117,8 @@ class Result(SpecModel):
     protocol: str
     dataset: DatasetSummary
     teachers: dict[str, float] = Field(description="Test accuracy by model.")
-    work: Work
+    work: TrainingWork
     warnings: list[str]
     artifacts: dict[str, ArtifactRef]
     figures: list[Figure]
-    versions: dict[str, str]
-    seed: int
+    provenance: Provenance

@@ -35,11 +35,11 @@ class Dataset(SpecModel):
     files: list[InputRef] = Field(
         default_factory=list,
         max_length=16,
-        description="In their published formats. mnist and fashion-mnist: the four idx files, "
-        "gzipped or not. cifar10 and cifar100: the binary version's tar.gz, or its .bin files. "
-        "tiny-imagenet: its zip. custom: one npz with x_train, y_train, x_test and y_test (images "
-        "[N, C, H, W] or [N, H, W, C], uint8 or from 0 to 1), or one zip of images in "
-        "train/CLASS/ and test/CLASS/.",
+        description="Files in their published formats. mnist and fashion-mnist: the four idx "
+        "files, gzipped or not. cifar10 and cifar100: the binary version's tar.gz, or its .bin "
+        "files. tiny-imagenet: its zip. custom: one npz with x_train, y_train, x_test and "
+        "y_test (images [N, C, H, W] or [N, H, W, C], uint8 or from 0 to 1), or one zip of "
+        "images in train/CLASS/ and test/CLASS/.",
     )
     channels: Literal[1, 3] | None = Field(
         None, description="3 repeats a gray image three times. Null: as stored."
@@ -64,7 +64,7 @@ class Dataset(SpecModel):
         return self
 
 
-class Labels(SpecModel):
+class CandidateLabels(SpecModel):
     """The labels of a candidate."""
 
     kind: Literal["hard", "soft_S", "soft_M"] = Field(
@@ -76,7 +76,9 @@ class Labels(SpecModel):
         None, description="The file of the labels; null: the file of the images, if it has any."
     )
     array: str | None = Field(None, description="Its array; null: `labels`, else `soft_labels`.")
-    soft_space: Literal["logits", "probs"] = Field("logits", description="Of soft_S.")
+    soft_space: Literal["logits", "probs"] = Field(
+        "logits", description="Whether stored soft labels (`soft_S`) are logits or probabilities."
+    )
 
 
 class Candidate(SpecModel):
@@ -95,7 +97,7 @@ class Candidate(SpecModel):
         description="What the pixel values are: normalised as the data set is, from 0 to 1, from "
         "0 to 255, or ZCA-whitened.",
     )
-    labels: Labels = Field(default_factory=Labels)
+    labels: CandidateLabels = Field(default_factory=CandidateLabels)
     syn_lr: Rate | None = Field(
         None, description="Learning rate that belongs to the candidate; see `protocol`."
     )
@@ -132,9 +134,13 @@ class FullData(SpecModel):
     )
     optimiser: Literal["sgd", "adam", "adamw"] = "sgd"
     schedule: Literal["step", "cosineannealing", "cosine"] = "step"
-    step_size: int | None = Field(None, ge=1, description="Null: half of epochs.")
+    step_size: int | None = Field(
+        None, ge=1, description="Epochs between steps of the rate; null: half of the epochs."
+    )
     lr: Rate = 0.01
-    epochs: int | None = Field(None, ge=1, le=100_000, description="Null: those of `train`.")
+    epochs: int | None = Field(
+        None, ge=1, le=100_000, description="Epochs on the full data; null: those of `train`."
+    )
     batch_size: int = Field(256, ge=2, le=65_536)
     weight_decay: float = Field(5e-4, ge=0, le=1)
     momentum: float = Field(0.9, ge=0, lt=1)

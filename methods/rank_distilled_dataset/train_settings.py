@@ -37,7 +37,8 @@ class Train(SpecModel):
     optimiser: Literal["sgd", "adam", "adamw"] = "sgd"
     schedule: Literal["step", "cosineannealing", "cosine"] = Field(
         "step",
-        description="Of the learning rate, per epoch. `cosine` is SRe2L's: it ends at one half.",
+        description="Schedule of the learning rate, per epoch. `cosine` is SRe2L's: it ends at "
+        "one half.",
     )
     step_size: int | None = Field(
         None, ge=1, description="`step`: epochs between drops to a tenth; null: half of epochs."
@@ -45,12 +46,16 @@ class Train(SpecModel):
     epochs: int = Field(1000, ge=1, le=100_000)
     batch_size: int = Field(256, ge=2, le=65_536)
     weight_decay: float = Field(5e-4, ge=0, le=1)
-    momentum: float = Field(0.9, ge=0, lt=1, description="Of sgd.")
+    momentum: float = Field(
+        0.9, ge=0, lt=1, description="Momentum of `sgd`; the other optimisers ignore it."
+    )
     augmentation: Augmentation = Field(default_factory=Augmentation)
     loss: Literal["kl", "sce", "mse_gt"] = Field(
-        "kl", description="Of soft labels; hard labels are trained with cross entropy."
+        "kl", description="Loss on soft labels; hard labels are trained with cross entropy."
     )
-    temperature: float = Field(1.2, gt=0, le=1000, description="Of kl and sce.")
+    temperature: float = Field(
+        1.2, gt=0, le=1000, description="Temperature of the losses `kl` and `sce`."
+    )
     scale_loss: bool = Field(False, description="kl and sce: times temperature squared.")
     mse_weight: float = Field(1.0, ge=0)
     ce_weight: float = Field(0.0, ge=0, description="mse_gt: weight of the hard-label loss.")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from methods.figures import Figure, chart
+from methods.results import Figure, chart
 from methods.score_hallucination.calibration import fits
 from methods.score_hallucination.evaluation import ranking, selective_prediction
 from methods.typing import FloatArray

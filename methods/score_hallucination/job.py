@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import scipy
 
 from methods.context import RunContext
 from methods.errors import JobError
+from methods.results import ArtifactRef, Provenance
 from methods.score_hallucination import figures
 from methods.score_hallucination.answers import sampling
 from methods.score_hallucination.answers.adapters import answers_of, nli_cost, options_of
@@ -19,14 +19,10 @@ from methods.score_hallucination.answers.graders import contains
 from methods.score_hallucination.answers.item_reader import Items, chunks
 from methods.score_hallucination.answers.judges import collect_judgements
 from methods.score_hallucination.answers.judges import provenance_fields as judged
-from methods.score_hallucination.calibration.calibrator import (
-    MAX_BYTES,
-    Calibration,
-    read_calibrator,
-)
+from methods.score_hallucination.calibration.apply import Calibration
+from methods.score_hallucination.calibration.calibrator import MAX_BYTES, read_calibrator
 from methods.score_hallucination.evaluation import ranking
 from methods.score_hallucination.explain import explanations
-from methods.score_hallucination.interval import Interval
 from methods.score_hallucination.result import (
     Cluster,
     Evaluation,
@@ -35,8 +31,7 @@ from methods.score_hallucination.result import (
     Result,
     Score,
     ScorerSummary,
-    StoredFile,
-    Summary,
+    ScoringSummary,
 )
 from methods.score_hallucination.schema.items import Item
 from methods.score_hallucination.schema.options import provenance_fields
@@ -107,8 +102,9 @@ def run(spec: Spec, ctx: RunContext) -> Result:
             tally.sizes,
             {name for name in spec.scorers if SCORERS[name].direction == "confidence"},
         ),
-        provenance=_provenance(spec)
-        | {f"nli_{what}": n - spent[what] for what, n in nli_cost(options).items()},
+        provenance=_provenance(
+            spec, {f"nli_{what}": n - spent[what] for what, n in nli_cost(options).items()}
+        ),
     )
 
 
@@ -209,11 +205,11 @@ class _Tally:
     def columns(self) -> dict[str, Any]:
         return {name: np.array(column) for name, column in self._values.items()}
 
-    def summary(self, ctx: RunContext) -> Summary:
+    def summary(self, ctx: RunContext) -> ScoringSummary:
         quality = np.array(self.quality)
         # One generator state for every scorer: they are compared on the same resamples.
         seed = int(ctx.rng.integers(2**63))
-        return Summary(
+        return ScoringSummary(
             n_items=len(quality),
             n_answers=self._answers,
             labels=self._labels,
@@ -252,7 +248,7 @@ def _evaluate(uncertainty: Any, quality: Any, rng: np.random.Generator) -> Evalu
     return Evaluation(
         n=len(uncertainty),
         n_hallucinated=int((quality == 0).sum()),
-        **{name: Interval(**asdict(estimate)) for name, estimate in estimates.items()},
+        **estimates,
     )
 
 
@@ -261,19 +257,17 @@ def _parse(path: Path) -> list[ItemResult]:
         return [ItemResult.model_validate_json(line) for line in reader]
 
 
-def _save(path: Path, ctx: RunContext) -> StoredFile:
-    artifact = ctx.save_artifact("items.jsonl", path, "application/x-ndjson")
-    return StoredFile(**asdict(artifact))
+def _save(path: Path, ctx: RunContext) -> ArtifactRef:
+    return ctx.save_artifact("items.jsonl", path, "application/x-ndjson")
 
 
-def _provenance(spec: Spec) -> dict[str, Any]:
-    return {
-        "method": f"{JOB.name}/{JOB.version}",
+def _provenance(spec: Spec, spent: Mapping[str, int]) -> Provenance:
+    return Provenance.of(
+        JOB,
+        spec.seed,
         **provenance_fields(spec.similarity, spec.clustering),
         **judged(spec),
-        "tau": spec.tau,
-        "include_self": spec.include_self,
-        "seed": spec.seed,
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-    }
+        tau=spec.tau,
+        include_self=spec.include_self,
+        **spent,
+    )

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from methods.figures import Figure
 from methods.jobtype import SpecModel
-
-pass
-from typing import TYPE_CHECKING
-
-from methods.score_hallucination.interval import Interval
+from methods.results import ArtifactRef, Figure, Interval, Provenance
 from methods.score_hallucination.schema.judges import Judgement
 from methods.score_hallucination.schema.probability_maps import Calibrated
 from methods.score_hallucination.schema.verification import Verification, VerificationSummary
-
-if TYPE_CHECKING:
-    pass
 
 
 class Score(SpecModel):
     """A scorer's verdict on an item."""
 
-    value: float | None = Field(description="In the scorer's own range and direction.")
+    value: float | None = Field(description="The score in the scorer's own range and direction.")
     direction: Literal["uncertainty", "confidence"] = Field(
         description="`uncertainty`: a higher value is more suspicious."
     )
@@ -57,7 +49,8 @@ class Explanation(SpecModel):
     nearest: list[int] = Field(description="The answer most similar to each.")
     medoid: int = Field(description="The answer most similar to all others together.")
     similarity: list[list[float]] | None = Field(
-        None, description="With `explain: matrix`, for 32 answers or fewer."
+        None,
+        description="Similarity of all pairs; only with `explain: matrix` and 32 answers or fewer.",
     )
 
 
@@ -71,11 +64,17 @@ class ItemResult(SpecModel):
     scores: dict[str, Score]
     clusters: list[Cluster]
     opinions: dict[str, list[Judgement]] | None = Field(
-        None, description="For the scorers that ask judges: what each judge says."
+        None, description="What each judge says, by scorer that asks judges."
     )
-    calibrated: Calibrated | None = Field(None, description="With a calibrator only.")
-    verification: Verification | None = Field(None, description="With a verifier only.")
-    explanation: Explanation | None = Field(None, description="For two answers or more.")
+    calibrated: Calibrated | None = Field(
+        None, description="Probability of being right; null without a calibrator."
+    )
+    verification: Verification | None = Field(
+        None, description="Two-stage verdict; null without a verifier."
+    )
+    explanation: Explanation | None = Field(
+        None, description="What makes the item suspicious; null for fewer than two answers."
+    )
     n: int = Field(description="Answers.")
     n_unique: int = Field(description="Different answers, up to case and spacing.")
 
@@ -101,7 +100,9 @@ class ScorerSummary(SpecModel):
     std: float | None
     min: float | None
     max: float | None
-    evaluation: Evaluation | None = Field(None, description="With labels only.")
+    evaluation: Evaluation | None = Field(
+        None, description="Quality against the labels; null without labels."
+    )
 
 
 class CalibrationSummary(SpecModel):
@@ -110,10 +111,12 @@ class CalibrationSummary(SpecModel):
     id: str
     n: int = Field(description="Items with a probability.")
     mean: float | None = Field(description="Expected share of right answers.")
-    drift: Drift | None = Field(description="Null where no item has a confidence.")
+    drift: Drift | None = Field(
+        description="Difference to the items it was fitted on; null where no item has a confidence."
+    )
 
 
-class Summary(SpecModel):
+class ScoringSummary(SpecModel):
     """The job in numbers."""
 
     n_items: int
@@ -124,16 +127,6 @@ class Summary(SpecModel):
     scorers: dict[str, ScorerSummary]
     calibration: CalibrationSummary | None = None
     verification: VerificationSummary | None = None
-
-
-class StoredFile(SpecModel):
-    """An artifact of the job."""
-
-    id: str
-    name: str
-    media_type: str
-    size: int
-    sha256: str
 
 
 class EarlyStops(SpecModel):
@@ -154,7 +147,7 @@ class SamplingResult(SpecModel):
     requests: int
     prompt_tokens: int
     completion_tokens: int
-    artifact: StoredFile
+    artifact: ArtifactRef
     stop_early: EarlyStops | None = None
 
 
@@ -166,19 +159,21 @@ class JudgingResult(SpecModel):
     requests: int
     prompt_tokens: int
     completion_tokens: int
-    artifact: StoredFile
+    artifact: ArtifactRef
 
 
 class Result(SpecModel):
     """Scores of all items; above 256 KiB they are in the artifact `items.jsonl`."""
 
     items: list[ItemResult] | None
-    items_artifact: StoredFile | None = None
-    summary: Summary
+    items_artifact: ArtifactRef | None = None
+    summary: ScoringSummary
     sampling: SamplingResult | None = None
-    judging: JudgingResult | None = Field(None, description="With judges only.")
+    judging: JudgingResult | None = Field(
+        None, description="What the judges were asked; null without judges."
+    )
     figures: list[Figure]
-    provenance: dict[str, Any]
+    provenance: Provenance
 
 
 class Drift(SpecModel):

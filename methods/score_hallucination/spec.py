@@ -22,7 +22,9 @@ class Spec(SpecModel):
     input: InputRef | None = Field(
         None, description="An uploaded JSONL file with one item a line, in place of `items`."
     )
-    sampler: Sampler | None = Field(None, description="For items without `responses`.")
+    sampler: Sampler | None = Field(
+        None, description="How to draw answers for items without `responses`."
+    )
     calibrator: InputRef | None = Field(
         None,
         description="The artifact `calibrator.json` of a calibrate-scorer job: every item gets the "
@@ -47,8 +49,9 @@ class Spec(SpecModel):
     clustering: Clustering = Clustering()
     weights: dict[ScorerName, Annotated[float, Field(ge=0)]] | None = Field(
         None,
-        description="Of `ensemble`, the weighted mean of the confidences of other scorers, those "
-        "left out that are undefined for the item; null: all other scorers alike.",
+        description="Weights of `ensemble`, the weighted mean of the confidences of other "
+        "scorers, those left out that are undefined for the item; null: all other scorers "
+        "alike.",
     )
     tau: float = Field(
         1.0,
@@ -58,7 +61,7 @@ class Spec(SpecModel):
         "every answer is its own nearest neighbour.",
     )
     include_self: bool = Field(True, description="Whether SNNE's inner sum runs over j = i too.")
-    seed: int = Field(0, ge=0, le=2**63 - 1, description="Of the bootstrap intervals.")
+    seed: int = Field(0, ge=0, le=2**63 - 1, description="Seed of the bootstrap intervals.")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -13,12 +13,12 @@ from methods.context import RunContext
 from methods.errors import JobError
 from methods.inference.completion import Usage
 from methods.inference.llm import language_model
+from methods.results import Interval
 from methods.score_hallucination.answers.adapters import answers_of
 from methods.score_hallucination.answers.answer_store import Drawn, draw, sampling_of
 from methods.score_hallucination.answers.item_reader import chunks
 from methods.score_hallucination.calibration.calibrator import Calibrator, TwoStage
 from methods.score_hallucination.evaluation import ranking
-from methods.score_hallucination.interval import Interval
 from methods.score_hallucination.schema.items import Item
 from methods.score_hallucination.schema.verification import (
     Verdicts,
@@ -228,7 +228,7 @@ def _against_labels(
 
     def auroc(uncertainty: FloatArray) -> Interval:
         rng = np.random.default_rng(seed)
-        return Interval(**asdict(ranking.bootstrap(uncertainty, right, rng)["auroc"]))
+        return ranking.bootstrap(uncertainty, right, rng)["auroc"]
 
     return Verdicts(
         n=int(known.sum()),

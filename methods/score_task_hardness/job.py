@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from methods.context import RunContext
-from methods.figures import Figure, axis, chart
 from methods.plan_test_time_compute import covariance as cov
 from methods.plan_test_time_compute.inputs import (
     Options,
@@ -15,7 +14,7 @@ from methods.plan_test_time_compute.inputs import (
     first_moments,
     shrinkage_amount,
 )
-from methods.provenance import provenance
+from methods.results import Figure, Provenance, axis, chart
 from methods.score_task_hardness.spec import JOB, DataSet, Hardness, Result, Spec
 
 
@@ -36,7 +35,7 @@ def run(spec: Spec, ctx: RunContext) -> Result:
         datasets=found,
         hardest_first=[one.name for one in scored],
         figures=[_bars(scored), _spectra(found)],
-        provenance=provenance(JOB, spec.seed),
+        provenance=Provenance.of(JOB, spec.seed),
     )
 
 

@@ -7,9 +7,9 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from methods.figures import Figure
 from methods.jobtype import JobType, SpecModel
 from methods.plan_test_time_compute.spec import Data, Share
+from methods.results import Figure, Provenance
 
 
 class DataSet(Data):
@@ -81,7 +81,7 @@ class Result(SpecModel):
     datasets: list[Hardness]
     hardest_first: list[str] = Field(description="Names with a hardness, by hardness per dim.")
     figures: list[Figure]
-    provenance: dict[str, str | int]
+    provenance: Provenance
 
 
 JOB = JobType(

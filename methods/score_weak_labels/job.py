@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from methods.arrays.streams import Source, chunk_rows, read_chunks
 from methods.context import RunContext
 from methods.errors import JobError
-from methods.figures import Figure, axis, chart
 from methods.predict_weak_to_strong import core
 from methods.predict_weak_to_strong.assess import label_moments
 from methods.predict_weak_to_strong.labels import LabelCode, read_label_code
@@ -25,7 +24,7 @@ from methods.predict_weak_to_strong.representations import (
     open_model,
 )
 from methods.predict_weak_to_strong.spectrum import Spectrum
-from methods.provenance import provenance
+from methods.results import Figure, Provenance, axis, chart
 from methods.score_weak_labels.spec import JOB, Result, Spec
 from methods.text_rows import Texts
 from methods.typing import FloatArray
@@ -68,7 +67,7 @@ def run(spec: Spec, ctx: RunContext) -> Result:
         warnings=warnings,
         figures=[_histogram(scores, float(scores[kept].min()))],
         encodings=[one.encoding for one in (strong, weak) if one.encoding is not None],
-        provenance=provenance(JOB, spec.seed, *(() if texts is None else ENCODED_WITH)),
+        provenance=Provenance.of(JOB, spec.seed, *(() if texts is None else ENCODED_WITH)),
     )
 
 

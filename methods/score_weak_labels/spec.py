@@ -6,10 +6,15 @@ from datetime import timedelta
 
 from pydantic import Field, model_validator
 
-from methods.figures import Figure
 from methods.inference.encoding import Encoding
 from methods.jobtype import JobType, SpecModel
-from methods.predict_weak_to_strong.spec import Labels, Preparation, Representations, check_texts
+from methods.predict_weak_to_strong.spec import (
+    Preparation,
+    Representations,
+    TaskLabels,
+    check_texts,
+)
+from methods.results import Figure, Provenance
 
 
 class Spec(Preparation):
@@ -17,7 +22,7 @@ class Spec(Preparation):
 
     strong: Representations = Field(description="The strong student's representations.")
     weak: Representations = Field(description="The supervisor's representations, same rows.")
-    weak_labels: Labels = Field(description="The supervisor's labels, of all rows.")
+    weak_labels: TaskLabels = Field(description="The supervisor's labels, of all rows.")
     keep_fraction: float = Field(
         default=0.5, gt=0, lt=1, description="Share of rows with the highest scores to keep."
     )
@@ -38,7 +43,7 @@ class Result(SpecModel):
     n_kept: int
     threshold: float = Field(description="Least score kept, in the unit of the labels.")
     mean: float
-    quantiles: dict[str, float] = Field(description="Of the scores, by level.")
+    quantiles: dict[str, float] = Field(description="Quantiles of the scores, by level.")
     mean_square: float = Field(
         description="Mean squared score: ||P_s (I - P_w) y_w||^2 / n, squared label units."
     )
@@ -47,7 +52,7 @@ class Result(SpecModel):
     )
     warnings: list[str]
     figures: list[Figure]
-    provenance: dict[str, str | int]
+    provenance: Provenance
 
 
 JOB = JobType(

@@ -11,15 +11,15 @@ from datetime import timedelta
 from pydantic import Field
 
 from methods.jobtype import JobType, SpecModel
-from methods.select_subset.reading_plan import Work
-from methods.select_subset.schema.inputs import Dataset, Target
+from methods.select_subset.reading_plan import ReadingWork
+from methods.select_subset.schema.inputs import Target, TrainingRows
 from methods.select_subset.schema.proxy_model import ProxyModel
 
 
 class ProxyPart(SpecModel):
     """Rows to check, a proxy to fine-tune on them, shards to cut."""
 
-    dataset: Dataset
+    dataset: TrainingRows
     target: Target | None = None
     model: ProxyModel
     clip: bool = Field(False, description="The model is a CLIP.")
@@ -52,7 +52,7 @@ class ShardPart(SpecModel):
     """A shard to read at a checkpoint."""
 
     proxy: ProxyPart
-    work: Work
+    work: ReadingWork
     place: int = Field(ge=0)
     shard: int = Field(ge=0)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from methods.figures import Figure, chart
+from methods.results import Figure, chart
 from methods.select_subset.algorithms.budgets import Outcome
 from methods.typing import IntArray
 

@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from hashlib import sha256
 
 import numpy as np
-import scipy
 
 from methods.context import RunContext
+from methods.results import ArtifactRef, Provenance
 from methods.select_subset import figures, proxy_features
 from methods.select_subset.algorithms.budgets import Candidates, Outcome, solve
 from methods.select_subset.data import artifacts
@@ -17,14 +17,7 @@ from methods.select_subset.data.dataset import Rows, read_rows, report
 from methods.select_subset.data.feature_files import Table
 from methods.select_subset.data.features import Features, load_feature, match
 from methods.select_subset.out_of_core.job import beyond_memory, run_large
-from methods.select_subset.result import (
-    ArtifactRef,
-    BadRow,
-    Clusters,
-    GroupCount,
-    Result,
-    Validation,
-)
+from methods.select_subset.result import BadRow, Clusters, GroupCount, Result, Validation
 from methods.select_subset.spec import JOB, Spec
 from methods.typing import IntArray
 
@@ -95,7 +88,7 @@ def _chosen(
     mapped = np.flatnonzero(usable & features.present)
     result = _result(spec, outcome, given, saved)
     if extra is not None:
-        result.versions |= extra.versions
+        result.provenance.versions |= extra.versions
     result.validation = _validation(bad, count, text_only)
     result.figures = figures.draw(outcome, features.values, mapped)
     return result
@@ -158,12 +151,7 @@ def _result(
         details=outcome.details,
         warnings=outcome.warnings,
         figures=[],
-        seed=spec.seed,
-        versions={
-            "method": f"{JOB.name}/{JOB.version}",
-            "numpy": np.__version__,
-            "scipy": scipy.__version__,
-        },
+        provenance=Provenance.of(JOB, spec.seed),
         input_digest=_digest(given),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,10 @@ import numpy as np
 
 from methods.context import RunContext
 from methods.errors import JobError
+from methods.results import ArtifactRef
 from methods.select_subset.algorithms.budgets import Outcome
 from methods.select_subset.data.dataset import Rows
 from methods.select_subset.data.feature_files import Table
-from methods.select_subset.result import ArtifactRef
 from methods.select_subset.schema.methods import CoincideParams
 from methods.select_subset.spec import Spec
 
@@ -52,8 +52,7 @@ class Extra:
         if sheet is not None:
             found["contact_sheet"] = ("contact_sheet.png", sheet, "image/png")
         return {
-            key: ArtifactRef(**asdict(ctx.save_artifact(name, data, kind)))
-            for key, (name, data, kind) in found.items()
+            key: ctx.save_artifact(name, data, kind) for key, (name, data, kind) in found.items()
         }
 
 

@@ -26,20 +26,20 @@ ReadingName = Literal[
 OF_CLIP: frozenset[str] = frozenset({"image_embedding", "text_embedding"})
 
 
-class Work(SpecModel):
+class ReadingWork(SpecModel):
     """What is read of every row, by which model."""
 
     model: ModelRef
-    max_tokens: int = Field(ge=1, description="Of a row with its images.")
-    seed: int = Field(0, description="Of weights that the model's files lack.")
+    max_tokens: int = Field(ge=1, description="Longest row in tokens, images included.")
+    seed: int = Field(0, description="Seed of weights that the model's files lack.")
     readings: list[ReadingName] = Field(min_length=1)
     top_k: int = Field(1, ge=1, description="Singular values.")
     attention: Literal["model", "official"] = "model"
     tasks: list[int] | None = Field(
-        None, description="Of `influence`: the task of each target row, 0, 1, ..."
+        None, description="Task of each target row for `influence`: 0, 1, ..."
     )
 
 
-def of_images(work: Work) -> bool:
+def of_images(work: ReadingWork) -> bool:
     """Whether only rows with images can be read."""
     return bool({"singular_values", "activations", *OF_CLIP} & set(work.readings))

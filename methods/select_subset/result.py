@@ -6,18 +6,8 @@ from typing import Any
 
 from pydantic import Field
 
-from methods.figures import Figure
 from methods.jobtype import SpecModel
-
-
-class ArtifactRef(SpecModel):
-    """A file of the result."""
-
-    id: str
-    name: str
-    media_type: str
-    size: int
-    sha256: str
+from methods.results import ArtifactRef, Figure, Provenance
 
 
 class Clusters(SpecModel):
@@ -86,8 +76,7 @@ class Result(SpecModel):
     details: dict[str, Any] = Field(description="Numbers of the method's own.")
     warnings: list[str]
     figures: list[Figure]
-    seed: int
-    versions: dict[str, str]
+    provenance: Provenance
     input_digest: str = Field(
         description="SHA-256 over the ids, features and groups that the choice depends on."
     )

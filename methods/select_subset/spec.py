@@ -10,7 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from methods.jobtype import JobType, SpecModel
 from methods.select_subset.child_jobs import PROXY_PART, SHARD_PART
 from methods.select_subset.result import Result
-from methods.select_subset.schema.inputs import Dataset, Features, Target
+from methods.select_subset.schema.inputs import Features, Target, TrainingRows
 from methods.select_subset.schema.methods import (
     PARAMS,
     AnyParams,
@@ -31,7 +31,7 @@ class Budget(SpecModel):
         None,
         gt=0,
         le=1,
-        description="Of the candidate rows, text-only ones included, rounded down.",
+        description="Share of the candidate rows, text-only ones included, rounded down.",
     )
     count: int | None = Field(None, ge=1)
 
@@ -74,8 +74,8 @@ class Output(SpecModel):
 class Spec(SpecModel):
     """What to choose from, by which method, how much."""
 
-    dataset: Dataset | None = Field(
-        None, description="Without it, the rows are those of the features."
+    dataset: TrainingRows | None = Field(
+        None, description="The rows to choose from; by default those of the features."
     )
     features: Features | None = Field(
         None, description="One feature or a list; each method says what it needs."

@@ -38,7 +38,7 @@ def get(tenant_id: str, artifact_id: str) -> Select[Artifact]:
 
 
 def visible_artifacts(tenant_id: str) -> Select[Artifact]:
-    """A row for each job that shows the artifact: its maker, and those that took over its result."""
+    """A row for each job that shows the artifact: its maker, and whoever took over its result."""
     return (
         select(Artifact)
         .join(_Maker, _Maker.id == Artifact.job_id)

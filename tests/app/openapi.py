@@ -15,14 +15,15 @@ from infra.settings import Settings
 STORED = Path(__file__).parents[2] / "docs" / "openapi.json"
 
 
-def document() -> str:
-    """Of the job types that are shipped, keys sorted, one value a line."""
-    app = create_app(Settings(secret="x" * 32))  # type: ignore[arg-type]
+def document(*extra_methods: Path) -> str:
+    """The document of the job types that are shipped, keys sorted, one value a line."""
+    settings = Settings(secret="x" * 32, extra_methods=list(extra_methods))  # type: ignore[arg-type]
+    app = create_app(settings)
     return json.dumps(app.openapi(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["-"]:
-        sys.stdout.write(document())
+    if sys.argv[1:2] == ["-"]:
+        sys.stdout.write(document(*map(Path, sys.argv[2:])))
     else:
         STORED.write_text(document())

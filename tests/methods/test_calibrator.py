@@ -419,8 +419,9 @@ def test_a_huge_file_is_refused_unread() -> None:
 
 def test_importing_it_takes_no_numerics() -> None:
     code = (
-        "import sys, methods.score_hallucination.calibration.calibrator, methods.calibrate_scorer.spec, "
-        "methods.evaluate_scorers.spec; print(sorted({'numpy', 'scipy'} & set(sys.modules)))"
+        "import sys, methods.score_hallucination.calibration.calibrator, "
+        "methods.calibrate_scorer.spec, methods.evaluate_scorers.spec; "
+        "print(sorted({'numpy', 'scipy'} & set(sys.modules)))"
     )
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert found.stdout.strip() == "[]", found.stderr

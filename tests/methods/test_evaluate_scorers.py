@@ -311,7 +311,7 @@ def test_graders(
     name = f"{grader} >= 0.5" if grader in ("token_f1", "rouge_l") else grader
     assert found.summary.labels.sources == {name: 1, "given": 2}
     assert found.summary.labels.n_right == 1 + right
-    assert found.provenance["grader"] == name
+    assert found.provenance.settings["grader"] == name
 
 
 def test_a_threshold_moves_graded_labels_and_given_ones_can_be_set_aside(tmp_path: Path) -> None:

@@ -12,11 +12,11 @@ from pydantic import ValidationError
 from sklearn.datasets import load_digits
 
 from methods.errors import JobCancelled, JobError
-from methods.figures import SCHEMA
 from methods.local import LocalContext
 from methods.plan_test_time_compute.job import run
 from methods.plan_test_time_compute.result import Result
 from methods.plan_test_time_compute.spec import JOB, Spec
+from methods.results import SCHEMA
 from methods.score_task_hardness.job import run as run_hardness
 from methods.score_task_hardness.spec import JOB as HARDNESS_JOB
 from methods.score_task_hardness.spec import Result as HardnessResult

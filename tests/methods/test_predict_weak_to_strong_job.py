@@ -18,13 +18,13 @@ from sklearn.datasets import load_digits
 from methods.arrays import streams
 from methods.arrays.files import open_array
 from methods.errors import JobError
-from methods.figures import SCHEMA
 from methods.jobtype import InputRef, input_refs
 from methods.local import LocalContext
 from methods.predict_weak_to_strong import passes
 from methods.predict_weak_to_strong.job import run
 from methods.predict_weak_to_strong.result import Result
 from methods.predict_weak_to_strong.spec import JOB, Spec
+from methods.results import SCHEMA
 from methods.score_weak_labels.job import run as run_scores
 from methods.score_weak_labels.spec import Spec as ScoreSpec
 

@@ -88,9 +88,9 @@ def test_named_models_give_what_their_stored_states_give(folder: Path) -> None:
         "dtype": "float32", "device": "cpu", "max_tokens": 64, "truncated": 0,
     }  # fmt: skip
     assert [m.encoding and m.encoding.layer for m in found.weak] == [2, 1, 2]
-    assert {"torch", "transformers"} <= set(found.provenance)
+    assert {"torch", "transformers"} <= set(found.provenance.versions)
     assert expected.strong.encoding is None
-    assert "torch" not in expected.provenance
+    assert "torch" not in expected.provenance.versions
     assert list((folder / "work").iterdir()) == []
     assert Result.model_validate_json(found.model_dump_json()) == found
 

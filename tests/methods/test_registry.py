@@ -23,10 +23,10 @@ from methods.registry import load_registry
 ROOT = Path(__file__).parents[2]
 
 TOY_SPEC = '''
-from methods.jobtype import InputRef, JobType, Model
+from methods.jobtype import InputRef, JobType, SpecModel
 
 
-class Spec(Model):
+class Spec(SpecModel):
     """Count."""
 
     words: list[str] = []
@@ -34,7 +34,7 @@ class Spec(Model):
     seed: int = 0
 
 
-class Result(Model):
+class Result(SpecModel):
     """The count."""
 
     total: int

@@ -113,7 +113,7 @@ def test_inline_items(tmp_path: Path) -> None:
     assert result.summary.n_answers == 6
     assert result.summary.labels == {}
     assert all(s.evaluation is None for s in result.summary.scorers.values())
-    assert result.provenance["method"] == "score-hallucination/1"
+    assert result.provenance.method == "score-hallucination/1"
 
 
 def test_the_numbers_of_a_result_by_hand(tmp_path: Path) -> None:

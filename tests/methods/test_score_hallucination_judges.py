@@ -211,7 +211,7 @@ def test_what_was_said_is_kept_in_full_with_the_messages(tmp_path: Path, models:
     assert rows[1] == {
         "item": "q0", "scorer": "verbalized_confidence", "judge": "one", "value": 0.9, "text": "90"
     }  # fmt: skip
-    messages = result.provenance["messages"]
+    messages = result.provenance.settings["messages"]
     assert messages["llm_panel"] == [MESSAGES["llm_panel"].words(chat=True)]
     assert "{answer}" in messages["p_true"][0]
 
@@ -359,7 +359,7 @@ def test_judges_are_evaluated_on_labelled_items_only(
     assert result.ranking[0].auroc.value == 1.0
     assert result.judging is not None
     assert result.judging.requests == 11
-    assert list(result.provenance["messages"]) == ["llm_panel"]
+    assert list(result.provenance.settings["messages"]) == ["llm_panel"]
 
 
 def test_without_judges_their_scorers_are_left_out(tmp_path: Path) -> None:

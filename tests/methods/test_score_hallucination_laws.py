@@ -15,6 +15,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from scipy.sparse.csgraph import connected_components
 from sklearn.metrics import roc_auc_score
 
+from methods.results import Interval
 from methods.score_hallucination.evaluation import ranking
 from methods.score_hallucination.scorers import snne
 from methods.score_hallucination.scoring.pipeline import Answers, ItemScores, Options, score
@@ -511,7 +512,7 @@ def test_one_class_has_no_auroc_and_no_prr(n: int, only: float, seed: int) -> No
     assert np.isnan(values["prr"])
     assert values["auarc"] == pytest.approx(only)
     estimates = ranking.bootstrap(uncertainty, np.full(n, only), np.random.default_rng(0), 20)
-    assert estimates["auroc"] == ranking.Estimate(None, None, None)
+    assert estimates["auroc"] == Interval(value=None, low=None, high=None)
 
 
 def bootstrapped(case: tuple[FloatArray, FloatArray], seed: int) -> dict[str, Any]:

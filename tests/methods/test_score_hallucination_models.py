@@ -168,7 +168,7 @@ def test_scores_by_nli(tmp_path: Path, folder: str, engine: NLI) -> None:
     parts = [engine.probabilities([(s, text) for text in SAMPLES]) for s in ("w2 w3", "w8 w9")]
     expected = np.mean([nli.selfcheck_nli(part) for part in parts])
     assert values["selfcheck_nli"] == pytest.approx(expected)
-    assert result.provenance["clustering"]["rule"] == "strict"
+    assert result.provenance.settings["clustering"]["rule"] == "strict"
     together = [c.members for c in result.items[0].clusters if 0 in c.members]
     assert 2 in together[0]
 
@@ -218,7 +218,7 @@ def test_the_rule_makes_the_clusters(tmp_path: Path, folder: str, engine: NLI, r
     assert result.items is not None
     found = sorted(tuple(cluster.members) for cluster in result.items[0].clusters)
     assert found == sorted({tuple(np.flatnonzero(row).tolist()) for row in reach})
-    assert result.provenance["clustering"]["rule"] == rule
+    assert result.provenance.settings["clustering"]["rule"] == rule
 
 
 def test_answers_of_a_verifier_are_compared_with_the_targets_only(
@@ -263,7 +263,7 @@ def test_scores_by_embedding(tmp_path: Path) -> None:
     assert values["cosine"] == pytest.approx((0.5 + cosine[3, :3] / 2).mean(), abs=1e-5)
     assert values["eigenscore"] == pytest.approx(float(whitebox.eigenscore(unit[:3])), abs=1e-4)
     assert [cluster.members for cluster in scored.clusters] == [[0, 1], [2]]
-    assert result.provenance["clustering"]["rule"] is None
+    assert result.provenance.settings["clustering"]["rule"] is None
 
 
 @pytest.mark.parametrize(

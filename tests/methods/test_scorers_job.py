@@ -230,4 +230,4 @@ def test_similarities_of_the_spec(tmp_path: Path, kind: str) -> None:
     if expected is not None:
         assert value == pytest.approx(1 - (2 * expected + 1) / 3)
     assert result.items[0].scores["snne"].confidence is not None
-    assert result.provenance["similarity"]["kind"] == kind
+    assert result.provenance.settings["similarity"]["kind"] == kind

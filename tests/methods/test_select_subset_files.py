@@ -15,7 +15,7 @@ from methods.local import LocalContext
 from methods.select_subset.data import row_files
 from methods.select_subset.data.dataset import count_repeats, read_rows, source_of
 from methods.select_subset.data.features import load_feature
-from methods.select_subset.schema.inputs import Dataset, Feature
+from methods.select_subset.schema.inputs import Feature, TrainingRows
 
 from .selecting import conversation, select, text
 
@@ -27,7 +27,7 @@ def context(folder):
 
 
 def read(folder, group=None, needed=False, **dataset):
-    return read_rows(Dataset(**dataset), group, needed, context(folder))
+    return read_rows(TrainingRows(**dataset), group, needed, context(folder))
 
 
 @pytest.mark.parametrize("form", ["jsonl", "llava_json", "parquet"])

@@ -58,7 +58,7 @@ def test_the_whole_way_from_rows_to_a_choice(model, tmp_path, reference):
     # The model learns: these are mean losses over 4 steps at a high rate.
     assert proxy["proxy_losses"][-1] < proxy["proxy_losses"][0]
     assert result.validation.text_only_rows == 4
-    assert torch.__version__.startswith(result.versions["torch"])
+    assert torch.__version__.startswith(result.provenance.versions["torch"])
     values = array(tmp_path, result, "features")
     assert values["singular_values"].shape == (IMAGES, 3, 5)
     assert (np.diff(values["singular_values"], axis=2) <= 0).all()

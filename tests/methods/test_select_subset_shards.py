@@ -16,7 +16,7 @@ from methods.select_subset.proxy.shards import reader
 from methods.select_subset.proxy.shards.engines import cut
 from methods.select_subset.proxy.shards.reader import PackReader
 from methods.select_subset.proxy.shards.shard_format import Pack, pack
-from methods.select_subset.reading_plan import Work
+from methods.select_subset.reading_plan import ReadingWork
 from methods.select_subset.spec import Spec
 
 from . import tiny_llava as tiny
@@ -169,7 +169,7 @@ def test_a_reader_with_nothing_but_bytes_reads_the_same(model, tmp_path, target)
         aimed.add(conversation(n, False), [], "image")
     for each in (spool, aimed):
         each.seal()
-    work = Work(
+    work = ReadingWork(
         model=model,
         max_tokens=2048,
         readings=["influence" if target else "singular_values"],

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from infra.ids import new_id
 from infra.storage import CHUNK, Storage, artifact_key, kept_prefix
 from methods.children import Child
-from methods.context import Artifact
 from methods.errors import JobError, LeaseLost
 from methods.inference.model_registry import Models
 from methods.jobtype import InputRef
 from methods.local import seeded_rng
+from methods.results import ArtifactRef
 from outbound.input_sources import is_uri
 from workers.runtime.sanitize import storable
 
@@ -129,7 +129,7 @@ class JobContext:
         self._inputs[name] = path
         return path
 
-    def save_artifact(self, name: str, source: Path | bytes, media_type: str) -> Artifact:
+    def save_artifact(self, name: str, source: Path | bytes, media_type: str) -> ArtifactRef:
         if not _NAME.fullmatch(name):
             raise ValueError(f"{name!r} is no artifact name")
         artifact_id = new_id("art")
@@ -150,7 +150,13 @@ class JobContext:
             # The attempt's other bytes may be gone by now; nobody would come for these.
             self._storage.delete(stored.key)
             raise
-        return Artifact(artifact_id, name, media_type, stored.size, stored.sha256)
+        return ArtifactRef(
+            id=artifact_id,
+            name=name,
+            media_type=media_type,
+            size=stored.size,
+            sha256=stored.sha256,
+        )
 
     def checkpoint(self, key: str, value: Any) -> None:
         self._store.save_checkpoint(key, value)

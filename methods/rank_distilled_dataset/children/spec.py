@@ -38,7 +38,7 @@ class TeacherTraining(SpecModel):
     device: Resource = "cpu"
     real: RealPart
     model: str
-    recipe: dict[str, Any] = Field(description="Of `training.Recipe`.")
+    recipe: dict[str, Any] = Field(description="Fields of `training.session.Recipe`.")
     seed: int
 
 
@@ -55,7 +55,9 @@ class Training(SpecModel):
 
     lr: float
     run: int
-    prunable: bool = Field(description="At its first evaluation, where the recipe says so.")
+    prunable: bool = Field(
+        description="Whether it may end at its first evaluation, where the recipe says so."
+    )
 
 
 class Trainings(SpecModel):
@@ -72,8 +74,12 @@ class Trainings(SpecModel):
     teachers: Teachers | None = None
     soft: Soft | None = Field(None, description="What the teachers do.")
     model: str
-    recipe: dict[str, Any] = Field(description="Of `training.Recipe`, without learning rate.")
-    seed: int = Field(description="Of the request: those of runs and subsets are derived from it.")
+    recipe: dict[str, Any] = Field(
+        description="Fields of `training.session.Recipe`, without the learning rate."
+    )
+    seed: int = Field(
+        description="Seed of the request; those of runs and subsets are derived from it."
+    )
     todo: list[Training]
 
 
@@ -101,8 +107,10 @@ class Probe(SpecModel):
     model: str
     shape: tuple[int, int, int]
     classes: int
-    images: int = Field(description="Of a batch.")
-    recipe: dict[str, Any] = Field(description="Of `training.Recipe`; epochs are left out.")
+    images: int = Field(description="Images in a batch.")
+    recipe: dict[str, Any] = Field(
+        description="Fields of `training.session.Recipe`; epochs are left out."
+    )
     side_by_side: int = Field(description="Trainings there are.")
 
 
@@ -111,7 +119,9 @@ class Probed(SpecModel):
 
     start: float = Field(0.0, description="Seconds before its first step, once in a process.")
     step: float = Field(0.0, description="Seconds a step and training.")
-    differs: float = Field(0.0, description="Of the sequential weights, as a share of their norm.")
+    differs: float = Field(
+        0.0, description="Distance to the weights of `sequential`, as a share of their norm."
+    )
     problem: str | None = Field(None, description="Why it cannot be had here.")
 
 
@@ -124,7 +134,7 @@ class ProbeResult(SpecModel):
 class TeacherResult(SpecModel):
     """The weights are the artifact `weights.npz`."""
 
-    accuracy: float = Field(description="On the test set.")
+    accuracy: float = Field(description="Accuracy on the test set.")
     seconds: float
 
 

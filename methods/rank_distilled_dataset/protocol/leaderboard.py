@@ -13,7 +13,7 @@ from methods.rank_distilled_dataset.data.datasets import RealData
 from methods.rank_distilled_dataset.presets import PRESETS
 from methods.rank_distilled_dataset.protocol import plan, scores
 from methods.rank_distilled_dataset.protocol.experiment import ModelComparison, Scored
-from methods.rank_distilled_dataset.result import Estimate, Leaderboard, Row
+from methods.rank_distilled_dataset.result import Leaderboard, Row, RunEstimate
 from methods.rank_distilled_dataset.spec import Spec
 from methods.typing import FloatArray
 
@@ -22,12 +22,15 @@ BOOTSTRAP = 10_000
 FAR = 4.9
 
 
-def estimate(values: FloatArray | None) -> Estimate | None:
+def estimate(values: FloatArray | None) -> RunEstimate | None:
     """Mean, deviations and interval over the runs."""
     if values is None:
         return None
     mean, half = float(values.mean()), scores.half_width(values)
-    return Estimate(
+    return RunEstimate(
+        value=mean,
+        low=None if half is None else mean - half,
+        high=None if half is None else mean + half,
         mean=mean,
         sd=float(values.std()),
         sd_sample=float(values.std(ddof=1)) if len(values) > 1 else None,

@@ -10,9 +10,10 @@ from typing import Any
 from methods.context import RunContext
 from methods.inference.completion import Completion, Sampling, Usage
 from methods.inference.llm import language_model
+from methods.results import ArtifactRef
 from methods.score_hallucination.answers.answer_store import Drawn, draw
 from methods.score_hallucination.answers.judge_prompts import MESSAGES
-from methods.score_hallucination.result import JudgingResult, StoredFile
+from methods.score_hallucination.result import JudgingResult
 from methods.score_hallucination.schema.items import Item
 from methods.score_hallucination.schema.judges import JUDGE_SCORERS, Judge, Judgement, JudgeScorer
 from methods.score_hallucination.spec import Spec
@@ -156,7 +157,7 @@ def _as_said(completion: Completion) -> dict[str, Any]:
     return {"text": completion.text} | ({} if top is None else {"likeliest": top[0]})
 
 
-def _save(items: Iterable[Item], judgements: Judgements, ctx: RunContext) -> StoredFile:
+def _save(items: Iterable[Item], judgements: Judgements, ctx: RunContext) -> ArtifactRef:
     path = ctx.workdir / "judgements.jsonl"
     with path.open("w", encoding="utf-8") as writer:
         for number, item in enumerate(items):
@@ -165,4 +166,4 @@ def _save(items: Iterable[Item], judgements: Judgements, ctx: RunContext) -> Sto
                 for record in records:
                     line = json.dumps({"item": name, "scorer": scorer, **record})
                     writer.write(line + "\n")
-    return StoredFile(**asdict(ctx.save_artifact("judgements.jsonl", path, "application/x-ndjson")))
+    return ctx.save_artifact("judgements.jsonl", path, "application/x-ndjson")

@@ -12,7 +12,7 @@ from methods.inference.llm import language_model
 from methods.score_hallucination.answers.answer_store import Drawn, draw, sampling_of
 from methods.score_hallucination.answers.early_stopping import Rounds, draw_in_rounds
 from methods.score_hallucination.answers.item_reader import Items
-from methods.score_hallucination.result import SamplingResult, StoredFile
+from methods.score_hallucination.result import SamplingResult
 from methods.score_hallucination.schema.items import Item, Sampler
 from methods.score_hallucination.spec import Spec
 
@@ -51,7 +51,7 @@ def complete(
     return completed, SamplingResult(
         model=sampler.model,
         n_items=items.unanswered,
-        artifact=StoredFile(**asdict(artifact)),
+        artifact=artifact,
         stop_early=drawn.saved if isinstance(drawn, Rounds) else None,
         **asdict(usage),
     )

@@ -14,10 +14,10 @@ from pydantic import Field, ValidationError, model_validator
 
 from methods.errors import JobError
 from methods.jobtype import SpecModel
+from methods.results import Interval
 from methods.score_hallucination.evaluation.drift import Distribution
 from methods.score_hallucination.evaluation.spec import LabelCounts
-from methods.score_hallucination.interval import Interval
-from methods.score_hallucination.result import CalibrationSummary, Drift
+from methods.score_hallucination.result import Drift
 from methods.score_hallucination.schema.judges import Judge
 from methods.score_hallucination.schema.options import Clustering, Similarity
 from methods.score_hallucination.schema.probability_maps import (
@@ -27,7 +27,6 @@ from methods.score_hallucination.schema.probability_maps import (
     PlattMap,
     Unit,
 )
-from methods.score_hallucination.scoring.pipeline import ItemScores
 from methods.score_hallucination.spec import JOB
 
 MAX_BYTES = 4 * 1024 * 1024
@@ -106,7 +105,7 @@ class DecisionQuality(SpecModel):
     """What the two-stage decisions are worth, on labelled items."""
 
     youden: float = Field(description="Sensitivity + specificity - 1; 0 = chance.")
-    f1: float = Field(description="Of hallucinations.")
+    f1: float = Field(description="F1 score of finding hallucinations.")
     accuracy: float
     asked: float = Field(description="Share of items the verifier was asked for.")
 
@@ -117,12 +116,16 @@ class TwoStage(SpecModel):
     budget: Unit = Field(description="Share of items to ask for.")
     objective: Objective
     second: str = Field(description="The score of stage two, an uncertainty in [0, 1].")
-    lower: float = Field(description="Below it an answer is taken for right.")
-    upper: float | None = Field(
-        description="Above it an answer is a hallucination; null: the band is empty, nobody is "
-        "asked, and every answer from `lower` on is one."
+    lower: float = Field(
+        description="Lower end of the band; below it an answer is taken for right."
     )
-    verdict: float = Field(description="In the band: a hallucination from this score on.")
+    upper: float | None = Field(
+        description="Upper end of the band; above it an answer is a hallucination. Null: the "
+        "band is empty, nobody is asked, and every answer from `lower` on is one."
+    )
+    verdict: float = Field(
+        description="Inside the band, an answer is a hallucination from this score on."
+    )
     in_sample: DecisionQuality
     cross_validated: DecisionQuality
 
@@ -148,11 +151,11 @@ class Errors(SpecModel):
 class Quality(SpecModel):
     """How good the probabilities are."""
 
-    uncalibrated: Errors = Field(description="Of the confidence as it stands.")
-    in_sample: Errors = Field(description="On the labels it was fitted on: optimistic.")
-    cross_validated: Errors = Field(description="On held-out folds: what to expect.")
+    uncalibrated: Errors = Field(description="Errors of the confidence as it stands.")
+    in_sample: Errors = Field(description="Errors on the labels it was fitted on; optimistic.")
+    cross_validated: Errors = Field(description="Errors on held-out folds: what to expect.")
     folds: int
-    auroc: float = Field(description="Of the confidence; no calibration can raise it.")
+    auroc: float = Field(description="AUROC of the confidence; no calibration can raise it.")
 
 
 class Calibrator(SpecModel):
@@ -167,9 +170,11 @@ class Calibrator(SpecModel):
     two_stage: TwoStage | None
     n: int = Field(description="Labelled items that the map was fitted on.")
     n_hallucinated: int
-    labels: LabelCounts = Field(description="Of the whole job.")
+    labels: LabelCounts = Field(description="Labels of the whole job.")
     grader: str = Field(description="What graded where no label was given.")
-    distribution: Distribution = Field(description="Of the confidences it was fitted on.")
+    distribution: Distribution = Field(
+        description="Distribution of the confidences it was fitted on."
+    )
     quality: Quality
 
     @property
@@ -307,32 +312,3 @@ def read_calibrator(data: bytes) -> Calibrator:
             f"The file is no calibrator: {first['pointer'] or '/'}: {first['message']}.",
             details={"faults": faults[:20]},
         ) from error
-
-
-class Calibration:
-    """Calibrates item by item, and knows in the end how the items differ from its own."""
-
-    def __init__(self, calibrator: Calibrator) -> None:
-        self.calibrator = calibrator
-        self._confidences: list[float] = []
-        self._probabilities: list[float] = []
-
-    def add(self, scored: ItemScores) -> Calibrated:
-        """What the calibrator says of the next item."""
-        found = self.calibrator.calibrated(scored.confidences, scored.n)
-        confidence = self.calibrator.confidence(scored.confidences)
-        if confidence is not None:
-            self._confidences.append(confidence)
-        if found.probability is not None:
-            self._probabilities.append(found.probability)
-        return found
-
-    def summary(self) -> CalibrationSummary:
-        """Over all items so far."""
-        known = self._probabilities
-        return CalibrationSummary(
-            id=self.calibrator.id,
-            n=len(known),
-            mean=sum(known) / len(known) if known else None,
-            drift=self.calibrator.drift(self._confidences) if self._confidences else None,
-        )

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy.optimize import isotonic_regression
 from scipy.special import expit
 
-from methods.score_hallucination.evaluation.ranking import Estimate
+from methods.results import Interval
 from methods.typing import FloatArray
 
 Compat = Literal["upstream"] | None
@@ -174,7 +174,7 @@ def bootstrap_errors(
     rng: np.random.Generator,
     bins: int = 10,
     resamples: int = 1000,
-) -> dict[str, Estimate]:
+) -> dict[str, Interval]:
     """`calibration_errors` with 95 % percentile intervals over resampled items.
 
     The resampled ECE and MCE are biased upwards: an interval may lie above its estimate.
@@ -191,7 +191,10 @@ def bootstrap_errors(
             drawn[name].append(values[name])
     point = calibration_errors(confidence, right, bins)
     bounds = {name: np.percentile(np.concatenate(drawn[name]), (2.5, 97.5)) for name in METRICS}
-    return {name: Estimate(point[name], *map(float, bounds[name])) for name in METRICS}
+    return {
+        name: Interval(value=point[name], low=float(bounds[name][0]), high=float(bounds[name][1]))
+        for name in METRICS
+    }
 
 
 @dataclass(frozen=True)

@@ -6,23 +6,13 @@ tied items, so a constant score has AUROC 0.5 and PRR 0 whatever the sorting alg
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
+from methods.results import Interval
 from methods.typing import FloatArray
 
 METRICS = ("auroc", "auarc", "prr", "prr_area")
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A metric with its interval; None where it is undefined (one class only, one item)."""
-
-    value: float | None
-    low: float | None
-    high: float | None
 
 
 def evaluate(uncertainty: FloatArray, quality: FloatArray) -> dict[str, float]:
@@ -50,7 +40,7 @@ def evaluate(uncertainty: FloatArray, quality: FloatArray) -> dict[str, float]:
 
 def bootstrap(
     uncertainty: FloatArray, quality: FloatArray, rng: np.random.Generator, resamples: int = 1000
-) -> dict[str, Estimate]:
+) -> dict[str, Interval]:
     """The metrics with 95 % percentile intervals over resampled items.
 
     Resamples in which a metric is undefined do not count. Fewer are drawn for very large N, where
@@ -207,9 +197,9 @@ def _unit(quality: FloatArray) -> FloatArray:
     return (quality - low) / (high - low) if high > low else np.full_like(quality, 0.5)
 
 
-def _estimate(value: float, drawn: FloatArray) -> Estimate:
+def _estimate(value: float, drawn: FloatArray) -> Interval:
     defined = drawn[np.isfinite(drawn)]
     if not np.isfinite(value) or len(defined) == 0:
-        return Estimate(None, None, None)
+        return Interval(value=None, low=None, high=None)
     low, high = np.percentile(defined, (2.5, 97.5))
-    return Estimate(value, float(low), float(high))
+    return Interval(value=value, low=float(low), high=float(high))

@@ -29,7 +29,7 @@ class Grader(SpecModel):
         None,
         gt=0,
         le=1,
-        description="From this grade on an answer is right; for `token_f1` and `rouge_l`, where it "
+        description="Lowest grade of a right answer; for `token_f1` and `rouge_l`, where it "
         "is 0.5 by default. The others grade 0 or 1.",
     )
 
@@ -72,7 +72,7 @@ class LabelledSpec(SpecModel):
     clustering: Clustering = Clustering()
     tau: float = Field(1.0, ge=1e-6, le=1e6, description="Scale of SNNE.")
     include_self: bool = Field(True, description="Whether SNNE's inner sum runs over j = i too.")
-    seed: int = Field(0, ge=0, le=2**63 - 1, description="Of resamples, folds and splits.")
+    seed: int = Field(0, ge=0, le=2**63 - 1, description="Seed of resamples, folds and splits.")
 
     @model_validator(mode="after")
     def _can_be_scored(self) -> Self:

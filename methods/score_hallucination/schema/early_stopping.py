@@ -41,7 +41,7 @@ class StopEarly(SpecModel):
     """
 
     threshold: float = Field(
-        gt=0, lt=1, description="Of the confidence: what divides consistent from suspicious."
+        gt=0, lt=1, description="Confidence that divides consistent from suspicious."
     )
     scorer: ScorerName | None = Field(
         None,
@@ -51,7 +51,10 @@ class StopEarly(SpecModel):
     min_n: int = Field(4, ge=2, description="Answers of the first round.")
     step: int = Field(2, ge=1, description="Answers of every later round.")
     level: float = Field(
-        0.9, gt=0, lt=1, description="Of the interval: higher stops later and errs less."
+        0.9,
+        gt=0,
+        lt=1,
+        description="Level of the interval: a higher one stops later and errs less.",
     )
 
     def fault(self, first: ScorerName, logprobs: bool) -> str | None:

@@ -36,7 +36,7 @@ class Answer(SpecModel):
     top_logprobs: list[Annotated[list[LogProb], Field(max_length=MAX_ALTERNATIVES)]] | None = Field(
         None,
         max_length=MAX_CHARACTERS,
-        description="For each token the log-probabilities of the likeliest ones at its place; only "
+        description="Log-probabilities of the likeliest tokens at the place of each token; only "
         "those of `answer` are used, by `mean_token_entropy`, `prob_margin` and `cocoa_mte`.",
     )
 

@@ -84,14 +84,14 @@ class Similarity(SpecModel):
     )
     model: ModelRef | None = Field(
         None,
-        description="For `nli` and `hybrid` a sequence-classification model with entailment "
+        description="Model: for `nli` and `hybrid` a sequence-classification model with entailment "
         "labels, for `embedding` a sentence-transformers model or an embeddings server.",
     )
     variant: Literal["strict", "luq", "kle", "noncontradiction"] = Field(
         "strict",
-        description="Of kind `nli`, mean of both directions: `strict` P(entail); `luq` P(entail) / "
-        "(P(entail) + P(contradict)); `kle` P(entail) + P(neutral)/2; `noncontradiction` "
-        "1 - P(contradict).",
+        description="What kind `nli` computes, mean of both directions: `strict` P(entail); "
+        "`luq` P(entail) / (P(entail) + P(contradict)); `kle` P(entail) + P(neutral)/2; "
+        "`noncontradiction` 1 - P(contradict).",
     )
     condition_on_prompt: bool = Field(
         False, description="Put the prompt before the answers that the NLI model compares."
@@ -137,9 +137,10 @@ class Clustering(SpecModel):
     )
     rule: Rule | None = Field(
         None,
-        description="For `nli` and `hybrid`, by the likeliest class of a pair in both directions: "
-        "`strict`: both entail; `loose`: neither contradicts, and not both are neutral; `either`: "
-        "one entails. Null without a threshold: `strict`.",
+        description="When answers mean the same by `nli` and `hybrid`, judged by the likeliest "
+        "class of a pair in both directions: `strict`: both entail; `loose`: neither "
+        "contradicts, and not both are neutral; `either`: one entails. Null without a "
+        "threshold: `strict`.",
     )
 
     @model_validator(mode="after")

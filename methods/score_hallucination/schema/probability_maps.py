@@ -63,7 +63,7 @@ class Calibrated(SpecModel):
     low: float | None = Field(description="95 % bootstrap interval of the calibration.")
     high: float | None
     answers: dict[str, bool] | None = Field(
-        description="For each risk of the calibrator, whether to give the answer."
+        description="Whether to give the answer, by risk of the calibrator."
     )
     reason: str | None = None
 

@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from methods.jobtype import ModelRef, SpecModel
-from methods.score_hallucination.interval import Interval
+from methods.results import Interval
 from methods.score_hallucination.schema.items import Drawing
 from methods.score_hallucination.schema.options import ScorerName
 from methods.score_hallucination.schema.probability_maps import Unit
@@ -24,12 +24,12 @@ class Verifier(Drawing):
     """
 
     model: ModelRef | None = Field(
-        None, description="Null: the items bring their `verifier_responses`."
+        None, description="Model that verifies; null: the items bring their `verifier_responses`."
     )
     scorer: ScorerName | None = Field(
         None,
-        description="Of stage one; default: `mpd_self`, as in the paper, or what the calibrator "
-        "was fitted for.",
+        description="Scorer of stage one; default: `mpd_self`, as in the paper, or what the "
+        "calibrator was fitted for.",
     )
     budget: Unit | None = Field(
         None,
@@ -38,7 +38,9 @@ class Verifier(Drawing):
     )
     lower: Unit | None = Field(None, description="Default: the calibrator's, as the next two.")
     upper: Unit | None = None
-    verdict: Unit | None = Field(None, description="In the band: hallucinated from this s2 on.")
+    verdict: Unit | None = Field(
+        None, description="Inside the band, an answer is a hallucination from this s2 on."
+    )
     parameter_ratio: float | None = Field(
         None,
         gt=0,
@@ -69,10 +71,14 @@ class Verifier(Drawing):
 class Verification(SpecModel):
     """What two stages say of an item."""
 
-    verdict: Verdict | None = Field(description="Null where a stage is undefined.")
+    verdict: Verdict | None = Field(
+        description="`right` or `hallucinated`; null where a stage is undefined."
+    )
     stage: Literal[1, 2] = Field(description="Which one decided; 2: the verifier was asked.")
     s1: float | None
-    s2: float | None = Field(description="Null where the verifier was not asked.")
+    s2: float | None = Field(
+        description="Score of stage two; null where the verifier was not asked."
+    )
     reason: str | None = Field(None, description="Why there is no verdict.")
 
 
@@ -81,10 +87,10 @@ class Verdicts(SpecModel):
 
     n: int
     youden: float | None = Field(description="Sensitivity + specificity - 1; 0 = chance.")
-    f1: float | None = Field(description="Of hallucinations.")
+    f1: float | None = Field(description="F1 score of finding hallucinations.")
     accuracy: float
-    auroc_one: Interval = Field(description="Of s1 alone.")
-    auroc: Interval = Field(description="Of both stages: s2 in the band, s1 outside.")
+    auroc_one: Interval = Field(description="AUROC of s1 alone.")
+    auroc: Interval = Field(description="AUROC of both stages: s2 inside the band, s1 outside.")
 
 
 class VerificationSummary(SpecModel):
@@ -92,7 +98,7 @@ class VerificationSummary(SpecModel):
 
     scorer: str
     lower: float
-    upper: float | None = Field(description="Null: an empty band.")
+    upper: float | None = Field(description="Upper end of the band; null: an empty band.")
     verdict: float
     budget: float | None
     thresholds: Literal["spec", "calibrator"]

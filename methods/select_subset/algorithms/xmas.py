@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,13 +11,7 @@ from methods.select_subset.algorithms.cluster_sampling import cluster_sample
 from methods.select_subset.algorithms.problem import Choice, Problem
 from methods.select_subset.kmeans.kmeans import Clustering, kmeans
 from methods.select_subset.schema import methods as p
-from methods.typing import FloatArray, IntArray
-
-pass
-
-from typing import Literal
-
-from methods.typing import Float32Array
+from methods.typing import Float32Array, FloatArray, IntArray
 
 #: XMAS: the official number, and rows a cluster below which there are fewer.
 _CLUSTERS, _ROWS_A_CLUSTER, _FEWEST = 1000, 5, 8

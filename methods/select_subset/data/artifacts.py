@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from methods.context import RunContext
+from methods.results import ArtifactRef
 from methods.select_subset.algorithms.budgets import Outcome
 from methods.select_subset.data.dataset import Rows
 from methods.select_subset.data.row_files import arrow
-from methods.select_subset.result import ArtifactRef, BadRow
+from methods.select_subset.result import BadRow
 from methods.select_subset.spec import Spec
 from methods.typing import IntArray
 
@@ -36,7 +36,7 @@ def write(
     found: dict[str, ArtifactRef] = {}
 
     def save(key: str, name: str, kind: str, source: Path | bytes) -> None:
-        found[key] = ArtifactRef(**asdict(ctx.save_artifact(name, source, kind)))
+        found[key] = ctx.save_artifact(name, source, kind)
 
     if "indices" in wanted:
         save("indices", "indices.npy", NPY, as_npy(outcome.rows))
@@ -59,7 +59,7 @@ def write(
 def write_bad_rows(bad: list[BadRow], ctx: RunContext) -> ArtifactRef:
     """Store the list of all bad rows."""
     text = "".join(row.model_dump_json() + "\n" for row in bad)
-    return ArtifactRef(**asdict(ctx.save_artifact("bad_rows.jsonl", text.encode(), LINES)))
+    return ctx.save_artifact("bad_rows.jsonl", text.encode(), LINES)
 
 
 def as_npy(values: npt.NDArray[Any]) -> bytes:

@@ -23,7 +23,7 @@ from methods.select_subset.data.row_files import (
 )
 from methods.select_subset.data.webdataset import WebDataset
 from methods.select_subset.result import BadRow
-from methods.select_subset.schema.inputs import Dataset
+from methods.select_subset.schema.inputs import TrainingRows
 
 _REPORTED = 100
 _EVERY = 4096
@@ -53,7 +53,7 @@ class Rows:
     bad: list[BadRow]
 
 
-def open_rows(dataset: Dataset, ctx: RunContext) -> RowFile:
+def open_rows(dataset: TrainingRows, ctx: RunContext) -> RowFile:
     """The file of rows that a data set names."""
     if dataset.rows is not None:
         return InlineRows(dataset.rows)
@@ -69,7 +69,7 @@ def open_rows(dataset: Dataset, ctx: RunContext) -> RowFile:
 
 
 def read_rows(
-    dataset: Dataset,
+    dataset: TrainingRows,
     group_field: str | None,
     group_needed: bool,
     ctx: RunContext,
@@ -110,7 +110,7 @@ def read_rows(
 
 
 class _Reading:
-    def __init__(self, dataset: Dataset, group_field: str | None, group_needed: bool) -> None:
+    def __init__(self, dataset: TrainingRows, group_field: str | None, group_needed: bool) -> None:
         self._dataset, self._group_field = dataset, group_field
         self._group_needed = group_needed
         self.ids: list[str | None] = []

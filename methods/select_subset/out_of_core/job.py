@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy
 
 from methods.context import RunContext
+from methods.results import ArtifactRef, Provenance
 from methods.select_subset.algorithms.budgets import requested_rows
 from methods.select_subset.algorithms.dispatch import random_rows
 from methods.select_subset.data.artifacts import LINES, NPY, as_npy
@@ -22,7 +21,7 @@ from methods.select_subset.data.row_files import arrow
 from methods.select_subset.figures import cluster_sizes
 from methods.select_subset.out_of_core import xmas
 from methods.select_subset.out_of_core.xmas import Assigned, FileSample, Trajectories
-from methods.select_subset.result import ArtifactRef, Clusters, Result, Validation
+from methods.select_subset.result import Clusters, Result, Validation
 from methods.select_subset.schema.methods import XmasParams
 from methods.select_subset.spec import JOB, Spec
 from methods.typing import IntArray
@@ -129,7 +128,7 @@ class _Files:
         return self._found
 
     def _save(self, key: str, name: str, kind: str, source: Path | bytes) -> None:
-        self._found[key] = ArtifactRef(**asdict(self._ctx.save_artifact(name, source, kind)))
+        self._found[key] = self._ctx.save_artifact(name, source, kind)
 
     def _names(self, size: int) -> Iterator[list[str]]:
         """Ids of the rows, so many at a time."""
@@ -234,12 +233,7 @@ def _result(
         details={"checkpoint_variance": assigned.variance},
         warnings=warnings,
         figures=[cluster_sizes(sizes, quotas)] if len(sizes) > 1 else [],
-        seed=spec.seed,
-        versions={
-            "method": f"{JOB.name}/{JOB.version}",
-            "numpy": np.__version__,
-            "scipy": scipy.__version__,
-        },
+        provenance=Provenance.of(JOB, spec.seed),
         input_digest=_digest(given, ctx),
     )
 

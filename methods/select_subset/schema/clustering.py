@@ -13,7 +13,10 @@ class KMeansParams(Params):
     """Parameters of k-means."""
 
     clusters: int | None = Field(
-        None, ge=1, le=1_000_000, description="Null: the method's default, by the number of rows."
+        None,
+        ge=1,
+        le=1_000_000,
+        description="Number of clusters; null: the method's default, by the number of rows.",
     )
     kmeans_niter: int = Field(100, ge=1, le=10_000)
     kmeans_init: Literal["random", "kmeans++"] = Field(
@@ -22,13 +25,13 @@ class KMeansParams(Params):
     kmeans_max_points_per_centroid: int = Field(
         256,
         ge=1,
-        description="With more rows, centroids are fitted on a sample of this many a cluster, and "
-        "every row is then assigned exactly.",
+        description="Rows a cluster that centroids are fitted on at most: of more rows a sample "
+        "is taken, and every row is then assigned exactly.",
     )
 
 
 class XmasParams(KMeansParams):
-    """Of `xmas` (arXiv:2510.01454). `clusters` null: min(1000, max(8, rows / 5))."""
+    """Parameters of `xmas` (arXiv:2510.01454). `clusters` null: min(1000, max(8, rows / 5))."""
 
     needs = (frozenset({"trajectory"}), frozenset({"singular_values"}))
     from_model = FromModel({"singular_values": "singular_values"}, "all")
@@ -55,7 +58,8 @@ class XmasParams(KMeansParams):
 
 
 class S2LParams(KMeansParams):
-    """Of `s2l` (arXiv:2403.07384): trajectories are mean losses. Officially a source at a time:
+    """Parameters of `s2l` (arXiv:2403.07384); its trajectories are mean losses. Officially
+    it runs on one source at a time:
     `groups.balance` = `equal`. `clusters` null: min(100, rows / 5)."""
 
     needs = (frozenset({"trajectory"}),)
@@ -66,16 +70,18 @@ class S2LParams(KMeansParams):
 
 
 class SemDedupParams(KMeansParams):
-    """Of `semdedup` (arXiv:2303.09540). The threshold is the one that leaves the budget.
+    """Parameters of `semdedup` (arXiv:2303.09540). The threshold is the one that leaves the budget.
     `clusters` null: rows / 64, from 1 to 50,000."""
 
     needs = (frozenset({"embedding"}),)
     from_model = FromModel({"embedding": "embedding"}, "last")
-    keep_hard: bool = Field(True, description="Of duplicates, keep the far from the centroid.")
+    keep_hard: bool = Field(
+        True, description="Keep the duplicate farthest from the centroid, not the nearest."
+    )
 
 
 class PrototypesParams(KMeansParams):
-    """Of `prototypes` (self-supervised prototypes, arXiv:2206.14486).
+    """Parameters of `prototypes` (self-supervised prototypes, arXiv:2206.14486).
     `clusters` null: rows / 64, from 1 to 1000."""
 
     needs = (frozenset({"embedding"}),)
@@ -86,7 +92,7 @@ class PrototypesParams(KMeansParams):
 
 
 class CoincideParams(KMeansParams):
-    """Of `coincide` (arXiv:2406.10995). `clusters` null: rows / 64, from 1 to 10,000."""
+    """Parameters of `coincide` (arXiv:2406.10995). `clusters` null: rows / 64, from 1 to 10,000."""
 
     needs = (frozenset({"embedding"}),)
     from_model = FromModel({"embedding": "activations"}, "last")
@@ -95,4 +101,4 @@ class CoincideParams(KMeansParams):
         1, ge=1, description="The embedding is so many times [image half | text half]; officially 5"
     )
     temperature: float = Field(0.1, gt=0)
-    sigma: float = Field(1.0, gt=0, description="Of the Gaussian kernel.")
+    sigma: float = Field(1.0, gt=0, description="Width of the Gaussian kernel.")

@@ -31,7 +31,7 @@ _ONE_FILE = {"embedding", "image_embedding", "text_embedding", "score", "task_sc
 Numbers = list[float] | list[list[float]] | list[list[list[float]]]
 
 
-class Dataset(SpecModel):
+class TrainingRows(SpecModel):
     """The rows to choose from."""
 
     input: InputRef | None = Field(None, description="An uploaded file.")
@@ -46,14 +46,17 @@ class Dataset(SpecModel):
         "`images`; without any of these it is taken as it is.",
     )
     id_field: str | None = Field(
-        None, description="Null: `id` where rows have one, else the row number."
+        None,
+        description="Field with the row's id; null: `id` where rows have one, else the row number.",
     )
     ids: Literal["unique", "llava"] = Field(
         "unique",
         description="`unique`: a repeated id is a bad row. `llava`: the XMAS rule, `id::image`, "
         "and where that repeats `id::image#0`, `id::image#1`, ...",
     )
-    image_field: str | None = Field(None, description="Null: `image`, then `images`.")
+    image_field: str | None = Field(
+        None, description="Field with the image; null: `image`, then `images`."
+    )
     images: InputRef | None = Field(
         None,
         description="A zip archive or uncompressed tar with the image files that rows name by "
@@ -69,7 +72,7 @@ class Dataset(SpecModel):
         return self
 
 
-class Target(Dataset):
+class Target(TrainingRows):
     """Rows of the target tasks of less and icons; the more like them, the better a row."""
 
     task_field: str | None = Field(

@@ -38,10 +38,16 @@ class ProxyModel(SpecModel):
         "masked.",
     )
     max_tokens: int = Field(
-        2048, ge=16, le=131_072, description="Of a row with its images; the end is cut off."
+        2048,
+        ge=16,
+        le=131_072,
+        description="Longest row in tokens, images included; the end is cut off.",
     )
     batch_tokens: int = Field(
-        16_384, ge=16, le=4_194_304, description="Of a batch, pads included; rows of like length."
+        16_384,
+        ge=16,
+        le=4_194_304,
+        description="Tokens of a batch, pads included; a batch has rows of like length.",
     )
     shard_rows: int | None = Field(
         None,

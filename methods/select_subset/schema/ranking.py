@@ -17,7 +17,7 @@ Keep = Literal["highest", "lowest", "middle"]
 
 
 class HardScoreParams(Params):
-    """Of `loss` and `perplexity`: one score a row."""
+    """Parameters of `loss` and `perplexity`, which take one score a row."""
 
     needs = (frozenset({"score"}),)
     from_model = FromModel({"score": "loss"}, "last")
@@ -25,14 +25,14 @@ class HardScoreParams(Params):
 
 
 class MiddleParams(Params):
-    """Of `middle_perplexity`: the middle of the ranking is kept (arXiv:2309.04564)."""
+    """Parameters of `middle_perplexity`: the middle of the ranking is kept (arXiv:2309.04564)."""
 
     needs = (frozenset({"score"}),)
     from_model = FromModel({"score": "loss"}, "last")
 
 
 class ClipParams(Params):
-    """Of `clip_score`: cosine of image and text. Long texts are cut by CLIP at 77 tokens."""
+    """Parameters of `clip_score`, the cosine of image and text; CLIP cuts texts at 77 tokens."""
 
     needs = (frozenset({"score"}), frozenset({"image_embedding", "text_embedding"}))
     from_model = FromModel(
@@ -42,7 +42,7 @@ class ClipParams(Params):
 
 
 class DynamicsParams(Params):
-    """Of `el2n`: a score, or one a run or checkpoint, which are averaged."""
+    """Parameters of `el2n`, which takes a score, or one a run or checkpoint to average."""
 
     needs = (frozenset({"score"}), frozenset({"trajectory"}))
     from_model = FromModel({"score": "el2n"}, "last")
@@ -50,7 +50,7 @@ class DynamicsParams(Params):
 
 
 class AumParams(Params):
-    """Of `aum`: margins of the true token; high = easy. Per checkpoint, they are averaged."""
+    """Parameters of `aum`: margins of the true token, high = easy, averaged over checkpoints."""
 
     needs = (frozenset({"score"}), frozenset({"trajectory"}))
     from_model = FromModel({"trajectory": "aum"}, "all")
@@ -58,7 +58,7 @@ class AumParams(Params):
 
 
 class ForgettingParams(Params):
-    """Of `forgetting`: counts (never learned = infinite), or the right answers over time."""
+    """Parameters of `forgetting`: counts (never learned = infinite), or right answers over time."""
 
     needs = (frozenset({"score"}), frozenset({"correctness"}))
     from_model = FromModel({"correctness": "correct"}, "all")
@@ -66,7 +66,7 @@ class ForgettingParams(Params):
 
 
 class GrandParams(Params):
-    """Of `grand`: norms of gradients, or the gradients."""
+    """Parameters of `grand`, which takes norms of gradients, or the gradients."""
 
     needs = (frozenset({"score"}), frozenset({"gradient"}))
     from_model = FromModel({"score": "gradient_norm"}, "first")
@@ -74,7 +74,7 @@ class GrandParams(Params):
 
 
 class D2Params(Params):
-    """Of `d2` (D2 pruning, arXiv:2310.07931): a score, e.g. AUM or CLIP score, and embeddings."""
+    """Parameters of `d2` (D2 pruning, arXiv:2310.07931): a score such as AUM, and embeddings."""
 
     needs = (frozenset({"score", "embedding"}),)
     from_model = FromModel({"score": "el2n", "embedding": "embedding"}, "last")
@@ -89,7 +89,7 @@ class D2Params(Params):
 
 
 class CcsParams(Params):
-    """Of `ccs` (arXiv:2210.15809)."""
+    """Parameters of `ccs` (arXiv:2210.15809)."""
 
     needs = (frozenset({"score"}),)
     from_model = FromModel({"score": "el2n"}, "last")
@@ -103,7 +103,7 @@ class CcsParams(Params):
 
 
 class InfluenceParams(Params):
-    """Of `less` and `icons`."""
+    """Parameters that `less` and `icons` share."""
 
     needs = (frozenset({"gradient", "target_gradient"}), frozenset({"task_score"}))
     from_model = FromModel({"task_score": "influence"}, "all")
@@ -115,11 +115,11 @@ class InfluenceParams(Params):
 
 
 class LessParams(InfluenceParams):
-    """Of `less` (arXiv:2402.04333): needs a target task."""
+    """Parameters of `less` (arXiv:2402.04333), which needs a target task."""
 
 
 class IconsParams(InfluenceParams):
-    """Of `icons` (arXiv:2501.00654)."""
+    """Parameters of `icons` (arXiv:2501.00654)."""
 
     percent: float | None = Field(
         None, gt=0, le=100, description="Top share that votes, in per cent; null: the budget's."
@@ -127,7 +127,7 @@ class IconsParams(InfluenceParams):
 
 
 class PreselParams(Params):
-    """Of `presel` (arXiv:2503.07591): tasks are the groups."""
+    """Parameters of `presel` (arXiv:2503.07591); its tasks are the groups."""
 
     needs = (frozenset({"embedding"}),)
     from_model = FromModel({"embedding": "embedding"}, "last")

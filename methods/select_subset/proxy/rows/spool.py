@@ -15,7 +15,7 @@ from methods.context import RunContext
 from methods.select_subset.data.dataset import Rows, read_rows
 from methods.select_subset.proxy.rows.conversations import Turn, UnusableRowError, turns_of
 from methods.select_subset.proxy.rows.images import Archive, BadImageError, embedded
-from methods.select_subset.schema.inputs import Dataset, Target
+from methods.select_subset.schema.inputs import Target, TrainingRows
 
 
 class RowSource(Protocol):
@@ -119,7 +119,11 @@ class Spool:
 
 
 def spooled(
-    dataset: Dataset, group_field: str | None, group_needed: bool, ctx: RunContext, stack: ExitStack
+    dataset: TrainingRows,
+    group_field: str | None,
+    group_needed: bool,
+    ctx: RunContext,
+    stack: ExitStack,
 ) -> tuple[Rows, Spool]:
     """The rows and their spool, which `stack` closes. Raises the errors of `read_rows`."""
     archive = Archive(dataset.images, ctx) if dataset.images else None

@@ -39,7 +39,7 @@ from methods.select_subset.proxy.shards.pipeline import (
 )
 from methods.select_subset.proxy.shards.reader import PackReader, Reader
 from methods.select_subset.proxy.shards.shard_format import loadz, pack, savez
-from methods.select_subset.reading_plan import OF_CLIP, Work, of_images
+from methods.select_subset.reading_plan import OF_CLIP, ReadingWork, of_images
 from methods.select_subset.result import BadRow
 from methods.select_subset.spec import Spec
 from methods.typing import AnyArray, IntArray
@@ -88,7 +88,7 @@ def _proxy(part: ProxyPart, ctx: RunContext) -> Child:
 
 
 def _read_all(
-    part: ProxyPart, parts: ProxyParts, work: Work, places: list[int], ctx: RunContext
+    part: ProxyPart, parts: ProxyParts, work: ReadingWork, places: list[int], ctx: RunContext
 ) -> Readings:
     wanted = [n for n, shard in enumerate(parts.shards) if shard.images or not of_images(work)]
     keys = [(place, number) for place in places for number in wanted]
@@ -130,7 +130,7 @@ def run_proxy(spec: ProxyPart, ctx: RunContext) -> ProxyParts:
         for place in range(len(trained.losses)):
             data = weights_of(rooms.weights, place)
             ctx.save_artifact(f"weights-{place}", data, "application/octet-stream")
-        probe = Work(
+        probe = ReadingWork(
             model=spec.model.name,
             max_tokens=spec.model.max_tokens,
             readings=["image_embedding" if spec.clip else "loss"],

@@ -20,7 +20,7 @@ from methods.select_subset.proxy.shards.engines import Engine, InProcessEngine, 
 from methods.select_subset.proxy.shards.ray_data import RayData, ray_address, ray_folder
 from methods.select_subset.proxy.shards.reader import Reader
 from methods.select_subset.proxy.shards.shard_format import loadz, pack, savez
-from methods.select_subset.reading_plan import Work, of_images
+from methods.select_subset.reading_plan import ReadingWork, of_images
 from methods.select_subset.schema.proxy_model import ProxyModel
 from methods.typing import AnyArray, IntArray
 
@@ -83,7 +83,7 @@ class Extraction:
     def __init__(
         self,
         model: ProxyModel,
-        work: Work,
+        work: ReadingWork,
         lengths: IntArray,
         images: npt.NDArray[np.bool_],
         rooms: ResumeKeys,

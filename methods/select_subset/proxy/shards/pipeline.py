@@ -27,7 +27,7 @@ from methods.select_subset.proxy.rows.encoding import RowEncoder
 from methods.select_subset.proxy.rows.spool import Spool
 from methods.select_subset.proxy.shards.extraction import Extraction, Readings, ResumeKeys
 from methods.select_subset.proxy.shards.reader import ProxyReader, Reader
-from methods.select_subset.reading_plan import OF_CLIP, Work
+from methods.select_subset.reading_plan import OF_CLIP, ReadingWork
 from methods.select_subset.schema.methods import CoincideParams
 from methods.select_subset.schema.proxy_model import ProxyModel
 from methods.select_subset.spec import Spec
@@ -88,7 +88,7 @@ class LoadedModel:
         except JobError:
             return None
 
-    def reader(self, work: Work, aim: TargetRows | None) -> Reader:
+    def reader(self, work: ReadingWork, aim: TargetRows | None) -> Reader:
         if self.clip is not None:
             return self.clip
         assert self.proxy is not None, "one of the two is there"
@@ -179,11 +179,11 @@ def check_enough(spec: Spec, rows: Rows, usable: npt.NDArray[np.bool_]) -> None:
         raise JobError("input_invalid", f"Method {spec.method} needs images; no row has one.")
 
 
-def work_of(spec: Spec, tasks: list[int] | None) -> Work:
+def work_of(spec: Spec, tasks: list[int] | None) -> ReadingWork:
     """What is to be read for a spec; `tasks` of its target rows."""
     assert spec.model is not None, "called with a model"
     assert spec.params.from_model is not None, "the spec was checked"
-    return Work(
+    return ReadingWork(
         model=spec.model.name,
         max_tokens=spec.model.max_tokens,
         seed=spec.seed,

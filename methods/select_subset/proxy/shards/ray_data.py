@@ -18,7 +18,7 @@ from methods.errors import JobError
 from methods.inference.model_registry import ModelDeclaration
 from methods.select_subset.proxy.shards.engines import Key
 from methods.select_subset.proxy.shards.shard_format import loadz
-from methods.select_subset.reading_plan import Work
+from methods.select_subset.reading_plan import ReadingWork
 from methods.typing import AnyArray
 
 _WAIT_SECONDS = 0.2
@@ -107,7 +107,7 @@ class RayData:
 
     def __init__(
         self,
-        work: Work,
+        work: ReadingWork,
         declaration: ModelDeclaration,
         folder: str,
         shard: Callable[[int], bytes],

@@ -27,7 +27,7 @@ from methods.select_subset.proxy.shards.ray_data import (
 )
 from methods.select_subset.proxy.shards.reader import PackReader
 from methods.select_subset.proxy.shards.shard_format import savez
-from methods.select_subset.reading_plan import Work
+from methods.select_subset.reading_plan import ReadingWork
 
 #: An actor that dies on a shard is started again so often; then the attempt fails.
 _RESTARTS = 3
@@ -116,7 +116,7 @@ class Actor:
     """A model on a node, which keeps the weights of the checkpoint that it read last."""
 
     def __init__(self, work: dict[str, Any], declaration: dict[str, Any], folder: str) -> None:
-        self._work, self._exchange = Work.model_validate(work), Exchange(folder)
+        self._work, self._exchange = ReadingWork.model_validate(work), Exchange(folder)
         self._models = Models({self._work.model: ModelDeclaration.model_validate(declaration)})
         self._reader: PackReader | None = None
         self._used: int | None = None

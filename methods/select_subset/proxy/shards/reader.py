@@ -16,7 +16,7 @@ from methods.select_subset.proxy.model.vlm import Proxy, load_proxy
 from methods.select_subset.proxy.rows.encoded_rows import Examples
 from methods.select_subset.proxy.rows.encoding import Batch, Encoded, RowEncoder
 from methods.select_subset.proxy.shards.shard_format import Pack
-from methods.select_subset.reading_plan import OF_CLIP, Work
+from methods.select_subset.reading_plan import OF_CLIP, ReadingWork
 from methods.typing import AnyArray, IntArray
 
 
@@ -72,7 +72,10 @@ class ProxyReader:
     """
 
     def __init__(
-        self, proxy: Proxy, work: Work, target: tuple[Examples, Sequence[IntArray]] | None = None
+        self,
+        proxy: Proxy,
+        work: ReadingWork,
+        target: tuple[Examples, Sequence[IntArray]] | None = None,
     ) -> None:
         self._proxy, self._work, self._target = proxy, work, target
         self._aim: TargetGradients | None = None
@@ -114,7 +117,7 @@ class PackReader:
         JobError: those of `load_proxy` and `load_clip`.
     """
 
-    def __init__(self, work: Work, models: Models, target: bytes | None = None) -> None:
+    def __init__(self, work: ReadingWork, models: Models, target: bytes | None = None) -> None:
         self._target: Examples | None = None
         self._reader: Reader
         if OF_CLIP & set(work.readings):
