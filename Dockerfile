@@ -11,6 +11,7 @@ RUN groupadd --gid 10001 datassay \
     && install -d -o datassay -g datassay /var/lib/datassay
 WORKDIR /srv/datassay
 COPY pyproject.toml constraints.txt README.md ./
+COPY infra infra
 COPY outbound outbound
 COPY models models
 COPY migrations migrations

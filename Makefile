@@ -70,7 +70,7 @@ check: $(VENV)/.dev ## lint, types, import contracts, security lint, known vulne
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/bandit -q -c pyproject.toml -r app workers models methods outbound server client/datassay
+	@$(BIN)/bandit -q -c pyproject.toml -r app workers models infra methods outbound server client/datassay
 	@$(BIN)/hadolint Dockerfile
 	@$(MAKE) -s audit
 
@@ -92,13 +92,13 @@ faults: $(VENV)/.dev ## break the service a thousand times over, about half an h
 	@$(BIN)/python -m tests.system.faults
 
 benchmarks: $(VENV)/.dev ## measure, side by side with peers
-	@$(BIN)/python benchmarks/score_hallucination.py
+	@$(BIN)/python -m benchmarks score_hallucination
 
 figures: $(VENV)/.dev ## the figures of docs/figures.md, each beside its target, a quarter of an hour
-	@$(BIN)/python benchmarks/figures.py
+	@$(BIN)/python -m benchmarks slo_report
 
 soak: $(VENV)/.dev ## half an hour of steady work, and what grows meanwhile
-	@$(BIN)/python benchmarks/soak.py --rate 3
+	@$(BIN)/python -m benchmarks soak --rate 3
 
 clean: ## remove the virtual environment and caches, not the data
 	rm -rf $(VENV) .venv-audit .mypy_cache .ruff_cache .pytest_cache .hypothesis

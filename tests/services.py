@@ -22,7 +22,7 @@ from server import keys
 from workers.executor import Executor
 from workers.lease import Shutdown
 
-TOYS = Path(__file__).parent / "toys"
+TOYS = Path(__file__).parent / "toys" / "methods"
 
 
 def registry() -> Mapping[str, JobType]:

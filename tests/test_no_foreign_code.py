@@ -12,7 +12,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("app", "methods", "models", "outbound", "server", "workers", "client/datassay")
+ROOMS = (
+    "app",
+    "infra",
+    "methods",
+    "models",
+    "outbound",
+    "server",
+    "workers",
+    "client/datassay",
+)
 SOURCES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 
 #: Modules whose readers run what they read.

@@ -10,7 +10,7 @@ import pytest
 from datassay import Client, errors
 
 from methods.predict_weak_to_strong.result import Result
-from tests.methods.test_predict_weak_to_strong_job import (
+from tests.methods.predict_weak_to_strong.test_job import (
     REPRESENTATIONS,
     check_spearman_figures,
     digits_request,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.running import Up, start, stop
+from tests.toys.up import Up, start, stop
 
 
 @pytest.fixture

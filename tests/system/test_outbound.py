@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from datassay import verify_webhook
 
-from tests.system.running import start, stop
+from tests.toys.up import start, stop
 from tests.web import Answer, Request, serve_web
 
 pytestmark = pytest.mark.system

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.services import client
-from tests.system.running import Up
+from tests.toys.up import Up
 
 pytestmark = pytest.mark.system
 

@@ -13,7 +13,7 @@ from datassay import Client
 
 from methods.rank_distilled_dataset.data import datasets
 from methods.rank_distilled_dataset.spec import Dataset
-from tests.system.running import start, stop
+from tests.toys.up import start, stop
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 

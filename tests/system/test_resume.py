@@ -10,8 +10,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.methods.fake_llm import FakeLLM, serving
-from tests.system.running import start, stop
+from tests.toys.fake_llm import FakeLLM, serving
+from tests.toys.up import start, stop
 
 pytestmark = pytest.mark.system
 

@@ -12,9 +12,9 @@ import psutil
 import pytest
 from datassay._cli import main
 
-from tests.methods import tiny_llava as tiny
-from tests.methods.proxied import FINE_TUNE, WORDS, inline
-from tests.system.running import Up, start, stop
+from tests.methods.select_subset.proxied import FINE_TUNE, WORDS, inline
+from tests.toys import tiny_llava as tiny
+from tests.toys.up import Up, start, stop
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.select_subset_quality import SMALL, Experiment, methods
+from tests.toys.selection_experiment import SMALL, Experiment, methods
 
 pytestmark = pytest.mark.system
 

@@ -17,9 +17,9 @@ from methods.local import LocalContext
 from methods.select_subset.job import run
 from methods.select_subset.proxy.shards import ray_data
 from methods.select_subset.spec import Spec
-from tests.methods import tiny_llava as tiny
-from tests.methods.proxied import IMAGES, WORDS, conversation, request
-from tests.methods.selecting import select
+from tests.methods.select_subset.proxied import IMAGES, WORDS, conversation, request
+from tests.methods.select_subset.selecting import select
+from tests.toys import tiny_llava as tiny
 
 pytestmark = [
     pytest.mark.system,

@@ -11,7 +11,7 @@ from textwrap import dedent
 import psutil
 import pytest
 
-from tests.system.running import Up, start, stop
+from tests.toys.up import Up, start, stop
 
 pytestmark = pytest.mark.system
 

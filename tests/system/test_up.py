@@ -15,7 +15,7 @@ import psutil
 import pytest
 from datassay import Client
 
-from tests.system.running import Up, start, stop
+from tests.toys.up import Up, start, stop
 
 pytestmark = pytest.mark.system
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from server.vllm import ENVIRONMENT
-from tests.methods.tiny_models import tiny_llama
-from tests.system.running import start, stop
+from tests.toys.tiny_models import tiny_llama
+from tests.toys.up import start, stop
 
 pytestmark = [
     pytest.mark.system,

@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.measure import table, write
 from tests.system.faults.run import run
+from tests.toys.reporting import table, write
 
 
 def main() -> int:

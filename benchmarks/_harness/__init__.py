@@ -1,0 +1,1 @@
+"""What the benchmarks share: fair timing, a service of real processes, bare baselines."""

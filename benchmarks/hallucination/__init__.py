@@ -1,0 +1,1 @@
+"""Scores of answers beside their peers: speed, memory, and AUROC on real answers."""

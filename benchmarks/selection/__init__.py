@@ -1,0 +1,1 @@
+"""select-subset beside the official code: speed, memory, and what a chosen tenth teaches."""

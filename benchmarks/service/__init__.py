@@ -1,0 +1,1 @@
+"""The service: latency, throughput, guarantees, footprint, long runs."""

@@ -1,0 +1,1 @@
+"""Weak-to-strong prediction: speed and memory."""
