@@ -116,11 +116,6 @@ def input_refs(spec: BaseModel) -> list[tuple[str, InputRef]]:
     return [(at, ref) for at, ref in references(spec) if isinstance(ref, InputRef)]
 
 
-def model_refs(spec: BaseModel) -> list[tuple[str, ModelRef]]:
-    """Every `ModelRef` of a spec with its JSON pointer, in document order."""
-    return [(at, ref) for at, ref in references(spec) if isinstance(ref, ModelRef)]
-
-
 def references(spec: BaseModel) -> list[tuple[str, Reference]]:
     """Every `Reference` of a spec with its JSON pointer, in document order."""
     found: list[tuple[str, Reference]] = []

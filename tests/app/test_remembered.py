@@ -37,7 +37,7 @@ class Desk:
 
     auth: Authenticator
     reads: async_sessionmaker[AsyncSession]
-    notifications: notifications.JobNotifications
+    changes: notifications.JobNotifications
     statements: list[str] = field(default_factory=list)
 
     async def until(self, condition: Callable[[], bool]) -> None:

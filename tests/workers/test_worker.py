@@ -58,7 +58,7 @@ def test_a_worker_that_stumbles_goes_on(service_settings: Settings) -> None:
 _HOLDER = """
 import ctypes
 from datetime import timedelta
-from workers.tasks import start_stall_watchdog
+from workers.worker import start_stall_watchdog
 start_stall_watchdog(timedelta(seconds=1))
 ctypes.PyDLL(None).sleep(100)
 """

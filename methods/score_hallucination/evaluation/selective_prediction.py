@@ -65,30 +65,3 @@ def risk_coverage_area(uncertainty: FloatArray, quality: FloatArray) -> float:
     Source: Geifman and El-Yaniv 2017. LM-Polygraph rescales the quality to [0, 1] beforehand.
     """
     return float(risk_coverage_curve(uncertainty, np.asarray(quality, np.float64))[1].mean())
-
-
-def threshold_values(
-    confidence: FloatArray,
-    right: FloatArray,
-    objective: Objective,
-    thresholds: FloatArray = THRESHOLDS,
-) -> FloatArray:
-    """How well "right when confidence > threshold" agrees with the labels, for every threshold.
-
-    Args:
-        confidence: (N,). right: (N,) 1 = right, 0 = wrong. thresholds: (T,).
-        objective: F1 of the right answers, accuracy, or the mean accuracy of the two classes.
-
-    Returns:
-        (T,) in [0, 1]; the best threshold is at the first maximum.
-    """
-    right = np.asarray(right, dtype=np.float64)
-    accepted = np.asarray(confidence)[None, :] > np.asarray(thresholds)[:, None]
-    hits, alarms = accepted @ right, accepted @ (1 - right)
-    positive, negative = right.sum(), (1 - right).sum()
-    match objective:
-        case "f1":
-            return np.asarray(2 * hits / np.maximum(hits + alarms + positive, 1))
-        case "accuracy":
-            return np.asarray((hits + negative - alarms) / len(right))
-    return np.asarray((hits / positive + 1 - alarms / negative) / 2)

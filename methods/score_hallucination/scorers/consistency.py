@@ -75,29 +75,3 @@ def support(probabilities: FloatArray, kind: Support = "entailment") -> FloatArr
         case "noncontradiction":
             return 1.0 - p[..., CONTRADICTION]
     return contrasted_entailment(p)
-
-
-def unit_response(probabilities: FloatArray, kind: Support = "entailment") -> FloatArray:
-    """LUQ-style claim confidence: mean over sampled responses of their support for the claim.
-
-    Args:
-        probabilities: (..., claims, responses, 3), response as the premise.
-
-    Returns:
-        (..., claims). Source: Zhang et al. 2024, arXiv:2403.20279.
-    """
-    return np.asarray(support(probabilities, kind).mean(axis=-1))
-
-
-def matched_unit(probabilities: FloatArray, kind: Support = "entailment") -> FloatArray:
-    """Claim confidence by the best sentence of every response, averaged over responses.
-
-    Args:
-        probabilities: (..., claims, responses, sentences, 3), NaN where a response has fewer
-            sentences.
-
-    Returns:
-        (..., claims). Source: LUQ-Atomic, arXiv:2403.20279, in the form of UQLM.
-    """
-    scores = support(probabilities, kind)
-    return np.asarray(np.where(np.isnan(scores), -np.inf, scores).max(axis=-1).mean(axis=-1))

@@ -39,11 +39,6 @@ def degree_matrix(similarity: FloatArray) -> FloatArray:
     return np.asarray(1.0 - np.asarray(similarity, dtype=np.float64).mean(axis=(-2, -1)))
 
 
-def degree_unscaled(similarity: FloatArray) -> FloatArray:
-    """Deg on the scale of the SNNE code: mean_i sum_j (1 - S_ij). Range [0, n - 1]."""
-    return np.asarray(degree_matrix(similarity) * np.shape(similarity)[-1])
-
-
 def eccentricity(
     similarity: FloatArray, threshold: float | None = 0.9, compat: Compat = None
 ) -> FloatArray:

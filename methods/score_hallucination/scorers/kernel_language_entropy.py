@@ -45,25 +45,6 @@ def weights_from_labels(labels: IntArray, edges: bool = False, compat: Compat = 
     return _without_loops(joined.astype(np.float64))
 
 
-def weights_from_confidence(confidence: FloatArray) -> FloatArray:
-    """Weights p(i to j) + p(j to i), p the probability of the most likely NLI class.
-
-    The strategy "deberta" of the official code. Note that a sure contradiction weighs as much as a
-    sure entailment.
-    """
-    return weights_from_similarity(confidence)
-
-
-def weights_from_probabilities(probabilities: FloatArray) -> FloatArray:
-    """Weights of LM-Polygraph: expected grade P(entail) + P(neutral)/2, both directions summed.
-
-    Args:
-        probabilities: (..., n, n, 3) of contradiction, neutral, entailment.
-    """
-    contra, entail = probabilities[..., 0], probabilities[..., 2]
-    return weights_from_similarity(entail + 0.5 * (1.0 - entail - contra))
-
-
 def weights_from_similarity(similarity: FloatArray) -> FloatArray:
     """Weights S_ij + S_ji without loops, for any similarity in the place of an expected grade."""
     s = np.asarray(similarity, dtype=np.float64)

@@ -8,7 +8,7 @@ score is an uncertainty: higher is more suspicious.
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import logsumexp, softmax, xlogy
+from scipy.special import softmax, xlogy
 
 from methods.score_hallucination.similarity.clustering import membership
 from methods.typing import BoolArray, FloatArray, IntArray
@@ -105,15 +105,3 @@ def lexical_similarity(rouge_l: FloatArray) -> FloatArray:
     n = rouge_l.shape[-1]
     off_diagonal = rouge_l.sum(axis=(-1, -2)) - np.trace(rouge_l, axis1=-2, axis2=-1)
     return -off_diagonal / (n * (n - 1))
-
-
-def mean_loglik(token_logprobs: list[float]) -> float:
-    """Mean log-probability of an answer's tokens, the log of its length-normalised probability."""
-    return float(np.mean(token_logprobs))
-
-
-def log_cluster_probabilities(loglik: FloatArray, ids: IntArray) -> FloatArray:
-    """(B, n) ln P_k of every cluster, -inf for k beyond the number of clusters."""
-    normalised = loglik - logsumexp(loglik, axis=-1, keepdims=True)
-    spread = np.where(membership(ids) > 0, normalised[:, None, :], -np.inf)
-    return np.asarray(logsumexp(spread, axis=-1))

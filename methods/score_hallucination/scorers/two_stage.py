@@ -45,31 +45,6 @@ def mpd_cross(entailment: FloatArray) -> FloatArray:
     return np.asarray(1.0 - np.asarray(entailment, dtype=np.float64).mean(axis=(-2, -1)))
 
 
-@dataclass(frozen=True)
-class MeanEmbeddings:
-    """The geometry of the answers when entailment is read as a kernel; each (...).
-
-    target, verifier: squared norm of the mean embedding, 1 - MPD of the model with itself.
-    inner: inner product of the two, 1 - MPD across. mmd2: squared distance between them.
-    """
-
-    target: FloatArray
-    verifier: FloatArray
-    inner: FloatArray
-    mmd2: FloatArray
-
-
-def mean_embeddings(target: FloatArray, cross: FloatArray, verifier: FloatArray) -> MeanEmbeddings:
-    """Kernel mean embeddings of target and verifier from their entailment matrices.
-
-    Entailment is no positive kernel in general, so mmd2 may be below 0.
-    """
-    own, inner, other = (
-        np.asarray(p, dtype=np.float64).mean(axis=(-2, -1)) for p in (target, cross, verifier)
-    )
-    return MeanEmbeddings(own, other, inner, own + other - 2 * inner)
-
-
 def mixture(s1: FloatArray, s2: FloatArray, weight: float) -> FloatArray:
     """(1 - weight) s1 + weight s2: the verifier asked for every item, in one stage."""
     return (1 - weight) * np.asarray(s1) + weight * np.asarray(s2)
@@ -94,7 +69,7 @@ def band(s1: FloatArray, lower: float, budget: float, verdict: float) -> Band:
         s1: (N,) scores of the calibration items.
         lower: below it nothing is a hallucination.
         budget: 0 asks the verifier for nothing, 1 for everything at or above `lower`. Scores tied
-            with the upper end are all inside: see `realised_budget`.
+            with the upper end are all inside, so that more may be asked.
         verdict: threshold of stage two.
 
     Raises:
@@ -110,11 +85,6 @@ def band(s1: FloatArray, lower: float, budget: float, verdict: float) -> Band:
 def asked(s1: FloatArray, band: Band) -> BoolArray:
     """(N,) items that the verifier is asked for."""
     return (np.asarray(s1) >= band.lower) & (np.asarray(s1) <= band.upper)
-
-
-def realised_budget(s1: FloatArray, band: Band) -> float:
-    """Share of the items that the verifier is asked for; ties make it differ from the target."""
-    return float(asked(s1, band).mean())
 
 
 def relative_cost(share: float, verifier_parameters: float, target_parameters: float) -> float:

@@ -47,16 +47,6 @@ def equivalent(labels: IntArray, rule: Rule = "strict") -> BoolArray:
     return np.asarray(same | np.eye(labels.shape[-1], dtype=bool))
 
 
-def likelier_entailed(probabilities: FloatArray) -> BoolArray:
-    """Pairs where entailment is likelier than contradiction in both directions.
-
-    The rule of LM-Polygraph's NumSemSets, whose sets are the connected components; (..., n, n).
-    """
-    forward = probabilities[..., ENTAILMENT] > probabilities[..., CONTRADICTION]
-    same = forward & np.swapaxes(forward, -1, -2)
-    return np.asarray(same | np.eye(forward.shape[-1], dtype=bool))
-
-
 def first_match(equivalent: BoolArray) -> IntArray:
     """Every answer joins the first cluster whose head it is equivalent to, else heads a new one.
 
@@ -107,21 +97,6 @@ def overlapping(equivalent: BoolArray) -> FloatArray:
         member[alone, following[alone], i] = 1.0
         following[alone] += 1
     return member
-
-
-def overlapping_entropy(member: FloatArray, probability: FloatArray | None = None) -> FloatArray:
-    """Semantic entropy of clusters that may overlap, (B,) in [0, ln n].
-
-    Args:
-        member: (B, n, n) of `overlapping`.
-        probability: (B, n) of the answers, as for UQLM exp(mean log p); None counts them.
-
-    The probabilities of the clusters are renormalised over all memberships. Source: UQLM 0.6.
-    """
-    p = overlapping_probabilities(member, probability)
-    return np.asarray(
-        np.maximum(0.0, -np.where(p > 0, p * np.log(np.where(p > 0, p, 1.0)), 0.0).sum(axis=-1))
-    )
 
 
 def overlapping_probabilities(

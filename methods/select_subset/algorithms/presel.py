@@ -13,16 +13,6 @@ from methods.select_subset.kmeans.kmeans import kmeans
 from methods.typing import FloatArray, IntArray
 
 
-def instruction_relevance(with_question: npt.ArrayLike, without: npt.ArrayLike) -> float:
-    """IRS of a task: mean over its reference rows of loss(answer | image, question) over
-    loss(answer | image), (R,) each, in nats; low = the question matters.
-
-    Source: arXiv:2503.07591.
-    """
-    ratio = np.asarray(with_question, dtype=np.float64) / np.asarray(without, dtype=np.float64)
-    return float(ratio.mean())
-
-
 def task_budgets(irs: npt.ArrayLike, budget: int, sizes: npt.ArrayLike | None = None) -> IntArray:
     """Rows of each task: `softmax(-irs / T)` of the budget, with T = 1 / sqrt(number of tasks).
 

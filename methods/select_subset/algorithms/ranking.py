@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import log_softmax
 
 from methods.typing import FloatArray, IntArray
 
@@ -16,48 +14,6 @@ Keep = Literal["highest", "lowest", "middle"]
 IGNORED = -100
 #: Rows that are in float64 at a time.
 _BLOCK = 8192
-
-
-def token_scores(
-    logits: Sequence[npt.ArrayLike], labels: Sequence[npt.ArrayLike]
-) -> dict[str, FloatArray]:
-    """Scores averaged over the answer tokens of each row.
-
-    Args:
-        logits: for each row (L, V); the logits at position t predict the token at t + 1.
-        labels: for each row (L,) token numbers; -100 is not an answer token.
-
-    Returns:
-        Each (N,), NaN for a row without an answer token:
-        `el2n` mean of ||softmax - onehot||_2, 0 to sqrt 2, high = hard;
-        `aum` mean of p(true) - largest other p, -1 to 1, high = easy;
-        `loss` mean cross entropy in nats; `perplexity` exp(loss).
-
-    Source: EL2N arXiv:2107.07075; AUM arXiv:2001.10528 on probabilities, as the COINCIDE
-        baselines have them (arXiv:2406.10995); perplexity arXiv:2309.04564.
-    """
-    names = ("el2n", "aum", "loss", "perplexity")
-    found = np.full((len(names), len(labels)), np.nan)
-    for row, (logit, label) in enumerate(zip(logits, labels, strict=True)):
-        target = np.asarray(label, dtype=np.int64)[1:]
-        answer = np.flatnonzero(target != IGNORED)
-        if not len(answer):
-            continue
-        logp = log_softmax(np.asarray(logit, dtype=np.float64)[:-1][answer], axis=1)
-        found[:, row] = _of_tokens(logp, target[answer])
-    return dict(zip(names, found, strict=True))
-
-
-def _of_tokens(logp: FloatArray, target: IntArray) -> tuple[float, float, float, float]:
-    tokens = np.arange(len(target))
-    p = np.exp(logp)
-    true = p[tokens, target]
-    loss = float(-logp[tokens, target].mean())
-    error = p.copy()
-    error[tokens, target] -= 1
-    el2n = float(np.sqrt((error**2).sum(axis=1)).mean())
-    p[tokens, target] = 0
-    return el2n, float((true - p.max(axis=1)).mean()), loss, float(np.exp(loss))
 
 
 def cosine(left: npt.ArrayLike, right: npt.ArrayLike) -> FloatArray:

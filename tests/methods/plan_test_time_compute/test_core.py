@@ -25,6 +25,7 @@ from methods.plan_test_time_compute.mixture import (
     solve,
 )
 from methods.typing import FloatArray
+from tests.methods.plan_test_time_compute import upstream
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "theory"
 seeds = st.integers(0, 2**32 - 1)
@@ -62,9 +63,9 @@ def test_golden_by_hand() -> None:
     a = alone(lam, 10)
     assert np.diag(np.linalg.inv(a)) == pytest.approx(g["Gamma"], abs=1e-9)
     assert cov.hardness(lam) == pytest.approx(g["hardness"], abs=1e-9)
-    assert thinking.population_curve(a, lam, 5) == pytest.approx(g["err_inf"], abs=1e-9)
+    assert upstream.population_curve(a, lam, 5) == pytest.approx(g["err_inf"], abs=1e-9)
     for m, error in g["err_k1_m"].items():
-        assert thinking.first_step_error(a, lam, int(m)) == pytest.approx(error, abs=1e-9)
+        assert upstream.first_step_error(a, lam, int(m)) == pytest.approx(error, abs=1e-9)
         bound = planning.direct_bound(2, 4.0, 10, int(m))
         assert bound == pytest.approx(g["bound33"][m], abs=1e-9)
     assert planning.scaling_bound(2, 4.0, 10, np.arange(6)) == pytest.approx(g["cor35"], abs=1e-9)
@@ -83,9 +84,9 @@ def test_golden_job() -> None:
         a = thinking.prediction_map(tasks, np.array(g["qp_pi"]), g["n"], mixing)
         mu = np.sort(np.linalg.eigvals(a @ sigma).real)
         assert mu == pytest.approx(g[f"mu_{mixing}"], abs=1e-9)
-        curve = thinking.population_curve(a, sigma, 8)
+        curve = upstream.population_curve(a, sigma, 8)
         assert curve == pytest.approx(g[f"curve_{mixing}"], abs=1e-9)
-        first = thinking.first_step_error(a, sigma, 50)
+        first = upstream.first_step_error(a, sigma, 50)
         assert first == pytest.approx(g[f"err_k1_m50_{mixing}"], abs=1e-9)
 
 
@@ -105,8 +106,8 @@ def test_golden_matched_curves() -> None:
         lam = np.diag(spectrum(row["spectrum"], row["d"]))
         n, m = row["n"], row["m"]
         a = alone(lam, n)
-        assert thinking.first_step_error(a, lam, m) == pytest.approx(row["k1_closed"], rel=1e-9)
-        assert thinking.population_curve(a, lam, 12) == pytest.approx(row["m_inf"], rel=1e-8)
+        assert upstream.first_step_error(a, lam, m) == pytest.approx(row["k1_closed"], rel=1e-9)
+        assert upstream.population_curve(a, lam, 12) == pytest.approx(row["m_inf"], rel=1e-8)
         bound = planning.scaling_bound(20, row["hard"], n, np.arange(13))
         assert bound == pytest.approx(row["cor35"], rel=1e-9)
         assert planning.direct_bound(20, row["hard"], n, m) == pytest.approx(row["bound33"])
@@ -131,9 +132,9 @@ def test_golden_trained_transformer() -> None:
     lam = np.diag(g["cov_eigs"]) * 5 / np.sum(g["cov_eigs"])
     a = alone(lam, g["n"])
     assert np.diag(a) == pytest.approx(g["theory_GammaInv_diag"], abs=1e-12)
-    loss = thinking.first_step_error(a, lam, g["n"]) / 2
+    loss = upstream.first_step_error(a, lam, g["n"]) / 2
     assert loss == pytest.approx(g["theory_optimal_loss"], abs=1e-12)
-    first = thinking.first_step_error(a, lam, 200)
+    first = upstream.first_step_error(a, lam, 200)
     assert abs(first - g["theory_curve_m200"][1]) < 5 * g["theory_curve_se"][1]
     trained = np.array(g["runs"]["V31_only_c2"]["effective_map_diag"])
     assert np.linalg.norm(np.diag(a) - trained) < 0.02 * np.linalg.norm(trained)
@@ -146,7 +147,7 @@ def test_golden_overthinking_by_missing_skills() -> None:
         lam = lam * row["d"] / lam.sum() if row["norm"] == "trace" else lam
         a = alone(np.diag(lam), row["n"])
         edge = float(thinking.stability_edges(a))
-        curve = thinking.population_curve(a, np.eye(row["d"]), 30)
+        curve = upstream.population_curve(a, np.eye(row["d"]), 30)
         assert edge == pytest.approx(row["mu_max"], abs=1e-9)
         assert curve == pytest.approx(np.minimum(row["inf"], 1e12), rel=1e-9)
         assert planning.best_steps(np.arange(31), curve) == row["kstar_inf"]
@@ -155,7 +156,7 @@ def test_golden_overthinking_by_missing_skills() -> None:
         assert verdict == expected
     for row in g["two_weak_skills_U_shape"]:
         a = alone(np.diag([1.0] * 18 + [row["eps"]] * 2), row["n"])
-        curve = thinking.population_curve(a, np.eye(20), 40)
+        curve = upstream.population_curve(a, np.eye(20), 40)
         assert float(thinking.stability_edges(a)) == pytest.approx(row["mu_max"], abs=1e-9)
         assert planning.best_steps(np.arange(41), curve) == row["kstar"]
         capped = np.minimum(row["err_at"], 1e12)
@@ -189,9 +190,9 @@ def test_golden_trade_off_of_context_and_steps() -> None:
         for n, stored in curves.items():
             a = alone(np.eye(10), int(n))
             if int(m) == 100000:
-                assert thinking.population_curve(a, np.eye(10), 20) == pytest.approx(stored)
+                assert upstream.population_curve(a, np.eye(10), 20) == pytest.approx(stored)
             else:
-                first = thinking.first_step_error(a, np.eye(10), int(m))
+                first = upstream.first_step_error(a, np.eye(10), int(m))
                 assert first == pytest.approx(stored[1], rel=0.03)
 
 
@@ -341,7 +342,7 @@ def test_population_error_falls_exactly_when_the_edge_is_below_two(
     edge = float(thinking.stability_edges(a @ sigma))
     mu = np.diag(a @ sigma)
     assert edge == pytest.approx(mu.max(), rel=1e-9)
-    curve = thinking.population_curve(a, sigma, 60)
+    curve = upstream.population_curve(a, sigma, 60)
     if abs(edge - 2) < 1e-3:
         return
     if edge < 2:
@@ -414,7 +415,7 @@ def test_gradient_of_the_error_is_right(seed: int, mixing: thinking.Mixing, step
 def test_map_is_zero_where_nothing_was_trained() -> None:
     a = alone(np.diag([2.0, 1.0, 0.0]), 20)
     assert a[2] == pytest.approx(np.zeros(3), abs=1e-12)
-    curve = thinking.population_curve(a, np.eye(3), 400)
+    curve = upstream.population_curve(a, np.eye(3), 400)
     assert curve[-1] == pytest.approx(1.0, abs=1e-6)
 
 

@@ -16,7 +16,7 @@ from methods.errors import JobCancelled, JobError
 from methods.inference import encoder
 from methods.inference.encoder import HiddenStates
 from methods.inference.model_registry import Models
-from methods.jobtype import input_refs, model_refs
+from methods.jobtype import ModelRef, input_refs, references
 from methods.local import LocalContext
 from methods.predict_weak_to_strong.job import run
 from methods.predict_weak_to_strong.result import Result
@@ -165,7 +165,7 @@ def test_specs_are_checked() -> None:
     weak = [{"name": "w", "representations": "file"}]
     spec = Spec.model_validate({"strong": strong, "weak": weak, "texts": "texts"})
     assert [pointer for pointer, _ in input_refs(spec)] == ["/texts", "/weak/0/representations"]
-    assert [pointer for pointer, _ in model_refs(spec)] == ["/strong/model"]
+    assert [at for at, ref in references(spec) if isinstance(ref, ModelRef)] == ["/strong/model"]
     assert Spec.model_validate(spec.model_dump()) == spec
     for given, words in (
         ({"strong": {"name": "s"}}, "either representations or model"),

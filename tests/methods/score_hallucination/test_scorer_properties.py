@@ -18,6 +18,7 @@ from methods.score_hallucination.scoring.pipeline import (
     score,
 )
 from methods.score_hallucination.similarity import nli
+from tests.methods.score_hallucination import upstream
 
 KINDS = ("rouge_l", "exact", "jaccard", "token_f1", "char_ngram")
 WORDS = ("Paris", "paris", "London", "the", "42", "-42", "北京", "не", "?", "")
@@ -92,7 +93,7 @@ def test_ranges_of_the_scores_of_a_similarity(raw: np.ndarray) -> None:
     ranges = {
         graph.eigv_laplacian: (1, n),
         graph.degree_matrix: (0, 1),
-        graph.degree_unscaled: (0, n - 1),
+        upstream.degree_unscaled: (0, n - 1),
         graph.eccentricity: (0, np.sqrt(n)),
         nli.luq: (0, 1),
         nli.luq_pair: (0, 1),

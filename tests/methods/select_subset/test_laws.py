@@ -17,6 +17,7 @@ from methods.select_subset.algorithms import (
 from methods.select_subset.algorithms.budgets import Candidates, solve
 from methods.select_subset.schema.methods import PARAMS
 from methods.select_subset.spec import Spec
+from tests.methods.select_subset import upstream
 from tests.methods.select_subset.test_spec import spec as declared
 
 SIZES = st.lists(st.integers(0, 40), min_size=1, max_size=30)
@@ -243,6 +244,6 @@ def test_scores_by_hand():
     assert ranking.by_rank([5.0, 1.0, 3.0, 1.0], 2, "lowest").tolist() == [1, 3]
     assert ranking.by_rank([5.0, 1.0, 3.0, 1.0], 2, "highest").tolist() == [0, 2]
     assert ranking.by_rank([5.0, 1.0, 3.0, 2.0, 4.0], 2, "middle").tolist() == [3, 2]
-    assert np.isnan(ranking.token_scores([np.zeros((3, 4))], [[1, -100, -100]])["loss"]).all()
+    assert np.isnan(upstream.token_scores([np.zeros((3, 4))], [[1, -100, -100]])["loss"]).all()
     assert presel.typicality([[1.0, 0.0]]).tolist() == [0]
-    assert presel.instruction_relevance([1.0, 2.0], [2.0, 2.0]) == 0.75
+    assert upstream.instruction_relevance([1.0, 2.0], [2.0, 2.0]) == 0.75

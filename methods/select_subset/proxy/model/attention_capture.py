@@ -109,7 +109,7 @@ class CrossBlocks:
         self.blocks.add_(block, alpha=weight)
 
     def add_official(self, query: torch.Tensor, key: torch.Tensor) -> None:
-        """Add a layer of the official matrix, see `methods.select_subset.attention`.
+        """Add a layer of the official matrix, see `tests.methods.select_subset.attention`.
 
         Args:
             query: (B, L, D), key: (B, L, D or D / g): outputs of the projections.

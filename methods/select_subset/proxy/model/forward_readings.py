@@ -38,7 +38,7 @@ def read_batch(
     Args:
         wanted: `singular_values` of the text-to-image attention summed over layers; `loss` (mean
             cross entropy of the answer in nats), `el2n`, `aum` and `correct` (every answer token
-            is the likeliest) as in `scores.token_scores`; `gradient_norm` of the loss by the
+            is the likeliest); `gradient_norm` of the loss by the
             weights of the output layer; `embedding`, the mean of the last hidden state;
             `activations` of COINCIDE.
         top_k: singular values. official: attention of the official XMAS code.
