@@ -7,6 +7,8 @@ from importlib.resources import files
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from alembic.script.revision import ResolutionError
+from alembic.util import CommandError
 from sqlalchemy import Select, column, select, table
 
 from infra.settings import Settings
@@ -19,8 +21,20 @@ def _config(settings: Settings | None = None) -> Config:
 
 
 def upgrade(settings: Settings, revision: str = "head") -> None:
-    """Bring the database to a revision; concurrent callers wait for one another."""
-    command.upgrade(_config(settings), revision)
+    """Bring the database to a revision; concurrent callers wait for one another.
+
+    Raises:
+        ValueError: the database is at a revision that this version does not know.
+    """
+    try:
+        command.upgrade(_config(settings), revision)
+    except CommandError as error:
+        if not isinstance(error.__cause__, ResolutionError):
+            raise
+        raise ValueError(
+            f"the database is at revision {error.__cause__.argument}, which this version of "
+            "Datassay does not know: run the version that made it, or start with an empty database"
+        ) from error
 
 
 def downgrade(settings: Settings, revision: str) -> None:
