@@ -232,10 +232,18 @@ def _pointer(location: tuple[int | str, ...]) -> str:
     return "".join(f"/{str(p).replace('~', '~0').replace('/', '~1')}" for p in parts)
 
 
-_BY_STATUS = {kind.status: kind for kind in (
-    InvalidRequest, Unauthenticated, Forbidden, NotFound, MethodNotAllowed, PayloadTooLarge,
-    UnsupportedMediaType,
-)}  # fmt: skip
+_BY_STATUS = {
+    kind.status: kind
+    for kind in (
+        InvalidRequest,
+        Unauthenticated,
+        Forbidden,
+        NotFound,
+        MethodNotAllowed,
+        PayloadTooLarge,
+        UnsupportedMediaType,
+    )
+}
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:

@@ -13,8 +13,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, fi
 
 #: Of input URIs.
 SCHEMES = ("https", "http", "s3", "hf", "file")
-HOST_NAME = re.compile(r"(?=.{1,253}\.?$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?\.)*"
-                        r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?\.?")  # fmt: skip
+HOST_NAME = re.compile(
+    r"(?=.{1,253}\.?$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?\.)*"
+    r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?\.?"
+)
 
 
 def private_host(entry: str) -> str:

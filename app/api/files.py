@@ -50,19 +50,42 @@ def create_router(settings: Settings) -> APIRouter:
     add = router.add_api_route
     one = responses(*_ALWAYS, NotFound)
     upload = responses(InvalidRequest, *_ALWAYS, PayloadTooLarge, InvalidSpec, QuotaExceeded)
-    add("/files", upload_file, methods=["POST"], status_code=201, tags=["files"],
-        responses=upload, max_body_size=settings.max_file_bytes + _MULTIPART_OVERHEAD)  # fmt: skip
+    add(
+        "/files",
+        upload_file,
+        methods=["POST"],
+        status_code=201,
+        tags=["files"],
+        responses=upload,
+        max_body_size=settings.max_file_bytes + _MULTIPART_OVERHEAD,
+    )
     paged = responses(InvalidRequest, *_ALWAYS)
     add("/files", list_files, methods=["GET"], tags=["files"], responses=paged)
     add("/files/{file_id}", get_file, methods=["GET"], tags=["files"], responses=one)
-    add("/files/{file_id}", delete_file, methods=["DELETE"], status_code=204, tags=["files"],
-        responses=responses(*_ALWAYS, NotFound, Conflict))  # fmt: skip
-    add("/jobs/{job_id}/artifacts", list_job_artifacts, methods=["GET"], tags=["artifacts"],
-        responses=one)  # fmt: skip
+    add(
+        "/files/{file_id}",
+        delete_file,
+        methods=["DELETE"],
+        status_code=204,
+        tags=["files"],
+        responses=responses(*_ALWAYS, NotFound, Conflict),
+    )
+    add(
+        "/jobs/{job_id}/artifacts",
+        list_job_artifacts,
+        methods=["GET"],
+        tags=["artifacts"],
+        responses=one,
+    )
     binary = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
-    add("/artifacts/{artifact_id}/content", get_artifact_content, methods=["GET"],
-        tags=["artifacts"], response_class=FileResponse,
-        responses={**one, 200: {"content": binary}})  # fmt: skip
+    add(
+        "/artifacts/{artifact_id}/content",
+        get_artifact_content,
+        methods=["GET"],
+        tags=["artifacts"],
+        response_class=FileResponse,
+        responses={**one, 200: {"content": binary}},
+    )
     return router
 
 
@@ -116,9 +139,12 @@ async def get_artifact_content(
         if (path := storage.local_path(row.storage_key)) is not None:
             there = path.stat()
             return _StoredFile(
-                path, media_type=row.media_type, filename=row.name, headers=headers,
+                path,
+                media_type=row.media_type,
+                filename=row.name,
+                headers=headers,
                 stat_result=there,
-            )  # fmt: skip
+            )
         stream = _chunks(storage.open(row.storage_key))
     except FileNotFoundError as error:
         # Deleted since the row was read.

@@ -129,17 +129,30 @@ def _add_common(router: APIRouter, results: Any) -> None:
     result: Declared = {200: {"model": results, "description": "The result, as its type has it."}}
     result |= responses(*_ALWAYS, NotFound, JobNotFinished, JobFailed)
     add("/{job_id}/result", get_job_result, methods=["GET"], responses=result, response_model=None)
-    add("/{job_id}/events", list_job_events, methods=["GET"], response_model=Page[Event],
-        responses={**one, **responses(InvalidRequest, *_ALWAYS, NotFound),
-                   200: {"content": _EVENT_STREAM}})  # fmt: skip
+    add(
+        "/{job_id}/events",
+        list_job_events,
+        methods=["GET"],
+        response_model=Page[Event],
+        responses={
+            **one,
+            **responses(InvalidRequest, *_ALWAYS, NotFound),
+            200: {"content": _EVENT_STREAM},
+        },
+    )
     add("/{job_id}/attempts", list_job_attempts, methods=["GET"], responses=one)
     ended = responses(*_ALWAYS, NotFound, JobTerminal, Conflict)
     accepted: Declared = {202: {"model": Job, "description": "The runner is being stopped."}}
     add("/{job_id}/cancel", cancel_job, methods=["POST"], responses={**ended, **accepted})
     again = responses(*_ALWAYS, NotFound, JobNotFinished, Conflict, InvalidSpec, QuotaExceeded)
     add("/{job_id}/retry", retry_job, methods=["POST"], status_code=202, responses=again)
-    add("/{job_id}", delete_job, methods=["DELETE"], status_code=204,
-        responses=responses(*_ALWAYS, NotFound, Conflict))  # fmt: skip
+    add(
+        "/{job_id}",
+        delete_job,
+        methods=["DELETE"],
+        status_code=204,
+        responses=responses(*_ALWAYS, NotFound, Conflict),
+    )
 
 
 async def list_jobs(

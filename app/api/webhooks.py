@@ -51,16 +51,35 @@ def create_router() -> APIRouter:
     add("/{endpoint_id}", get_webhook_endpoint, methods=["GET"], responses=one)
     changed = responses(InvalidRequest, *_ALWAYS, NotFound, InvalidSpec)
     add("/{endpoint_id}", change_webhook_endpoint, methods=["PATCH"], responses=changed)
-    add("/{endpoint_id}", delete_webhook_endpoint, methods=["DELETE"], status_code=204,
-        responses=one)  # fmt: skip
+    add(
+        "/{endpoint_id}",
+        delete_webhook_endpoint,
+        methods=["DELETE"],
+        status_code=204,
+        responses=one,
+    )
     add("/{endpoint_id}/rotate-secret", rotate_webhook_secret, methods=["POST"], responses=changed)
     sent = responses(*_ALWAYS, NotFound, Conflict)
-    add("/{endpoint_id}/test", test_webhook_endpoint, methods=["POST"], status_code=202,
-        responses=sent)  # fmt: skip
-    add("/{endpoint_id}/deliveries", list_webhook_deliveries, methods=["GET"],
-        responses=responses(InvalidRequest, *_ALWAYS, NotFound))  # fmt: skip
-    add("/{endpoint_id}/deliveries/{delivery_id}/replay", replay_webhook_delivery,
-        methods=["POST"], status_code=202, responses=sent)  # fmt: skip
+    add(
+        "/{endpoint_id}/test",
+        test_webhook_endpoint,
+        methods=["POST"],
+        status_code=202,
+        responses=sent,
+    )
+    add(
+        "/{endpoint_id}/deliveries",
+        list_webhook_deliveries,
+        methods=["GET"],
+        responses=responses(InvalidRequest, *_ALWAYS, NotFound),
+    )
+    add(
+        "/{endpoint_id}/deliveries/{delivery_id}/replay",
+        replay_webhook_delivery,
+        methods=["POST"],
+        status_code=202,
+        responses=sent,
+    )
     return router
 
 

@@ -304,9 +304,16 @@ class JobService:
 
 
 _RETRIED = (
-    "tenant_id", "type", "resource", "spec", "labels", "priority", "timeout_seconds",
-    "retention_seconds", "max_attempts",
-)  # fmt: skip
+    "tenant_id",
+    "type",
+    "resource",
+    "spec",
+    "labels",
+    "priority",
+    "timeout_seconds",
+    "retention_seconds",
+    "max_attempts",
+)
 
 
 async def _job(session: AsyncSession, caller: Caller, job_id: str) -> JobRow:

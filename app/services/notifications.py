@@ -18,8 +18,10 @@ _log = structlog.get_logger(__name__)
 _FLOOR_LISTENING, _FLOOR_DEAF = 15.0, 1.0
 #: A peer that vanished without a word is noticed by the kernel, after about ten seconds.
 _PROBES: dict[str, Any] = {
-    "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 2,
-}  # fmt: skip
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 2,
+}
 #: Seconds for which a job is taken to be unchanged if nothing is heard.
 _KEEP = 5.0
 

@@ -39,8 +39,10 @@ def main() -> None:
         contenders = {name: load(model, *name) for name in settings()}
         rows = measure(contenders, pairs)
     header = ["device and precision", "pairs scored", "passes", "a second", "largest difference"]
-    lines = [[r["name"], str(r["scored"]), str(r["forwards"]), f"{r['rate']:.0f}",
-              f"{r['differs']:.1e}"] for r in rows]  # fmt: skip
+    lines = [
+        [r["name"], str(r["scored"]), str(r["forwards"]), f"{r['rate']:.0f}", f"{r['differs']:.1e}"]
+        for r in rows
+    ]
     print(table(header, lines))
     write("nli_devices", rows, torch=torch.__version__)
 
@@ -71,11 +73,15 @@ def measure(
         spent = time.perf_counter() - began
         reference = found if reference is None else reference
         scored = engine.cost.scored - before["scored"]
-        rows.append({
-            "name": " ".join(name), "scored": scored, "rate": scored / spent,
-            "forwards": engine.cost.forwards - before["forwards"],
-            "differs": float(abs(found - reference).max()),
-        })  # fmt: skip
+        rows.append(
+            {
+                "name": " ".join(name),
+                "scored": scored,
+                "rate": scored / spent,
+                "forwards": engine.cost.forwards - before["forwards"],
+                "differs": float(abs(found - reference).max()),
+            }
+        )
     return rows
 
 

@@ -138,8 +138,10 @@ def show(rows: dict[str, list[dict[str, Any]]], prompts: int) -> None:
     header = ["", "prompts", "answers", "tokens", "wall", "CPU", "tokens/s", "tokens/CPU s"]
     table, first = [], None
     for name, turns in rows.items():
-        wall, cpu = (median(row[clock] / row["completion_tokens"] for row in turns)
-                     for clock in ("wall", "cpu"))  # fmt: skip
+        wall, cpu = (
+            median(row[clock] / row["completion_tokens"] for row in turns)
+            for clock in ("wall", "cpu")
+        )
         first = first or (wall, cpu)
         table.append(
             [

@@ -207,8 +207,16 @@ def main() -> None:
             rows += compare(n, duplicates, peers, args)
     print(
         reporting.table(
-            ["", "n", "duplicates", "prompts", "wall a prompt", "CPU a prompt", "x ours, wall",
-             "x ours, CPU"],
+            [
+                "",
+                "n",
+                "duplicates",
+                "prompts",
+                "wall a prompt",
+                "CPU a prompt",
+                "x ours, wall",
+                "x ours, CPU",
+            ],
             [
                 [
                     row["contender"],
@@ -223,7 +231,7 @@ def main() -> None:
                 for row in rows
             ],
         )
-    )  # fmt: skip
+    )
     path = reporting.write("score_hallucination", rows, snne_repository=note, repeats=args.repeats)
     print(f"\n{path}")
 

@@ -168,8 +168,17 @@ def official(folder: Path, count: int) -> dict[str, Any]:
     test = _Digits(real.test.images, real.test.labels)
     kinds = {kind: kind for kind in range(10)}
     hard_label.get_dataset = lambda *_: (
-        3, (8, 8), None, None, 10, train, test, test, kinds, kinds,
-    )  # fmt: skip
+        3,
+        (8, 8),
+        None,
+        None,
+        10,
+        train,
+        test,
+        test,
+        kinds,
+        kinds,
+    )
     saved: list[dict[str, Any]] = []
     hard_label.save_results = lambda results, _: saved.append(results)
     hard_label.REAL_DATA_ACC_CACHE["CIFAR10-ConvNet-3"] = 100 * FULL
@@ -178,10 +187,17 @@ def official(folder: Path, count: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch, Path(os.devnull).open("w") as silent:
         os.chdir(scratch)
         evaluator = hard_label.LabelRobustScoreHard(
-            dataset="CIFAR10", ipc=1, model_name="ConvNet-3", data_aug_func=None,
-            step_size=EPOCHS // 2, num_eval=RUNS, im_size=(8, 8), num_epochs=EPOCHS,
-            num_workers=0, device="cpu",
-        )  # fmt: skip
+            dataset="CIFAR10",
+            ipc=1,
+            model_name="ConvNet-3",
+            data_aug_func=None,
+            step_size=EPOCHS // 2,
+            num_eval=RUNS,
+            im_size=(8, 8),
+            num_epochs=EPOCHS,
+            num_workers=0,
+            device="cpu",
+        )
         with np.load(CANDIDATES, allow_pickle=False) as file:
             images = {name: torch.from_numpy(file[name]) for name in NAMES[:count]}
         with contextlib.redirect_stdout(silent), contextlib.redirect_stderr(silent):

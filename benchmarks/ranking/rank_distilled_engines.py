@@ -78,15 +78,22 @@ def measure(
     peak = torch.cuda.max_memory_allocated() >> 20 if device.type == "cuda" else None
     wanted = run("sequential", model, side, images, 10, args.side_by_side, device)[1]
     return {
-        "step": min(times), "first": started, "peak_mib": peak,
+        "step": min(times),
+        "first": started,
+        "peak_mib": peak,
         "differs": float((found - wanted).norm() / wanted.norm()),
-    }  # fmt: skip
+    }
 
 
 def run(
-    engine: EngineName, model: str, side: int, images: int, epochs: int, count: int,
+    engine: EngineName,
+    model: str,
+    side: int,
+    images: int,
+    epochs: int,
+    count: int,
     device: torch.device,
-) -> tuple[float, torch.Tensor]:  # fmt: skip
+) -> tuple[float, torch.Tensor]:
     """Wall seconds of so many trainings on one batch each, and their weights."""
     sessions: list[Session] = []
 
@@ -123,12 +130,17 @@ def show(rows: list[dict[str, Any]]) -> str:
     lines = []
     for r in rows:
         base = plain.get((r["network"], r["pixels"], r["images"]))
-        lines.append([
-            f"{r['network']} {r['pixels']}x{r['pixels']} B={r['images']}", r["engine"],
-            seconds(r["step"]), "" if base is None else f"{base / r['step']:.2f}",
-            seconds(r["first"]), f"{r['differs']:.1e}",
-            "" if r["peak_mib"] is None else f"{r['peak_mib']} MiB",
-        ])  # fmt: skip
+        lines.append(
+            [
+                f"{r['network']} {r['pixels']}x{r['pixels']} B={r['images']}",
+                r["engine"],
+                seconds(r["step"]),
+                "" if base is None else f"{base / r['step']:.2f}",
+                seconds(r["first"]),
+                f"{r['differs']:.1e}",
+                "" if r["peak_mib"] is None else f"{r['peak_mib']} MiB",
+            ]
+        )
     header = ["", "engine", "a step", "x sequential", "first round", "weights differ", "memory"]
     return table(header, lines)
 

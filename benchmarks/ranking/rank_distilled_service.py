@@ -146,10 +146,14 @@ def fashion_mnist(folder: Path) -> dict[str, Any]:
         print(f"distilled in {distilled:.0f} s, ranked in {ranked:.0f} s, {job.children}")
         board = result["leaderboards"][0]
         rows = [
-            [row["name"], f"{row['accuracy']['mean']:.3f}", f"{row['lrs']['mean']:.3f}",
-             f"{row['ior']['mean']:+.3f}"]
+            [
+                row["name"],
+                f"{row['accuracy']['mean']:.3f}",
+                f"{row['lrs']['mean']:.3f}",
+                f"{row['ior']['mean']:+.3f}",
+            ]
             for row in board["rows"]
-        ]  # fmt: skip
+        ]
         print(table(("candidate", "accuracy", "LRS", "IOR"), rows))
         print("full data", board["full"]["mean"])
     return {

@@ -52,8 +52,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30.0, help="of the overload")
     args = parser.parse_args()
     # As slow as by default, so that a cancel waits for a real heartbeat.
-    settings = {"DATASSAY_OUTBOUND_ALLOW": '["127.0.0.1"]', "DATASSAY_LEASE": "PT90S",
-                "DATASSAY_HEARTBEAT": "PT15S"}  # fmt: skip
+    settings = {
+        "DATASSAY_OUTBOUND_ALLOW": '["127.0.0.1"]',
+        "DATASSAY_LEASE": "PT90S",
+        "DATASSAY_HEARTBEAT": "PT15S",
+    }
     with service(settings) as running:
         rows = [
             cancels(running, "toy", "succeed", args.cancels),
@@ -73,8 +76,12 @@ def shown(row: dict[str, Any]) -> list[str]:
 
 def timings(what: str, times: list[float], **more: str) -> dict[str, Any]:
     return {
-        "what": what, "n": len(times), "p50": statistics.median(times), "p99": high(times), **more,
-    }  # fmt: skip
+        "what": what,
+        "n": len(times),
+        "p50": statistics.median(times),
+        "p99": high(times),
+        **more,
+    }
 
 
 def cancels(running: Service, job_type: str, action: str, count: int) -> dict[str, Any]:
@@ -182,9 +189,11 @@ def idempotency(running: Service, posts: int) -> dict[str, Any]:
 def overload(running: Service, span: float) -> dict[str, Any]:
     """Against a gateway of its own, with a limit, beside the one without."""
     environment = {
-        **running.environment(), "DATASSAY_RATE_KEY": str(_PER_MINUTE),
-        "DATASSAY_RATE_TENANT": "0", "DATASSAY_RATE_SUBMIT": "0",
-    }  # fmt: skip
+        **running.environment(),
+        "DATASSAY_RATE_KEY": str(_PER_MINUTE),
+        "DATASSAY_RATE_TENANT": "0",
+        "DATASSAY_RATE_SUBMIT": "0",
+    }
     environment.pop("DATASSAY_METRICS_PORT", None)
     port = free_port()
     command = [sys.executable, "-m", "server", "gateway", "--port", str(port)]

@@ -24,9 +24,20 @@ _STEP = 16 << 20
 
 #: All that the readers of damaged files raise.
 DAMAGED = (
-    ValueError, KeyError, TypeError, IndexError, EOFError, OSError, OverflowError, RecursionError,
-    NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
-)  # fmt: skip
+    ValueError,
+    KeyError,
+    TypeError,
+    IndexError,
+    EOFError,
+    OSError,
+    OverflowError,
+    RecursionError,
+    NotImplementedError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
 
 
 def check_ratio(unpacked: int, packed: int, label: str) -> None:

@@ -237,9 +237,14 @@ def _two_stage(options: TwoStageOptions, table: Labelled, data: _Data) -> TwoSta
         row = int(table.rows[data.rows][np.argmax(np.isnan(second))])
         raise JobError("input_invalid", f"Item {row} (from 0) has no score of stage two ({name}).")
     return core.fit_two_stage(
-        data.confidence, second, data.right, data.fold,
-        budget=options.budget, objective=options.objective, name=name,
-    )  # fmt: skip
+        data.confidence,
+        second,
+        data.right,
+        data.fold,
+        budget=options.budget,
+        objective=options.objective,
+        name=name,
+    )
 
 
 def _warnings(calibrator: Calibrator, data: _Data) -> list[str]:

@@ -141,9 +141,9 @@ def _match(spec: Spec, real: RealData, ctx: RunContext) -> State:
             loss = gradient_step(given, state, outer, inner, ctx.check)
         if not np.isfinite(loss):
             raise JobError(
-                "numerical_failure", f"The loss of iteration {state.done} is {loss}; lower "
-                "lr_images."
-            )  # fmt: skip
+                "numerical_failure",
+                f"The loss of iteration {state.done} is {loss}; lower lr_images.",
+            )
         if time.monotonic() - kept > KEEP_EVERY:
             _keep(ctx, state)
             kept = time.monotonic()

@@ -32,8 +32,12 @@ class Spec(SpecModel):
         description="herding: distances of pixels, or of the features of one random network.",
     )
     model: str = Field("ConvNet-3", description="Network of dm, dc and of the space `network`.")
-    iterations: int = Field(1000, ge=1, le=1_000_000, description="dm: random networks used; dc: "
-                            "restarts from a random network.")  # fmt: skip
+    iterations: int = Field(
+        1000,
+        ge=1,
+        le=1_000_000,
+        description="dm: random networks used; dc: restarts from a random network.",
+    )
     lr_images: float | None = Field(
         None, gt=0, le=1000, description="dm, dc: step of the images; null: 1 and 0.1."
     )
@@ -50,7 +54,7 @@ class Spec(SpecModel):
     )
     inner: int | None = Field(
         None, ge=0, le=1000, description="dc: network epochs between them; null: the paper's."
-    )  # fmt: skip
+    )
 
     @field_validator("model")
     @classmethod

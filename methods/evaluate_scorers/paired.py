@@ -70,12 +70,18 @@ def paired_tests(
     p_value, p_adjusted = _p_values(difference, spread)
     return [
         PairedTest(
-            first, second, int(masks[m].sum()), int((right[masks[m]] == 0).sum()),
-            float(difference[k]), float(low[k]), float(high[k]),
-            float(p_value[k]), float(p_adjusted[k]),
+            first,
+            second,
+            int(masks[m].sum()),
+            int((right[masks[m]] == 0).sum()),
+            float(difference[k]),
+            float(low[k]),
+            float(high[k]),
+            float(p_value[k]),
+            float(p_adjusted[k]),
         )
         for k, (m, first, second) in enumerate(pairs)
-    ]  # fmt: skip
+    ]
 
 
 def _pairs(

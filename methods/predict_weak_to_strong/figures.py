@@ -19,11 +19,15 @@ def metric_against_baselines(models: Sequence[WeakModel]) -> Figure:
     """The ranking scores of each candidate over the baselines that need no strong model."""
     values = [
         {
-            "name": m.name, "effective dimension": m.dof_w, "linear CKA": m.cka_linear,
-            "operator norm": m.metric_op, "Frobenius": m.metric_fro, "rank": m.rank,
+            "name": m.name,
+            "effective dimension": m.dof_w,
+            "linear CKA": m.cka_linear,
+            "operator norm": m.metric_op,
+            "Frobenius": m.metric_fro,
+            "rank": m.rank,
         }
         for m in models
-    ]  # fmt: skip
+    ]
     panels = [
         {
             "mark": {"type": "point", "filled": True, "tooltip": True},
@@ -47,9 +51,12 @@ def metric_against_baselines(models: Sequence[WeakModel]) -> Figure:
             "says no more than the baseline on the horizontal axis."
         ),
         vega_lite={
-            "$schema": SCHEMA, "data": {"values": values}, "columns": 2, "concat": panels,
+            "$schema": SCHEMA,
+            "data": {"values": values},
+            "columns": 2,
+            "concat": panels,
         },
-    )  # fmt: skip
+    )
 
 
 def spectra(strong: Sequence[float], weak: Sequence[tuple[str, Sequence[float]]]) -> Figure:

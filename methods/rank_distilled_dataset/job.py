@@ -207,9 +207,14 @@ def _artifacts(
         artifact: ArtifactRef = ctx.save_artifact(name, data, kind)
         return artifact
 
-    table = "".join(
-        leaderboard.official_csv(board).split("\n", 1)[at > 0] for at, board in enumerate(boards)
-    ) if len(boards) > 1 else leaderboard.official_csv(boards[0])  # fmt: skip
+    table = (
+        "".join(
+            leaderboard.official_csv(board).split("\n", 1)[at > 0]
+            for at, board in enumerate(boards)
+        )
+        if len(boards) > 1
+        else leaderboard.official_csv(boards[0])
+    )
     files = {"leaderboard": save("leaderboard.csv", table.encode(), "text/csv")}
     lines = "".join(json.dumps(line) + "\n" for line in _curve_lines(found))
     files["curves"] = save("curves.jsonl", lines.encode(), "application/x-ndjson")
@@ -235,6 +240,12 @@ def _curve_lines(found: list[ModelComparison]) -> Iterator[dict[str, object]]:
                 for rate, curves in zip(side.rates, side.curves, strict=True):
                     for place, curve in enumerate(curves):
                         name = scored.candidate.name
-                        about = {"model": compared.model, "candidate": name, "set": who,
-                                 "variant": variant, "lr": rate, "run": place}  # fmt: skip
+                        about = {
+                            "model": compared.model,
+                            "candidate": name,
+                            "set": who,
+                            "variant": variant,
+                            "lr": rate,
+                            "run": place,
+                        }
                         yield {**about, **asdict(curve)}

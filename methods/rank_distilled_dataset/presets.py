@@ -10,9 +10,13 @@ PresetName = Literal[
 ]
 
 _SGD: dict[str, Any] = {
-    "optimiser": "sgd", "schedule": "step", "step_size": 500, "weight_decay": 5e-4,
-    "epochs": 1000, "batch_size": 256,
-}  # fmt: skip
+    "optimiser": "sgd",
+    "schedule": "step",
+    "step_size": 500,
+    "weight_decay": 5e-4,
+    "epochs": 1000,
+    "batch_size": 256,
+}
 _ADAMW: dict[str, Any] = {"optimiser": "adamw", "schedule": "cosine", "weight_decay": 0.01}
 _DSA = {"augmentation": {"name": "dsa"}}
 _CUTMIX = {"augmentation": {"name": "cutmix", "beta": 1.0}}

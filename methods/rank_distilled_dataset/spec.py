@@ -15,9 +15,15 @@ from methods.rank_distilled_dataset.result import Result
 from methods.rank_distilled_dataset.train_settings import EngineName, Train, TrainChange
 
 DatasetName = Literal[
-    "digits", "photo-patches-10", "mnist", "fashion-mnist", "cifar10", "cifar100",
-    "tiny-imagenet", "custom",
-]  # fmt: skip
+    "digits",
+    "photo-patches-10",
+    "mnist",
+    "fashion-mnist",
+    "cifar10",
+    "cifar100",
+    "tiny-imagenet",
+    "custom",
+]
 BUNDLED = {"digits", "photo-patches-10"}
 OFFICIAL_GRID = [0.001, 0.005, 0.01, 0.05, 0.1]
 MAX_CANDIDATES = 64

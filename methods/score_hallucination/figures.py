@@ -66,10 +66,11 @@ def histograms(scores: dict[str, FloatArray], quality: FloatArray) -> Figure:
                             "low": round(float(low), 6),
                             "high": round(float(high), 6),
                             "items": int(count),
-                            "label": names.get(label, "unlabelled") if label is not None
+                            "label": names.get(label, "unlabelled")
+                            if label is not None
                             else "unlabelled",
                         }
-                    )  # fmt: skip
+                    )
     specification = {
         "mark": {"type": "bar", "tooltip": True},
         "encoding": {
@@ -130,9 +131,12 @@ def _rejection(labelled: dict[str, tuple[FloatArray, FloatArray]]) -> Figure:
     return Figure(
         title="Accuracy when suspicious answers are withheld",
         caption="Keeping only the least suspicious share of the answers.",
-        vega_lite=chart(rows, mark={"type": "line", "tooltip": True}, encoding=lines(
-            "kept", "share of answers kept", "accuracy", "accuracy of those kept")),
-    )  # fmt: skip
+        vega_lite=chart(
+            rows,
+            mark={"type": "line", "tooltip": True},
+            encoding=lines("kept", "share of answers kept", "accuracy", "accuracy of those kept"),
+        ),
+    )
 
 
 def roc(labelled: dict[str, tuple[FloatArray, FloatArray]]) -> Figure:

@@ -164,10 +164,8 @@ def delete_endpoint(tenant_id: str, endpoint_id: str) -> list[Any]:
     mine = select(WebhookEndpoint.id).where(_mine(tenant_id, endpoint_id)).scalar_subquery()
     return [
         delete(WebhookDelivery).where(WebhookDelivery.endpoint_id == mine),
-        delete(WebhookEndpoint)
-        .where(_mine(tenant_id, endpoint_id))
-        .returning(WebhookEndpoint),
-    ]  # fmt: skip
+        delete(WebhookEndpoint).where(_mine(tenant_id, endpoint_id)).returning(WebhookEndpoint),
+    ]
 
 
 def add_test(tenant_id: str, endpoint_id: str) -> Any:
@@ -175,13 +173,16 @@ def add_test(tenant_id: str, endpoint_id: str) -> Any:
     data = _object(endpoint_id=_endpoints.c.id)
     kind = literal(TEST, Text)
     rows = select(
-        _new_message_id(), _endpoints.c.tenant_id, _endpoints.c.id, kind,
+        _new_message_id(),
+        _endpoints.c.tenant_id,
+        _endpoints.c.id,
+        kind,
         _payload(kind, func.now(), data),
     ).where(
         _endpoints.c.tenant_id == tenant_id,
         _endpoints.c.id == endpoint_id,
         _endpoints.c.state == ACTIVE,
-    )  # fmt: skip
+    )
     names = ["id", "tenant_id", "endpoint_id", "type", "payload"]
     return insert(WebhookDelivery).from_select(names, rows).returning(WebhookDelivery)
 

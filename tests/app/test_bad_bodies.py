@@ -122,9 +122,13 @@ def test_queries(http: httpx2.Client, query: dict[str, str]) -> None:
 
 @pytest.mark.parametrize(
     ("name", "kept"),
-    [(b"a\x00b", "ab"), (b"..\\..\\etc", "..\\..\\etc"), (b"\xff\xfe\xed\xa0\x80", None),
-     (b"../../etc/passwd", "../../etc/passwd")],
-)  # fmt: skip
+    [
+        (b"a\x00b", "ab"),
+        (b"..\\..\\etc", "..\\..\\etc"),
+        (b"\xff\xfe\xed\xa0\x80", None),
+        (b"../../etc/passwd", "../../etc/passwd"),
+    ],
+)
 def test_names_of_uploads_are_labels(http: httpx2.Client, name: bytes, kept: str | None) -> None:
     disposition = b'Content-Disposition: form-data; name="file"; filename="' + name + b'"'
     body = b"--b\r\n" + disposition + b"\r\nContent-Type: text/plain\r\n\r\nhello\r\n--b--\r\n"

@@ -205,8 +205,14 @@ def test_list_pages_and_filters(http: httpx2.Client, workplace: Workplace) -> No
     middle = http.get(f"/v1/jobs/{ids[2]}").json()["created_at"]
     assert listed(created_after=middle) == newest_first[:3]
     assert listed(created_before=middle) == newest_first[4:]
-    for wrong in ({"cursor": "x"}, {"label": "n"}, {"state": "DONE"}, {"limit": 0},
-                  {"created_after": "2026-01-01T00:00:00"}, {"type": "\x00"}):  # fmt: skip
+    for wrong in (
+        {"cursor": "x"},
+        {"label": "n"},
+        {"state": "DONE"},
+        {"limit": 0},
+        {"created_after": "2026-01-01T00:00:00"},
+        {"type": "\x00"},
+    ):
         problem(http.get("/v1/jobs", params=wrong), 400, "invalid-request")
 
 
@@ -267,8 +273,10 @@ def test_cancel_retry_delete(http: httpx2.Client, workplace: Workplace, engine: 
     assert retried.status_code == 202
     second = retried.json()
     assert (second["retry_of"], second["labels"], second["spec"]) == (
-        job["id"], {"a": "b"}, job["spec"],
-    )  # fmt: skip
+        job["id"],
+        {"a": "b"},
+        job["spec"],
+    )
     workplace.run()
     problem(http.post(f"{second['links']['self']}/cancel"), 409, "job-terminal")
     (artifact,) = http.get(second["links"]["artifacts"]).json()["items"]
@@ -403,9 +411,17 @@ def test_another_tenants_things_do_not_exist(
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/jobs/job_x", "/v1/jobs/%00", "/v1/files/..%2f..", "/v1/artifacts/art_/content",
-             "/v1/nothing", "/v1/job-types/nothing", "/problems/nothing"]
-)  # fmt: skip
+    "path",
+    [
+        "/v1/jobs/job_x",
+        "/v1/jobs/%00",
+        "/v1/files/..%2f..",
+        "/v1/artifacts/art_/content",
+        "/v1/nothing",
+        "/v1/job-types/nothing",
+        "/problems/nothing",
+    ],
+)
 def test_what_does_not_exist_is_404(http: httpx2.Client, path: str) -> None:
     problem(http.get(path), 404, "not-found")
 

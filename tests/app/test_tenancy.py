@@ -30,10 +30,14 @@ PUBLIC = {"/v1/job-types", "/v1/job-types/{name}", "/problems/{code}", "/livez",
 NOBODY = {
     name: f"{prefix}_{'0' * 32}"
     for name, prefix in {
-        "job_id": "job", "file_id": "file", "artifact_id": "art", "key_id": "key",
-        "endpoint_id": "whe", "delivery_id": "msg",
+        "job_id": "job",
+        "file_id": "file",
+        "artifact_id": "art",
+        "key_id": "key",
+        "endpoint_id": "whe",
+        "delivery_id": "msg",
     }.items()
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -157,8 +161,12 @@ def test_keys_are_made_shown_once_and_revoked(http: httpx2.Client, gateway_url: 
     pages = http.get("/v1/api-keys", params={"limit": 1}).json()
     rest = http.get("/v1/api-keys", params={"limit": 1, "cursor": pages["next_cursor"]}).json()
     assert [pages["items"][0]["name"], rest["items"][0]["name"]] == ["ci", "raw"]
-    for wrong in ({**asked, "scopes": []}, {**asked, "scopes": ["root"]}, {**asked, "name": "\x00"},
-                  {**asked, "expires_in_seconds": 0}):  # fmt: skip
+    for wrong in (
+        {**asked, "scopes": []},
+        {**asked, "scopes": ["root"]},
+        {**asked, "name": "\x00"},
+        {**asked, "expires_in_seconds": 0},
+    ):
         problem(http.post("/v1/api-keys", json=wrong), 422, "invalid-spec")
 
 
@@ -204,9 +212,7 @@ def test_every_wrong_key_costs_the_same_look_up(
     asked = []
     for token in (new_token(), revoked, new_token()):
         seen.clear()
-        answer = httpx2.get(
-            f"{gateway_url}/v1/me", headers={"Authorization": f"Bearer {token}"}
-        )  # fmt: skip
+        answer = httpx2.get(f"{gateway_url}/v1/me", headers={"Authorization": f"Bearer {token}"})
         problem(answer, 401, "unauthenticated")
         asked.append([statement for statement, _ in seen if "api_keys" in statement])
         assert all(token not in str(parameters) for _, parameters in seen)
@@ -285,8 +291,9 @@ def test_what_is_refused_leaves_no_record(http: httpx2.Client, engine: Engine) -
     assert run_sql(engine, "SELECT count(*) FROM audit_records") == before
 
 
-@pytest.mark.parametrize("change", ["UPDATE audit_records SET action = 'x'",
-                                    "DELETE FROM audit_records"])  # fmt: skip
+@pytest.mark.parametrize(
+    "change", ["UPDATE audit_records SET action = 'x'", "DELETE FROM audit_records"]
+)
 def test_the_database_keeps_the_trail(http: httpx2.Client, engine: Engine, change: str) -> None:
     with pytest.raises(Exception, match="stays as it is"):
         run_sql(engine, change)

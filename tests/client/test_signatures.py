@@ -39,8 +39,10 @@ def test_the_vector_of_standard_webhooks() -> None:
     key = base64.b64decode(secret)
     assert signature([key], message_id, 1614265330, body) == expected
     found = {
-        "webhook-id": message_id, "webhook-timestamp": "1614265330", "webhook-signature": expected,
-    }  # fmt: skip
+        "webhook-id": message_id,
+        "webhook-timestamp": "1614265330",
+        "webhook-signature": expected,
+    }
     with pytest.raises(WebhookVerificationFailed, match="no message of this service"):
         verify_webhook(body, found, f"whsec_{secret}", now=1614265330)
 

@@ -64,8 +64,10 @@ def main(command: str, files: list[str]) -> int:
     options = [word for file in files for word in ("-r", file)]
     run = subprocess.run(
         [command, *options, "--no-deps", "--disable-pip", "--format", "json", "--timeout", "10"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     found = read(run.stdout, run.stderr)
     print(found)
     return found.failed

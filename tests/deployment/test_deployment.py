@@ -36,8 +36,13 @@ def test_default_and_gpu_services(compose: dict[str, Any]) -> None:
     gpu = {name for name, service in services.items() if "gpu" in service.get("profiles", [])}
     assert gpu == {"vllm", "worker-gpu"}
     assert set(services) - gpu == {
-        "postgres", "valkey", "migrate", "gateway", "worker", "sweeper",
-    }  # fmt: skip
+        "postgres",
+        "valkey",
+        "migrate",
+        "gateway",
+        "worker",
+        "sweeper",
+    }
 
 
 def test_images_are_built_from_targets_that_exist(compose: dict[str, Any]) -> None:

@@ -26,10 +26,15 @@ def claim(connection: Connection, max_running: int | None = None) -> Any:
 def add_jobs(connection: Connection, tenant: str, count: int) -> None:
     """Copies of one job, in bulk."""
     job = add_job(connection, tenant)
-    names = [row[0] for row in connection.execute(text(
-        "SELECT column_name FROM information_schema.columns "
-        "WHERE table_name = 'jobs' AND column_name <> 'id'"
-    ))]  # fmt: skip
+    names = [
+        row[0]
+        for row in connection.execute(
+            text(
+                "SELECT column_name FROM information_schema.columns "
+                "WHERE table_name = 'jobs' AND column_name <> 'id'"
+            )
+        )
+    ]
     columns = ", ".join(names)
     connection.execute(
         text(
@@ -152,9 +157,15 @@ def test_children_of_a_running_job_start_beyond_the_limit(engine: Engine) -> Non
         add_jobs_of(connection, tenant, 30)
         connection.execute(text("UPDATE jobs SET priority = 100 WHERE state = 'QUEUED'"))
         child = {
-            "id": new_id("job"), "type": "toy", "type_version": "1", "resource": "cpu", "spec": {},
-            "inputs": [], "timeout_seconds": 60.0, "content_key": "k",
-        }  # fmt: skip
+            "id": new_id("job"),
+            "type": "toy",
+            "type_version": "1",
+            "resource": "cpu",
+            "spec": {},
+            "inputs": [],
+            "timeout_seconds": 60.0,
+            "content_key": "k",
+        }
         assert connection.execute(transitions.submit_child(parent, 1, child, 0)).first()
         assert connection.execute(accounts.queued_jobs(tenant)).scalar_one() == 30
         assert claim(connection, 1).id == child["id"], "behind thirty that are more urgent"

@@ -107,9 +107,11 @@ def test_a_waiting_job_can_be_cancelled_and_expires(table: Table) -> None:
     second, third = table.add(waits_for=first), table.add(waits_for=first)
     assert table.run(transitions.cancel(table.tenant, second))[0].state == JobState.CANCELLED
     table.run(
-        text(f"UPDATE jobs SET queue_deadline = now() - interval '1 s' WHERE id = '{third}'"
-             " RETURNING id")
-    )  # fmt: skip
+        text(
+            f"UPDATE jobs SET queue_deadline = now() - interval '1 s' WHERE id = '{third}'"
+            " RETURNING id"
+        )
+    )
     assert [row.id for row in table.run(transitions.expire_queued(10))] == [third]
     table.claim()
     table.run(transitions.finish(first, 1, {}, {}))

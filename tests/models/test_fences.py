@@ -17,9 +17,13 @@ from tests.models.factories import add_job, add_tenant
 LEASE, LOST = timedelta(seconds=60), timedelta(seconds=-1)
 ERROR = {"code": "internal", "message": "m", "origin": "system", "retryable": True, "details": {}}
 ARTIFACT = {
-    "id": "art_1", "name": "a", "media_type": "text/plain", "size": 1, "sha256": "0",
+    "id": "art_1",
+    "name": "a",
+    "media_type": "text/plain",
+    "size": 1,
+    "sha256": "0",
     "storage_key": "jobs/j/1/art_1",
-}  # fmt: skip
+}
 
 
 @pytest.fixture

@@ -53,23 +53,38 @@ def test_there_is_none_in_an_orderly_house(engine: Engine, jobs: dict[str, str])
     ("subject", "state", "statement"),
     [
         ("leases in the past", "running", "UPDATE jobs SET lease_until = now() - interval '1 h'"),
-        ("queued, not rung for", "queued",
-         "UPDATE jobs SET rung_at = NULL, not_before = now() - interval '1 h'"),
-        ("past their queue timeout", "queued",
-         "UPDATE jobs SET queue_deadline = now() - interval '1 h'"),
+        (
+            "queued, not rung for",
+            "queued",
+            "UPDATE jobs SET rung_at = NULL, not_before = now() - interval '1 h'",
+        ),
+        (
+            "past their queue timeout",
+            "queued",
+            "UPDATE jobs SET queue_deadline = now() - interval '1 h'",
+        ),
         ("events with gaps", "succeeded", "DELETE FROM job_events WHERE seq = 2"),
         ("events with gaps", "running", "DELETE FROM job_events WHERE seq = 2"),
-        ("not one terminal event", "cancelled",
-         "UPDATE job_events SET terminal = false WHERE terminal"),
+        (
+            "not one terminal event",
+            "cancelled",
+            "UPDATE job_events SET terminal = false WHERE terminal",
+        ),
         ("not one terminal event", "queued", "UPDATE job_events SET terminal = true"),
         ("attempts without an end", "succeeded", "UPDATE job_attempts SET ended_at = NULL"),
         ("attempts without an end", "running", "UPDATE job_attempts SET ended_at = now()"),
-        ("files of lost attempts", "cancelled",
-         "INSERT INTO artifacts SELECT 'art_1', tenant_id, id, 0, '', '', 0, '', '' FROM jobs"),
-        ("files of lost attempts", "running",
-         "INSERT INTO artifacts SELECT 'art_1', tenant_id, id, 7, '', '', 0, '', '' FROM jobs"),
+        (
+            "files of lost attempts",
+            "cancelled",
+            "INSERT INTO artifacts SELECT 'art_1', tenant_id, id, 0, '', '', 0, '', '' FROM jobs",
+        ),
+        (
+            "files of lost attempts",
+            "running",
+            "INSERT INTO artifacts SELECT 'art_1', tenant_id, id, 7, '', '', 0, '', '' FROM jobs",
+        ),
     ],
-)  # fmt: skip
+)
 def test_each_is_found(
     engine: Engine, jobs: dict[str, str], subject: str, state: str, statement: str
 ) -> None:
@@ -87,14 +102,22 @@ def test_bytes_of_running_jobs_and_bytes_with_a_row_are_no_orphans(
     engine: Engine, jobs: dict[str, str]
 ) -> None:
     artifact = {
-        "id": "art_1", "name": "a", "media_type": "t", "size": 1, "sha256": "0",
+        "id": "art_1",
+        "name": "a",
+        "media_type": "t",
+        "size": 1,
+        "sha256": "0",
         "storage_key": f"jobs/{jobs['running']}/1/art_1",
-    }  # fmt: skip
+    }
     kept = [artifact["storage_key"], f"jobs/{jobs['running']}/1/art_unknown.part"]
     lost = [
-        f"jobs/{jobs['succeeded']}/1/art_2", f"jobs/{jobs['deleted']}/1/art_3", "jobs/none/1/art_4",
-        "files/ten_1/file_1", "files/ten_1/file_2.part", "stray",
-    ]  # fmt: skip
+        f"jobs/{jobs['succeeded']}/1/art_2",
+        f"jobs/{jobs['deleted']}/1/art_3",
+        "jobs/none/1/art_4",
+        "files/ten_1/file_1",
+        "files/ten_1/file_2.part",
+        "stray",
+    ]
     with engine.begin() as connection:
         connection.execute(transitions.add_artifact(jobs["running"], 1, artifact))
         connection.execute(transitions.finish(jobs["running"], 1, {}, {}))

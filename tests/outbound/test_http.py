@@ -26,9 +26,7 @@ def get(
     guard: Guard, url: str, limit: int = 1 << 20, tls: ssl.SSLContext | None = None
 ) -> tuple[int, bytes]:
     parts: list[bytes] = []
-    call = download(
-        guard, parse_url(url), {"Authorization": "Bearer x"}, parts.append, limit, tls
-    )  # fmt: skip
+    call = download(guard, parse_url(url), {"Authorization": "Bearer x"}, parts.append, limit, tls)
     return asyncio.run(call), b"".join(parts)
 
 
@@ -172,11 +170,29 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate of `data.example`, signed by itself."""
     path = tmp_path_factory.mktemp("tls") / "both.pem"
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-         "-nodes", "-days", "2", "-subj", "/CN=data.example",
-         "-addext", "subjectAltName=DNS:data.example", "-keyout", path, "-out", f"{path}.crt"],
-        check=True, capture_output=True,
-    )  # fmt: skip
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=data.example",
+            "-addext",
+            "subjectAltName=DNS:data.example",
+            "-keyout",
+            path,
+            "-out",
+            f"{path}.crt",
+        ],
+        check=True,
+        capture_output=True,
+    )
     return path
 
 

@@ -39,26 +39,42 @@ def test_every_operation_keeps_to_its_document(
 def _run(url: str, token: str, report: Path) -> None:
     run = subprocess.run(
         [
-            sys.executable, "-m", "schemathesis.cli",
-            "--config-file", str(Path(__file__).with_name("schemathesis.toml")),
-            "run", f"{url}/v1/openapi.json",
-            "--header", f"Authorization: Bearer {token}",
-            "--max-examples", str(EXAMPLES),
-            "--exclude-checks", ",".join(_UNSAYABLE),
+            sys.executable,
+            "-m",
+            "schemathesis.cli",
+            "--config-file",
+            str(Path(__file__).with_name("schemathesis.toml")),
+            "run",
+            f"{url}/v1/openapi.json",
+            "--header",
+            f"Authorization: Bearer {token}",
+            "--max-examples",
+            str(EXAMPLES),
+            "--exclude-checks",
+            ",".join(_UNSAYABLE),
             # It would revoke its own key.
-            "--exclude-operation-id", "revoke_api_key",
-            "--suppress-health-check", "all",
-            "--generation-deterministic", "--no-shrink", "--continue-on-failure", "--no-color",
+            "--exclude-operation-id",
+            "revoke_api_key",
+            "--suppress-health-check",
+            "all",
+            "--generation-deterministic",
+            "--no-shrink",
+            "--continue-on-failure",
+            "--no-color",
             # One thread: two that parse at once break Python before 3.11.8 (gh-106905).
-            "--request-timeout", "30", "--workers", "1",
-            "--report-json-path", str(report),
+            "--request-timeout",
+            "30",
+            "--workers",
+            "1",
+            "--report-json-path",
+            str(report),
         ],
         capture_output=True,
         text=True,
         timeout=1500,
         env={**os.environ, "PYTHONWARNINGS": "ignore"},
         check=False,
-    )  # fmt: skip
+    )
     print(run.stdout[-20_000:])
     assert run.returncode == 0, run.stdout[-8000:] + run.stderr[-2000:]
     assert json.loads(report.read_text())

@@ -68,10 +68,20 @@ def test_two_workers_and_a_killed_one_give_the_leaderboard_of_one(
             workers = {child.attempts()[-1].worker for child in children}
             assert len(workers) > 1
 
-            more = {**wanted, "candidates": [*wanted["candidates"], {
-                "name": "again", "images": wanted["candidates"][1]["images"], "array": "noise",
-                "value_space": "normalized", "labels": {"kind": "hard"}, "train": {"momentum": 0.5},
-            }]}  # fmt: skip
+            more = {
+                **wanted,
+                "candidates": [
+                    *wanted["candidates"],
+                    {
+                        "name": "again",
+                        "images": wanted["candidates"][1]["images"],
+                        "array": "noise",
+                        "value_space": "normalized",
+                        "labels": {"kind": "hard"},
+                        "train": {"momentum": 0.5},
+                    },
+                ],
+            }
             second = client.jobs.create("rank-distilled-dataset", more).wait(timeout=300)
             assert second.result()["work"]["trained"] == 2 * 4 * 2, "it, and its random subsets"
             new = {c.id for c in client.jobs.list(parent=second.id)} - {c.id for c in children}

@@ -152,8 +152,11 @@ def test_keys_and_doctor(up: Up, tmp_path: Path) -> None:
     def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "server", *arguments],
-            env=environment, capture_output=True, text=True, timeout=60,
-        )  # fmt: skip
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
 
     token = command("keys", "create", "--tenant", "blue", "--name", "ci").stdout.strip()
     with Client(up.url, token) as client:

@@ -122,9 +122,7 @@ class Experiment:
             name = str(self._folder / "proxy")
             spec["model"] = {"name": name, "fine_tune": PROXY, "attention": attention}
         if method in {"less", "icons"}:
-            spec["target"] = {
-                "input": "target.tar", "format": "webdataset", "task_field": "task"
-            }  # fmt: skip
+            spec["target"] = {"input": "target.tar", "format": "webdataset", "task_field": "task"}
         if method in {"stratified", "presel"}:
             balance = "equal" if method == "stratified" else "none"
             spec["groups"] = {"field": "task", "balance": balance}
@@ -147,10 +145,12 @@ class Experiment:
                 Kept(LocalContext(Path(scratch)), "target"),
                 lambda done, steps: None,
             )
-        right = np.concatenate([
-            read_batch(proxy, batch, frozenset({"correct"}))["correct"]
-            for batch in self._batches(proxy.device)
-        ])  # fmt: skip
+        right = np.concatenate(
+            [
+                read_batch(proxy, batch, frozenset({"correct"}))["correct"]
+                for batch in self._batches(proxy.device)
+            ]
+        )
         return float(np.mean([right[self.test.fact == f].mean() for f in range(FACTS)]))
 
     def _batches(self, device: torch.device) -> Iterator[Batch]:
@@ -172,9 +172,19 @@ def methods(size: Size) -> dict[str, tuple[str, dict[str, Any]]]:
     k = {"clusters": size.clusters}
     relevance = {"irs": {f"q{q}": 0.6 for q in range(QUESTIONS)}}
     plain = (
-        "random", "stratified", "clip_score", "loss", "perplexity", "middle_perplexity", "el2n",
-        "aum", "forgetting", "grand", "ccs", "d2",
-    )  # fmt: skip
+        "random",
+        "stratified",
+        "clip_score",
+        "loss",
+        "perplexity",
+        "middle_perplexity",
+        "el2n",
+        "aum",
+        "forgetting",
+        "grand",
+        "ccs",
+        "d2",
+    )
     return {
         "xmas": ("xmas", k),
         "xmas, within random": ("xmas", {**k, "within": "random"}),

@@ -18,10 +18,14 @@ QUESTIONS, HUES, TEMPLATES = 8, 12, 12
 FACTS = QUESTIONS * HUES
 _PHRASES = ("q{0}", "tell q{0} now", "please say the q{0}")
 WORDS = [
-    "tell", "now", "please", "say", "the",
+    "tell",
+    "now",
+    "please",
+    "say",
+    "the",
     *(f"q{q}" for q in range(QUESTIONS)),
     *(f"answer{f}" for f in range(FACTS)),
-]  # fmt: skip
+]
 
 
 @dataclass

@@ -100,8 +100,11 @@ def test_one_worker_alone_runs_a_job_and_its_parts(
     job.refresh()
     assert (job.raw_state, job.attempt, job.error) == ("SUCCEEDED", 1, None)
     assert job.result().data == {
-        "said": ["c", "a", "b"], "order": [0, 1, 2], "reused": 0, "opened": ["c", "a", "b"],
-    }  # fmt: skip
+        "said": ["c", "a", "b"],
+        "order": [0, 1, 2],
+        "reused": 0,
+        "opened": ["c", "a", "b"],
+    }
     assert lines(journal, "begins") == ["c", "a", "b"], "in the order of the parent"
     assert job.children is not None
     assert (job.children.total, job.children.succeeded) == (3, 3)
@@ -210,11 +213,13 @@ def test_a_poll_sees_how_the_parts_stand(
         connection.execute(transitions.claim("w", ["cpu"], timedelta(minutes=1))).one()
     child = part("k")
     steps = {
-        "queued": [transitions.submit_child(job.id, 1, child, 0),
-                   transitions.link_child(job.id, 1, "k", 0, reused=False)],
+        "queued": [
+            transitions.submit_child(job.id, 1, child, 0),
+            transitions.link_child(job.id, 1, "k", 0, reused=False),
+        ],
         "running": [transitions.claim_child(job.id, "w", ["cpu"], timedelta(minutes=1))],
         "succeeded": [transitions.finish(child["id"], 1, {}, {})],
-    }  # fmt: skip
+    }
     with raw.connect(gateway_url, service_settings) as http:
         path = f"/v1/jobs/{job.id}"
         etag = http.get(path).headers["etag"]
@@ -240,9 +245,10 @@ def test_a_failed_part_fails_the_job_and_is_named(
     api: Client, workplace: Workplace, journal: Path, whole: str
 ) -> None:
     wanted = [
-        *parts(journal, "a"), *parts(journal, "b", action="fail"),
+        *parts(journal, "a"),
+        *parts(journal, "b", action="fail"),
         *parts(journal, "c", resource="gpu"),
-    ]  # fmt: skip
+    ]
     workplace.executor._resources = ["cpu"]
     job = submit(api, wanted, whole)
     workplace.run()
@@ -280,14 +286,19 @@ def test_parts_that_nobody_waits_for_are_cancelled_with_success_too(
 
 
 def test_a_job_whose_worker_died_finds_its_parts(
-    api: Client, workplace: Workplace, other: Workplace, engine: Engine, journal: Path,
+    api: Client,
+    workplace: Workplace,
+    other: Workplace,
+    engine: Engine,
+    journal: Path,
     tmp_path: Path,
-) -> None:  # fmt: skip
+) -> None:
     go_on = tmp_path / "go on"
     wanted = [
-        *parts(journal, "ab"), *parts(journal, "c", action="wait", path=str(go_on)),
+        *parts(journal, "ab"),
+        *parts(journal, "c", action="wait", path=str(go_on)),
         *parts(journal, "d"),
-    ]  # fmt: skip
+    ]
     job = submit(api, wanted)
     with workplace.running():
         wait_for(lambda: "c" in lines(journal, "begins"))
@@ -437,9 +448,14 @@ def test_the_sweeper_cancels_what_nobody_waits_for(
 
 
 def test_parts_outlive_their_retention_while_they_are_needed(
-    api: Client, workplace: Workplace, other: Workplace, sweeper: Sweeper, engine: Engine,  # noqa: F811
-    journal: Path, tmp_path: Path,
-) -> None:  # fmt: skip
+    api: Client,
+    workplace: Workplace,
+    other: Workplace,
+    sweeper: Sweeper,
+    engine: Engine,
+    journal: Path,
+    tmp_path: Path,
+) -> None:
     go_on = tmp_path / "go on"
     job = submit(api, [*parts(journal, "b", action="wait", path=str(go_on)), *parts(journal, "a")])
     old = submit(api, parts(journal, "a"))

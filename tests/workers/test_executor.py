@@ -98,8 +98,10 @@ def test_a_user_error_fails_once_with_its_details(
     assert (job.raw_state, job.attempt) == ("FAILED", 1)
     assert job.error is not None
     assert (job.error.code, job.error.origin, job.error.retryable) == (
-        "input_invalid", "user", False,
-    )  # fmt: skip
+        "input_invalid",
+        "user",
+        False,
+    )
     assert job.error.details == {"rows": [3]}
     assert list(job.artifacts()) == []
 

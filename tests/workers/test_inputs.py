@@ -285,8 +285,16 @@ def test_a_file_of_the_hub_is_read_with_the_token(
 ) -> None:
     """The real file system of the hub, against a server that speaks as much as it needs."""
     json_type = {"Content-Type": "application/json"}
-    repository = {"_id": "1", "id": "org/name", "sha": "a" * 40, "private": False, "tags": [],
-                  "downloads": 0, "likes": 0, "siblings": []}  # fmt: skip
+    repository = {
+        "_id": "1",
+        "id": "org/name",
+        "sha": "a" * 40,
+        "private": False,
+        "tags": [],
+        "downloads": 0,
+        "likes": 0,
+        "siblings": [],
+    }
     entry = {"type": "file", "oid": "b" * 40, "size": 5, "path": "train.txt"}
     listing = "/api/datasets/org/name/tree/main?recursive=false&expand=false"
     for path, found in (("/api/datasets/org/name", repository), (listing, [entry])):
@@ -341,20 +349,32 @@ def test_a_local_file_below_the_root(
 
 
 @pytest.mark.parametrize(
-    "path", ["{above}/secret", "{root}/link", "{root}/away/secret", "{root}/inside/a%20b.txt",
-             "{root}/pipe", "{root}/sub", "{root}", "{root}/none", "/etc/passwd", "/dev/zero",
-             "{root}/../secret", "{root}/%2e%2e/secret", "{root}/..%2fsecret",
-             "host{root}/sub/a%20b.txt", "{root}-other/x"],
-)  # fmt: skip
+    "path",
+    [
+        "{above}/secret",
+        "{root}/link",
+        "{root}/away/secret",
+        "{root}/inside/a%20b.txt",
+        "{root}/pipe",
+        "{root}/sub",
+        "{root}",
+        "{root}/none",
+        "/etc/passwd",
+        "/dev/zero",
+        "{root}/../secret",
+        "{root}/%2e%2e/secret",
+        "{root}/..%2fsecret",
+        "host{root}/sub/a%20b.txt",
+        "{root}-other/x",
+    ],
+)
 def test_nothing_else_is_read(
     service_settings: Settings, root: Path, tmp_path: Path, path: str
 ) -> None:
     Path(f"{root}-other").mkdir()
     (Path(f"{root}-other") / "x").write_text("hush")
     with pytest.raises(JobError) as caught:
-        local(
-            service_settings, root, path.format(root=root, above=tmp_path), tmp_path / "copy"
-        )  # fmt: skip
+        local(service_settings, root, path.format(root=root, above=tmp_path), tmp_path / "copy")
     assert caught.value.code == "input_unreadable"
     assert (tmp_path / "copy").read_bytes() == b"" if (tmp_path / "copy").exists() else True
 

@@ -174,9 +174,12 @@ def bytes_of(workplace: Workplace, job: str) -> list[Path]:
 
 
 def test_a_disk_that_refuses_to_delete_costs_no_purge(
-    api: Client, sweeper: Sweeper, engine: Engine, workplace: Workplace,
+    api: Client,
+    sweeper: Sweeper,
+    engine: Engine,
+    workplace: Workplace,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     jobs = [api.jobs.create("toy", {"artifact": "x"}) for _ in range(2)]
     assert workplace.run() == 2
     run_sql(engine, "UPDATE jobs SET expires_at = now() - interval '1 s'")

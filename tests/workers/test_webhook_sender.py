@@ -207,9 +207,13 @@ def test_the_published_schedule(
     ],
 )
 def test_what_is_no_2xx_is_a_failure(
-    api: Client, sender: WebhookSender, web: Web, endpoint: WebhookEndpoint,
-    answer: Answer, error: str,
-) -> None:  # fmt: skip
+    api: Client,
+    sender: WebhookSender,
+    web: Web,
+    endpoint: WebhookEndpoint,
+    answer: Answer,
+    error: str,
+) -> None:
     web.answers |= {"/hook": answer, "/other": Answer(204)}
     api.webhooks.test(endpoint.id)
     sender.send_due()
@@ -258,9 +262,14 @@ def test_410_disables_the_endpoint_and_what_waits_for_it_fails(
 
 @pytest.mark.parametrize(("days", "state"), [(4.9, "ACTIVE"), (5.1, "DISABLED")])
 def test_an_endpoint_that_fails_for_days_is_disabled(
-    api: Client, sender: WebhookSender, engine: Engine, web: Web, endpoint: WebhookEndpoint,
-    days: float, state: str,
-) -> None:  # fmt: skip
+    api: Client,
+    sender: WebhookSender,
+    engine: Engine,
+    web: Web,
+    endpoint: WebhookEndpoint,
+    days: float,
+    state: str,
+) -> None:
     web.answers["/hook"] = Answer(500)
     since = f"now() - interval '{days} days'"
     sql(engine, f"UPDATE webhook_endpoints SET failing_since = {since}")
@@ -419,9 +428,13 @@ def test_old_deliveries_go_and_waiting_ones_stay(
 
 
 def test_a_deleted_job_and_a_deleted_endpoint_take_their_deliveries_along(
-    api: Client, workplace: Workplace, engine: Engine, web: Web, endpoint: WebhookEndpoint,
+    api: Client,
+    workplace: Workplace,
+    engine: Engine,
+    web: Web,
+    endpoint: WebhookEndpoint,
     clean: Any,
-) -> None:  # fmt: skip
+) -> None:
     job = api.jobs.create("toy", {})
     workplace.run()
     api.jobs.delete(job.id)

@@ -51,8 +51,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--balance", choices=["none", "equal", "proportional"], default="none")
     add("--skip-bad-rows", action="store_true", help="leave bad rows out; default: an error")
     add("--seed", type=int, default=0)
-    add("--out", metavar="FOLDER", help="default: DATA without its ending, and -subset; of a URI "
-        "in this folder")  # fmt: skip
+    add(
+        "--out",
+        metavar="FOLDER",
+        help="default: DATA without its ending, and -subset; of a URI in this folder",
+    )
     add("--no-wait", action="store_true", help="print the id of the job and leave")
 
 

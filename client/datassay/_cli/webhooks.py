@@ -35,8 +35,13 @@ def add_arguments(add: Any) -> None:
         parser.add_argument("--event", action="append", choices=_EVENTS, help="default: all")
         parser.add_argument("--description", metavar="TEXT")
     rotate = action("rotate", rotate_secret, "make a new secret and print it")
-    rotate.add_argument("--overlap", type=float, default=86400.0, metavar="SECONDS",
-                        help="the old one signs too for so long; default: a day")  # fmt: skip
+    rotate.add_argument(
+        "--overlap",
+        type=float,
+        default=86400.0,
+        metavar="SECONDS",
+        help="the old one signs too for so long; default: a day",
+    )
     action("test", test_endpoint, "send a test message")
     deliveries = action("deliveries", list_deliveries, "list what was sent")
     deliveries.add_argument("--state", choices=["PENDING", "DELIVERED", "FAILED"])

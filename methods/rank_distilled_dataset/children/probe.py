@@ -46,8 +46,9 @@ class _Trial:
         self._device = device_of(spec.device)
         self._recipe = replace(
             _RECIPE.validate_python({"epochs": 1, "lr": 0.01, **spec.recipe}),
-            evaluate=(), give_up=None,
-        )  # fmt: skip
+            evaluate=(),
+            give_up=None,
+        )
 
     def of(self, name: EngineName, wanted: Tensor) -> Probed:
         """What there is to know of an engine."""

@@ -17,9 +17,15 @@ from torch.nn import functional
 AugmentName = Literal["none", "dsa", "mixup", "cutmix"]
 DSA_OPERATIONS: tuple[str, ...] = ("scale", "rotate", "flip", "color", "crop", "cutout")
 DSA_STRENGTHS = {
-    "flip": 0.5, "rotate": 15.0, "saturation": 2.0, "brightness": 1.0, "contrast": 0.5,
-    "scale": 1.2, "crop": 0.125, "cutout": 0.5,
-}  # fmt: skip
+    "flip": 0.5,
+    "rotate": 15.0,
+    "saturation": 2.0,
+    "brightness": 1.0,
+    "contrast": 0.5,
+    "scale": 1.2,
+    "crop": 0.125,
+    "cutout": 0.5,
+}
 
 
 def warp(x: Tensor, theta: Tensor) -> Tensor:

@@ -176,9 +176,10 @@ def _soft(
     if candidate.labels.soft_space == "logits":
         if distribution:
             raise invalid(
-                label, "has soft labels that are probabilities; say soft_space `probs`, or they "
-                "would go through another softmax"
-            )  # fmt: skip
+                label,
+                "has soft labels that are probabilities; say soft_space `probs`, or they "
+                "would go through another softmax",
+            )
         return torch.from_numpy(np.ascontiguousarray(values))
     if not distribution:
         row = int(np.flatnonzero((values < 0).any(axis=1) | ~np.isclose(sums, 1, atol=1e-3))[0])

@@ -30,9 +30,17 @@ from methods.rank_distilled_dataset.spec import Dataset
 
 CLASSES = {"mnist": 10, "fashion-mnist": 10, "cifar10": 10, "cifar100": 100, "tiny-imagenet": 200}
 PHOTOS = (
-    "astronaut", "chelsea", "china", "coffee", "flower", "hopper", "hubble", "ihc", "retina",
+    "astronaut",
+    "chelsea",
+    "china",
+    "coffee",
+    "flower",
+    "hopper",
+    "hubble",
+    "ihc",
+    "retina",
     "rocket",
-)  # fmt: skip
+)
 _PATCH, _PATCHES = 32, {"train": 200, "test": 100}
 
 

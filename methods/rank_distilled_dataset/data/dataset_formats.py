@@ -123,8 +123,10 @@ def read_cifar_archive(
                 elif name in ("batches.meta.txt", "fine_label_names.txt"):
                     names = reader.read().decode("ascii", "replace").split()
                 elif name in ("data_batch_1", "train"):
-                    raise invalid(label, "is the Python version, which holds pickles; upload the "
-                                         "binary version")  # fmt: skip
+                    raise invalid(
+                        label,
+                        "is the Python version, which holds pickles; upload the binary version",
+                    )
     except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as error:
         raise invalid(label, f"is a damaged archive: {error}") from error
     if not parts["train"] or not parts["test"]:

@@ -42,9 +42,13 @@ def build(
     if problem:
         raise ValueError(f"{problem}, these are {shape[1]}x{shape[2]}")
     make: dict[str, Callable[..., nn.Module]] = {
-        "ConvNet": ConvNet, "ResNet": ResNet, "VGG": VGG, "AlexNet": AlexNet, "LeNet": LeNet,
+        "ConvNet": ConvNet,
+        "ResNet": ResNet,
+        "VGG": VGG,
+        "AlexNet": AlexNet,
+        "LeNet": LeNet,
         "MLP": MLP,
-    }  # fmt: skip
+    }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return make[parsed.family](parsed, shape, classes)

@@ -104,9 +104,14 @@ def lay_out(spec: Spec, model: str, sizes: Sizes, taught: Teachers | None) -> Mo
     full: list[TrainingKey] = []
     if "lrs" in spec.metrics and spec.full_data.accuracy is None:
         common = Trainings(
-            device=spec.device, real=real, source="full", model=model, recipe={}, seed=spec.seed,
+            device=spec.device,
+            real=real,
+            source="full",
+            model=model,
+            recipe={},
+            seed=spec.seed,
             todo=[],
-        )  # fmt: skip
+        )
         tested = replace(
             sizes, evaluated={n: v for n, v in sizes.evaluated.items() if n != "held_out"}
         )
@@ -135,18 +140,29 @@ def _sides(
         recipe = plan.recipe(spec, train, variant, kind != "hard", sizes.classes)
         labelled = variant != "hard" and kind == "soft_M"
         common = Trainings(
-            device=spec.device, real=real, source="candidate", ipc=spec.ipc, candidate=images,
-            hard=variant == "hard", teachers=taught if labelled else None,
-            soft="batches" if labelled else None, model=model, recipe={}, seed=spec.seed, todo=[],
-        )  # fmt: skip
+            device=spec.device,
+            real=real,
+            source="candidate",
+            ipc=spec.ipc,
+            candidate=images,
+            hard=variant == "hard",
+            teachers=taught if labelled else None,
+            soft="batches" if labelled else None,
+            model=model,
+            recipe={},
+            seed=spec.seed,
+            todo=[],
+        )
         rates = plan.rates_of(spec, variant, candidate)
         sides[(variant, "candidate")] = plan.make_side(spec, common, recipe, rates, sizes)
         if variant != "hard" and against_random:
             soft: dict[str, Soft | None] = {"hard": None, "soft_S": "stored", "soft_M": "batches"}
             change = {
-                "source": "random", "candidate": None, "soft": soft[kind],
+                "source": "random",
+                "candidate": None,
+                "soft": soft[kind],
                 "teachers": taught if soft[kind] else None,
-            }  # fmt: skip
+            }
             rates = plan.rates_of(spec, variant, None)
             sides[(variant, "random")] = plan.make_side(
                 spec, common.model_copy(update=change), recipe, rates, sizes
@@ -187,9 +203,12 @@ def _score(spec: Spec, scored: Scored, full: FloatArray | None) -> None:
         scored.choices[name] = plan.choose(spec, side, interval)
     if full is not None and "lrs" in spec.metrics:
         found = scores.label_robust(
-            full, scored.accuracy("hard"), scored.accuracy("own"),
-            scored.accuracy("own", "random"), spec.lrs_lambda,
-        )  # fmt: skip
+            full,
+            scored.accuracy("hard"),
+            scored.accuracy("own"),
+            scored.accuracy("own", "random"),
+            spec.lrs_lambda,
+        )
         scored.hlr, scored.ior, scored.lrs = found.hlr, found.ior, found.lrs
     if "ars" in spec.metrics:
         long = {

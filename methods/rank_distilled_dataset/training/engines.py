@@ -33,8 +33,11 @@ class CompiledSession(Session):
 
 
 _SESSIONS: dict[EngineName, type[Session]] = {
-    "sequential": Session, "compiled": CompiledSession, "graph": GraphSession, "stacked": Session,
-}  # fmt: skip
+    "sequential": Session,
+    "compiled": CompiledSession,
+    "graph": GraphSession,
+    "stacked": Session,
+}
 
 
 def train_all(

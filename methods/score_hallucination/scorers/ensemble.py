@@ -71,9 +71,12 @@ def fit_weights(
         raise ValueError(f"{folds} folds need {folds} right and {folds} wrong answers")
     scorers = len(confidences)
     simplex = np.vstack(
-        [np.eye(scorers), np.full(scorers, 1 / scorers),
-         rng.dirichlet(np.ones(scorers), size=candidates)]
-    )  # fmt: skip
+        [
+            np.eye(scorers),
+            np.full(scorers, 1 / scorers),
+            rng.dirichlet(np.ones(scorers), size=candidates),
+        ]
+    )
     # Where only one scorer is defined, a candidate without it must still say something.
     simplex = (simplex + 1e-6) / (1 + 1e-6 * scorers)
     fold = stratified(right, folds, rng)

@@ -82,8 +82,10 @@ def test_herding_takes_the_best_next_row(seed: int, count: int) -> None:
         assert gaps[int(found[step])] == pytest.approx(min(gaps.values()), abs=1e-9)
 
 
-@pytest.mark.parametrize("fields", [{"method": "random"}, {"method": "herding"},
-                                    {"method": "herding", "space": "network"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "fields",
+    [{"method": "random"}, {"method": "herding"}, {"method": "herding", "space": "network"}],
+)
 def test_real_images_are_rows_of_the_training_set(tmp_path: Path, fields: dict[str, str]) -> None:
     result, images = distil(tmp_path, **fields)
     assert result.rows is not None
@@ -103,9 +105,15 @@ def test_another_seed_draws_other_rows(tmp_path: Path) -> None:
 
 def given_matching(**fields: Any) -> matching.Matching:
     base: dict[str, Any] = {
-        "real": REAL.train, "ipc": 2, "classes": 10, "model": "ConvNet-2-W8", "lr": 1.0,
-        "batch": 64, "augment": Augment("dsa", siamese=True), "seed": 0,
-    }  # fmt: skip
+        "real": REAL.train,
+        "ipc": 2,
+        "classes": 10,
+        "model": "ConvNet-2-W8",
+        "lr": 1.0,
+        "batch": 64,
+        "augment": Augment("dsa", siamese=True),
+        "seed": 0,
+    }
     return matching.Matching(**{**base, **fields})
 
 
@@ -177,20 +185,32 @@ def test_an_interrupted_distillation_goes_on_where_it_was(
 def test_distilled_sets_go_straight_into_a_ranking(tmp_path: Path) -> None:
     names = []
     for place, fields in enumerate(
-        ({"method": "class-means"}, {"method": "random"},
-         {"method": "dm", "iterations": 30, "batch_real": 64, "augmentation": "none",
-          "model": "ConvNet-2-W16"})
-    ):  # fmt: skip
+        (
+            {"method": "class-means"},
+            {"method": "random"},
+            {
+                "method": "dm",
+                "iterations": 30,
+                "batch_real": 64,
+                "augmentation": "none",
+                "model": "ConvNet-2-W16",
+            },
+        )
+    ):
         result, _ = distil(tmp_path / str(place), ipc=1, **fields)
         names.append((str(fields["method"]), str(tmp_path / str(place) / result.images.id)))
         assert result.value_space == "normalized"
     spec = RankSpec.model_validate(
         {
-            "ipc": 1, "models": ["ConvNet-2-W16"], "runs": 3, "lr_grid": [0.1],
+            "ipc": 1,
+            "models": ["ConvNet-2-W16"],
+            "runs": 3,
+            "lr_grid": [0.1],
             "candidates": [{"name": name, "images": path} for name, path in names],
-            "train": {"epochs": 12}, "full_data": {"accuracy": 0.95},
+            "train": {"epochs": 12},
+            "full_data": {"accuracy": 0.95},
         }
-    )  # fmt: skip
+    )
     board = rank(spec, LocalContext(tmp_path / "rank", spec)).leaderboards[0]
     order = [row.name for row in board.rows]
     assert order.index("class-means") < order.index("random")
@@ -203,8 +223,15 @@ def test_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(JobError, match="at least 16x16, these are 8x8"):
         distil(tmp_path, method="dm", model="ConvNet-4")
     with pytest.raises(JobError, match="lower lr_images"):
-        distil(tmp_path, method="dm", lr_images=1000, iterations=50, start="noise",
-               batch_real=4, model="MLP")  # fmt: skip
+        distil(
+            tmp_path,
+            method="dm",
+            lr_images=1000,
+            iterations=50,
+            start="noise",
+            batch_real=4,
+            model="MLP",
+        )
     with pytest.raises(ValidationError, match="without BN"):
         Spec.model_validate({"ipc": 1, "method": "dc", "model": "ConvNet-3-BN"})
     JOB.spec.model_validate(JOB.example)

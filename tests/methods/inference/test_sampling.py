@@ -32,8 +32,12 @@ def models(llm: FakeLLM, monkeypatch: pytest.MonkeyPatch) -> Iterator[Models]:
     monkeypatch.setenv("KEY_OF_THE_FAKE", "sk-test")
     monkeypatch.setattr(openai_http, "_FIRST_PAUSE", 0.01)
     with serving(llm) as url:
-        declared = {"base_url": url, "max_in_flight": 4, "served_as": "it",
-                    "api_key_env": "KEY_OF_THE_FAKE"}  # fmt: skip
+        declared = {
+            "base_url": url,
+            "max_in_flight": 4,
+            "served_as": "it",
+            "api_key_env": "KEY_OF_THE_FAKE",
+        }
         yield Models(declarations({"fake": declared}))
 
 
@@ -53,9 +57,18 @@ def test_one_request_draws_all_answers_of_a_prompt(models: Models, llm: FakeLLM)
     assert usage == Usage(requests=2, prompt_tokens=6, completion_tokens=12)
     request = next(r for r in llm.requests if r["prompt"] == "a")
     assert request | {"key": ""} == {
-        "model": "it", "prompt": "a", "n": 3, "temperature": 1.0, "top_p": 1.0, "max_tokens": 128,
-        "stop": ["\n"], "seed": 7, "logprobs": 0, "path": "/v1/completions", "key": "",
-    }  # fmt: skip
+        "model": "it",
+        "prompt": "a",
+        "n": 3,
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "max_tokens": 128,
+        "stop": ["\n"],
+        "seed": 7,
+        "logprobs": 0,
+        "path": "/v1/completions",
+        "key": "",
+    }
     assert request["key"] == "Bearer sk-test"
 
 

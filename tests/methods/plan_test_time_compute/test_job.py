@@ -170,9 +170,14 @@ def test_real_features(tmp_path: Path) -> None:
     """Pixels of digits: the related task gets the mass; constant pixels are left out."""
     result = solve(
         tmp_path,
-        {**digit_features(tmp_path), "context_length_train": 200, "context_length_test": 400,
-         "n_bootstrap": 50, "n_mc": 40},
-    )  # fmt: skip
+        {
+            **digit_features(tmp_path),
+            "context_length_train": 200,
+            "context_length_test": 400,
+            "n_bootstrap": 50,
+            "n_mc": 40,
+        },
+    )
     assert result.target.columns == 64
     assert 20 < result.target.dim < 61
     assert result.target.kept_variance > 0.99

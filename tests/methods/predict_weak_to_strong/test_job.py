@@ -118,8 +118,10 @@ def test_digits_result_says_what_it_is(digits: Result) -> None:
         assert model.rank_ci[0] <= model.rank <= model.rank_ci[1]
         assert len(model.over_grid) == 3
     assert {warning.split(":")[0] for warning in digits.warnings} == {
-        "few_rows", "no_ids", "degenerate",
-    }  # fmt: skip
+        "few_rows",
+        "no_ids",
+        "degenerate",
+    }
     for figure in digits.figures:
         assert figure.vega_lite["$schema"] == SCHEMA
         layers = figure.vega_lite.get("layer", [figure.vega_lite])
@@ -412,8 +414,9 @@ def test_specs_are_checked() -> None:
         return Spec.model_validate({"strong": strong, "weak": weak, **extra})
 
     assert [pointer for pointer, _ in input_refs(spec())] == [
-        "/strong/representations", "/weak/0/representations",
-    ]  # fmt: skip
+        "/strong/representations",
+        "/weak/0/representations",
+    ]
     for extra, words in (
         ({"weak": [{"name": "s", "representations": "b"}]}, "unique"),
         ({"rank_by": "label_projection"}, "needs labels"),

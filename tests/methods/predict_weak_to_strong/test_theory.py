@@ -33,9 +33,12 @@ def gap(
 ) -> float:
     """The label projection of the job, from projected rows."""
     labels = core.LabelMoments(
-        (z_s.T @ y[:, None])[None], (z_w.T @ y[:, None])[None],
-        np.array([float(len(y))]), 1.0, True,
-    )  # fmt: skip
+        (z_s.T @ y[:, None])[None],
+        (z_w.T @ y[:, None])[None],
+        np.array([float(len(y))]),
+        1.0,
+        True,
+    )
     c = core.overlap(s, w, z_s.T @ z_w / len(y))
     return core.label_projection(s, w, c, labels, (beta, beta))
 

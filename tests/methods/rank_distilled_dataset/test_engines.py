@@ -35,9 +35,16 @@ CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 #: 25 images in batches of 10, so that the last batch is of another size.
 RECIPE = Recipe(6, 0.02, batch_size=10, step_size=4, evaluate=(2, 4))
 SOFT = Recipe(
-    6, 1e-3, batch_size=10, optimiser="adamw", schedule="cosineannealing", loss="kl",
-    loss_options={"temperature": 4.0}, augment=Augment("dsa"), evaluate=(2, 4),
-)  # fmt: skip
+    6,
+    1e-3,
+    batch_size=10,
+    optimiser="adamw",
+    schedule="cosineannealing",
+    loss="kl",
+    loss_options={"temperature": 4.0},
+    augment=Augment("dsa"),
+    evaluate=(2, 4),
+)
 CASES = {
     "instance norm": ("ConvNet-2-W16", RECIPE, False),
     "batch norm": ("ConvNet-2-BN-W16", RECIPE, False),
@@ -184,10 +191,14 @@ def test_long_work_is_probed_once_for_all_jobs(
     rows = datasets.draw_subset(real.labels.numpy(), 1, seed=1)
     np.savez(tmp_path / "c.npz", real=real.images[rows].numpy())
     given = {
-        "ipc": 1, "candidates": [{"name": "real", "images": "c.npz"}],
-        "models": ["ConvNet-2-W16"], "runs": 2, "lr_grid": [0.05], "train": {"epochs": 10},
+        "ipc": 1,
+        "candidates": [{"name": "real", "images": "c.npz"}],
+        "models": ["ConvNet-2-W16"],
+        "runs": 2,
+        "lr_grid": [0.05],
+        "train": {"epochs": 10},
         "full_data": {"accuracy": 0.9},
-    }  # fmt: skip
+    }
     spec = Spec.model_validate(given)
     result = rank(spec, LocalContext(tmp_path, spec))
     assert result.work.engines == {"stacked": 4}

@@ -51,8 +51,10 @@ def safetensors(arrays: dict[str, np.ndarray], kind: str = "F32") -> io.BytesIO:
     for name, array in arrays.items():
         data = array.tobytes()
         header[name] = {
-            "dtype": kind, "shape": list(array.shape), "data_offsets": [at, at + len(data)],
-        }  # fmt: skip
+            "dtype": kind,
+            "shape": list(array.shape),
+            "data_offsets": [at, at + len(data)],
+        }
         at, body = at + len(data), body + data
     text = json.dumps(header).encode()
     return io.BytesIO(len(text).to_bytes(8, "little") + text + body)
@@ -203,9 +205,11 @@ def test_mnist_from_idx_files_in_any_order(tmp_path: Path) -> None:
     labels = np.arange(30) % 10
     images = RNG.integers(0, 256, (30, 28, 28))
     files = {
-        "a": gzip.compress(idx(labels)), "b": idx(labels[:10]),
-        "c": gzip.compress(idx(images)), "d": idx(images[:10]),
-    }  # fmt: skip
+        "a": gzip.compress(idx(labels)),
+        "b": idx(labels[:10]),
+        "c": gzip.compress(idx(images)),
+        "d": idx(images[:10]),
+    }
     spec = Dataset.model_validate({"name": "fashion-mnist", "files": put(tmp_path, files)})
     real = datasets.load(spec, LocalContext(tmp_path))
     assert real.shape == (1, 28, 28)
@@ -432,19 +436,22 @@ def test_a_folder_as_a_candidate(real: datasets.RealData, tmp_path: Path) -> Non
         ({"images": IMAGES, "labels": np.zeros(19, int)}, {}, r"hard labels of shape \(19,\)"),
         ({"images": IMAGES}, {"labels": {"kind": "soft_S"}}, "none in its file"),
         (
-            {"images": IMAGES, "labels": PROBABILITIES}, {"labels": {"kind": "soft_S"}},
+            {"images": IMAGES, "labels": PROBABILITIES},
+            {"labels": {"kind": "soft_S"}},
             "are probabilities; say soft_space `probs`",
         ),
         (
             {"images": IMAGES, "labels": SOFT},
-            {"labels": {"kind": "soft_S", "soft_space": "probs"}}, "no distribution",
+            {"labels": {"kind": "soft_S", "soft_space": "probs"}},
+            "no distribution",
         ),
         (
-            {"images": IMAGES, "labels": SOFT[:, :9]}, {"labels": {"kind": "soft_S"}},
+            {"images": IMAGES, "labels": SOFT[:, :9]},
+            {"labels": {"kind": "soft_S"}},
             r"shape \(20, 9\), not \(20, 10\)",
         ),
     ],
-)  # fmt: skip
+)
 def test_wrong_candidates_are_refused_with_the_reason(
     real: datasets.RealData, tmp_path: Path, arrays: Any, fields: Any, reason: str
 ) -> None:

@@ -190,9 +190,15 @@ def test_train_steps(kind: str) -> None:
     else:
         data.targets = torch.from_numpy(golden["teacher_logits"])
         recipe = Recipe(
-            6, 1e-3, optimiser="adamw", schedule="cosine", weight_decay=0.01, loss="kl",
-            loss_options={"temperature": 20.0}, evaluate=every,
-        )  # fmt: skip
+            6,
+            1e-3,
+            optimiser="adamw",
+            schedule="cosine",
+            weight_decay=0.01,
+            loss="kl",
+            loss_options={"temperature": 20.0},
+            evaluate=every,
+        )
     curve = train(network, data, recipe, seed=0)
     name = "sgd" if kind == "sgd" else "adamw_kl20"
     np.testing.assert_allclose(curve.loss, golden[f"losses_{name}"], rtol=1e-5)
@@ -319,10 +325,13 @@ def _aggregate(case: dict[str, Any]) -> list[np.ndarray]:
     if case["evaluator"] == "ars":
         return list(
             scores.augmentation_robust(
-                parts["syn_aug"], parts["random_aug"], parts["syn_noaug"],
-                parts["random_noaug"], weight,
+                parts["syn_aug"],
+                parts["random_aug"],
+                parts["syn_noaug"],
+                parts["random_noaug"],
+                weight,
             )
-        )  # fmt: skip
+        )
     own = parts.get("syn_soft", parts["syn_hard"])
     random = parts.get("random_soft", parts.get("random_hard"))
     found = scores.label_robust(parts["full_hard"], parts["syn_hard"], own, random, weight)

@@ -43,8 +43,14 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = datasets.draw_subset(labels, 1, seed=77)
     noise = RNG.normal(size=means.shape).astype(np.float32)
     soft = np.full((10, 10), -2.0, dtype=np.float32) + 6 * np.eye(10, dtype=np.float32)
-    np.savez(folder / "c.npz", means=means, real=images[rows], noise=noise, soft=soft,
-             flat=np.zeros_like(means))  # fmt: skip
+    np.savez(
+        folder / "c.npz",
+        means=means,
+        real=images[rows],
+        noise=noise,
+        soft=soft,
+        flat=np.zeros_like(means),
+    )
     return folder
 
 
@@ -113,8 +119,10 @@ def test_the_leaderboard(ranked: tuple[Result, Path]) -> None:
     assert result.work.trained == 4 * 3 * 2
     titles = [figure.title for figure in result.figures]
     assert [title.split(" (")[0] for title in titles] == [
-        "Leaderboard", "Learning curves", "Learning-rate sensitivity",
-    ]  # fmt: skip
+        "Leaderboard",
+        "Learning curves",
+        "Learning-rate sensitivity",
+    ]
     picture = (folder / result.artifacts["grid/means"].id).read_bytes()
     assert read_picture(picture, "grid").shape[2] == 1
     table = (folder / result.artifacts["leaderboard"].id).read_text().splitlines()
@@ -208,8 +216,7 @@ def test_bundles_cost_about_the_same_and_do_not_depend_on_one_another(inputs: Pa
     assert found < again, "a job with more candidates has the bundles of the one before"
     costs = [sum(one.seconds for one in bundle) for bundle in bundled(more)]
     assert costs == sorted(costs, reverse=True)
-    small = [cost for cost, bundle in zip(costs, bundled(more), strict=True)
-             if len(bundle) > 1]  # fmt: skip
+    small = [cost for cost, bundle in zip(costs, bundled(more), strict=True) if len(bundle) > 1]
     assert min(small) > 0.8 * bundles.BUNDLE_SECONDS
     assert max(small) < 3 * bundles.BUNDLE_SECONDS
     assert costs[0] > max(small), "a long training stands alone"
@@ -307,8 +314,13 @@ def test_full_data_is_trained_and_shared(inputs: Path, tmp_path: Path) -> None:
 
 
 def test_soft_labels_and_both_scores(inputs: Path, tmp_path: Path) -> None:
-    spec = spec_of(["means", "real"], metrics=["lrs", "ars"], runs=2, lr_grid=[0.1],
-                   teacher={"models": ["ConvNet-2-W16"]})  # fmt: skip
+    spec = spec_of(
+        ["means", "real"],
+        metrics=["lrs", "ars"],
+        runs=2,
+        lr_grid=[0.1],
+        teacher={"models": ["ConvNet-2-W16"]},
+    )
     raw = spec.model_dump()
     raw["candidates"][0]["labels"] = {"kind": "soft_S", "array": "soft", "input": "c.npz"}
     raw["candidates"][1]["labels"] = {"kind": "soft_M"}
@@ -334,8 +346,13 @@ def test_soft_labels_and_both_scores(inputs: Path, tmp_path: Path) -> None:
 def test_teachers_come_from_weights(inputs: Path, tmp_path: Path) -> None:
     network = build("ConvNet-2-W16", (1, 8, 8), 10, seed=4)
     torch.save({"state_dict": network.state_dict()}, inputs / "t.pt")
-    spec = spec_of(["means"], metrics=["accuracy"], runs=1, lr_grid=[0.1],
-                   teacher={"models": ["ConvNet-2-W16"], "weights": ["t.pt"]})  # fmt: skip
+    spec = spec_of(
+        ["means"],
+        metrics=["accuracy"],
+        runs=1,
+        lr_grid=[0.1],
+        teacher={"models": ["ConvNet-2-W16"], "weights": ["t.pt"]},
+    )
     raw = spec.model_dump()
     raw["candidates"][0]["labels"] = {"kind": "soft_M"}
     result = rank(Spec.model_validate(raw), tmp_path, inputs)
@@ -349,8 +366,13 @@ def test_teachers_come_from_weights(inputs: Path, tmp_path: Path) -> None:
 def test_fast_drops_hopeless_rates_and_several_models_have_an_overall_order(
     inputs: Path, tmp_path: Path
 ) -> None:
-    spec = spec_of(["means", "flat"], protocol="fast", lr_grid=[1e-5, 0.1], runs=2,
-                   models=["ConvNet-2-W16", "MLP"])  # fmt: skip
+    spec = spec_of(
+        ["means", "flat"],
+        protocol="fast",
+        lr_grid=[1e-5, 0.1],
+        runs=2,
+        models=["ConvNet-2-W16", "MLP"],
+    )
     result = rank(spec, tmp_path, inputs)
     assert [board.model for board in result.leaderboards] == ["ConvNet-2-W16", "MLP"]
     assert result.overall == ["means", "flat"]
@@ -376,8 +398,10 @@ def test_large_test_sets_draw_the_curve_from_a_part(
     for line in lines:
         accuracy = json.loads(line)["accuracy"]
         assert {name: len(found) for name, found in accuracy.items()} == {
-            "held_out": 1, "test": 1, "curve": 4,
-        }  # fmt: skip
+            "held_out": 1,
+            "test": 1,
+            "curve": 4,
+        }
     fast = spec_of(["means"], protocol="fast", lr_grid=[1e-5, 0.1])
     result = rank(fast, tmp_path, inputs)
     lines = (tmp_path / result.artifacts["curves"].id).read_text().splitlines()
@@ -409,15 +433,25 @@ def test_trainings_are_named_by_all_that_determines_them_and_nothing_else(inputs
     named = base.candidates[0].model_copy(update={"name": "else"})
     copied = base.candidates[0].model_copy(update={"images": InputRef("copy.npz")})
     other: list[dict[str, Any]] = [
-        {"candidates": [named]}, {"candidates": [copied]}, {"metrics": ["accuracy"]}, {"runs": 5},
-        {"lrs_lambda": 0.1}, {"full_data": FullData(accuracy=0.5)},
-    ]  # fmt: skip
+        {"candidates": [named]},
+        {"candidates": [copied]},
+        {"metrics": ["accuracy"]},
+        {"runs": 5},
+        {"lrs_lambda": 0.1},
+        {"full_data": FullData(accuracy=0.5)},
+    ]
     assert {name(base.model_copy(update=change)) for change in other} == {name(base)}
     changes: list[dict[str, Any]] = [
-        {"models": ["MLP"]}, {"train": Train(epochs=13)}, {"seed": 1}, {"device": "gpu"},
-        {"held_out": 0.3}, {"lr_grid": [0.02, 0.1]}, {"dataset": Dataset(channels=3)},
-        {"candidates": spec_of(["noise"]).candidates}, {"protocol": "official"},
-    ]  # fmt: skip
+        {"models": ["MLP"]},
+        {"train": Train(epochs=13)},
+        {"seed": 1},
+        {"device": "gpu"},
+        {"held_out": 0.3},
+        {"lr_grid": [0.02, 0.1]},
+        {"dataset": Dataset(channels=3)},
+        {"candidates": spec_of(["noise"]).candidates},
+        {"protocol": "official"},
+    ]
     keys = [name(base.model_copy(update=change)) for change in changes]
     keys += [name(base), name(base, 1), name(base, -1), name(base, engine="stacked")]
     assert len(set(keys)) == len(keys)
@@ -428,12 +462,19 @@ def test_presets_lie_between_the_job_and_the_candidate() -> None:
         {
             "dataset": {"name": "cifar10", "files": ["f"]},
             "ipc": 10,
-            "candidates": [{"name": "r", "images": "f", "preset": "rded",
-                            "labels": {"kind": "soft_M"}, "train": {"epochs": 7}}],
+            "candidates": [
+                {
+                    "name": "r",
+                    "images": "f",
+                    "preset": "rded",
+                    "labels": {"kind": "soft_M"},
+                    "train": {"epochs": 7},
+                }
+            ],
             "teacher": {"models": ["ConvNet-3"]},
             "train": {"momentum": 0.5},
         }
-    )  # fmt: skip
+    )
     found = plan.train_settings(spec, spec.candidates[0])
     assert (found.optimiser, found.batch_size, found.temperature) == ("adamw", 50, 20)
     assert (found.epochs, found.momentum) == (7, 0.5)

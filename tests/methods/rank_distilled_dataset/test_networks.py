@@ -95,9 +95,15 @@ def test_names_are_parsed_alike_or_refused_with_the_reason() -> None:
         else:
             assert [found.depth, found.batch_norm] == expected
     assert set(refused) == {
-        "ConvNet", "ConvNetD3", "ConvNet-3-GN", "ResNet-BN-18", "ResNet-18-IN-BN", "resnet18",
-        "mobilenet_v2", "vit_b_16",
-    }  # fmt: skip
+        "ConvNet",
+        "ConvNetD3",
+        "ConvNet-3-GN",
+        "ResNet-BN-18",
+        "ResNet-18-IN-BN",
+        "resnet18",
+        "mobilenet_v2",
+        "vit_b_16",
+    }
 
 
 @pytest.mark.parametrize("name", ["ConvNet-9", "ResNet-19", "ResNet-18-W32", "VGG-11-TV", "MLP-3"])

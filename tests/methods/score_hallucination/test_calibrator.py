@@ -173,8 +173,12 @@ def test_it_holds_for_what_it_was_fitted_with() -> None:
     found = calibrator()
     assert found.check(options()) is None
     assert [found.check(options(), n) for n in (5, 7, 10)] == [None] * 3
-    same = SimpleNamespace(**{name: getattr(options(), name) for name in
-        ("scorers", "similarity", "clustering", "tau", "include_self")})  # fmt: skip
+    same = SimpleNamespace(
+        **{
+            name: getattr(options(), name)
+            for name in ("scorers", "similarity", "clustering", "tau", "include_self")
+        }
+    )
     assert found.check(same) is None
 
 

@@ -21,8 +21,9 @@ def test_graph_scores(case: dict) -> None:
     # The original hands an asymmetric matrix to LAPACK, which reads one triangle of it.
     compat = "upstream" if case["matrix"] in ASYMMETRIC else None
     assert_same(upstream.degree_unscaled(s)[0], case["deg"][0])
-    assert_same(-snne.lexical_similarity(s)[0] if s.shape[-1] > 1 else 1.0,
-                case["lexsim_mean_offdiag"])  # fmt: skip
+    assert_same(
+        -snne.lexical_similarity(s)[0] if s.shape[-1] > 1 else 1.0, case["lexsim_mean_offdiag"]
+    )
     assert_same(nli.luq_pair(s, compat="upstream")[0], case["luq_pair"][0])
     if raised(case["sum_eigv_clip0"]):
         assert np.isnan(graph.eigv_laplacian(s)[0])
@@ -33,8 +34,10 @@ def test_graph_scores(case: dict) -> None:
     assert_same(graph.eccentricity(s, 0.5, compat)[0], case["ecc_thr0.5"])
     assert_same(graph.eccentricity(s, None, compat)[0], case["ecc_thrNone"])
     laplacian, _ = graph.normalized_laplacian(s, compat)
-    assert_same(np.sort(1 - np.linalg.eigvalsh(laplacian)[0]),
-                np.sort(number(case["eigvals_1_minus_laplacian"])))  # fmt: skip
+    assert_same(
+        np.sort(1 - np.linalg.eigvalsh(laplacian)[0]),
+        np.sort(number(case["eigvals_1_minus_laplacian"])),
+    )
 
 
 def test_asymmetric_matrices_are_averaged_with_their_transpose() -> None:

@@ -45,9 +45,11 @@ def test_bands_and_decisions(case: dict) -> None:
     assert decision.astype(int).tolist() == case["decision"]
     wrong = Y == 1
     counts = [
-        (decision & wrong).sum(), (decision & ~wrong).sum(),
-        (~decision & wrong).sum(), (~decision & ~wrong).sum(),
-    ]  # fmt: skip
+        (decision & wrong).sum(),
+        (decision & ~wrong).sum(),
+        (~decision & wrong).sum(),
+        (~decision & ~wrong).sum(),
+    ]
     assert counts == [case[key] for key in ("tp", "fp", "fn", "tn")]
 
 

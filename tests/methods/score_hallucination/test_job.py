@@ -69,11 +69,13 @@ def scored(result: Result) -> list[ItemResult]:
 
 def write_lines(folder: Path, lines: list[Json | str | bytes]) -> str:
     encoded = [
-        line if isinstance(line, bytes)
-        else line.encode() if isinstance(line, str)
+        line
+        if isinstance(line, bytes)
+        else line.encode()
+        if isinstance(line, str)
         else json.dumps(line).encode()
         for line in lines
-    ]  # fmt: skip
+    ]
     (folder / "items.jsonl").write_bytes(b"\n".join(encoded) + b"\n")
     return "items.jsonl"
 

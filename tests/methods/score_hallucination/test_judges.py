@@ -189,9 +189,12 @@ def test_three_scorers_of_one_judge(tmp_path: Path, models: Models, llm: FakeLLM
     assert result.summary.scorers["p_true"].evaluation.auroc.value == 1.0
     assert result.judging is not None
     assert result.judging.model_dump(exclude={"artifact"}) == {
-        "judges": ["one"], "n_items": 4, "requests": 12,
-        "prompt_tokens": 36, "completion_tokens": 24,
-    }  # fmt: skip
+        "judges": ["one"],
+        "n_items": 4,
+        "requests": 12,
+        "prompt_tokens": 36,
+        "completion_tokens": 24,
+    }
     by_tokens = Counter(request["max_tokens"] for request in llm.requests)
     assert by_tokens == {1: 4, 16: 8}
     p_true = next(request for request in llm.requests if request["max_tokens"] == 1)
@@ -209,8 +212,12 @@ def test_what_was_said_is_kept_in_full_with_the_messages(tmp_path: Path, models:
     ]
     assert rows[0]["likeliest"] == [["A", math.log(0.6)], [" B", math.log(0.2)]]
     assert rows[1] == {
-        "item": "q0", "scorer": "verbalized_confidence", "judge": "one", "value": 0.9, "text": "90"
-    }  # fmt: skip
+        "item": "q0",
+        "scorer": "verbalized_confidence",
+        "judge": "one",
+        "value": 0.9,
+        "text": "90",
+    }
     messages = result.provenance.settings["messages"]
     assert messages["llm_panel"] == [MESSAGES["llm_panel"].words(chat=True)]
     assert "{answer}" in messages["p_true"][0]

@@ -52,9 +52,12 @@ def test_what_is_missing_is_drawn_and_scored(tmp_path: Path, models: Models, llm
     assert result.sampling is not None
     drawn = result.sampling.model_dump(exclude={"artifact", "stop_early"})
     assert drawn == {
-        "model": "fake", "n_items": 12, "requests": 24, "prompt_tokens": 72,
+        "model": "fake",
+        "n_items": 12,
+        "requests": 24,
+        "prompt_tokens": 72,
         "completion_tokens": 12 * 2 * 5 + 12 * 2,
-    }  # fmt: skip
+    }
     assert not any("given" in request["prompt"] for request in llm.requests)
 
 

@@ -143,13 +143,24 @@ def test_sliding_windows_are_respected():
 
     parts = tiny.processor(WORDS)
     config = tiny.model(len(parts.tokenizer)).config
-    text = MistralConfig(**{
-        **{k: getattr(config.text_config, k) for k in (
-            "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
-            "num_attention_heads", "num_key_value_heads", "max_position_embeddings",
-        )},
-        "sliding_window": 8, "head_dim": 8,
-    })  # fmt: skip
+    text = MistralConfig(
+        **{
+            **{
+                k: getattr(config.text_config, k)
+                for k in (
+                    "vocab_size",
+                    "hidden_size",
+                    "intermediate_size",
+                    "num_hidden_layers",
+                    "num_attention_heads",
+                    "num_key_value_heads",
+                    "max_position_embeddings",
+                )
+            },
+            "sliding_window": 8,
+            "head_dim": 8,
+        }
+    )
     whole = LlavaConfig(
         vision_config=config.vision_config,
         text_config=text,
@@ -191,14 +202,20 @@ def test_another_family_with_images_of_any_size():
         size={"shortest_edge": 24}, crop_size={"height": 24, "width": 24}, image_grid_pinpoints=grid
     )
     parts = LlavaNextProcessor(
-        images, base.tokenizer, patch_size=tiny.PATCH, vision_feature_select_strategy="default",
+        images,
+        base.tokenizer,
+        patch_size=tiny.PATCH,
+        vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
-    )  # fmt: skip
+    )
     sizes = tiny.model(len(base.tokenizer)).config
     config = LlavaNextConfig(
-        vision_config=sizes.vision_config, text_config=sizes.text_config, image_token_index=3,
-        vision_feature_layer=-1, image_grid_pinpoints=grid,
-    )  # fmt: skip
+        vision_config=sizes.vision_config,
+        text_config=sizes.text_config,
+        image_token_index=3,
+        vision_feature_layer=-1,
+        image_grid_pinpoints=grid,
+    )
     make = LlavaNextForConditionalGeneration._from_config
     torch.manual_seed(0)
     model = make(copy.deepcopy(config), attn_implementation=attention_capture.IMPLEMENTATION).eval()
@@ -363,8 +380,18 @@ def test_coincide_reads_the_official_layers():
 def test_text_and_answers_are_tokens_in_order(proxy):
     encoded = row(proxy.encoder, "what is it", "a b", [0])
     tokens = proxy.encoder._tokenizer.convert_ids_to_tokens(encoded.ids.tolist())
-    assert tokens == ["<s>", "USER:", *["<image>"] * 16, "what", "is", "it", "ASSISTANT:",
-                      "a", "b", "</s>"]  # fmt: skip
+    assert tokens == [
+        "<s>",
+        "USER:",
+        *["<image>"] * 16,
+        "what",
+        "is",
+        "it",
+        "ASSISTANT:",
+        "a",
+        "b",
+        "</s>",
+    ]
     learnt = [t for t, label in zip(tokens, encoded.labels, strict=True) if label != IGNORED]
     assert learnt == ["a", "b", "</s>"]
 

@@ -122,8 +122,10 @@ def test_every_format_gives_the_same_choice(model, tmp_path, reference, form):
         (tmp_path / "rows").write_text(joined)
     elif form == "messages":
         dataset["format"] = "jsonl"
-        given = [as_messages(row) | ({"images": [row.pop("image")]} if "image" in row else {})
-                 for row in inline()]  # fmt: skip
+        given = [
+            as_messages(row) | ({"images": [row.pop("image")]} if "image" in row else {})
+            for row in inline()
+        ]
         (tmp_path / "rows").write_text("\n".join(json.dumps(row) for row in given))
     elif form == "parquet":
         import pyarrow.parquet

@@ -12,11 +12,32 @@ from methods.jobtype import InputRef, JobType, ModelRef, SpecModel
 
 class Spec(SpecModel):
     action: Literal[
-        "succeed", "fail", "crash", "exit", "segfault", "stubborn", "bad_result", "huge_result",
-        "resume", "read", "read-and-crash", "fail-after-read", "find", "remember",
-        "nan", "hoard", "hold", "babble", "suicide",
-        "odd-result", "odd-error", "odd-crash", "odd-log", "odd-progress", "odd-checkpoint",
-    ] = "succeed"  # fmt: skip
+        "succeed",
+        "fail",
+        "crash",
+        "exit",
+        "segfault",
+        "stubborn",
+        "bad_result",
+        "huge_result",
+        "resume",
+        "read",
+        "read-and-crash",
+        "fail-after-read",
+        "find",
+        "remember",
+        "nan",
+        "hoard",
+        "hold",
+        "babble",
+        "suicide",
+        "odd-result",
+        "odd-error",
+        "odd-crash",
+        "odd-log",
+        "odd-progress",
+        "odd-checkpoint",
+    ] = "succeed"
     steps: int = 1
     step_seconds: float = Field(0.0, ge=0)
     input: InputRef | None = None
