@@ -270,7 +270,7 @@ def _allowed(request: Request) -> str:
 
 
 async def _outage(request: Request, error: Exception) -> JSONResponse:
-    _log.warning("database away", error=str(error).split("\n")[0])
+    _log.warning("database unavailable", error=str(error).split("\n")[0])
     detail = "The database does not answer. Try again, with the same Idempotency-Key."
     return render(BackendUnavailable(detail, headers={"Retry-After": "5"}), request)
 
@@ -280,7 +280,7 @@ async def _storage(request: Request, error: Exception) -> JSONResponse:
     if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
         return await _unexpected(request, error)
     _log.error("storage full", error=str(error))
-    detail = "There is no room for these bytes at the moment."
+    detail = "The storage is full at the moment; try again later."
     return render(BackendUnavailable(detail, headers={"Retry-After": "60"}), request)
 
 

@@ -1,4 +1,4 @@
-"""The bell: a Celery message that says «there is work». It brings speed; the row brings safety."""
+"""The broker: a Celery message says «there is work». It brings speed; the row brings safety."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def create_celery(settings: Settings) -> Celery:
 
 
 class Broker:
-    """Rings for a worker, best effort."""
+    """Wakes a worker, best effort."""
 
     def __init__(self, celery: Celery) -> None:
         self._celery = celery
 
-    def ring(self, job_id: str, resource: str) -> bool:
+    def publish(self, job_id: str, resource: str) -> bool:
         """Whether the broker took the message. Blocks for about a second when it is down."""
         options: dict[str, Any] = {"queue": resource, "retry": False, "ignore_result": True}
         try:
@@ -66,7 +66,7 @@ class Broker:
             return False
         return True
 
-    def answers(self) -> bool:
+    def is_reachable(self) -> bool:
         """Whether the broker can be reached."""
         try:
             with self._celery.connection_for_write() as connection:

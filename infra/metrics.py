@@ -44,7 +44,7 @@ QUOTA_EXCEEDED = Counter(
 )
 RESULT_CACHE = Counter(
     "datassay_result_cache",
-    "Submissions that asked the result cache: hit, joined (a twin is under way), miss.",
+    "Submissions that asked the result cache: hit, joined (an equal job is under way), miss.",
     ["outcome"],
     registry=REGISTRY,
 )
@@ -58,9 +58,9 @@ JOB_QUEUE_SECONDS = Histogram(
     buckets=_SLOW,
     registry=REGISTRY,
 )
-DOORBELL_LAG_SECONDS = Histogram(
-    "datassay_doorbell_lag_seconds",
-    "From the last ring to the start; under a minute unless all workers are busy.",
+DISPATCH_LAG_SECONDS = Histogram(
+    "datassay_dispatch_lag_seconds",
+    "From dispatch to the start of a job; under a minute unless all workers are busy.",
     buckets=_FAST,
     registry=REGISTRY,
 )
@@ -95,9 +95,14 @@ OLDEST_QUEUED_SECONDS = Gauge(
     registry=REGISTRY,
 )
 DISPATCH_PENDING = Gauge(
-    "datassay_dispatch_pending", "Queued jobs whose bell was missed.", registry=REGISTRY
+    "datassay_dispatch_pending", "Queued jobs that were not dispatched.", registry=REGISTRY
 )
-REAPED = Counter("datassay_reaped", "Expired leases taken back.", ["state"], registry=REGISTRY)
+JOBS_RESCUED = Counter(
+    "datassay_jobs_rescued",
+    "Jobs rescued from an expired lease.",
+    ["state"],
+    registry=REGISTRY,
+)
 WEBHOOK_ATTEMPTS = Counter(
     "datassay_webhook_attempts", "Webhooks sent, by outcome.", ["outcome"], registry=REGISTRY
 )
@@ -114,4 +119,4 @@ def serve(settings: Settings) -> None:
         start_http_server(settings.metrics_port, settings.metrics_host, REGISTRY)
     except OSError as error:
         # A service without metrics is better than none.
-        _log.error("no metrics", port=settings.metrics_port, error=str(error))
+        _log.error("could not serve metrics", port=settings.metrics_port, error=str(error))

@@ -24,7 +24,7 @@ LEASED = frozenset({JobState.RUNNING, JobState.CANCELLING})
 
 #: state -> states that may follow; the trigger in the database enforces the same table.
 FOLLOWERS: dict[JobState, frozenset[JobState]] = {
-    # Straight to SUCCEEDED goes only a job that waited for its twin and takes over the result.
+    # Straight to SUCCEEDED goes only a job that waited for an equal one and adopts its result.
     JobState.QUEUED: frozenset(
         {JobState.RUNNING, JobState.CANCELLED, JobState.EXPIRED, JobState.SUCCEEDED}
     ),

@@ -163,7 +163,7 @@ class Job(Base):
     cache_key: Mapped[bytes | None] = mapped_column(LargeBinary)
     # The job that made result and artifacts, when it was not this one.
     hit_of: Mapped[str | None]
-    # The unfinished twin whose result this job waits for; no worker takes it meanwhile.
+    # The unfinished equal job whose result this one waits for; no worker takes it meanwhile.
     waits_for: Mapped[str | None]
     # Set when the bytes of a deleted job are gone.
     purged_at: Mapped[datetime | None]

@@ -99,7 +99,7 @@ class FanOut:
             except DBAPIError as error:
                 if not is_outage(error):
                     raise
-                _log.warning("database away", error=str(error).split("\n")[0])
+                _log.warning("database unavailable; trying again", error=str(error).split("\n")[0])
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 

@@ -139,7 +139,7 @@ class Executor:
         if row is None:
             # Refused; or done, and the answer was lost: then the files are wanted. The sweeper
             # will know.
-            _log.warning("the attempt was not ours to end")
+            _log.warning("lost the lease; another worker or the sweeper ends the attempt")
             return "lost"
         if row.state != "SUCCEEDED":
             # Nobody will ever see the files of an attempt that did not win.
@@ -150,7 +150,9 @@ class Executor:
         try:
             self._storage.delete(f"{job_prefix(job.id)}/{job.attempt}")
         except OSError as error:
-            _log.warning("files are left to the sweeper", error=str(error))
+            _log.warning(
+                "could not delete artifacts of the attempt; the sweeper will", error=str(error)
+            )
 
     def _conclude(self, job: Row[Any], lease: Lease, workdir: Path, fan_out: FanOut) -> Any | None:
         """Run the method and return the statement that ends the attempt (None: not ours to end)."""
@@ -269,13 +271,19 @@ class Executor:
                 with self._sessions.begin() as session:
                     session.execute(conclusion)
         except SQLAlchemyError as error:
-            _log.warning("the end of the lease must do", error=str(error).split("\n")[0])
+            _log.warning(
+                "could not record the end of the attempt; its lease will run out",
+                error=str(error).split("\n")[0],
+            )
         finally:
-            _log.error("the runner ignores its orders: the worker restarts", why=type(why).__name__)
+            _log.error(
+                "runner did not stop within its grace period; restarting the worker",
+                why=type(why).__name__,
+            )
             os._exit(75)
 
     def close(self) -> None:
-        """Give back what lies on the disk."""
+        """Delete the attempt's scratch files."""
         self._scratch.close()
 
     def _provenance(self, job: Row[Any], store: DatabaseAttemptStore) -> dict[str, Any]:
@@ -299,7 +307,7 @@ def _note_start(job: Row[Any]) -> None:
         metrics.JOB_QUEUE_SECONDS.labels(job.type).observe(waited)
         if job.rung_at is not None:
             lag = (job.started_at - job.rung_at).total_seconds()
-            metrics.DOORBELL_LAG_SECONDS.observe(lag)
+            metrics.DISPATCH_LAG_SECONDS.observe(lag)
 
 
 def _timeout(job: Row[Any]) -> JobError:

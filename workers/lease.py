@@ -210,7 +210,11 @@ class Lease:
                 row = session.execute(statement).first()
         except (DBAPIError, SQLAlchemyError) as error:
             # The database may come back before the lease ends; until then nothing is lost.
-            _log.warning("heartbeat failed", job_id=self.job_id, error=str(error).split("\n")[0])
+            _log.warning(
+                "heartbeat failed; trying again",
+                job_id=self.job_id,
+                error=str(error).split("\n")[0],
+            )
             self._lost = self._lost or not self.keeping()
             return
         if row is None:

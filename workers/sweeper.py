@@ -1,4 +1,4 @@
-"""Repairs what processes left behind: lost leases, missed bells, passed deadlines, old data.
+"""Repairs what processes left behind: lost leases, jobs not dispatched, deadlines, old data.
 
 Any number of sweepers may run; rows are taken with SKIP LOCKED, so they share the work.
 """
@@ -41,24 +41,29 @@ class Sweeper:
             try:
                 self.sweep()
             except DBAPIError as error:
-                _log.warning("sweep failed", error=str(error).split("\n")[0])
+                _log.warning("sweep failed; trying again", error=str(error).split("\n")[0])
             except Exception:  # noqa: BLE001 - the loop outlives any single round
-                _log.exception("sweep failed")
+                _log.exception("sweep failed; trying again")
 
     def sweep(self) -> None:
-        """Reap expired leases, expire queued jobs, settle twins, cancel children that nobody waits
-        for, ring missed bells; once a minute clean up."""
+        """One round: rescue jobs whose lease expired, expire queued jobs, settle duplicates, cancel
+        children that no job waits for, dispatch again; once a minute clean up."""
         for row in self._execute(transitions.rescue_stalled(_BATCH, self._settings.retry_backoff)):
-            metrics.REAPED.labels(str(row.state).lower()).inc()
-            _log.warning("lease expired", job_id=row.id, attempt=row.attempt, state=row.state)
+            metrics.JOBS_RESCUED.labels(str(row.state).lower()).inc()
+            _log.warning(
+                "lease expired; the job was rescued",
+                job_id=row.id,
+                attempt=row.attempt,
+                state=row.state,
+            )
         for row in self._execute(transitions.expire_queued(_BATCH)):
-            _log.info("queue timeout", job_id=row.id)
+            _log.info("queue timeout; the job expired", job_id=row.id)
         for row in self._execute(transitions.adopt_result(_BATCH)):
-            _log.info("took over the result of its twin", job_id=row.id, hit_of=row.hit_of)
+            _log.info("adopted the result of its duplicate", job_id=row.id, hit_of=row.hit_of)
         self._execute(transitions.requeue_waiters(_BATCH))
         for row in self._execute(transitions.cancel_unneeded(_BATCH)):
-            _log.info("no job needs it any more", job_id=row.id)
-        self._ring()
+            _log.info("cancelled a child that no job needs any more", job_id=row.id)
+        self._dispatch()
         if time.monotonic() - self._cleaned_at > _CLEAN_EVERY:
             self.clean()
             self._cleaned_at = time.monotonic()
@@ -87,7 +92,7 @@ class Sweeper:
         """Purge what is past its retention; a transaction each, so that nobody waits for long."""
         for (job_id,) in self._execute(queries.jobs.expired(_BATCH)):
             with self._sessions.begin() as session:
-                bury_job(session, job_id)
+                soft_delete_job(session, job_id)
         while self._purge_one():
             pass
         for (job_id,) in self._execute(queries.files.jobs_with_kept_files(_BATCH)):
@@ -123,14 +128,18 @@ class Sweeper:
         old = self._storage.keys(self._settings.orphan_retention)
         while batch := list(itertools.islice(old, _BATCH)):
             for row in self._execute(integrity.orphans(batch)):
-                _log.warning("bytes without a row", key=row.key)
+                _log.warning("deleting stored bytes that no row refers to", key=row.key)
                 self._delete(row.key)
 
     def _delete(self, key: str) -> None:
         try:
             self._storage.delete(key)
         except OSError as error:
-            _log.warning("bytes are left to a later round", key=key, error=str(error))
+            _log.warning(
+                "could not delete stored bytes; trying again in a later round",
+                key=key,
+                error=str(error),
+            )
 
     def _forget_file(self, session: Session, tenant_id: str, file_id: str) -> str | None:
         """Delete the row of an unused input; returns where its bytes are."""
@@ -143,12 +152,12 @@ class Sweeper:
         session.execute(queries.files.delete_row(tenant_id, file_id))
         return file.storage_key
 
-    def _ring(self) -> None:
+    def _dispatch(self) -> None:
         again = self._settings.redispatch_after
         missed: list[str] = []
         for row in self._execute(transitions.claim_undispatched(_BATCH, again)):
             # One refusal is enough to know that the broker is away.
-            if missed or not self._broker.ring(row.id, row.resource):
+            if missed or not self._broker.publish(row.id, row.resource):
                 missed.append(row.id)
         if missed:
             self._execute(transitions.mark_undispatched(missed))
@@ -158,7 +167,7 @@ class Sweeper:
             return list(session.execute(statement).all())
 
 
-def bury_job(session: Session, job_id: str) -> None:
+def soft_delete_job(session: Session, job_id: str) -> None:
     """Turn a terminal job into a tombstone without history; its bytes are purged next."""
     session.execute(queries.artifacts.lock_maker(job_id))
     if session.execute(transitions.soft_delete(None, job_id)).first() is not None:

@@ -64,7 +64,7 @@ class WebhookSender:
             try:
                 rows = await asyncio.to_thread(self._take, _AT_A_TIME - len(under_way))
             except DBAPIError as error:
-                _log.warning("database away", error=str(error).split("\n")[0])
+                _log.warning("database unavailable; trying again", error=str(error).split("\n")[0])
                 rows = []
             under_way |= {asyncio.create_task(self._deliver(row)) for row in rows}
             if not under_way:
@@ -86,9 +86,13 @@ class WebhookSender:
             await asyncio.to_thread(self._conclude, row, conclusion, error)
         except DBAPIError as failure:
             # Nobody knows that it was sent: it goes out again, with the same id.
-            _log.warning("database away", error=str(failure).split("\n")[0], delivery_id=row.id)
+            _log.warning(
+                "database unavailable; trying again",
+                error=str(failure).split("\n")[0],
+                delivery_id=row.id,
+            )
         except Exception:  # noqa: BLE001 - the loop outlives any single message
-            _log.exception("webhook failed", delivery_id=row.id)
+            _log.exception("unexpected error while sending a webhook", delivery_id=row.id)
 
     async def _post(self, row: Row[Any]) -> tuple[int | None, str | None]:
         """The status, and why the attempt counts as failed (None: it does not)."""

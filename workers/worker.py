@@ -1,4 +1,4 @@
-"""The Celery side of a worker: a bell, and a look at the door now and then."""
+"""Celery consumer: runs queued jobs when a message arrives, and polls every two seconds."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from workers.metrics import ModelCollector
 
 _log = structlog.get_logger(__name__)
 
-#: With the broker away, an idle worker still finds its jobs this often.
+#: Without a broker an idle worker still finds its jobs this often.
 _POLL_SECONDS = 2.0
 
 
 class Worker:
-    """One slot: whoever wakes it first, bell or poll, runs every job that is due."""
+    """One slot: a message or a poll, whichever comes first, runs every job that is due."""
 
     def __init__(
         self, settings: Settings, registry: Mapping[str, JobType], resources: Sequence[str]
@@ -46,30 +46,30 @@ class Worker:
         sessions = sync_sessions(sync_engine(settings, "datassay-worker"))
         self._executor = Executor(settings, sessions, registry, resources, name, self.shutdown)
         self._slot = threading.Lock()
-        self._rung = threading.Event()
+        self._notified = threading.Event()
 
     def wake(self) -> None:
-        """Run what is due; when this worker is at it already, let it look once more."""
-        self._rung.set()
-        while self._rung.is_set() and self._slot.acquire(blocking=False):
+        """Run the jobs that are due; if the worker is busy, it looks again when it is done."""
+        self._notified.set()
+        while self._notified.is_set() and self._slot.acquire(blocking=False):
             try:
-                self._rung.clear()
+                self._notified.clear()
                 self._executor.run_until_empty()
             except DBAPIError as error:
-                _log.warning("database away", error=str(error).split("\n")[0])
-            except Exception:  # noqa: BLE001 - a worker that stumbles goes on; the lease runs out
-                _log.exception("the worker stumbled")
+                _log.warning("database unavailable; trying again", error=str(error).split("\n")[0])
+            except Exception:  # noqa: BLE001 - the worker goes on; the lease of the job runs out
+                _log.exception("unexpected error in the worker loop")
             finally:
                 self._slot.release()
 
     def poll(self, stop: threading.Event) -> None:
-        """Look for jobs whose bell nobody heard."""
+        """Look for jobs whose message was lost."""
         while not stop.wait(_POLL_SECONDS):
             if not self.shutdown.begun:
                 self.wake()
 
     def end(self) -> None:
-        """Return when the slot is free, and close it."""
+        """Wait for the running job, then delete the scratch files."""
         with self._slot:
             self._executor.close()
 
@@ -131,7 +131,7 @@ def create_worker(settings: Settings, resources: Sequence[str]) -> tuple[Celery,
 
 
 def touch_liveness_file(file: Path, serving: threading.Event, ended: threading.Event) -> None:
-    """Touch a file every two seconds: once bells can be heard or jobs are looked for."""
+    """Touch a file every two seconds, from when messages are consumed or the first poll is due."""
     serving.wait(_POLL_SECONDS)
     while not ended.is_set():
         file.touch()

@@ -34,22 +34,22 @@ def create_router() -> APIRouter:
     return router
 
 
-async def get_me(caller: AnyKey, found: ServicesDep) -> Me:
+async def get_me(caller: AnyKey, services: ServicesDep) -> Me:
     """Your tenant and the API key that you use."""
-    row = await found.accounts.key(caller, caller.key_id)
+    row = await services.accounts.key(caller, caller.key_id)
     return Me(tenant_id=row.tenant_id, tenant=row.tenant_name, key=ApiKey.model_validate(row))
 
 
-async def get_usage(caller: UsageRead, found: ServicesDep) -> Usage:
+async def get_usage(caller: UsageRead, services: ServicesDep) -> Usage:
     """What your tenant takes up, and its quotas."""
-    return await found.accounts.usage(caller)
+    return await services.accounts.usage(caller)
 
 
 async def create_api_key(
-    request: ApiKeyCreate, response: Response, caller: Admin, found: ServicesDep
+    request: ApiKeyCreate, response: Response, caller: Admin, services: ServicesDep
 ) -> NewApiKey:
     """A new key of your tenant; its token is shown this once."""
-    key, token = await found.accounts.create_key(
+    key, token = await services.accounts.create_key(
         caller, request.name, request.scopes, request.expires_in_seconds
     )
     response.headers["Location"] = f"/v1/api-keys/{key.id}"
@@ -58,26 +58,26 @@ async def create_api_key(
 
 
 async def list_api_keys(
-    caller: Admin, found: ServicesDep, limit: Limit = 50, cursor: Cursor = None
+    caller: Admin, services: ServicesDep, limit: Limit = 50, cursor: Cursor = None
 ) -> Page[ApiKey]:
     """The keys of your tenant, newest first, with those that have ended."""
-    rows, following = await found.accounts.keys(caller, limit, cursor)
+    rows, following = await services.accounts.keys(caller, limit, cursor)
     return Page(items=[ApiKey.model_validate(row) for row in rows], next_cursor=following)
 
 
-async def get_api_key(key_id: KeyId, caller: Admin, found: ServicesDep) -> ApiKey:
+async def get_api_key(key_id: KeyId, caller: Admin, services: ServicesDep) -> ApiKey:
     """One key: its name, scopes and last use."""
-    return ApiKey.model_validate(await found.accounts.key(caller, key_id))
+    return ApiKey.model_validate(await services.accounts.key(caller, key_id))
 
 
-async def revoke_api_key(key_id: KeyId, caller: Admin, found: ServicesDep) -> None:
+async def revoke_api_key(key_id: KeyId, caller: Admin, services: ServicesDep) -> None:
     """End a key: once this has answered, nothing is done with it any more."""
-    await found.accounts.revoke_key(caller, key_id)
+    await services.accounts.revoke_key(caller, key_id)
 
 
 async def list_audit_records(
-    caller: Admin, found: ServicesDep, limit: Limit = 50, cursor: Cursor = None
+    caller: Admin, services: ServicesDep, limit: Limit = 50, cursor: Cursor = None
 ) -> Page[AuditRecord]:
     """Every change of your tenant's things, newest first."""
-    rows, following = await found.accounts.audit(caller, limit, cursor)
+    rows, following = await services.accounts.audit(caller, limit, cursor)
     return Page(items=[AuditRecord.model_validate(row) for row in rows], next_cursor=following)

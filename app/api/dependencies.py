@@ -60,19 +60,19 @@ class Authorised:
     async def __call__(
         self,
         request: Request,
-        found: ServicesDep,
+        services: ServicesDep,
         needed: SecurityScopes,
         credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     ) -> Caller:
         address = request.client.host if request.client else None
         token = credentials.credentials if credentials else None
         try:
-            caller = await found.auth.authenticate(token, address, request.state.request_id)
+            caller = await services.auth.authenticate(token, address, request.state.request_id)
         except Unauthenticated:
-            await _limit(request, found, _by_address(address, found.settings))
+            await _limit(request, services, _by_address(address, services.settings))
             raise
         structlog.contextvars.bind_contextvars(tenant_id=caller.tenant_id, key_id=caller.key_id)
-        await _limit(request, found, self._buckets(caller, found.settings))
+        await _limit(request, services, self._buckets(caller, services.settings))
         for scope in needed.scopes:
             caller.require(scope)
         return caller
@@ -96,10 +96,10 @@ def _by_address(address: str | None, settings: Settings) -> list[Bucket]:
     return [Bucket("address", address or "", settings.rate_address)]
 
 
-async def limited_by_address(request: Request, found: ServicesDep) -> None:
+async def limited_by_address(request: Request, services: ServicesDep) -> None:
     """For routes that need no key."""
     address = request.client.host if request.client else None
-    await _limit(request, found, _by_address(address, found.settings))
+    await _limit(request, services, _by_address(address, services.settings))
 
 
 _caller, _submitter = Authorised(), Authorised(submits=True)
@@ -161,7 +161,7 @@ _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?(?:$|[,;\s])", re.IGN
 
 
 async def _preferred_wait(
-    found: ServicesDep,
+    services: ServicesDep,
     prefer: Annotated[
         str | None,
         Header(description="RFC 7240: `wait=30` holds the answer for up to 30 (at most 55) s."),
@@ -170,7 +170,7 @@ async def _preferred_wait(
     match = _WAIT.search(prefer or "")
     if match is None:
         return None
-    return min(float(match[1]), found.settings.max_wait.total_seconds())
+    return min(float(match[1]), services.settings.max_wait.total_seconds())
 
 
 Wait = Annotated[float | None, Depends(_preferred_wait)]

@@ -91,48 +91,50 @@ def create_router(settings: Settings) -> APIRouter:
 
 async def upload_file(
     caller: FilesUpload,
-    found: ServicesDep,
+    services: ServicesDep,
     file: Annotated[UploadFile, File(description="The input, as a multipart part.")],
 ) -> FileBody:
     """Upload an input; refer to it by its `file_...` id."""
     name = (file.filename or "unnamed").replace("\x00", "")[-255:]
     media_type = (file.content_type or "application/octet-stream").replace("\x00", "")[:127]
-    row = await found.files.upload(caller, name, media_type, file.file)
-    return presenters.file(row, found.settings.file_retention)
+    row = await services.files.upload(caller, name, media_type, file.file)
+    return presenters.file(row, services.settings.file_retention)
 
 
 async def list_files(
-    caller: FilesRead, found: ServicesDep, limit: Limit = 50, cursor: Cursor = None
+    caller: FilesRead, services: ServicesDep, limit: Limit = 50, cursor: Cursor = None
 ) -> Page[FileBody]:
     """Your inputs, newest first."""
-    rows, following = await found.files.page(caller, limit, cursor)
-    retention = found.settings.file_retention
+    rows, following = await services.files.page(caller, limit, cursor)
+    retention = services.settings.file_retention
     return Page(items=[presenters.file(row, retention) for row in rows], next_cursor=following)
 
 
-async def get_file(file_id: FileId, caller: FilesRead, found: ServicesDep) -> FileBody:
+async def get_file(file_id: FileId, caller: FilesRead, services: ServicesDep) -> FileBody:
     """One input: name, size, digest."""
-    row = await found.files.get(caller, file_id)
-    return presenters.file(row, found.settings.file_retention)
+    row = await services.files.get(caller, file_id)
+    return presenters.file(row, services.settings.file_retention)
 
 
-async def delete_file(file_id: FileId, caller: FilesWrite, found: ServicesDep) -> None:
+async def delete_file(file_id: FileId, caller: FilesWrite, services: ServicesDep) -> None:
     """Delete an input that no unfinished job needs."""
-    await found.files.delete(caller, file_id)
+    await services.files.delete(caller, file_id)
 
 
-async def list_job_artifacts(job_id: JobId, caller: JobsRead, found: ServicesDep) -> Page[Artifact]:
+async def list_job_artifacts(
+    job_id: JobId, caller: JobsRead, services: ServicesDep
+) -> Page[Artifact]:
     """What a succeeded job left beside its result."""
-    rows = await found.files.artifacts(caller, job_id)
+    rows = await services.files.artifacts(caller, job_id)
     return Page(items=[presenters.artifact(row) for row in rows])
 
 
 async def get_artifact_content(
-    artifact_id: ArtifactId, caller: JobsRead, found: ServicesDep
+    artifact_id: ArtifactId, caller: JobsRead, services: ServicesDep
 ) -> Any:
     """The bytes of an artifact; ranges are served where storage is local."""
-    row = await found.files.artifact(caller, artifact_id)
-    storage = found.files.storage
+    row = await services.files.artifact(caller, artifact_id)
+    storage = services.files.storage
     digest = base64.b64encode(bytes.fromhex(row.sha256)).decode()
     headers = {"Repr-Digest": f"sha-256=:{digest}:", "X-Content-Type-Options": "nosniff"}
     try:

@@ -77,18 +77,18 @@ def _add_create(router: APIRouter, job_type: JobType, body: type[JobCreate[Any]]
         request: Any,
         response: Response,
         caller: JobsSubmit,
-        found: ServicesDep,
+        services: ServicesDep,
         key: IdempotencyKey,
         wait: Wait,
         dry_run: Annotated[bool, Query(description="Check everything, keep nothing.")] = False,
     ) -> Job:
-        job = await found.jobs.submit(caller, job_type, request, key, dry_run)
+        job = await services.jobs.submit(caller, job_type, request, key, dry_run)
         if dry_run:
             response.status_code = 200
             return presenters.full(job)
         if wait is not None and job.state not in TERMINAL:
-            await found.long_polling.wait(caller, job.id, wait)
-            job = await found.jobs.get(caller, job.id)
+            await services.long_polling.wait(caller, job.id, wait)
+            job = await services.jobs.get(caller, job.id)
             response.headers["Preference-Applied"] = f"wait={wait:g}"
         response.status_code = 200 if job.state in TERMINAL else 202
         response.headers["Location"] = f"/v1/jobs/{job.id}"
@@ -157,7 +157,7 @@ def _add_common(router: APIRouter, results: Any) -> None:
 
 async def list_jobs(
     caller: JobsRead,
-    found: ServicesDep,
+    services: ServicesDep,
     type: Annotated[list[str] | None, Query(description="Repeatable.")] = None,  # noqa: A002
     state: Annotated[list[JobState] | None, Query(description="Repeatable.")] = None,
     label: Annotated[list[str] | None, Query(description="`key:value`; repeatable: all.")] = None,
@@ -178,7 +178,7 @@ async def list_jobs(
         created_before=created_before,
         parent=None if parent is None else _clean([parent])[0],
     )
-    rows, following = await found.jobs.page(caller, narrowed, limit, cursor)
+    rows, following = await services.jobs.page(caller, narrowed, limit, cursor)
     return Page(items=[presenters.summary(row) for row in rows], next_cursor=following)
 
 
@@ -186,7 +186,7 @@ async def get_job(
     job_id: JobId,
     response: Response,
     caller: JobsRead,
-    found: ServicesDep,
+    services: ServicesDep,
     wait: Wait,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Any:
@@ -196,41 +196,41 @@ async def get_job(
     """
     seen = presenters.parse_etag(if_none_match)
     if wait is not None or seen is not None:
-        mark = await found.long_polling.wait(caller, job_id, wait or 0.0, seen)
+        mark = await services.long_polling.wait(caller, job_id, wait or 0.0, seen)
         if mark == seen:
             return Response(status_code=304, headers={"ETag": presenters.etag(mark)})
-    job = await found.jobs.get(caller, job_id)
+    job = await services.jobs.get(caller, job_id)
     presenters.describe(response, job)
     if wait is not None:
         response.headers["Preference-Applied"] = f"wait={wait:g}"
     return presenters.full(job)
 
 
-async def get_job_result(job_id: JobId, caller: JobsRead, found: ServicesDep) -> dict[str, Any]:
+async def get_job_result(job_id: JobId, caller: JobsRead, services: ServicesDep) -> dict[str, Any]:
     """The bare result of a succeeded job, by the result schema of its type."""
-    return await found.jobs.result(caller, job_id)
+    return await services.jobs.result(caller, job_id)
 
 
 async def list_job_events(
     job_id: JobId,
     request: Request,
     caller: JobsRead,
-    found: ServicesDep,
+    services: ServicesDep,
     after: Annotated[int, Query(ge=0, le=2**31 - 1, description="Events after this `seq`.")] = 0,
     limit: Limit = 200,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Any:
     """The job's history; with `Accept: text/event-stream`, as it grows, until the job has ended."""
     if "text/event-stream" not in request.headers.get("accept", ""):
-        page = await found.long_polling.events(caller, job_id, after, limit)
+        page = await services.long_polling.events(caller, job_id, after, limit)
         return Page(items=[presenters.event(row) for row in page])
     if last_event_id is not None:
         if not last_event_id.isdecimal() or len(last_event_id) > 9:
             raise InvalidRequest("Last-Event-ID must be the id of an event of this stream.")
         after = int(last_event_id)
-    await found.long_polling.events(caller, job_id, after, 1)  # 404 before the stream begins
+    await services.long_polling.events(caller, job_id, after, 1)  # 404 before the stream begins
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    stream = _stream(found.long_polling.follow(caller, job_id, after, _KEEP_ALIVE_SECONDS))
+    stream = _stream(services.long_polling.follow(caller, job_id, after, _KEEP_ALIVE_SECONDS))
     return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 
 
@@ -243,38 +243,40 @@ async def _stream(rows: AsyncIterator[Any]) -> AsyncIterator[bytes]:
             yield format_sse_event(data_str=data, event=row.kind, id=str(row.seq))
 
 
-async def list_job_attempts(job_id: JobId, caller: JobsRead, found: ServicesDep) -> Page[Attempt]:
+async def list_job_attempts(
+    job_id: JobId, caller: JobsRead, services: ServicesDep
+) -> Page[Attempt]:
     """Every start of the job."""
-    rows = await found.long_polling.attempts(caller, job_id)
+    rows = await services.long_polling.attempts(caller, job_id)
     return Page(items=[Attempt.model_validate(row) for row in rows])
 
 
 async def cancel_job(
-    job_id: JobId, response: Response, caller: JobsWrite, found: ServicesDep
+    job_id: JobId, response: Response, caller: JobsWrite, services: ServicesDep
 ) -> Job:
     """Cancel: at once while queued (200), else the runner is asked to stop (202).
 
     Its parts are cancelled with it, but for those that another job waits for.
     """
-    job = await found.jobs.cancel(caller, job_id)
+    job = await services.jobs.cancel(caller, job_id)
     response.status_code = 200 if job.state == JobState.CANCELLED else 202
     presenters.describe(response, job)
     return presenters.full(job)
 
 
 async def retry_job(
-    job_id: JobId, response: Response, caller: JobsSubmit, found: ServicesDep
+    job_id: JobId, response: Response, caller: JobsSubmit, services: ServicesDep
 ) -> Job:
     """Submit an ended job again, as a new job with `retry_of` set."""
-    job = await found.jobs.retry(caller, job_id)
+    job = await services.jobs.retry(caller, job_id)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     presenters.describe(response, job)
     return presenters.full(job)
 
 
-async def delete_job(job_id: JobId, caller: JobsDelete, found: ServicesDep) -> None:
+async def delete_job(job_id: JobId, caller: JobsDelete, services: ServicesDep) -> None:
     """Purge an ended job with everything that it left, but for parts that other jobs share."""
-    await found.jobs.delete(caller, job_id)
+    await services.jobs.delete(caller, job_id)
 
 
 def _labels(pairs: list[str]) -> dict[str, str]:

@@ -86,7 +86,7 @@ async def readyz(request: Request, response: Response) -> Readiness:
         database, found = f"away: {str(error).splitlines()[0]}"[:200], "unknown"
     else:
         database = "ok"
-    broker = "ok" if await asyncio.to_thread(state.broker.answers) else "away"
+    broker = "ok" if await asyncio.to_thread(state.broker.is_reachable) else "away"
     serving = database == "ok" and found == expected
     response.status_code = 200 if serving else 503
     status = "unavailable" if not serving else "ready" if broker == "ok" else "degraded"

@@ -92,82 +92,82 @@ def declare_webhooks(app: FastAPI) -> None:
 
 
 async def create_webhook_endpoint(
-    request: WebhookCreate, caller: WebhooksWrite, found: ServicesDep
+    request: WebhookCreate, caller: WebhooksWrite, services: ServicesDep
 ) -> NewWebhookEndpoint:
     """Register a URL; the answer holds the secret, this once."""
-    row, secret = await found.webhooks.create(caller, request.model_dump())
+    row, secret = await services.webhooks.create(caller, request.model_dump())
     return _new(row, secret)
 
 
 async def list_webhook_endpoints(
-    caller: WebhooksRead, found: ServicesDep, limit: Limit = 50, cursor: Cursor = None
+    caller: WebhooksRead, services: ServicesDep, limit: Limit = 50, cursor: Cursor = None
 ) -> Page[WebhookEndpoint]:
     """Your endpoints, newest first."""
-    rows, following = await found.webhooks.page(caller, limit, cursor)
+    rows, following = await services.webhooks.page(caller, limit, cursor)
     items = [WebhookEndpoint.model_validate(row) for row in rows]
     return Page(items=items, next_cursor=following)
 
 
 async def get_webhook_endpoint(
-    endpoint_id: EndpointId, caller: WebhooksRead, found: ServicesDep
+    endpoint_id: EndpointId, caller: WebhooksRead, services: ServicesDep
 ) -> WebhookEndpoint:
     """One endpoint."""
-    return WebhookEndpoint.model_validate(await found.webhooks.get(caller, endpoint_id))
+    return WebhookEndpoint.model_validate(await services.webhooks.get(caller, endpoint_id))
 
 
 async def change_webhook_endpoint(
-    endpoint_id: EndpointId, request: WebhookChange, caller: WebhooksWrite, found: ServicesDep
+    endpoint_id: EndpointId, request: WebhookChange, caller: WebhooksWrite, services: ServicesDep
 ) -> WebhookEndpoint:
     """Change what is given; `"state": "ACTIVE"` enables an endpoint again."""
     changes = request.model_dump(exclude_unset=True, exclude_none=True)
-    row = await found.webhooks.change(caller, endpoint_id, changes)
+    row = await services.webhooks.change(caller, endpoint_id, changes)
     return WebhookEndpoint.model_validate(row)
 
 
 async def delete_webhook_endpoint(
-    endpoint_id: EndpointId, caller: WebhooksWrite, found: ServicesDep
+    endpoint_id: EndpointId, caller: WebhooksWrite, services: ServicesDep
 ) -> None:
     """Delete an endpoint with all its deliveries."""
-    await found.webhooks.delete(caller, endpoint_id)
+    await services.webhooks.delete(caller, endpoint_id)
 
 
 async def rotate_webhook_secret(
     endpoint_id: EndpointId,
     caller: WebhooksWrite,
-    found: ServicesDep,
+    services: ServicesDep,
     request: SecretRotation = SecretRotation(),  # noqa: B008 - a body that may be left out
 ) -> NewWebhookEndpoint:
     """Make a new secret; during the overlap messages carry a signature of each."""
-    row, secret = await found.webhooks.rotate(caller, endpoint_id, request.overlap_seconds)
+    row, secret = await services.webhooks.rotate(caller, endpoint_id, request.overlap_seconds)
     return _new(row, secret)
 
 
 async def test_webhook_endpoint(
-    endpoint_id: EndpointId, caller: WebhooksWrite, found: ServicesDep
+    endpoint_id: EndpointId, caller: WebhooksWrite, services: ServicesDep
 ) -> WebhookDelivery:
     """Send a message of type `webhook.test`; the list of deliveries shows what became of it."""
-    return WebhookDelivery.model_validate(await found.webhooks.test(caller, endpoint_id))
+    return WebhookDelivery.model_validate(await services.webhooks.test(caller, endpoint_id))
 
 
 async def list_webhook_deliveries(
     endpoint_id: EndpointId,
     caller: WebhooksRead,
-    found: ServicesDep,
+    services: ServicesDep,
     state: Annotated[DeliveryState | None, Query(description="Only these.")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[WebhookDelivery]:
     """What was sent and what will be, newest first."""
-    rows, following = await found.webhooks.deliveries(caller, endpoint_id, limit, cursor, state)
+    rows, following = await services.webhooks.deliveries(caller, endpoint_id, limit, cursor, state)
     items = [WebhookDelivery.model_validate(row) for row in rows]
     return Page(items=items, next_cursor=following)
 
 
 async def replay_webhook_delivery(
-    endpoint_id: EndpointId, delivery_id: str, caller: WebhooksWrite, found: ServicesDep
+    endpoint_id: EndpointId, delivery_id: str, caller: WebhooksWrite, services: ServicesDep
 ) -> WebhookDelivery:
     """Send a message again, with the same `webhook-id` and a fresh signature."""
-    row = await found.webhooks.replay(caller, endpoint_id, delivery_id)
+    row = await services.webhooks.replay(caller, endpoint_id, delivery_id)
     return WebhookDelivery.model_validate(row)
 
 

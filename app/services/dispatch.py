@@ -1,4 +1,4 @@
-"""Rings workers after the commit, without letting anybody wait for the broker."""
+"""Tells workers of new jobs after the commit; no request waits for the broker."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _PENDING = 10_000
 
 
 class Dispatcher:
-    """One task that publishes in order; what it misses, the sweeper rings."""
+    """One task that publishes in order; the sweeper dispatches what it misses."""
 
     def __init__(self, broker: Broker, sessions: async_sessionmaker[AsyncSession]) -> None:
         self._broker, self._sessions = broker, sessions
         self._queue: asyncio.Queue[tuple[str, str]] = asyncio.Queue(_PENDING)
         self._task: asyncio.Task[None] | None = None
 
-    def ring(self, job_id: str, resource: str) -> None:
-        """Ring soon. Never blocks, never fails."""
+    def dispatch(self, job_id: str, resource: str) -> None:
+        """Publish soon. Never blocks, never fails."""
         try:
             self._queue.put_nowait((job_id, resource))
         except asyncio.QueueFull:
-            _log.warning("bell queue full", job_id=job_id)
+            _log.warning("dispatch queue full; the sweeper will dispatch the job", job_id=job_id)
 
     def start(self) -> None:
         """Begin publishing."""
-        self._task = asyncio.create_task(self._run(), name="bell")
+        self._task = asyncio.create_task(self._run(), name="dispatcher")
 
     async def stop(self) -> None:
         """Publish what is left, for a second at most."""
@@ -41,7 +41,9 @@ class Dispatcher:
         try:
             await asyncio.wait_for(self._queue.join(), timeout=1.0)
         except TimeoutError:
-            _log.warning("bells left to the sweeper", count=self._queue.qsize())
+            _log.warning(
+                "jobs not dispatched; the sweeper will dispatch them", count=self._queue.qsize()
+            )
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         await asyncio.to_thread(self._broker.close)
@@ -50,7 +52,7 @@ class Dispatcher:
         while True:
             job_id, resource = await self._queue.get()
             try:
-                if not await asyncio.to_thread(self._broker.ring, job_id, resource):
+                if not await asyncio.to_thread(self._broker.publish, job_id, resource):
                     await self._missed(job_id)
             finally:
                 self._queue.task_done()
@@ -64,4 +66,4 @@ class Dispatcher:
             async with self._sessions.begin() as session:
                 await session.execute(transitions.mark_undispatched(missed))
         except DBAPIError:
-            _log.warning("bells left to the sweeper", count=len(missed))
+            _log.warning("jobs not dispatched; the sweeper will dispatch them", count=len(missed))

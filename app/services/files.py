@@ -93,8 +93,8 @@ class FileService:
     async def artifacts(self, caller: Caller, job_id: str) -> list[Any]:
         """The artifacts of a succeeded job. Raises `NotFound`."""
         async with self._sessions.begin() as session:
-            standing = queries.jobs.version(caller.tenant_id, job_id)
-            if (await session.execute(*standing)).first() is None:
+            version = queries.jobs.version(caller.tenant_id, job_id)
+            if (await session.execute(*version)).first() is None:
                 raise NotFound(f"There is no job {job_id[:64]}.")
             statement = queries.artifacts.of_job(caller.tenant_id, job_id)
             return list((await session.execute(statement)).scalars().all())

@@ -124,10 +124,12 @@ class JobService:
             if request.cache != "off":
                 row["cache_key"] = self._reuse.key(job_type, request.spec, row["inputs"])
             reusing = request.cache == "use" and row.get("cache_key") is not None and not dry_run
-            room = await self._quotas.room(session, caller, row["cache_key"] if reusing else None)
+            usage = await self._quotas.usage_for_update(
+                session, caller, row["cache_key"] if reusing else None
+            )
             job = await self._reuse.insert(session, row) if reusing else None
             if job is None:
-                self._quotas.check_job(room)
+                self._quotas.check_job(usage)
                 job = (await session.execute(*transitions.submit(row, queue_timeout))).one()
             if dry_run:
                 return job
@@ -140,7 +142,7 @@ class JobService:
             await self._audit.record(session, caller, "job.create", job.id, after=job)
             await session.commit()
         if job.state not in TERMINAL and job.waits_for is None:
-            self._dispatcher.ring(job.id, job.resource)
+            self._dispatcher.dispatch(job.id, job.resource)
         return job
 
     async def _remember(
@@ -259,10 +261,10 @@ class JobService:
             row["inputs"] = await self._inputs.resolve(session, caller, refs, seen)
             if old.cache_key is not None:
                 row["cache_key"] = self._reuse.key(job_type, spec, row["inputs"])
-            self._quotas.check_job(await self._quotas.room(session, caller))
+            self._quotas.check_job(await self._quotas.usage_for_update(session, caller))
             job = (await session.execute(*transitions.submit(row, None))).one()
             await self._audit.record(session, caller, "job.retry", old.id, old, job)
-        self._dispatcher.ring(job.id, job.resource)
+        self._dispatcher.dispatch(job.id, job.resource)
         return job
 
     async def delete(self, caller: Caller, job_id: str) -> None:

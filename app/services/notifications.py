@@ -1,4 +1,4 @@
-"""What the database tells a gateway: one LISTEN connection for the whole process."""
+"""Notifications of the database: one LISTEN connection for the whole process."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import structlog
 
 _log = structlog.get_logger(__name__)
 
-#: How often waiters look for themselves: rarely while notifications flow, often while they do not.
-_FLOOR_LISTENING, _FLOOR_DEAF = 15.0, 1.0
+#: Seconds between reads of a waiter: many while notifications arrive, few while they do not.
+_FLOOR_LISTENING, _FLOOR_SILENT = 15.0, 1.0
 #: A peer that vanished without a word is noticed by the kernel, after about ten seconds.
 _PROBES: dict[str, Any] = {
     "keepalives_idle": 5,
     "keepalives_interval": 2,
     "keepalives_count": 2,
 }
-#: Seconds for which a job is taken to be unchanged if nothing is heard.
+#: Seconds for which a job counts as unchanged without a notification.
 _KEEP = 5.0
 
 
@@ -33,8 +33,8 @@ class JobNotifications:
         conninfo: libpq connection string.
 
     Attributes:
-        keys: counts changes of keys; what was read at another count may be wrong. None: nothing
-            would be heard.
+        keys: counts changes of keys; what was read at another count may be outdated. None: the
+            connection is down.
     """
 
     def __init__(self, conninfo: str) -> None:
@@ -43,15 +43,15 @@ class JobNotifications:
         self._task: asyncio.Task[None] | None = None
         self._listening, self._keys = False, 0
         self._known: dict[str, tuple[float, Any]] = {}
-        #: Who reads which job, and has heard nothing of it since.
+        #: Reads under way by job, as long as no notification of it has arrived.
         self._reading: dict[str, set[object]] = defaultdict(set)
 
     def start(self) -> None:
-        """Begin listening; a lost connection is taken up again."""
-        self._task = asyncio.create_task(self._run(), name="changes")
+        """Start listening; a lost connection is opened again."""
+        self._task = asyncio.create_task(self._run(), name="notifications")
 
     async def stop(self) -> None:
-        """Stop listening and wake everybody."""
+        """Stop listening and wake all waiters."""
         assert self._task is not None
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
@@ -61,18 +61,18 @@ class JobNotifications:
         return self._keys if self._listening else None
 
     def key_changed(self) -> None:
-        """To be called by who changed one: its own notification is still under way."""
+        """Count a change made by this process: its notification is still under way."""
         self._keys += 1
 
     def known(self, job_id: str) -> Any:
-        """What was learned of a job, if nothing was heard of it since; None otherwise."""
+        """What was read of a job, if it has not changed since; None otherwise."""
         learned, what = self._known.get(job_id, (0.0, None))
         current = self._listening and time.monotonic() - learned < _KEEP
         return what if current else None
 
     @contextlib.contextmanager
     def learning(self, job_id: str) -> Iterator[Callable[[Any], None]]:
-        """Around reading a job: a function that keeps what was read, unless the job has changed."""
+        """Yield a function that keeps what is read meanwhile, unless the job has changed."""
         mark = object()
         self._reading[job_id].add(mark)
 
@@ -80,7 +80,7 @@ class JobNotifications:
             if self._listening and mark in self._reading.get(job_id, ()):
                 self._known.pop(job_id, None)
                 self._known[job_id] = time.monotonic(), what
-                self._forget_the_old()
+                self._drop_expired()
 
         try:
             yield learn
@@ -89,13 +89,13 @@ class JobNotifications:
             if not self._reading[job_id]:
                 del self._reading[job_id]
 
-    def _forget_the_old(self) -> None:
+    def _drop_expired(self) -> None:
         # The dict is in the order of learning.
         while time.monotonic() - next(iter(self._known.values()))[0] >= _KEEP:
             del self._known[next(iter(self._known))]
 
     def job_changed(self, job_id: str) -> None:
-        """Forget a job and wake who waits for it; who changed it calls it too, being first."""
+        """Drop what is known of a job and wake its waiters; called early by whoever changed it."""
         self._reading.pop(job_id, None)
         self._known.pop(job_id, None)
         for event in self._waiters.get(job_id, ()):
@@ -124,7 +124,7 @@ class JobNotifications:
                 left = end - loop.time()
                 if left <= 0:
                     return
-                floor = _FLOOR_LISTENING if self._listening else _FLOOR_DEAF
+                floor = _FLOOR_LISTENING if self._listening else _FLOOR_SILENT
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(event.wait(), min(left, floor))
 
@@ -133,7 +133,10 @@ class JobNotifications:
             try:
                 await self._listen()
             except psycopg.Error as error:
-                _log.warning("listening failed", error=str(error).split("\n")[0])
+                _log.warning(
+                    "lost the notification connection; trying again",
+                    error=str(error).split("\n")[0],
+                )
             await asyncio.sleep(1.0)
 
     async def _listen(self) -> None:
@@ -145,16 +148,16 @@ class JobNotifications:
             await connection.execute("LISTEN key_changed")
             self._listening = True
             try:
-                # Whatever happened before went unheard.
+                # Changes made before the connection was up sent no notification here.
                 self.key_changed()
                 self._wake_all()
                 async for notice in connection.notifies():
-                    self._heed(notice)
+                    self._handle(notice)
             finally:
                 self._listening = False
                 self._wake_all()
 
-    def _heed(self, notice: psycopg.Notify) -> None:
+    def _handle(self, notice: psycopg.Notify) -> None:
         if notice.channel == "key_changed":
             self.key_changed()
         else:

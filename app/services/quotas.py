@@ -1,4 +1,4 @@
-"""What a tenant may take up."""
+"""Quotas of a tenant."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LATER = {"Retry-After": "10"}
 
 @dataclass(frozen=True)
 class TenantUsage:
-    """What a tenant takes up and may, asked so that nobody takes it meanwhile."""
+    """A tenant's usage and quota, read under a row lock."""
 
     limits: dict[str, int]
     stored_bytes: int
@@ -27,9 +27,9 @@ class TenantUsage:
 
 
 class Quotas:
-    """Checks quotas within the transaction that takes something up.
+    """Checks quotas within the transaction that uses them.
 
-    A tenant's row carries limits of its own; where it has none, the settings' hold.
+    A tenant's row may hold limits of its own; otherwise those of the settings hold.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -39,10 +39,10 @@ class Quotas:
             "stored_bytes": settings.quota_stored_bytes,
         }
 
-    async def room(
+    async def usage_for_update(
         self, session: AsyncSession, caller: Caller, cache_key: bytes | None = None
     ) -> TenantUsage:
-        """What is left to a tenant, until the end of the transaction.
+        """The usage of a tenant, which no other transaction raises before this one has ended.
 
         Only near the limit its submissions wait for each other. With a cache key, those of the
         same job wait too.
@@ -55,36 +55,38 @@ class Quotas:
         return await self._ask(session, caller)
 
     async def lock(self, session: AsyncSession, caller: Caller) -> TenantUsage:
-        """The same, for what has a size of its own: one goes after another."""
+        """The same for an upload, whose size counts: uploads of a tenant go one after another."""
         await session.execute(accounts.lock_tenant(caller.tenant_id))
         return await self._ask(session, caller)
 
     async def _ask(self, session: AsyncSession, caller: Caller) -> TenantUsage:
         most = self._defaults["queued_jobs"]
-        statement = accounts.room(caller.tenant_id, caller.key_id, most)
+        statement = accounts.usage_for_update(caller.tenant_id, caller.key_id, most)
         row = (await session.execute(*statement)).first()
         if row is None:
             raise Unauthenticated("The API key is unknown, expired or revoked.")
         return TenantUsage(self._limits(row), row.stored_bytes, row.queued_jobs)
 
-    def check_job(self, room: TenantUsage) -> None:
+    def check_job(self, usage: TenantUsage) -> None:
         """Whether one more job may wait. Raises `QuotaExceeded`."""
-        if room.queued_jobs >= room.limits["queued_jobs"]:
+        if usage.queued_jobs >= usage.limits["queued_jobs"]:
             raise self._exceeded(
-                "queued_jobs", room.limits, room.queued_jobs, "jobs wait", later=True
+                "queued_jobs", usage.limits, usage.queued_jobs, "jobs wait", later=True
             )
-        # What a running job leaves is always kept, so the place must be there before it starts.
-        if room.stored_bytes >= room.limits["stored_bytes"]:
-            raise self._exceeded("stored_bytes", room.limits, room.stored_bytes, "bytes are stored")
+        # Artifacts of a running job are always kept, so there must be space before it starts.
+        if usage.stored_bytes >= usage.limits["stored_bytes"]:
+            raise self._exceeded(
+                "stored_bytes", usage.limits, usage.stored_bytes, "bytes are stored"
+            )
 
-    def check_bytes(self, room: TenantUsage, size: int) -> None:
+    def check_bytes(self, usage: TenantUsage, size: int) -> None:
         """Whether an upload fits. Raises `QuotaExceeded`."""
-        if room.stored_bytes + size > room.limits["stored_bytes"]:
+        if usage.stored_bytes + size > usage.limits["stored_bytes"]:
             what = f"bytes are stored and the upload has {size}"
-            raise self._exceeded("stored_bytes", room.limits, room.stored_bytes, what)
+            raise self._exceeded("stored_bytes", usage.limits, usage.stored_bytes, what)
 
     async def usage(self, session: AsyncSession, caller: Caller) -> Usage:
-        """What the tenant takes up and what it may."""
+        """The tenant's usage beside its limits."""
         row = (await session.execute(accounts.usage(caller.tenant_id))).one()
         limits = self._limits(row)
         return Usage(

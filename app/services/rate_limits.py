@@ -175,7 +175,7 @@ class RateLimiter:
                 answer = await self._take(keys=keys, args=arguments)
             except (RedisError, OSError) as error:
                 self._away_until = time.monotonic() + _PAUSE
-                _log.warning("rate limiter away: requests pass", error=str(error))
+                _log.warning("rate limiter unavailable; requests are not limited", error=str(error))
             else:
                 return [float(number) for number in answer]
         metrics.RATE_LIMITER_FAILED_OPEN.inc()

@@ -1,4 +1,4 @@
-"""Results that are there already, or on their way, for a job that is just being submitted."""
+"""Earlier results, or jobs that will have them, for a job that is just being submitted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from models import queries, transitions
 
 
 class ResultCache:
-    """The result cache: within a tenant, for job types whose result the spec decides.
+    """The result cache of a tenant, for job types whose result is determined by the spec.
 
     Args:
         models: the declared models by name.
@@ -53,7 +53,7 @@ class ResultCache:
         """Insert the job with an earlier result; None when there is none.
 
         If the same job is under way, `row` says afterwards that this one waits for it. Call it with
-        the key locked (`Quotas.room`), so that of two the second sees the first.
+        the key locked (`Quotas.usage_for_update`): of two equal jobs the second sees the first.
         """
         if (hit := (await session.execute(transitions.reuse(row))).first()) is not None:
             metrics.RESULT_CACHE.labels("hit").inc()

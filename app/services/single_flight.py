@@ -1,4 +1,4 @@
-"""One read for all who ask for the same at once."""
+"""One read for all callers that ask for the same at once."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from weakref import WeakValueDictionary
 T = TypeVar("T")
 
 
-class Together:
-    """Shares reads: who asks before one begins gets what it finds, who asks later gets the next.
+class SingleFlight:
+    """Calls that arrive before a read starts share it; later calls share the next one.
 
-    So nobody is given what was read before it asked, and of one thing one read runs at a time.
+    So no caller gets what was read before it asked, and one read of a key runs at a time.
     """
 
     def __init__(self) -> None:
@@ -21,15 +21,15 @@ class Together:
         self._turns: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
 
     async def __call__(self, key: Hashable, read: Callable[[], Awaitable[T]]) -> T:
-        """What `read` finds; all reads of one `key` have to be alike. Raises what `read` raises."""
+        """The outcome of `read`, or its exception; all reads of one `key` have to be alike."""
         waiting = self._next.get(key)
         if waiting is None:
             waiting = self._next[key] = asyncio.ensure_future(self._begin(key, read))
-            # If everybody who asked has gone, nobody hears of a failure.
+            # With every caller gone, nobody would retrieve an exception.
             waiting.add_done_callback(lambda done: done.cancelled() or done.exception())
-        # One who leaves does not end the read of the others.
-        found: T = await asyncio.shield(waiting)
-        return found
+        # A caller that is cancelled does not cancel the read of the others.
+        value: T = await asyncio.shield(waiting)
+        return value
 
     async def _begin(self, key: Hashable, read: Callable[[], Awaitable[T]]) -> T:
         async with self._turns.setdefault(key, asyncio.Lock()):

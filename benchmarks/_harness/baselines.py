@@ -61,7 +61,7 @@ def bare_insert(database: str, stack: ExitStack) -> Callable[[], None]:
 
 
 def bare_publish(environment: dict[str, str]) -> Callable[[], Any]:
-    """One bell that nobody hears."""
+    """One message that no worker takes."""
     settings = Settings(broker_url=environment["DATASSAY_BROKER_URL"])
     broker = Broker(create_celery(settings))
-    return lambda: broker.ring("job_none", "gpu")
+    return lambda: broker.publish("job_none", "gpu")

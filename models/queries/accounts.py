@@ -139,7 +139,7 @@ def key_of(tenant_id: str, key_id: str) -> Statement:
 # Quotas
 
 
-def room(tenant_id: str, key_id: str, most_queued: int) -> Prepared:
+def usage_for_update(tenant_id: str, key_id: str, most_queued: int) -> Prepared:
     """Limits of a tenant and what it takes up.
 
     `most_queued` jobs are its limit where it has none of its own. Near the limit of queued jobs its

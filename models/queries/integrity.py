@@ -70,7 +70,7 @@ def contradictions(grace: timedelta) -> Mapping[str, Select[str]]:
     queued = and_(Job.state == JobState.QUEUED, Job.not_before < late)
     return {
         "leases in the past": select(Job.id).where(Job.lease_until < late),
-        "queued, not rung for": select(Job.id).where(queued, unheard),
+        "queued, not dispatched": select(Job.id).where(queued, unheard),
         "past their queue timeout": select(Job.id).where(
             Job.state == JobState.QUEUED, Job.queue_deadline < late
         ),

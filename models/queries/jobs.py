@@ -161,7 +161,7 @@ def delete_history(job_id: str) -> list[Delete]:
 
 
 def unfinished_counts() -> Statement:
-    """Jobs that have not ended by type and state: how many, how many were not rung for, and for
+    """Jobs that have not ended by type and state: how many, how many were not dispatched, and for
     queued ones how long the oldest that could start has been waiting."""
     queued = Job.state == JobState.QUEUED
     due = and_(queued, Job.not_before <= func.now())

@@ -44,7 +44,7 @@ def claim(
 ) -> Statement:
     """Start the job whose turn it is: round robin over tenants, then priority, then age.
 
-    The turn is decided here and not by the broker's list, which knows no fairness; the bell only
+    The turn is decided here and not by the broker's list, which knows no fairness; the message only
     says that there is work. Of a tenant with `max_running` jobs running (or its own number) only
     children start: their parent is one of those that run, and waits.
     """

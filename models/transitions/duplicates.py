@@ -80,7 +80,7 @@ def _ended_duplicates(succeeded: bool, limit: int) -> CTE:
 
 
 def adopt_result(limit: int) -> Statement:
-    """SUCCEEDED: jobs whose twin has succeeded get its result."""
+    """SUCCEEDED: jobs whose duplicate has succeeded adopt its result."""
     twins = _ended_duplicates(True, limit)
     changed = (
         update(jobs)
@@ -103,7 +103,7 @@ def adopt_result(limit: int) -> Statement:
 
 
 def requeue_waiters(limit: int) -> Statement:
-    """Jobs whose twin ended without a result: the oldest runs itself, the others wait for it."""
+    """Jobs whose duplicate ended without a result: the oldest runs, the others wait for it."""
     twins = _ended_duplicates(False, limit)
     waiting = jobs.alias("waiting")
     heirs = (
@@ -124,6 +124,6 @@ def requeue_waiters(limit: int) -> Statement:
         .returning(*jobs.c)
         .cte("changed")
     )
-    text = "The twin that this job waited for ended without a result."
+    text = "The equal job that this one waited for ended without a result."
     data = literal({"level": "info", "message": text}, JSON)
     return changed_row(changed, event(changed, "log", data))

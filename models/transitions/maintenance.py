@@ -40,7 +40,7 @@ def expire_queued(limit: int) -> Statement:
 
 
 def claim_undispatched(limit: int, again_after: timedelta) -> Any:
-    """Mark the queued jobs whose bell was missed as rung, and return them."""
+    """Mark the queued jobs that were not dispatched as dispatched, and return them."""
     due = (
         select(jobs.c.id)
         .where(
@@ -63,7 +63,7 @@ def claim_undispatched(limit: int, again_after: timedelta) -> Any:
 
 
 def mark_undispatched(job_ids: Iterable[str]) -> Any:
-    """The broker did not take the message: the sweeper shall ring at its next round."""
+    """Note that the broker did not take the messages: the sweeper dispatches them next."""
     return (
         update(jobs)
         .where(jobs.c.id.in_(list(job_ids)), jobs.c.state == JobState.QUEUED)

@@ -47,7 +47,7 @@ def _submit(names: frozenset[str]) -> Statement:
     values: dict[str, Any] = {name: bindparam(name, type_=jobs.c[name].type) for name in names}
     changed = (
         insert(jobs)
-        # Optimistic: the gateway rings right after the commit and takes it back if that fails.
+        # Optimistic: the gateway dispatches right after the commit and takes it back if that fails.
         .values(
             **values,
             queue_deadline=func.now() + bindparam("queue_timeout", type_=Interval),
@@ -63,7 +63,7 @@ def _submit(names: frozenset[str]) -> Statement:
 def submit_child(parent_id: str, attempt: int, child: Mapping[str, Any], place: int) -> Statement:
     """Insert a QUEUED child of a running job. No row: there is one with its content key already.
 
-    A child that failed for this parent is not tried again for it. Its bell is the sweeper's.
+    A child that failed for this parent is not tried again for it. The sweeper dispatches it.
 
     Args:
         child: id, type, type_version, resource, spec, inputs, timeout_seconds and content_key; all

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from methods.registry import load_registry
 from tests.app.openapi import STORED
 
 ROOT = Path(__file__).parents[2]
@@ -56,10 +55,11 @@ def test_names_of_components_are_public() -> None:
         name for name in schemas if not re.fullmatch(r"[A-Z][A-Za-z0-9]*(_[A-Za-z_]+)?", name)
     ] == []
     assert [name for name in schemas if "__" in name] == []
-    for job_type in load_registry().values():
-        if not job_type.internal:
-            name = "".join(part.capitalize() for part in job_type.name.split("-"))
-            assert {f"{name}JobCreate", f"{name}Spec", f"{name}Result"} <= set(schemas)
+    creating = re.findall(r'"/v1/jobs/([a-z-]+)": ', STORED.read_text())
+    assert len(creating) >= 10
+    for job_type in creating:
+        name = "".join(part.capitalize() for part in job_type.split("-"))
+        assert {f"{name}JobCreate", f"{name}Spec", f"{name}Result"} <= set(schemas)
 
 
 def test_another_method_changes_no_component(tmp_path: Path) -> None:

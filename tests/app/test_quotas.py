@@ -58,7 +58,7 @@ def test_near_the_limit_one_waits_for_those_that_were_let_in_far_from_it(
     (key, tenant) = run_sql(engine, "SELECT id, tenant_id FROM api_keys")[0]
     own = sync_engine(service_settings, "test-stalled")
     with own.begin() as connection, ThreadPoolExecutor(1) as pool:
-        assert connection.execute(*accounts.room(tenant, key, 0)).one().queued_jobs == 0
+        assert connection.execute(*accounts.usage_for_update(tenant, key, 0)).one().queued_jobs == 0
         assert [post(http).status_code for _ in range(2)] == [202, 202], "still far from it"
         near = pool.submit(post, http)
         time.sleep(0.5)

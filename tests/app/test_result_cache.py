@@ -26,7 +26,7 @@ def http(gateway_url: str, service_settings: Settings, engine: Engine) -> Any:
 @pytest.fixture
 def sweeper(service_settings: Settings, engine: Engine) -> Iterator[Sweeper]:
     class Dispatcher:
-        def ring(self, job_id: str, resource: str) -> bool:
+        def publish(self, job_id: str, resource: str) -> bool:
             return True
 
     own = sync_engine(service_settings, "test-sweeper")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from app.services.single_flight import Together
+from app.services.single_flight import SingleFlight
 
 
 class Source:
@@ -26,7 +26,7 @@ async def _settled() -> None:
 
 
 async def test_who_asks_at_once_shares_a_read_and_who_asks_later_gets_a_later_one() -> None:
-    together, source = Together(), Source()
+    together, source = SingleFlight(), Source()
     early = [asyncio.create_task(together("job", source.read)) for _ in range(100)]
     await _settled()
     source.value = 1
@@ -40,7 +40,7 @@ async def test_who_asks_at_once_shares_a_read_and_who_asks_later_gets_a_later_on
 
 
 async def test_reads_of_different_things_run_side_by_side() -> None:
-    together, source = Together(), Source()
+    together, source = SingleFlight(), Source()
     both = [asyncio.create_task(together(key, source.read)) for key in ("one", "other")]
     await _settled()
     assert source.reads == 2
@@ -49,7 +49,7 @@ async def test_reads_of_different_things_run_side_by_side() -> None:
 
 
 async def test_one_who_leaves_takes_the_read_from_nobody() -> None:
-    together, source = Together(), Source()
+    together, source = SingleFlight(), Source()
     first, second = (asyncio.create_task(together("job", source.read)) for _ in range(2))
     await _settled()
     first.cancel()
@@ -60,7 +60,7 @@ async def test_one_who_leaves_takes_the_read_from_nobody() -> None:
 
 
 async def test_a_failure_is_everybodys_and_is_not_kept() -> None:
-    together = Together()
+    together = SingleFlight()
 
     async def fail() -> int:
         raise LookupError("no such job")
@@ -74,7 +74,7 @@ async def test_a_failure_is_everybodys_and_is_not_kept() -> None:
 
 
 async def test_nothing_is_kept() -> None:
-    together = Together()
+    together = SingleFlight()
 
     async def work() -> int:
         return 7

@@ -25,7 +25,7 @@ def test_a_full_disk_is_an_outage_and_no_fault_of_the_client(
     before = stored(workplace)
     with monkeypatch.context() as patch:
         patch.setattr(Storage, "_copy", refuse)
-        with pytest.raises(BackendUnavailable, match="no room"):
+        with pytest.raises(BackendUnavailable, match="storage is full"):
             api.files.upload(io.BytesIO(b"x"), "x")
     assert list(api.files.list()) == []
     assert stored(workplace) == before

@@ -54,7 +54,7 @@ def test_there_is_none_in_an_orderly_house(engine: Engine, jobs: dict[str, str])
     [
         ("leases in the past", "running", "UPDATE jobs SET lease_until = now() - interval '1 h'"),
         (
-            "queued, not rung for",
+            "queued, not dispatched",
             "queued",
             "UPDATE jobs SET rung_at = NULL, not_before = now() - interval '1 h'",
         ),

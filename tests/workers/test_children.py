@@ -23,7 +23,7 @@ from tests import services
 from tests.app import raw
 from tests.models.test_state_machine import part
 from tests.services import Workplace
-from tests.workers.test_sweeper import Dispatcher, bell, run_sql, sweeper  # noqa: F401
+from tests.workers.test_sweeper import run_sql
 from workers.sweeper import Sweeper
 
 
@@ -428,7 +428,7 @@ def test_delete_takes_the_parts_that_no_other_job_shares(
 
 @pytest.mark.parametrize("end", ["EXPIRED", "FAILED"])
 def test_the_sweeper_cancels_what_nobody_waits_for(
-    api: Client, workplace: Workplace, sweeper: Sweeper, engine: Engine, journal: Path, end: str,  # noqa: F811
+    api: Client, workplace: Workplace, sweeper: Sweeper, engine: Engine, journal: Path, end: str,
 ) -> None:  # fmt: skip
     job = submit(api, parts(journal, "ab"), max_attempts=1, queue_timeout=3600)
     with engine.begin() as connection:

@@ -33,7 +33,7 @@ def value(name: str, **labels: str) -> float:
 
 
 class Dispatcher:
-    def ring(self, *_: Any) -> bool:
+    def publish(self, *_: Any) -> bool:
         return True
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,34 +15,11 @@ from infra.broker import Broker, create_celery
 from infra.settings import Settings
 from infra.storage import Storage
 from models import queries, transitions
-from models.database import sync_engine, sync_sessions
+from models.database import sync_sessions
 from tests.models.factories import add_tenant
 from tests.services import Workplace
+from tests.workers.conftest import NotedBroker
 from workers.sweeper import Sweeper
-
-
-class Dispatcher:
-    """Stands in for the broker: notes who was rung for."""
-
-    def __init__(self, answers: bool = True) -> None:
-        self.answering, self.rung = answers, []  # type: ignore[var-annotated]
-
-    def ring(self, job_id: str, resource: str) -> bool:
-        if self.answering:
-            self.rung.append((job_id, resource))
-        return self.answering
-
-
-@pytest.fixture
-def bell() -> Dispatcher:
-    return Dispatcher()
-
-
-@pytest.fixture
-def sweeper(service_settings: Settings, engine: Engine, bell: Dispatcher) -> Iterator[Sweeper]:
-    own = sync_engine(service_settings, "test-sweeper")
-    yield Sweeper(service_settings, sync_sessions(own), bell)  # type: ignore[arg-type]
-    own.dispose()
 
 
 def run_sql(engine: Engine, statement: str) -> list[Any]:
@@ -87,34 +63,34 @@ def test_queue_timeout(api: Client, sweeper: Sweeper, engine: Engine) -> None:
 
 
 def test_a_missed_bell_is_rung_and_one_that_was_heard_is_not(
-    api: Client, sweeper: Sweeper, engine: Engine, bell: Dispatcher
+    api: Client, sweeper: Sweeper, engine: Engine, broker: NotedBroker
 ) -> None:
     job = api.jobs.create("toy", {})
     sweeper.sweep()
-    assert bell.rung == []
+    assert broker.published == []
     run_sql(engine, "UPDATE jobs SET rung_at = NULL")
-    bell.answering = False
+    broker.reachable = False
     sweeper.sweep()
     assert run_sql(engine, "SELECT rung_at FROM jobs") == [(None,)]
-    bell.answering = True
+    broker.reachable = True
     sweeper.sweep()
     sweeper.sweep()
-    assert bell.rung == [(job.id, "cpu")]
+    assert broker.published == [(job.id, "cpu")]
     run_sql(engine, "UPDATE jobs SET rung_at = now() - interval '31 s'")
     sweeper.sweep()
-    assert len(bell.rung) == 2
+    assert len(broker.published) == 2
 
 
 def test_two_sweepers_share_the_work(
-    api: Client, sweeper: Sweeper, engine: Engine, service_settings: Settings, bell: Dispatcher
+    api: Client, sweeper: Sweeper, engine: Engine, service_settings: Settings, broker: NotedBroker
 ) -> None:
-    other = Sweeper(service_settings, sync_sessions(engine), bell)  # type: ignore[arg-type]
+    other = Sweeper(service_settings, sync_sessions(engine), broker)  # type: ignore[arg-type]
     for _ in range(5):
         api.jobs.create("toy", {})
     run_sql(engine, "UPDATE jobs SET rung_at = NULL")
     sweeper.sweep()
     other.sweep()
-    assert len(bell.rung) == len(set(bell.rung)) == 5
+    assert len(broker.published) == len(set(broker.published)) == 5
 
 
 def test_retention_leaves_a_tombstone_and_no_bytes(
@@ -259,15 +235,15 @@ def test_the_cache_keeps_what_was_used_last(
     assert len(run_sql(engine, "SELECT 1 FROM cache_entries")) == 3
 
 
-def test_the_real_doorbell(settings: Settings) -> None:
+def test_the_real_broker(settings: Settings) -> None:
     broker = Broker(create_celery(settings))
-    assert broker.answers()
-    assert broker.ring("job_x", "cpu")
+    assert broker.is_reachable()
+    assert broker.publish("job_x", "cpu")
     broker.close()
     away = settings.model_copy(
         update={"broker_url": type(settings.broker_url)("redis+socket:///nowhere")}
     )
     silent = Broker(create_celery(away))
-    assert not silent.answers()
-    assert not silent.ring("job_x", "cpu")
+    assert not silent.is_reachable()
+    assert not silent.publish("job_x", "cpu")
     silent.close()

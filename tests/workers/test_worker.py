@@ -1,4 +1,4 @@
-"""The bell's side of a worker."""
+"""The Celery consumer of a worker."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_bell_during_the_last_look_is_not_lost(service_settings: Settings) -> 
         def run_until_empty(self) -> None:
             looks.append(1)
             if len(looks) == 1:
-                worker.wake()  # rings when this look has already seen an empty queue
+                worker.wake()  # a message comes when this look has already seen an empty queue
 
     executor: Any = LooksOnce()
     worker._executor.close()

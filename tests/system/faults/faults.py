@@ -49,7 +49,7 @@ class Saboteur:
             "all sweepers killed": (3, lambda: self._kill_sweepers(9)),
             "broker killed, its data wiped": (8, self._wipe_broker),
             "database crashed": (7, self._crash_database),
-            "bells rung twice and for nothing": (6, self._ring_wildly),
+            "messages sent twice and for nothing": (6, self._ring_wildly),
             "bells in another order": (4, self._shuffle_bells),
             "database slow": (4, self._slow_database),
             "database silent": (2, self._silence_database),
@@ -168,7 +168,7 @@ class Saboteur:
         broker = Broker(create_celery(self.stage.settings))
         rings = [(f"job_{self._rng.randint(0, 9)}", self._rng.choice(RESOURCES)) for _ in range(20)]
         # One refusal is enough: each costs a second, in which nobody starts what has ended.
-        all(broker.ring(*ring) for ring in rings)
+        all(broker.publish(*ring) for ring in rings)
         broker.close()
 
     def _shuffle_bells(self) -> None:
