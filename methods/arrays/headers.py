@@ -115,7 +115,7 @@ class SafetensorsHeader:
         dtype = np.dtype(_SAFETENSORS_DTYPES[kind])
         size = math.prod(shape) * dtype.itemsize
         if begin < 0 or min(shape, default=0) < 0 or end - begin != size:
-            raise ValueError(f"the offsets of {name} do not fit the shape {shape}")
+            raise ValueError(f"the offsets do not fit the shape {shape} of {name}")
         return Tensor(shape, dtype, self._data + begin, size, kind == "BF16")
 
 

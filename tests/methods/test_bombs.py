@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from methods.arrays import named
 from methods.arrays.files import open_array
 from methods.errors import JobError
 from methods.local import LocalContext
-from methods.rank_distilled_dataset import array_file
 from methods.rank_distilled_dataset.data import dataset_formats
 from methods.rank_distilled_dataset.data.images import read_picture
 from methods.select_subset.data.feature_files import read_table
@@ -85,7 +85,7 @@ def read_feature(stream: io.BytesIO) -> None:
 
 
 def read_images(stream: io.BytesIO) -> None:
-    found = array_file.open_arrays(stream, "file")
+    found = named.open_arrays(stream, "file")
     for name in found.names:
         found.read(name)
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from methods.arrays.named import invalid, open_arrays
 from methods.context import RunContext
-from methods.rank_distilled_dataset.array_file import invalid, open_arrays
 from methods.rank_distilled_dataset.children.setup import initial, run_seed
 from methods.rank_distilled_dataset.children.spec import TEACHER, Teachers
 from methods.rank_distilled_dataset.data.splits import Parts

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from methods.arrays.named import ArrayFile, arrays_if_any, invalid, open_arrays
 from methods.context import RunContext
-from methods.rank_distilled_dataset.array_file import ArrayFile, arrays_if_any, invalid, open_arrays
 from methods.rank_distilled_dataset.data.dataset_formats import read_folders
 from methods.rank_distilled_dataset.data.datasets import RealData
 from methods.rank_distilled_dataset.data.examples import Examples

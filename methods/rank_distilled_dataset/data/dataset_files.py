@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from methods.arrays.named import ArrayFile, arrays_if_any, invalid
 from methods.context import RunContext
 from methods.errors import JobError
-from methods.rank_distilled_dataset.array_file import ArrayFile, arrays_if_any, invalid
 from methods.rank_distilled_dataset.data.dataset_formats import (
     Labelled,
     idx_pair,

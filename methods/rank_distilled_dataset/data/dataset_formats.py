@@ -15,9 +15,9 @@ from typing import Any, BinaryIO, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from methods.arrays.named import MAX_BYTES, MAX_DIRECTORY_BYTES, invalid
 from methods.arrays.unpacking import Unpacked, open_zip, size_of
 from methods.errors import JobError
-from methods.rank_distilled_dataset.array_file import MAX_BYTES, MAX_DIRECTORY_BYTES, invalid
 from methods.rank_distilled_dataset.data.images import read_picture
 
 MAX_FILES = 300_000

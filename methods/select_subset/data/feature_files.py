@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from methods.arrays.headers import SafetensorsHeader, read_npy_header, widened
-from methods.arrays.unpacking import DAMAGED, check_parquet, open_zip, read_exactly, size_of
+from methods.arrays.named import npz, read_npy, safetensors
+from methods.arrays.unpacking import DAMAGED, check_parquet, open_zip, size_of
 from methods.errors import JobError
 from methods.select_subset.data.row_files import arrow, clean
 from methods.select_subset.schema.inputs import Feature
@@ -52,7 +51,7 @@ def read_table(reader: BinaryIO, feature: Feature, what: str) -> Table:
     form = feature.format if feature.format != "auto" else _format(reader, what)
     try:
         if form == "npy":
-            return Table(_npy(reader, what))
+            return Table(read_npy(reader, what, MAX_UNPACKED_BYTES))
         return {"npz": _npz, "safetensors": _safetensors, "parquet": _parquet, "json": _json}[form](
             reader, feature, what
         )
@@ -74,39 +73,15 @@ def _format(reader: BinaryIO, what: str) -> str:
     raise JobError("input_invalid", f"{what} is in none of the known formats.")
 
 
-def _npy(reader: Any, what: str) -> AnyArray:
-    shape, fortran, dtype = read_npy_header(reader)
-    if dtype.hasobject:
-        raise JobError("input_invalid", f"{what} holds pickled objects, which are never loaded.")
-    size = math.prod(shape) * dtype.itemsize
-    if size > MAX_UNPACKED_BYTES:
-        raise JobError("too_large", f"{what} says that it has {size} bytes.")
-    data = read_exactly(reader, size)
-    return np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if fortran else "C")
-
-
 def _npz(reader: BinaryIO, feature: Feature, what: str) -> Table:
     with open_zip(reader, what, MAX_UNPACKED_BYTES) as archive:
-        names = [name.removesuffix(".npy") for name in archive.namelist()]
-
-        def load(name: str) -> AnyArray:
-            with archive.open(f"{name}.npy") as member:
-                return _npy(member, f"{what}, array {name}")
-
-        return _from_names(names, load, feature, what)
+        arrays = npz(archive, what, MAX_UNPACKED_BYTES, texts=True)
+        return _from_names(arrays.names, arrays.read, feature, what)
 
 
 def _safetensors(reader: BinaryIO, feature: Feature, what: str) -> Table:
-    header = SafetensorsHeader(reader)
-
-    def load(name: str) -> AnyArray:
-        tensor = header.tensor(name)
-        reader.seek(tensor.start)
-        data = read_exactly(reader, tensor.size)
-        array = np.frombuffer(data, dtype=tensor.dtype).reshape(tensor.shape)
-        return widened(array) if tensor.bfloat16 else array
-
-    return _from_names(header.names, load, feature, what)
+    arrays = safetensors(reader, what, MAX_UNPACKED_BYTES)
+    return _from_names(arrays.names, arrays.read, feature, what)
 
 
 def _from_names(names: list[str], load: Any, feature: Feature, what: str) -> Table:

@@ -16,10 +16,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
+from methods.arrays import named
 from methods.errors import JobError
 from methods.local import LocalContext
-from methods.rank_distilled_dataset import array_file
 from methods.rank_distilled_dataset.data import candidates, dataset_formats, datasets, images
 from methods.rank_distilled_dataset.spec import Candidate, Dataset
 
@@ -73,15 +74,15 @@ def test_arrays_of_every_format() -> None:
         (safetensors({"images": values}), "images"),
         (bytes_of(lambda s: torch.save({"data": [[tensor, tensor + 1]]}, s)), "data.0.0"),
     ):
-        found = array_file.open_arrays(stream, "file")
+        found = named.open_arrays(stream, "file")
         assert name in found
         np.testing.assert_array_equal(found.read(name), values)
-    found = array_file.open_arrays(safetensors({"x": upper}, "BF16"), "file")
+    found = named.open_arrays(safetensors({"x": upper}, "BF16"), "file")
     np.testing.assert_allclose(found.read("x"), values, rtol=1e-2)
 
 
 def read_first(stream: io.BytesIO) -> np.ndarray:
-    found = array_file.open_arrays(stream, "file")
+    found = named.open_arrays(stream, "file")
     return found.read(found.names[0])
 
 
@@ -112,23 +113,23 @@ def test_wrong_array_files_are_refused_with_the_reason(stream: io.BytesIO, reaso
 
 
 def test_an_archive_that_unpacks_to_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(array_file, "MAX_BYTES", 1000)
+    monkeypatch.setattr(named, "MAX_BYTES", 1000)
     with pytest.raises(JobError, match="unpacks to") as caught:
-        array_file.open_arrays(bytes_of(lambda s: np.savez_compressed(s, x=np.zeros(999))), "f")
+        named.open_arrays(bytes_of(lambda s: np.savez_compressed(s, x=np.zeros(999))), "f")
     assert caught.value.code == "too_large"
     header = bytes_of(lambda s: np.save(s, np.zeros(999)))
     with pytest.raises(JobError, match="unpacks to"):
-        array_file.open_arrays(header, "f").read("array")
+        named.open_arrays(header, "f").read("array")
 
 
 def test_a_header_that_promises_more_than_there_is() -> None:
     data = bytearray(bytes_of(lambda s: np.save(s, np.zeros(9))).getvalue())
     data[data.index(b"(9,)") : data.index(b"(9,)") + 4] = b"(90)"
     stream = io.BytesIO(bytes(data).replace(b"(90)", b"(8,)"))
-    assert array_file.open_arrays(stream, "f").read("array").shape == (8,)
+    assert named.open_arrays(stream, "f").read("array").shape == (8,)
     short = io.BytesIO(bytes_of(lambda s: np.save(s, np.zeros(9))).getvalue()[:-8])
     with pytest.raises(JobError, match="ends after 64 of 72"):
-        array_file.open_arrays(short, "f").read("array")
+        named.open_arrays(short, "f").read("array")
 
 
 # -- pictures --------------------------------------------------------------------------------
@@ -160,20 +161,23 @@ def test_every_filter_of_png_is_undone() -> None:
                 guess = (0, a, b, (a + b) // 2, paeth)[row]
                 out.append((image[row, column, c] - guess) % 256)
         lines += bytes([row, *out])
-    parts = [
-        (b"IHDR", struct.pack(">IIBBBBB", 7, 5, 8, 2, 0, 0, 0)),
-        (b"IDAT", zlib.compress(lines)),
-        (b"IEND", b""),
-    ]
-    data = images.PNG_MAGIC + b"".join(
-        struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in parts
-    )
+
+    def png(width: int, height: int) -> bytes:
+        header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+        parts = [(b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b"")]
+        return b"\x89PNG\r\n\x1a\n" + b"".join(
+            struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d))
+            for k, d in parts
+        )
+
+    data = png(7, 5)
     np.testing.assert_array_equal(images.read_picture(data, "x"), image)
     with pytest.raises(JobError, match="damaged PNG"):
         images.read_picture(data[:60], "x")
-    huge = data.replace(struct.pack(">II", 7, 5), struct.pack(">II", 70_000, 70_000))
-    with pytest.raises(JobError, match="70000x70000"):
-        images.read_picture(huge, "x")
+    with pytest.raises(JobError, match="5000x5000"):
+        images.read_picture(png(5000, 5000), "x")
+    with pytest.raises(JobError, match="4900000000 pixels"):
+        images.read_picture(png(70_000, 70_000), "x")
     with pytest.raises(JobError, match="neither PNG nor JPEG"):
         images.read_picture(b"GIF89a", "x")
 
@@ -466,3 +470,22 @@ def test_plain_pixels_said_to_be_normalised_are_noticed(
 ) -> None:
     found = load(real, tmp_path, {"images": abs(IMAGES) / 9})
     assert "plain pixels" in found.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [("L", (40,)), ("LA", (40,)), ("P", (40, 40, 40)), ("RGBA", (40, 40, 40)), ("1", (0,))],
+)
+def test_pictures_of_every_mode_become_gray_or_colour(mode: str, expected: tuple[int]) -> None:
+    stream = io.BytesIO()
+    Image.new("L", (3, 2), 40).convert(mode).save(stream, "PNG")
+    found = images.read_picture(stream.getvalue(), "x")
+    assert found.shape == (2, 3, len(expected))
+    assert found[0, 0].tolist() == list(expected)
+
+
+def test_sixteen_bits_become_eight() -> None:
+    stream = io.BytesIO()
+    values = np.array([[0, 257, 65535]], dtype=np.uint16)
+    Image.fromarray(values).save(stream, "PNG")
+    assert images.read_picture(stream.getvalue(), "x")[:, :, 0].tolist() == [[0, 1, 255]]

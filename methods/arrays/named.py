@@ -7,16 +7,16 @@ nothing else.
 
 from __future__ import annotations
 
-import json
 import math
 import pickle
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from methods.arrays.headers import read_npy_header
+from methods.arrays.headers import SafetensorsHeader, read_npy_header, widened
 from methods.arrays.unpacking import DAMAGED, open_zip, read_exactly
 from methods.errors import JobError
 from methods.typing import AnyArray
@@ -24,19 +24,6 @@ from methods.typing import AnyArray
 MAX_BYTES = 4 << 30
 #: Some hundred thousand names.
 MAX_DIRECTORY_BYTES = 64 << 20
-_MAX_HEADER = 16 << 20
-_SAFETENSORS = {
-    "F64": "<f8",
-    "F32": "<f4",
-    "F16": "<f2",
-    "BF16": "<u2",
-    "I64": "<i8",
-    "I32": "<i4",
-    "I16": "<i2",
-    "I8": "|i1",
-    "U8": "|u1",
-    "BOOL": "|b1",
-}
 
 
 @dataclass
@@ -104,11 +91,11 @@ def open_arrays(stream: BinaryIO, label: str) -> ArrayFile:
     stream.seek(0)
     try:
         if magic.startswith(b"\x93NUMPY"):
-            return ArrayFile(label, ["array"], lambda _: _npy(stream, label))
+            return ArrayFile(label, ["array"], lambda _: read_npy(stream, label, MAX_BYTES))
         if magic.startswith(b"PK"):
             return _zip(stream, label)
         if magic[8:9] == b"{":
-            return _safetensors(stream, label)
+            return safetensors(stream, label, MAX_BYTES)
     except DAMAGED as error:
         raise invalid(label, f"is not readable: {error}") from error
     if magic.startswith(b"\x80"):
@@ -129,70 +116,75 @@ def arrays_if_any(stream: BinaryIO, label: str) -> ArrayFile | None:
         return None
 
 
-def _npy(stream: Any, label: str) -> AnyArray:
+def read_npy(stream: Any, label: str, max_bytes: int, *, texts: bool = False) -> AnyArray:
+    """An npy file, allocated as its bytes come.
+
+    Args:
+        texts: whether strings are read beside numbers. Objects never are.
+
+    Raises:
+        JobError: `input_invalid` for other values, `too_large`.
+        ValueError: it is damaged.
+    """
     shape, fortran, dtype = read_npy_header(stream)
-    if dtype.hasobject or dtype.kind not in "fiub":
+    if dtype.hasobject:
+        raise invalid(label, "holds pickled objects, which are never loaded; only numbers are read")
+    if dtype.kind not in ("fiubUS" if texts else "fiub"):
         raise invalid(label, f"holds values of type {dtype}, only numbers are read")
     size = math.prod(shape) * dtype.itemsize
-    _limit(size, label)
-    data = read_exactly(stream, size)
-    flat: AnyArray = np.frombuffer(data, dtype=dtype)
+    _limit(size, label, max_bytes)
+    flat: AnyArray = np.frombuffer(read_exactly(stream, size), dtype=dtype)
     return flat.reshape(shape, order="F" if fortran else "C")
 
 
-def _limit(size: int, label: str) -> None:
-    if size > MAX_BYTES:
-        raise JobError("too_large", f"{label} unpacks to {size} bytes; the limit is {MAX_BYTES}.")
+def _limit(size: int, label: str, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise JobError(
+            "too_large", f"{label} says that it has {size} bytes: it unpacks to over {max_bytes}."
+        )
 
 
 def _zip(stream: BinaryIO, label: str) -> ArrayFile:
     # A zip of picture folders is looked at here first.
     archive = open_zip(stream, label, MAX_BYTES, MAX_DIRECTORY_BYTES)
-    members = archive.infolist()
-    if any(m.filename.endswith(("/data.pkl", "data.pkl")) for m in members):
+    if any(member.filename.endswith("data.pkl") for member in archive.infolist()):
         stream.seek(0)
         return _pt(stream, label)
-    names = [m.filename[:-4] for m in members if m.filename.endswith(".npy")]
-    if not names:
+    arrays = npz(archive, label, MAX_BYTES)
+    if not arrays.names:
         problem = f"{label} is a zip file without arrays in it."
         raise _NoArraysError("input_invalid", problem, details={"file": label})
+    return arrays
+
+
+def npz(archive: zipfile.ZipFile, label: str, max_bytes: int, *, texts: bool = False) -> ArrayFile:
+    """The arrays of an npz archive; see `read_npy` for `texts`."""
 
     def load(name: str) -> AnyArray:
         with archive.open(f"{name}.npy") as member:
-            return _npy(member, f"{label}[{name}]")
+            return read_npy(member, f"{label}[{name}]", max_bytes, texts=texts)
 
+    names = [name[:-4] for name in archive.namelist() if name.endswith(".npy")]
     return ArrayFile(label, names, load)
 
 
-def _safetensors(stream: BinaryIO, label: str) -> ArrayFile:
-    length = int.from_bytes(stream.read(8), "little")
-    if length > _MAX_HEADER:
-        raise invalid(label, "has a safetensors header that is too long")
-    header = json.loads(stream.read(length))
-    if not isinstance(header, dict):
-        raise ValueError("its header is no object")
-    header.pop("__metadata__", None)
+def safetensors(stream: BinaryIO, label: str, max_bytes: int) -> ArrayFile:
+    """The tensors of a safetensors file; bfloat16 comes as float32.
+
+    Raises:
+        ValueError: it is no safetensors file.
+    """
+    header = SafetensorsHeader(stream)
 
     def load(name: str) -> AnyArray:
-        entry = header[name]
-        if entry["dtype"] not in _SAFETENSORS:
-            raise ValueError(f"dtype {entry['dtype']} is not read")
-        dtype = np.dtype(_SAFETENSORS[entry["dtype"]])
-        start, stop = (int(offset) for offset in entry["data_offsets"])
-        shape = tuple(int(n) for n in entry["shape"])
-        size = math.prod(shape) * dtype.itemsize
-        if start < 0 or min(shape, default=0) < 0 or stop - start != size:
-            raise ValueError("its offsets do not fit its shape")
-        _limit(stop - start, label)
-        stream.seek(8 + length + start)
-        data = read_exactly(stream, stop - start)
-        array: AnyArray = np.frombuffer(data, dtype=dtype).reshape(shape)
-        if entry["dtype"] == "BF16":
-            # A bfloat16 is the upper half of a float32.
-            return (array.astype(np.uint32) << 16).view(np.float32)
-        return array
+        tensor = header.tensor(name)
+        _limit(tensor.size, label, max_bytes)
+        stream.seek(tensor.start)
+        data = read_exactly(stream, tensor.size)
+        array: AnyArray = np.frombuffer(data, dtype=tensor.dtype).reshape(tensor.shape)
+        return widened(array) if tensor.bfloat16 else array
 
-    return ArrayFile(label, list(header), load)
+    return ArrayFile(label, header.names, load)
 
 
 def _pt(stream: BinaryIO, label: str) -> ArrayFile:
