@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from methods.score_hallucination.evaluation.ranking import evaluate, resampled_auroc
+from methods.statistics import affordable, drawn_counts, step_down_p_values
 from methods.typing import FloatArray
 
 #: With fewer items of a class the bootstrap is far too sure of itself.
 MIN_OF_CLASS = 10
 _BLOCK = 2_000_000
-_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def paired_tests(
     difference = observed[a] - observed[b]
     spread = defined[:, a] - defined[:, b]
     low, high = np.percentile(spread, (2.5, 97.5), axis=0)
-    p_value, p_adjusted = _p_values(difference, spread)
+    p_value, p_adjusted = step_down_p_values(difference, spread)
     return [
         PairedTest(
             first,
@@ -117,7 +117,8 @@ def _draw(
 ) -> FloatArray:
     """(R, cells) AUROC of every scorer on every set of items it is compared on."""
     parts = []
-    for counts in _resamples(len(right), rng, resamples):
+    n = len(right)
+    for counts in drawn_counts(n, affordable(resamples, n), rng, _BLOCK):
         rows = np.empty((counts.shape[1], len(cells)))
         at, kept = -1, counts
         for k, (m, name) in enumerate(cells):
@@ -129,30 +130,3 @@ def _draw(
             rows[:, k] = resampled_auroc(uncertainty[name][mask], right[mask], kept)
         parts.append(rows)
     return np.concatenate(parts)
-
-
-def _resamples(n: int, rng: np.random.Generator, resamples: int) -> Iterator[FloatArray]:
-    """Blocks of (n, rows) counts of how often each item is drawn."""
-    resamples = int(np.clip(20_000_000 // max(n, 1), 200, resamples))
-    block = max(1, _BLOCK // n)
-    for start in range(0, resamples, block):
-        rows = min(block, resamples - start)
-        flat = rng.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
-        counts = np.bincount(flat.ravel(), minlength=rows * n).reshape(rows, n)
-        yield np.ascontiguousarray(counts.T, dtype=np.float64)
-
-
-def _p_values(difference: FloatArray, spread: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """(P,) p-values alone and adjusted, from (P,) differences and (R, P) resampled ones."""
-    scale = np.maximum(spread.std(axis=0), _ROUNDING)
-    found = np.abs(difference) / scale
-    null = np.abs(spread - difference) / scale
-    total = len(spread) + 1
-    alone = (1 + (null >= found - _ROUNDING).sum(axis=0)) / total
-    order = np.argsort(-found, kind="stable")
-    # Column k: the largest of the k-th largest statistic's hypothesis and all after it.
-    largest = np.maximum.accumulate(null[:, order[::-1]], axis=1)[:, ::-1]
-    stepped = (1 + (largest >= found[order] - _ROUNDING).sum(axis=0)) / total
-    adjusted = np.empty_like(stepped)
-    adjusted[order] = np.maximum.accumulate(stepped)
-    return alone, adjusted

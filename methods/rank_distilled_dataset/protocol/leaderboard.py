@@ -15,6 +15,7 @@ from methods.rank_distilled_dataset.protocol import plan, scores
 from methods.rank_distilled_dataset.protocol.experiment import ModelComparison, Scored
 from methods.rank_distilled_dataset.result import Leaderboard, Row, RunEstimate
 from methods.rank_distilled_dataset.spec import Spec
+from methods.statistics import student_half_width
 from methods.typing import FloatArray
 
 BOOTSTRAP = 10_000
@@ -26,7 +27,7 @@ def estimate(values: FloatArray | None) -> RunEstimate | None:
     """Mean, deviations and interval over the runs."""
     if values is None:
         return None
-    mean, half = float(values.mean()), scores.half_width(values)
+    mean, half = float(values.mean()), student_half_width(values)
     return RunEstimate(
         value=mean,
         low=None if half is None else mean - half,

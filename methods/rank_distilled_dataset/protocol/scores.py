@@ -58,14 +58,6 @@ def augmentation_robust(
     return gain, bare, normalise(weight * gain + (1 - weight) * bare)
 
 
-def half_width(values: FloatArray, level: float = 0.95) -> float | None:
-    """Half of Student's interval of the mean of independent values, None below two."""
-    if len(values) < 2:
-        return None
-    quantile = student_t.ppf((1 + level) / 2, len(values) - 1)
-    return float(quantile * values.std(ddof=1) / math.sqrt(len(values)))
-
-
 def draw_half_width(own: FloatArray, random: FloatArray, level: float = 0.95) -> float | None:
     """Half of the interval for "the candidate is one more random subset", None below two runs.
 

@@ -15,6 +15,7 @@ from scipy.optimize import isotonic_regression
 from scipy.special import expit
 
 from methods.results import Interval
+from methods.statistics import drawn_rows, percentile_interval
 from methods.typing import FloatArray
 
 Compat = Literal["upstream"] | None
@@ -182,19 +183,13 @@ def bootstrap_errors(
     confidence = np.asarray(confidence, dtype=np.float64)
     right = np.asarray(right, dtype=np.float64)
     n, group = len(confidence), _bins(confidence, bins)
-    rows = max(1, 1_000_000 // n)
     drawn: dict[str, list[FloatArray]] = {name: [] for name in METRICS}
-    for start in range(0, resamples, rows):
-        chosen = rng.integers(n, size=(min(rows, resamples - start), n))
+    for chosen in drawn_rows(n, resamples, rng, 1_000_000):
         values = _errors(group[chosen], confidence[chosen], right[chosen], bins)
         for name in METRICS:
             drawn[name].append(values[name])
     point = calibration_errors(confidence, right, bins)
-    bounds = {name: np.percentile(np.concatenate(drawn[name]), (2.5, 97.5)) for name in METRICS}
-    return {
-        name: Interval(value=point[name], low=float(bounds[name][0]), high=float(bounds[name][1]))
-        for name in METRICS
-    }
+    return {name: percentile_interval(point[name], np.concatenate(drawn[name])) for name in METRICS}
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from methods.results import Interval
+from methods.statistics import affordable, drawn_rows, percentile_interval
 from methods.typing import FloatArray
 
 METRICS = ("auroc", "auarc", "prr", "prr_area")
@@ -47,16 +48,12 @@ def bootstrap(
     the interval is narrow anyway.
     """
     n = len(quality)
-    resamples = int(np.clip(20_000_000 // max(n, 1), 200, resamples))
     point = evaluate(uncertainty, quality)
     binary, scaled = _binary(quality), _unit(quality)
     group, groups = _groups(uncertainty)
     oracle_group, oracle_groups = _groups(-scaled)
     drawn: dict[str, list[FloatArray]] = {name: [] for name in METRICS}
-    block = max(1, 2_000_000 // max(n, 1))
-    for start in range(0, resamples, block):
-        rows = min(block, resamples - start)
-        chosen = rng.integers(n, size=(rows, n))
+    for chosen in drawn_rows(n, affordable(resamples, n), rng, 2_000_000):
         counts, sums = _tally(group[chosen], quality[chosen], groups)
         values = _metrics(counts, sums, binary)
         kept = scaled[chosen]
@@ -65,7 +62,7 @@ def bootstrap(
         values |= _rejection(area, oracle, kept.mean(axis=1))
         for name in METRICS:
             drawn[name].append(values[name])
-    return {name: _estimate(point[name], np.concatenate(drawn[name])) for name in METRICS}
+    return {name: percentile_interval(point[name], np.concatenate(drawn[name])) for name in METRICS}
 
 
 def resampled_auroc(uncertainty: FloatArray, quality: FloatArray, drawn: FloatArray) -> FloatArray:
@@ -195,11 +192,3 @@ def _binary(quality: FloatArray) -> bool:
 def _unit(quality: FloatArray) -> FloatArray:
     low, high = quality.min(), quality.max()
     return (quality - low) / (high - low) if high > low else np.full_like(quality, 0.5)
-
-
-def _estimate(value: float, drawn: FloatArray) -> Interval:
-    defined = drawn[np.isfinite(drawn)]
-    if not np.isfinite(value) or len(defined) == 0:
-        return Interval(value=None, low=None, high=None)
-    low, high = np.percentile(defined, (2.5, 97.5))
-    return Interval(value=value, low=float(low), high=float(high))
