@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import time
-import zlib
 from io import BytesIO
 
 import numpy as np
@@ -31,9 +29,10 @@ from methods.rank_distilled_dataset.networks.networks import build
 from methods.rank_distilled_dataset.seeds import derived_seed
 from methods.rank_distilled_dataset.training.session import one_thread
 from methods.results import Figure, Provenance, chart
+from methods.resume import ResumeStore
 
-#: How often, in seconds, the state of a distillation is kept, and how large it may be.
-KEEP_EVERY, MAX_KEPT_BYTES = 30.0, 16 << 20
+#: How often, in seconds, the state of a distillation is kept.
+KEEP_EVERY = 30.0
 MAX_SHOWN, MAX_POINTS = 200, 200
 
 
@@ -131,7 +130,9 @@ def _match(spec: Spec, real: RealData, ctx: RunContext) -> State:
     usual = loops(spec.ipc)
     outer = spec.outer or usual[0]
     inner = usual[1] if spec.inner is None else spec.inner
-    state = _restored(ctx, device) or _start(spec, given)
+    # Another device rounds differently: its state is none to go on with.
+    store = ResumeStore(ctx, f"{spec.model_dump_json()} {device.type}")
+    state = _restored(store, device) or _start(spec, given)
     kept = time.monotonic()
     while state.done < spec.iterations:
         ctx.progress("distilling", state.done, spec.iterations, "iterations")
@@ -145,7 +146,7 @@ def _match(spec: Spec, real: RealData, ctx: RunContext) -> State:
                 f"The loss of iteration {state.done} is {loss}; lower lr_images.",
             )
         if time.monotonic() - kept > KEEP_EVERY:
-            _keep(ctx, state)
+            _keep(store, state)
             kept = time.monotonic()
     ctx.progress("distilling", state.done, spec.iterations, "iterations")
     return state
@@ -163,21 +164,22 @@ def _start(spec: Spec, given: Matching) -> State:
     return State(images.clone(), torch.zeros_like(images))
 
 
-def _keep(ctx: RunContext, state: State) -> None:
-    both = torch.stack([state.images, state.velocity]).cpu().numpy()
-    if both.nbytes <= MAX_KEPT_BYTES:
-        packed = base64.b64encode(zlib.compress(both.tobytes(), 1)).decode()
-        shape = list(both.shape)
-        ctx.checkpoint("state", {"shape": shape, "data": packed, "loss": state.loss})
+def _keep(store: ResumeStore, state: State) -> None:
+    store.keep_arrays(
+        "state",
+        images=state.images.cpu().numpy(),
+        velocity=state.velocity.cpu().numpy(),
+        loss=np.array(state.loss),
+    )
 
 
-def _restored(ctx: RunContext, device: torch.device) -> State | None:
-    kept = ctx.restore("state")
+def _restored(store: ResumeStore, device: torch.device) -> State | None:
+    kept = store.find_arrays("state")
     if kept is None:
         return None
-    raw = np.frombuffer(zlib.decompress(base64.b64decode(kept["data"])), dtype=np.float32)
-    both = torch.from_numpy(raw.reshape(kept["shape"]).copy()).to(device)
-    return State(both[0], both[1], len(kept["loss"]), list(kept["loss"]))
+    images, velocity = (torch.from_numpy(kept[name]).to(device) for name in ("images", "velocity"))
+    loss = kept["loss"].tolist()
+    return State(images, velocity, len(loss), loss)
 
 
 def _thinned(losses: list[float]) -> list[tuple[int, float]]:

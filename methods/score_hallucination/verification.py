@@ -15,7 +15,7 @@ from methods.inference.completion import Usage
 from methods.inference.llm import language_model
 from methods.results import Interval
 from methods.score_hallucination.answers.adapters import answers_of
-from methods.score_hallucination.answers.answer_store import Drawn, draw, sampling_of
+from methods.score_hallucination.answers.answer_store import Drawn, draw, sampling_of, spent
 from methods.score_hallucination.answers.item_reader import chunks
 from methods.score_hallucination.calibration.calibrator import Calibrator, TwoStage
 from methods.score_hallucination.evaluation import ranking
@@ -124,7 +124,7 @@ def verify(
     """
     s1, band = first.s1, first.band()
     asked = two_stage.asked(s1, band)
-    usage = Usage(**(ctx.restore("verifier_usage") or {}))
+    usage = spent(ctx, "verifier_usage")
     drawn = _drawn(items, first.verifier, asked, usage, ctx)
     s2, undefined = _second(items, drawn, asked, options, ctx)
     decided = np.where(asked, np.isfinite(s2), np.isfinite(s1))

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from methods.local import LocalContext
+from methods.resume import ResumeStore
 from methods.select_subset.job import run
 from methods.select_subset.proxy.model.clip import Clip, ClipEncoder
 from methods.select_subset.proxy.model.fine_tuning import Plan, fine_tune
 from methods.select_subset.proxy.model.forward_readings import read_batch
-from methods.select_subset.proxy.resume_store import Kept
 from methods.select_subset.proxy.rows.conversations import turns_of
 from methods.select_subset.proxy.rows.encoding import Batch, Encoded
 from methods.select_subset.spec import Spec
@@ -142,7 +142,7 @@ class Experiment:
                 lambda batches: ([self._train[chosen[p]] for p in batch] for batch in batches),
                 len(chosen),
                 plan,
-                Kept(LocalContext(Path(scratch)), "target"),
+                ResumeStore(LocalContext(Path(scratch)), "target"),
                 lambda done, steps: None,
             )
         right = np.concatenate(

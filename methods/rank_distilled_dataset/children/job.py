@@ -36,6 +36,7 @@ from methods.rank_distilled_dataset.training.session import (
     one_thread,
     train,
 )
+from methods.resume import ResumeStore
 
 _RECIPE = TypeAdapter(Recipe)
 
@@ -63,14 +64,15 @@ def _run(spec: Trainings, ctx: RunContext) -> TrainingsResult:
         data = source(todo.run).to(device)
         return kind(network, data, chosen, derived_seed("order", seed), helpers)
 
-    kept = {place: ctx.restore(f"curve/{place}") for place in range(len(spec.todo))}
+    store = ResumeStore(ctx, spec.model_dump_json())
+    kept = {place: store.find_value(f"curve/{place}") for place in range(len(spec.todo))}
     curves = {place: Curve(**found) for place, found in kept.items() if found is not None}
     missing = [place for place in kept if place not in curves]
 
     def done(at: int, curve: Curve) -> None:
         place = missing[at]
         curves[place] = curve
-        ctx.checkpoint(f"curve/{place}", asdict(curve))
+        store.keep_value(f"curve/{place}", asdict(curve))
         ctx.progress("training", len(curves), len(spec.todo), "trainings")
 
     ctx.progress("training", len(curves), len(spec.todo), "trainings")

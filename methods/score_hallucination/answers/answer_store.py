@@ -1,4 +1,4 @@
-"""What models were asked for, by the number of the item: on disk, and in the job's checkpoints."""
+"""Answers of models by the number of the item: on disk, and kept with the job."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from methods.context import RunContext
 from methods.errors import Interrupted
 from methods.inference.completion import Completion, Sampling, Usage
 from methods.inference.llm import LanguageModel
+from methods.resume import ResumeStore
 from methods.score_hallucination.schema.items import Answer, Drawing
 
 _SAVED_ITEMS, _SAVED_SECONDS = 256, 10.0
@@ -70,11 +71,16 @@ def _as_answer(completion: Completion) -> dict[str, Any]:
     }
 
 
+def spent(ctx: RunContext, account: str = "usage") -> Usage:
+    """What earlier attempts of the job spent on an account of `Drawn`."""
+    return Usage(**(ResumeStore(ctx, account).find_value("usage") or {}))
+
+
 class Drawn:
-    """Answers by the number of their item: on disk, and in the job's checkpoints.
+    """Answers by the number of their item: on disk, and kept with the job.
 
     Args:
-        account: the checkpoint of the usage.
+        account: where the usage is kept.
         record: what is kept of a completion.
     """
 
@@ -85,18 +91,16 @@ class Drawn:
         account: str = "usage",
         record: Callable[[Completion], dict[str, Any]] = _as_answer,
     ) -> None:
-        self.name, self._ctx, self._account, self._record = name, ctx, account, record
+        self._record = record
         self._file = (ctx.workdir / f"drawn-{name.replace('/', '-')}.jsonl").open("w+b")
         self._places: dict[int, int] = {}
         self._unsaved: list[tuple[int, list[dict[str, Any]]]] = []
         self._parts, self._saved_at = 0, time.monotonic()
-        while (part := ctx.restore(self._key())) is not None:
+        self._store, self._spent = ResumeStore(ctx, name), ResumeStore(ctx, account)
+        while (part := self._store.find_value(str(self._parts))) is not None:
             for number, records in part:
                 self._write(number, records)
             self._parts += 1
-
-    def _key(self) -> str:
-        return f"{self.name}/{self._parts}"
 
     def __len__(self) -> int:
         return len(self._places)
@@ -125,8 +129,8 @@ class Drawn:
     def save(self, usage: Usage) -> None:
         """Make durable what is not yet."""
         if self._unsaved:
-            self._ctx.checkpoint(self._key(), self._unsaved)
-            self._ctx.checkpoint(self._account, asdict(usage))
+            self._store.keep_value(str(self._parts), self._unsaved)
+            self._spent.keep_value("usage", asdict(usage))
             self._parts += 1
         self._unsaved, self._saved_at = [], time.monotonic()
 

@@ -8,10 +8,10 @@ from dataclasses import asdict
 from typing import Any
 
 from methods.context import RunContext
-from methods.inference.completion import Completion, Sampling, Usage
+from methods.inference.completion import Completion, Sampling
 from methods.inference.llm import language_model
 from methods.results import ArtifactRef
-from methods.score_hallucination.answers.answer_store import Drawn, draw
+from methods.score_hallucination.answers.answer_store import Drawn, draw, spent
 from methods.score_hallucination.answers.judge_prompts import MESSAGES
 from methods.score_hallucination.result import JudgingResult
 from methods.score_hallucination.schema.items import Item
@@ -43,7 +43,7 @@ def collect_judgements(
     judges, scorers = spec.judges, _asking(spec)
     if not judges or not scorers:
         return Judgements([], {}), None
-    usage = Usage(**(ctx.restore("judging_usage") or {}))
+    usage = spent(ctx, "judging_usage")
     total = sum(_lacks(item) is None and wanted(item) for item in items)
     replies: dict[JudgeScorer, list[Drawn]] = {name: [] for name in scorers}
     for k, one in enumerate(judges):

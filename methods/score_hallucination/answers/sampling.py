@@ -7,9 +7,8 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from methods.context import RunContext
-from methods.inference.completion import Usage
 from methods.inference.llm import language_model
-from methods.score_hallucination.answers.answer_store import Drawn, draw, sampling_of
+from methods.score_hallucination.answers.answer_store import Drawn, draw, sampling_of, spent
 from methods.score_hallucination.answers.early_stopping import Rounds, draw_in_rounds
 from methods.score_hallucination.answers.item_reader import Items
 from methods.score_hallucination.result import SamplingResult
@@ -28,7 +27,7 @@ def complete(
         JobError: `model_unknown`, `model_unavailable`, `model_rejected_request`.
     """
     model = language_model(ctx.models, sampler.model)
-    usage = Usage(**(ctx.restore("usage") or {}))
+    usage = spent(ctx)
     shared = sampling_of(sampler, sampler.logprobs)
     greedy = replace(shared, n=1, temperature=0.0, top_p=1.0)
     drawn: Drawn | Rounds

@@ -18,9 +18,9 @@ from pydantic import ValidationError
 from methods.errors import JobError
 from methods.inference.model_registry import Models
 from methods.local import LocalContext
+from methods.resume import ResumeStore
 from methods.select_subset.job import run
 from methods.select_subset.proxy.model.fine_tuning import Plan, fine_tune, row_order
-from methods.select_subset.proxy.resume_store import Kept
 from methods.select_subset.proxy.rows.images import Archive, BadImageError, decode
 from methods.select_subset.schema.methods import PARAMS
 from methods.select_subset.spec import Spec
@@ -338,7 +338,7 @@ def trained(folder, model, plan, tell=lambda done, steps: None, identity="x"):
 
     proxy = load_proxy(model, Models(any_path=True), 512)
     rows = [proxy.encoder(turns_of(conversation(n, True), 1), [tiny.png(n)]) for n in range(IMAGES)]
-    kept = Kept(LocalContext(folder), identity)
+    kept = ResumeStore(LocalContext(folder), identity)
     found = fine_tune(
         proxy,
         lambda batches: ([rows[p] for p in places] for places in batches),
@@ -398,14 +398,14 @@ def test_a_loss_that_explodes_is_named(model, tmp_path):
 
 
 def test_what_is_kept_is_found_by_the_next_attempt(tmp_path):
-    kept = Kept(LocalContext(tmp_path), "x")
+    kept = ResumeStore(LocalContext(tmp_path), "x")
     kept.keep("piece", b"of x")
-    Kept(LocalContext(tmp_path), "y").keep("piece", b"of y")
+    ResumeStore(LocalContext(tmp_path), "y").keep("piece", b"of y")
     for folder in (tmp_path / "work").glob("proxy-*"):
         shutil.rmtree(folder)
-    assert Kept(LocalContext(tmp_path), "x").find("piece") == b"of x"
-    assert Kept(LocalContext(tmp_path), "y").find("piece") == b"of y"
-    assert Kept(LocalContext(tmp_path), "z").find("piece") is None
+    assert ResumeStore(LocalContext(tmp_path), "x").find("piece") == b"of x"
+    assert ResumeStore(LocalContext(tmp_path), "y").find("piece") == b"of y"
+    assert ResumeStore(LocalContext(tmp_path), "z").find("piece") is None
 
 
 def test_every_epoch_visits_every_row_once():

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from methods.errors import JobError
+from methods.resume import ResumeStore
 from methods.select_subset.proxy.model.vlm import Proxy
-from methods.select_subset.proxy.resume_store import Kept
 from methods.select_subset.proxy.rows.encoding import IGNORED, Batch, Encoded, packed
 
 _CLIP = 1.0
@@ -88,7 +88,7 @@ def fine_tune(
     rows: Callable[[Iterable[Sequence[int]]], Iterator[list[Encoded]]],
     count: int,
     plan: Plan,
-    kept: Kept,
+    kept: ResumeStore,
     tell: Callable[[int, int], None],
 ) -> Trained:
     """Train, or go on where an earlier attempt stopped.
@@ -169,7 +169,7 @@ def _step(
 def _keep(
     weights: dict[str, torch.nn.Parameter],
     optimizer: torch.optim.Optimizer,
-    kept: Kept,
+    kept: ResumeStore,
     losses: list[float],
 ) -> None:
     kept.keep(f"weights-{len(losses) - 1}", _packed({n: p.detach() for n, p in weights.items()}))
@@ -178,7 +178,7 @@ def _keep(
 
 
 def _resume(
-    proxy: Proxy, optimizer: torch.optim.Optimizer, kept: Kept, marks: list[int]
+    proxy: Proxy, optimizer: torch.optim.Optimizer, kept: ResumeStore, marks: list[int]
 ) -> list[float]:
     """Losses up to the last checkpoint of an earlier attempt, whose state is loaded."""
     data = kept.find("training")
@@ -193,7 +193,7 @@ def _resume(
     return losses
 
 
-def weights_of(kept: Kept, checkpoint: int) -> bytes:
+def weights_of(kept: ResumeStore, checkpoint: int) -> bytes:
     """The trained weights of a checkpoint, as `put_weights` takes them.
 
     Raises:

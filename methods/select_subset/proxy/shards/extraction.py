@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from methods.context import RunContext
+from methods.resume import ResumeStore
 from methods.select_subset.proxy.model.fine_tuning import weights_of
-from methods.select_subset.proxy.resume_store import Kept
 from methods.select_subset.proxy.rows.checking import TargetRows
 from methods.select_subset.proxy.rows.encoded_rows import Examples
 from methods.select_subset.proxy.rows.spool import Spool
@@ -40,11 +40,11 @@ class ResumeKeys:
         parts.append(sha256(lengths.tobytes()).hexdigest())
         self._ctx = ctx
         self._identity = sha256("\n".join(parts).encode()).hexdigest()
-        self.weights = Kept(ctx, self._identity)
+        self.weights = ResumeStore(ctx, self._identity)
 
-    def readings(self, *parts: str) -> Kept:
+    def readings(self, *parts: str) -> ResumeStore:
         """Where readings that depend on these parts too are kept."""
-        return Kept(self._ctx, " ".join([self._identity, *parts]))
+        return ResumeStore(self._ctx, " ".join([self._identity, *parts]))
 
 
 @dataclass
@@ -119,7 +119,7 @@ class Extraction:
             self._read(engine, missing, found, kept, len(keys) // len(self._shards))
         return Readings.of([[found[p, n] for n in range(len(self._shards))] for p in places])
 
-    def _kept(self, target: TargetRows | None) -> Kept:
+    def _kept(self, target: TargetRows | None) -> ResumeStore:
         shards = sha256()
         for shard in self._shards:
             for batch in shard:
@@ -134,7 +134,7 @@ class Extraction:
         engine: Engine,
         missing: list[Key],
         found: dict[Key, dict[str, AnyArray]],
-        kept: Kept,
+        kept: ResumeStore,
         checkpoints: int,
     ) -> None:
         total = sum(self._sizes) * checkpoints

@@ -1,0 +1,76 @@
+"""What a job keeps so that a killed attempt is not done again: one way for all methods.
+
+A later attempt of the job finds bytes, arrays and JSON values by name. Nothing is ever torn: a
+piece is there whole or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from methods.context import RunContext
+from methods.typing import AnyArray
+
+
+class ResumeStore:
+    """Pieces by name, in the folder of the attempt and with the job.
+
+    Args:
+        identity: what the pieces depend on; pieces of something else are not found.
+    """
+
+    def __init__(self, ctx: RunContext, identity: str) -> None:
+        short = sha256(identity.encode()).hexdigest()[:16]
+        self._ctx, self._name = ctx, f"kept-{short}"
+        self._folder = ctx.workdir / self._name
+        self._folder.mkdir(exist_ok=True)
+
+    def path(self, name: str) -> Path:
+        """Where a piece of this attempt is, or would be."""
+        return self._folder / name
+
+    def keep(self, name: str, data: bytes) -> None:
+        """Keep bytes, however many."""
+        path = self.path(name)
+        part = path.with_suffix(".part")
+        part.write_bytes(data)
+        os.replace(part, path)
+        self._ctx.keep_file(f"{self._name}/{name}", path)
+
+    def find(self, name: str) -> bytes | None:
+        """The bytes that this or an earlier attempt kept."""
+        path = self.path(name)
+        if not path.exists():
+            kept = self._ctx.kept_file(f"{self._name}/{name}")
+            if kept is None:
+                return None
+            path.write_bytes(kept.read_bytes())
+        return path.read_bytes()
+
+    def keep_arrays(self, name: str, **arrays: AnyArray) -> None:
+        """Keep arrays to the last bit."""
+        stream = BytesIO()
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
+        self.keep(name, stream.getvalue())
+
+    def find_arrays(self, name: str) -> dict[str, AnyArray] | None:
+        """The arrays that this or an earlier attempt kept."""
+        data = self.find(name)
+        if data is None:
+            return None
+        with np.load(BytesIO(data), allow_pickle=False) as arrays:
+            return dict(arrays)
+
+    def keep_value(self, name: str, value: Any) -> None:
+        """Keep a JSON value of some kilobytes; for more there are files."""
+        self._ctx.checkpoint(f"{self._name}/{name}", value)
+
+    def find_value(self, name: str) -> Any | None:
+        """The JSON value that this or an earlier attempt kept."""
+        return self._ctx.restore(f"{self._name}/{name}")
