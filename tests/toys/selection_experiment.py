@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from methods.finetuning.schedule import Plan
 from methods.local import LocalContext
 from methods.resume import ResumeStore
 from methods.select_subset.job import run
 from methods.select_subset.proxy.model.clip import Clip, ClipEncoder
-from methods.select_subset.proxy.model.fine_tuning import Plan, fine_tune
+from methods.select_subset.proxy.model.fine_tuning import fine_tune
 from methods.select_subset.proxy.model.forward_readings import read_batch
 from methods.select_subset.proxy.rows.conversations import turns_of
 from methods.select_subset.proxy.rows.encoding import Batch, Encoded

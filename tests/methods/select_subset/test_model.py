@@ -16,11 +16,12 @@ from PIL import Image
 from pydantic import ValidationError
 
 from methods.errors import JobError
+from methods.finetuning.schedule import Plan, row_order
 from methods.inference.model_registry import Models
 from methods.local import LocalContext
 from methods.resume import ResumeStore
 from methods.select_subset.job import run
-from methods.select_subset.proxy.model.fine_tuning import Plan, fine_tune, row_order
+from methods.select_subset.proxy.model.fine_tuning import fine_tune
 from methods.select_subset.proxy.rows.images import Archive, BadImageError, decode
 from methods.select_subset.schema.methods import PARAMS
 from methods.select_subset.spec import Spec

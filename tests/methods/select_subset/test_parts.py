@@ -83,8 +83,8 @@ def test_a_clip_is_read_in_parts(tmp_path):
 
 def test_other_methods_on_the_same_rows_train_nothing(model, tmp_path, monkeypatch):
     steps = []
-    real = fine_tuning._step
-    monkeypatch.setattr(fine_tuning, "_step", lambda *a: steps.append(1) or real(*a))
+    real = fine_tuning._backward
+    monkeypatch.setattr(fine_tuning, "_backward", lambda *a: steps.append(1) or real(*a))
     spec = of_file(tmp_path, model)
     in_parts(tmp_path, **spec)
     assert len(steps) == 4

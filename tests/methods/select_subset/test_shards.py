@@ -65,8 +65,8 @@ def test_a_killed_attempt_redoes_only_the_lost_shard(
     model, tmp_path, monkeypatch, reference, folder_lost
 ):
     steps = []
-    real_step = fine_tuning._step
-    monkeypatch.setattr(fine_tuning, "_step", lambda *a: steps.append(1) or real_step(*a))
+    real_step = fine_tuning._backward
+    monkeypatch.setattr(fine_tuning, "_backward", lambda *a: steps.append(1) or real_step(*a))
     # 3 checkpoints of 3 shards with a batch each; the fifth is lost.
     with monkeypatch.context() as patch:
         readings(patch, die_at=5)

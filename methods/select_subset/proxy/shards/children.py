@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from methods.children import Child
 from methods.context import RunContext
+from methods.finetuning.loop import Trained, weights_of
 from methods.select_subset.child_jobs import (
     PROXY_PART,
     SHARD_PART,
@@ -21,7 +22,6 @@ from methods.select_subset.child_jobs import (
     ShardSize,
 )
 from methods.select_subset.data.dataset import Rows
-from methods.select_subset.proxy.model.fine_tuning import Trained, weights_of
 from methods.select_subset.proxy.rows.checking import check_rows, target_rows
 from methods.select_subset.proxy.rows.encoded_rows import Examples
 from methods.select_subset.proxy.rows.spool import Spool, spooled, spooled_target

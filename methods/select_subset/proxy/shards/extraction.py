@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from methods.context import RunContext
+from methods.finetuning.loop import weights_of
 from methods.resume import ResumeStore
-from methods.select_subset.proxy.model.fine_tuning import weights_of
 from methods.select_subset.proxy.rows.checking import TargetRows
 from methods.select_subset.proxy.rows.encoded_rows import Examples
 from methods.select_subset.proxy.rows.spool import Spool

@@ -14,11 +14,13 @@ import torch
 
 from methods.context import RunContext
 from methods.errors import JobError
+from methods.finetuning.loop import Trained
+from methods.finetuning.schedule import Plan
 from methods.resume import ResumeStore
 from methods.select_subset.data.dataset import Rows, report
 from methods.select_subset.data.feature_files import Table
 from methods.select_subset.proxy.model.clip import Clip, load_clip
-from methods.select_subset.proxy.model.fine_tuning import Plan, Trained, fine_tune
+from methods.select_subset.proxy.model.fine_tuning import fine_tune
 from methods.select_subset.proxy.model.forward_readings import activation_layers
 from methods.select_subset.proxy.model.vlm import Proxy, load_proxy
 from methods.select_subset.proxy.rows.checking import TargetRows, check_rows, target_rows

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from methods.finetuning.loop import put_weights
 from methods.inference.model_registry import Models
 from methods.select_subset.proxy.model.clip import load_clip
-from methods.select_subset.proxy.model.fine_tuning import put_weights
 from methods.select_subset.proxy.model.forward_readings import read_batch
 from methods.select_subset.proxy.model.gradients import TargetGradients
 from methods.select_subset.proxy.model.vlm import Proxy, load_proxy
@@ -86,7 +86,7 @@ class ProxyReader:
 
     def use(self, weights: bytes | None) -> None:
         if weights is not None:
-            put_weights(self._proxy, weights)
+            put_weights(self._proxy.model, weights)
         if self._target is None:
             return
         tasks = np.array(self._work.tasks, dtype=np.int64)

@@ -1,0 +1,62 @@
+"""Which rows and which learning rate each step of a fine-tuning has."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from methods.typing import IntArray
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to train.
+
+    Attributes:
+        rows: rows of a step. tokens: of a part of a step that is in memory at a time.
+        checkpoints: how many, evenly spaced, the last at the end.
+        vision: train the image encoder too.
+    """
+
+    epochs: float = 1.0
+    checkpoints: int = 7
+    rows: int = 32
+    tokens: int = 16_384
+    learning_rate: float = 2e-5
+    warmup: float = 0.03
+    weight_decay: float = 0.0
+    vision: bool = False
+    seed: int = 0
+
+    def steps(self, count: int) -> int:
+        """Steps over `count` rows."""
+        return max(1, math.ceil(count * self.epochs / self.rows))
+
+    def marks(self, count: int) -> list[int]:
+        """After which steps the checkpoints are, ascending; fewer where steps are few."""
+        steps, wanted = self.steps(count), self.checkpoints
+        return sorted({max(1, round(steps * (n + 1) / wanted)) for n in range(wanted)})
+
+    def rate(self, step: int, steps: int) -> float:
+        """Learning rate of step 0, 1, ...: linear up, then a cosine down to 0."""
+        rising = math.ceil(self.warmup * steps)
+        if step < rising:
+            return self.learning_rate * (step + 1) / rising
+        share = (step - rising) / max(1, steps - rising)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def row_order(plan: Plan, count: int) -> Iterator[IntArray]:
+    """The rows of each step: every epoch is an order of its own."""
+    left: IntArray = np.zeros(0, dtype=np.int64)
+    epoch = 0
+    for _ in range(plan.steps(count)):
+        while len(left) < plan.rows:
+            rng = np.random.default_rng([plan.seed, 11, epoch])
+            left = np.concatenate([left, rng.permutation(count)])
+            epoch += 1
+        yield left[: plan.rows]
+        left = left[plan.rows :]
