@@ -55,8 +55,9 @@ from datassay.models import (
     WebhookEndpoint,
     WebhookMessage,
 )
-from datassay.result import AsyncResult, Figure, Result
+from datassay.result import AsyncResult, Result
 from datassay.signatures import verify_webhook
+from datassay.view import Figure
 
 __all__ = [
     "APIError",

@@ -18,7 +18,8 @@ from datassay.models import JobRecord
 from datassay.report.html import render
 from datassay.report.scores import Estimate, Ranking, question
 from datassay.report.tables import print_score_summary
-from datassay.result import Result, ResultView
+from datassay.result import Result
+from datassay.view import ResultView
 from rich.console import Console
 
 from tests.client.fake_service import job, scored_result

@@ -31,7 +31,7 @@ from datassay.report.scores import (
 )
 
 if TYPE_CHECKING:
-    from datassay.result import Figure, ResultView
+    from datassay.view import Figure, ResultView
 
 #: Characters of a prompt that are shown; the whole of it is the tooltip.
 _PROMPT_LENGTH = 160

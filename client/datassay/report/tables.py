@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from rich import box
 from rich.console import Console
@@ -19,9 +19,6 @@ from datassay.report.scores import (
     scorer_summaries,
 )
 
-if TYPE_CHECKING:
-    from datassay.result import Result
-
 #: Columns that score, meanings, label and the space between all cells take.
 _SUSPECT_NUMBERS = 36
 
@@ -29,8 +26,17 @@ _SUSPECT_NUMBERS = 36
 _ROOMY = 118
 
 
+class ScoredResult(Protocol):
+    """What is shown of a result: `datassay.Result` has it."""
+
+    @property
+    def summary(self) -> dict[str, Any]: ...
+
+    def ranking(self, *, by: str | None = None, top: int = 10) -> Ranking: ...
+
+
 def print_score_summary(
-    result: Result, *, top: int = 10, by: str | None = None, console: Console | None = None
+    result: ScoredResult, *, top: int = 10, by: str | None = None, console: Console | None = None
 ) -> None:
     """Print the most suspicious items and the scorers of a result with scores.
 

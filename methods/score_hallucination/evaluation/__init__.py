@@ -1,1 +1,1 @@
-""""""
+"""How well a score finds hallucinations: ranking metrics, selective prediction, drift."""

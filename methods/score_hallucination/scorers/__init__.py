@@ -1,1 +1,1 @@
-""""""
+"""The scores themselves: pure functions of arrays, one file a family."""

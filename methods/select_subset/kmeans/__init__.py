@@ -1,1 +1,1 @@
-""""""
+"""K-means with bounds (Hamerly) that gives the clusters of faiss, seeds included."""

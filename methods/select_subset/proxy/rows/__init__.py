@@ -1,1 +1,1 @@
-""""""
+"""Rows for the proxy: conversations and images, checked, spooled and encoded."""
