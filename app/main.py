@@ -54,7 +54,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or Settings()
     configure_logging(settings)
     registry = load_registry(settings.extra_methods)
-    offered = {name: found for name, found in registry.items() if not found.internal}
+    offered = {name: job_type for name, job_type in registry.items() if not job_type.internal}
     secret = settings.require_secret()
     models = declarations(settings.models)
 

@@ -52,8 +52,8 @@ class Gateway(FastAPI):
 
 
 def _request_id(scope: Scope) -> str:
-    given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
-    return given if _ACCEPTABLE.fullmatch(given) else uuid.uuid4().hex
+    requested = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+    return requested if _ACCEPTABLE.fullmatch(requested) else uuid.uuid4().hex
 
 
 class _Answer:

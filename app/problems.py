@@ -1,4 +1,4 @@
-"""RFC 9457 problems: what can go wrong before a job is accepted, and how it is told."""
+"""RFC 9457 problems: what can go wrong before a job is accepted, as clients see it."""
 
 from __future__ import annotations
 
@@ -223,8 +223,8 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     return render(kind(f"{errors[0].pointer}: {errors[0].message}{more}", errors=errors), request)
 
 
-def _first_reason(found: Any) -> str:
-    return str(found[0].get("ctx", {}).get("error", found[0]["msg"]))
+def _first_reason(faults: Any) -> str:
+    return str(faults[0].get("ctx", {}).get("error", faults[0]["msg"]))
 
 
 def _pointer(location: tuple[int | str, ...]) -> str:

@@ -128,8 +128,8 @@ def is_public(address: Address) -> bool:
 
 def system_resolver(host: str, port: int) -> list[str]:
     """Every address that the operating system knows of a host."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in addresses))
 
 
 class Guard:
@@ -162,8 +162,8 @@ class Guard:
             Refused: an address is private, or the scheme or port is not for public hosts.
         """
         try:
-            found = self.resolve(target.host, target.port)
-            addresses = [ip_address(text) for text in found]
+            texts = self.resolve(target.host, target.port)
+            addresses = [ip_address(text) for text in texts]
         except (OSError, ValueError):
             addresses = []
         if addresses and self._trusted(target, addresses):

@@ -80,9 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     migrate.add_argument("--revision", default="head")
     migrate.set_defaults(run=_migrate)
 
-    commands.add_parser("doctor", help="say what is set up and what is not").set_defaults(
-        run=_doctor
-    )
+    commands.add_parser(
+        "doctor", help="check the configuration and the state of the service"
+    ).set_defaults(run=_doctor)
     _add_keys(commands.add_parser("keys", help="API keys"))
     _add_tenants(commands.add_parser("tenants", help="tenants and their limits"))
     return parser

@@ -120,6 +120,6 @@ def _bytes(session: Session, storage: Storage, retention: timedelta) -> Iterator
         yield Finding(None, "to be swept up", f"{young} files without a row")
 
 
-def _none_of(subject: str, found: Collection[str]) -> Finding:
-    example = f", e.g. {min(found)}" if found else ""
-    return Finding(not found, subject, f"{len(found)}{example}")
+def _none_of(subject: str, ids: Collection[str]) -> Finding:
+    example = f", e.g. {min(ids)}" if ids else ""
+    return Finding(not ids, subject, f"{len(ids)}{example}")

@@ -130,6 +130,8 @@ def service_settings(
         retry_backoff=timedelta(0),
         # A thread that needs longer ends its process, which is ours.
         shutdown_grace=timedelta(seconds=3),
+        # All tests of a session ask from one address, how many a minute is the machine's affair.
+        rate_address=1_000_000,
         max_body_bytes=100_000,
         max_file_bytes=3_000_000,
     )

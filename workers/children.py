@@ -115,9 +115,9 @@ class FanOut:
     def _look(self, keys: list[str]) -> Ended | None:
         with self._sessions.begin() as session:
             rows = session.execute(queries.children.of_job(self._parent.id)).all()
-        found = {row.content_key: row for row in rows}
+        by_key = {row.content_key: row for row in rows}
         for key in keys:
-            row = found.get(key)
+            row = by_key.get(key)
             if row is not None and row.state in {JobState.FAILED, JobState.EXPIRED}:
                 raise _failure(row)
             if row is not None and row.state == JobState.SUCCEEDED:
@@ -125,8 +125,8 @@ class FanOut:
                     result = session.execute(queries.children.result(row.id)).scalar_one_or_none()
                 if result is not None:
                     return key, row.id, result, row.reused
-        if lost := set(keys) - set(found):
-            self._submit(lost)
+        if missing := set(keys) - set(by_key):
+            self._submit(missing)
         return None
 
     def _submit(self, keys: set[str]) -> None:
@@ -158,15 +158,15 @@ class FanOut:
         ]
 
     def _digests(self, refs: set[InputRef]) -> dict[InputRef, str]:
-        found = {str(ref): self.digest_of_uri(ref) for ref in refs if is_uri(ref)}
+        digests = {str(ref): self.digest_of_uri(ref) for ref in refs if is_uri(ref)}
         stored = [str(ref) for ref in refs if not is_uri(ref)]
         if stored:
             statement = queries.files.stored_inputs(self._parent.tenant_id, stored)
             with self._sessions.begin() as session:
-                found |= {row.id: row.sha256 for row in session.execute(statement).all()}
-        if absent := refs - set(found):
-            raise JobError("input_unreadable", f"{min(absent)} does not exist any more")
-        return {ref: found[ref] for ref in refs}
+                digests |= {row.id: row.sha256 for row in session.execute(statement).all()}
+        if missing := refs - set(digests):
+            raise JobError("input_unreadable", f"{min(missing)} does not exist any more")
+        return {ref: digests[ref] for ref in refs}
 
 
 def _input(pointer: str, ref: str, sha256: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The lease of a running job: kept by a thread of its own, lost without argument."""
+"""The lease of a running job: extended by a thread of its own; whoever loses it stops."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Lease:
         timeout: limit of the attempt in seconds.
         outer: the lease of a parent that waits for this job in the same thread: when that has to
             stop, this job is handed back.
-        on_stuck: called in the heartbeat thread when the runner was told to stop and did not
+        on_stuck: called in the heartbeat thread when the runner was asked to stop and did not
             within the grace; a thread cannot be killed, so this ends the process.
     """
 
@@ -181,13 +181,13 @@ class Lease:
                 if self._closed:
                     return
             due = time.monotonic() >= next_beat
-            told = self._send(only_news=not due)
-            if told or due:
+            sent = self._send(only_news=not due)
+            if sent or due:
                 next_beat = time.monotonic() + beat
             else:
                 self._look()
             self._watch_for_stuck_runner()
-            if told:
+            if sent:
                 with self._wake:
                     if not self._closed:
                         self._wake.wait_for(lambda: self._closed, timeout=pause)

@@ -47,7 +47,7 @@ from models.states import TERMINAL, JobState
 
 def _no_number(text: Any) -> Any:
     if isinstance(text, str) and "-" not in text[1:]:
-        raise ValueError("a date and time with its zone is wanted, such as 2026-11-24T12:00:00Z")
+        raise ValueError("give a date and time with its zone, such as 2026-11-24T12:00:00Z")
     return text
 
 

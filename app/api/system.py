@@ -81,16 +81,16 @@ async def readyz(request: Request, response: Response) -> Readiness:
     try:
         async with state.sessions.begin() as session:
             await session.execute(queries.jobs.ping())
-            found = (await session.execute(schema.current())).scalar_one_or_none() or "none"
+            current = (await session.execute(schema.current())).scalar_one_or_none() or "none"
     except (DBAPIError, PoolTimeout) as error:
-        database, found = f"away: {str(error).splitlines()[0]}"[:200], "unknown"
+        database, current = f"away: {str(error).splitlines()[0]}"[:200], "unknown"
     else:
         database = "ok"
     broker = "ok" if await asyncio.to_thread(state.broker.is_reachable) else "away"
-    serving = database == "ok" and found == expected
+    serving = database == "ok" and current == expected
     response.status_code = 200 if serving else 503
     status = "unavailable" if not serving else "ready" if broker == "ok" else "degraded"
-    revision = found if found == expected else f"{found}, expected {expected}"
+    revision = current if current == expected else f"{current}, expected {expected}"
     return Readiness(status=status, database=database, schema_revision=revision, broker=broker)
 
 

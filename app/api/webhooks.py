@@ -1,4 +1,4 @@
-"""Webhooks: endpoints that are told when jobs end, and what was sent to them."""
+"""Webhooks: endpoints that are notified when jobs end, and what was sent to them."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ async def get_webhook_endpoint(
 async def change_webhook_endpoint(
     endpoint_id: EndpointId, request: WebhookChange, caller: WebhooksWrite, services: ServicesDep
 ) -> WebhookEndpoint:
-    """Change what is given; `"state": "ACTIVE"` enables an endpoint again."""
+    """Change the fields of the body; `"state": "ACTIVE"` enables an endpoint again."""
     changes = request.model_dump(exclude_unset=True, exclude_none=True)
     row = await services.webhooks.change(caller, endpoint_id, changes)
     return WebhookEndpoint.model_validate(row)

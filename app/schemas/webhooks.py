@@ -15,7 +15,7 @@ WebhookText = Annotated[str, StringConstraints(max_length=256, pattern=r"^[^\x00
 
 
 class WebhookCreate(BaseModel):
-    """An endpoint that shall be told when jobs end."""
+    """An endpoint to notify when jobs end."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -54,7 +54,7 @@ class SecretRotation(BaseModel):
 
 
 class WebhookEndpoint(Wire):
-    """A URL that is told when jobs end."""
+    """A URL that is notified when jobs end."""
 
     id: str = Field(examples=["whe_019a3c5e7d1f7a2b8c4d5e6f70819203"])
     url: str

@@ -64,19 +64,19 @@ class Authenticator:
             )
         # The same answer and the same work for every kind of wrong key, but for typing errors.
         if not is_wellformed(token):
-            raise Unauthenticated("This is no API key of this service.", headers=_CHALLENGE)
+            raise Unauthenticated("The API key is unknown, expired or revoked.", headers=_CHALLENGE)
         digest = token_digest(self._secret, token)
         key = self._remembered(digest) or await self._look_up(digest)
         return Caller(key.key_id, key.tenant_id, key.scopes, address, request_id)
 
     def _remembered(self, digest: bytes) -> _Known | None:
-        found = self._known.get(digest)
+        known = self._known.get(digest)
         fresh = (
-            found is not None
-            and found.changes == self._changes.keys
-            and time.monotonic() < found.until
+            known is not None
+            and known.changes == self._changes.keys
+            and time.monotonic() < known.until
         )
-        return found if fresh else None
+        return known if fresh else None
 
     async def _look_up(self, digest: bytes) -> _Known:
         # Counted before reading: a change meanwhile makes the entry useless, not wrong.

@@ -45,21 +45,21 @@ class InputResolver:
         names = [ref for _, ref in refs]
         stored = await self._stored(session, caller, names)
         tenant = await self._tenant(session, caller, names)
-        faults, found = [], []
+        faults, resolved = [], []
         for pointer, ref in refs:
             if is_uri(ref):
                 try:
-                    found.append({"pointer": pointer, **self._by_uri(tenant, ref, seen or {})})
+                    resolved.append({"pointer": pointer, **self._by_uri(tenant, ref, seen or {})})
                 except Refused as error:
                     text = f"{ref[:200]}: {error} (rule: {error.rule})"
                     faults.append(FieldError(pointer=pointer, message=text))
             elif ref in stored:
-                found.append({"pointer": pointer, "id": ref, "sha256": stored[ref]})
+                resolved.append({"pointer": pointer, "id": ref, "sha256": stored[ref]})
             else:
                 faults.append(FieldError(pointer=pointer, message=f"there is no file {ref[:64]}"))
         if faults:
             raise invalid_spec(faults)
-        return found
+        return resolved
 
     def _by_uri(
         self, tenant: str, ref: str, seen: Mapping[str, Mapping[str, Any]]

@@ -171,14 +171,14 @@ class JobService:
         self, session: AsyncSession, caller: Caller, key: str, digest: bytes
     ) -> JobRow | None:
         statement = queries.idempotency.get(caller.tenant_id, key)
-        found = (await session.execute(statement)).first()
-        if found is None:
+        earlier = (await session.execute(statement)).first()
+        if earlier is None:
             return None
-        if found.request_digest != digest:
+        if earlier.request_digest != digest:
             raise IdempotencyMismatch(
-                f"This Idempotency-Key made {found.job_id} from another request."
+                f"This Idempotency-Key made {earlier.job_id} from another request."
             )
-        return await _job(session, caller, found.job_id)
+        return await _job(session, caller, earlier.job_id)
 
     async def get(self, caller: Caller, job_id: str) -> JobRow:
         """One job in full. Raises `NotFound`."""

@@ -24,7 +24,7 @@ _PAUSE, _PATIENCE = 1.0, 1.0
 #: Seconds that taken tokens are kept, which part of a bucket they are at most, and for how many.
 _KEEP, _SHARE, _MOST = 1.0, 100, 10_000
 
-# Takes up to so many tokens from every bucket, at least one where one is wanted, or from none; what
+# Takes up to the requested tokens from every bucket, at least one where any are, or from none; what
 # was not used of earlier ones comes back first. The clock is the server's, so gateways agree.
 # Answers for each bucket what was taken and what is left; below 0: what it lacked of one.
 _TAKE = """
@@ -33,11 +33,11 @@ local now = clock[1] + clock[2] / 1000000
 local taken, left, enough = {}, {}, true
 for i, key in ipairs(KEYS) do
   local size, rate = tonumber(ARGV[3 * i - 2]), ARGV[3 * i - 2] / 60
-  local wanted, back = tonumber(ARGV[3 * i - 1]), tonumber(ARGV[3 * i])
+  local requested, back = tonumber(ARGV[3 * i - 1]), tonumber(ARGV[3 * i])
   local was = redis.call('HMGET', key, 'left', 'at')
   left[i] = math.min(size, (was[1] or size) + (now - (was[2] or now)) * rate + back)
-  taken[i] = math.min(wanted, math.floor(left[i]))
-  enough = enough and (wanted == 0 or taken[i] >= 1)
+  taken[i] = math.min(requested, math.floor(left[i]))
+  enough = enough and (requested == 0 or taken[i] >= 1)
 end
 local answer = {}
 for i, key in ipairs(KEYS) do
@@ -113,22 +113,22 @@ class RateLimiter:
             return {}
         stocks = [self._stock(bucket) for bucket in buckets]
         while any(stock.left < 1 or stock.until <= time.monotonic() for stock in stocks):
-            lacks = await self._fill(buckets, stocks)
-            if lacks is None:
+            deficits = await self._fill(buckets, stocks)
+            if deficits is None:
                 return {}
-            if min(lacks) < 0:
-                self._refuse(buckets, stocks, lacks)
+            if min(deficits) < 0:
+                self._refuse(buckets, stocks, deficits)
         for stock in stocks:
             stock.left -= 1
         return _headers(buckets, stocks)
 
     def _refuse(
-        self, buckets: Sequence[Bucket], stocks: Sequence[_Stock], lacks: Sequence[float]
+        self, buckets: Sequence[Bucket], stocks: Sequence[_Stock], deficits: Sequence[float]
     ) -> NoReturn:
-        tightest = min(range(len(buckets)), key=lambda i: lacks[i])
+        tightest = min(range(len(buckets)), key=lambda i: deficits[i])
         bucket = buckets[tightest]
         metrics.RATE_LIMITED.labels(bucket.name).inc()
-        wait = math.ceil(-lacks[tightest] * 60 / bucket.per_minute)
+        wait = math.ceil(-deficits[tightest] * 60 / bucket.per_minute)
         raise RateLimited(
             f"More than {bucket.per_minute} requests a minute ({bucket.name}).",
             headers={**_headers(buckets, stocks), "Retry-After": str(wait)},
@@ -142,31 +142,31 @@ class RateLimiter:
     async def _fill(
         self, buckets: Sequence[Bucket], stocks: Sequence[_Stock]
     ) -> list[float] | None:
-        """Take what is missing; answers below 0 what a bucket lacks. None: there is no answer."""
+        """Take what is missing; returns deficits, 0 or below, or None without an answer."""
         now, arguments = time.monotonic(), []
         for bucket, stock in zip(buckets, stocks, strict=True):
-            wanted, back = 0, 0
+            requested, back = 0, 0
             if stock.until <= now:
                 # As many as the second before took: a poller's next ones, one for a rare guest.
-                wanted, back = max(1, stock.size - stock.left), stock.left
+                requested, back = max(1, stock.size - stock.left), stock.left
                 stock.left = 0
             elif stock.left < 1:
-                wanted = 2 * stock.size
-            wanted = min(wanted, max(1, bucket.per_minute // _SHARE))
-            arguments += [bucket.per_minute, wanted, back]
+                requested = 2 * stock.size
+            requested = min(requested, max(1, bucket.per_minute // _SHARE))
+            arguments += [bucket.per_minute, requested, back]
         answer = await self._ask(buckets, arguments)
         if answer is None:
             return None
-        lacks = []
+        deficits = []
         for place, stock in enumerate(stocks):
             taken, left = answer[2 * place : 2 * place + 2]
-            lacks.append(min(left, 0.0))
+            deficits.append(min(left, 0.0))
             if arguments[3 * place + 1]:
                 # Another request may have filled it meanwhile.
                 stock.left += int(taken)
                 stock.size, stock.until = max(1, int(taken)), now + _KEEP
             stock.behind = max(left, 0.0)
-        return lacks
+        return deficits
 
     async def _ask(self, buckets: Sequence[Bucket], arguments: list[int]) -> list[float] | None:
         if time.monotonic() >= self._away_until:

@@ -262,7 +262,7 @@ class AuditRecord(Wire):
 
 
 class WebhookEndpoint(Wire):
-    """A URL that is told when jobs end; `secret` is there right after it was made, never again."""
+    """A URL that is notified when jobs end; `secret` is there once, right after it was made."""
 
     id: str
     url: str

@@ -41,10 +41,10 @@ def verify_webhook(
         ValueError: A secret is malformed.
     """
     data = body.encode() if isinstance(body, str) else body
-    found = {name.lower(): value for name, value in headers.items()}
+    lower = {name.lower(): value for name, value in headers.items()}
     try:
-        message_id, timestamp = found["webhook-id"], found["webhook-timestamp"]
-        signatures = found["webhook-signature"].split()
+        message_id, timestamp = lower["webhook-id"], lower["webhook-timestamp"]
+        signatures = lower["webhook-signature"].split()
     except KeyError as error:
         raise WebhookVerificationFailed(f"the header {error.args[0]} is missing") from None
     if not (timestamp.isascii() and timestamp.isdecimal()):
@@ -52,12 +52,12 @@ def verify_webhook(
     if abs((time.time() if now is None else now) - int(timestamp[:20])) > tolerance:
         raise WebhookVerificationFailed("the message is too old, or from the future")
     signed = f"{message_id}.{timestamp}.".encode() + data
-    given = [_decoded(text[3:]) for text in signatures if text.startswith("v1,")]
+    candidates = [_decoded(text[3:]) for text in signatures if text.startswith("v1,")]
     keys = [_key(text) for text in ([secret] if isinstance(secret, str) else secret)]
     fits = False
     for key in keys:
         expected = hmac.new(key, signed, hashlib.sha256).digest()
-        for signature in given:
+        for signature in candidates:
             fits |= hmac.compare_digest(expected, signature)
     if not fits:
         raise WebhookVerificationFailed("no signature fits")

@@ -104,8 +104,8 @@ def open_upload(
     if isinstance(source, io.TextIOBase):
         raise TypeError("open the file in binary mode ('rb') to upload it")
     known = getattr(source, "name", None)
-    given = Path(known).name if isinstance(known, str) else "upload"
-    yield Upload(source, name or given, media_type, on_progress)
+    default = Path(known).name if isinstance(known, str) else "upload"
+    yield Upload(source, name or default, media_type, on_progress)
 
 
 def is_uri(source: str) -> bool:

@@ -17,7 +17,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class Webhooks:
-    """`client.webhooks`: URLs that are told when jobs end. `verify_webhook` is for receivers."""
+    """`client.webhooks`: URLs notified when jobs end. `verify_webhook` is for receivers."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport

@@ -41,8 +41,9 @@ def _leaderboard(board: Leaderboard, metric: str) -> Figure:
     title = _NAMES[metric]
     return Figure(
         title=f"Leaderboard ({board.model})",
-        caption=f"{title} of each candidate with the 95% interval over the paired runs. The "
-        "intervals share their baselines, so candidates can differ surely though these overlap.",
+        caption="of each candidate with the 95% interval over the paired runs. The intervals "
+        "share their baselines, so candidates can differ significantly even if their intervals "
+        "overlap.",
         vega_lite=chart(
             rows,
             height={"step": 22},

@@ -89,7 +89,7 @@ def histograms(scores: dict[str, FloatArray], quality: FloatArray) -> Figure:
     }
     return Figure(
         title="Scores",
-        caption="To the right: more suspicious; for confidences, to the left.",
+        caption="Bars further right are more suspicious; for confidence scorers, further left.",
         vega_lite={
             **{k: v for k, v in chart(rows).items() if k not in {"width", "height"}},
             "facet": {"field": "scorer", "type": "nominal", "title": None},

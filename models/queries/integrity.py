@@ -1,4 +1,4 @@
-"""Questions about the whole: bytes that nobody owns, and rows that contradict one another.
+"""Consistency of the database: bytes that nobody owns, and rows that contradict one another.
 
 The sweeper and `datassay-server doctor` ask them; nothing here is scoped to a tenant.
 """
@@ -61,7 +61,7 @@ def contradictions(grace: timedelta) -> Mapping[str, Select[str]]:
         .group_by(JobEvent.job_id)
         .subquery()
     )
-    told = select(Job.id).outerjoin(history, history.c.job_id == Job.id).where(alive)
+    by_job = select(Job.id).outerjoin(history, history.c.job_id == Job.id).where(alive)
     n, last, ends = (func.coalesce(history.c[name], 0) for name in ("n", "last", "ends"))
     ended = Job.state.in_(TERMINAL)
     holds = and_(Job.state.in_(LEASED), JobAttempt.number == Job.attempt)
@@ -74,8 +74,8 @@ def contradictions(grace: timedelta) -> Mapping[str, Select[str]]:
         "past their queue timeout": select(Job.id).where(
             Job.state == JobState.QUEUED, Job.queue_deadline < late
         ),
-        "events with gaps": told.where(or_(n != last, last != Job.version)),
-        "not one terminal event": told.where(ends != case((ended, 1), else_=0)),
+        "events with gaps": by_job.where(or_(n != last, last != Job.version)),
+        "not one terminal event": by_job.where(ends != case((ended, 1), else_=0)),
         "attempts without an end": attempts.where(JobAttempt.ended_at.is_(None) == ~holds),
         "files of lost attempts": select(Artifact.job_id)
         .join(Job, Job.id == Artifact.job_id)

@@ -36,17 +36,17 @@ JOB_SUMMARY = [c for c in Job.__table__.c if c.name not in _BULKY]
 
 def get(tenant_id: str, job_id: str) -> Prepared:
     """One job in full, with the number of its children by state (null without children)."""
-    return _get(whole=True), {"tenant": tenant_id, "job": job_id}
+    return _get(full=True), {"tenant": tenant_id, "job": job_id}
 
 
 def version(tenant_id: str, job_id: str) -> Prepared:
     """Just enough to answer a poll: version, state and the number of children by state."""
-    return _get(whole=False), {"tenant": tenant_id, "job": job_id}
+    return _get(full=False), {"tenant": tenant_id, "job": job_id}
 
 
 @functools.cache
-def _get(*, whole: bool) -> Statement:
-    columns = Job.__table__.c if whole else (Job.version, Job.state)
+def _get(*, full: bool) -> Statement:
+    columns = Job.__table__.c if full else (Job.version, Job.state)
     child, job_id = aliased(Job), bindparam("job", type_=Text)
     by_state = (
         select(child.state, func.count().label("count"))

@@ -22,8 +22,8 @@ def heartbeat(
     preview: Mapping[str, Any] | None = None,
 ) -> Statement:
     """Extend the lease; publish progress and preview if given. No row: the lease is lost."""
-    told = {"progress": progress, "preview": preview}
-    change: dict[str, Any] = {name: dict(v) for name, v in told.items() if v is not None}
+    published = {"progress": progress, "preview": preview}
+    change: dict[str, Any] = {name: dict(v) for name, v in published.items() if v is not None}
     told_something = bool(change)
     change["lease_until"] = func.now() + lease
     if told_something:
@@ -63,8 +63,8 @@ def _held(job_id: str, attempt: int, *columns: Any) -> Statement:
 def add_artifact(job_id: str, attempt: int, artifact: Mapping[str, Any]) -> Any:
     """Record bytes of this attempt; refused (no row) when the lease is lost. May be repeated."""
     names = list(artifact)
-    given = [literal(artifact[name], Artifact.__table__.c[name].type) for name in names]
-    row = _held(job_id, attempt, jobs.c.id, jobs.c.tenant_id, jobs.c.attempt, *given)
+    values = [literal(artifact[name], Artifact.__table__.c[name].type) for name in names]
+    row = _held(job_id, attempt, jobs.c.id, jobs.c.tenant_id, jobs.c.attempt, *values)
     statement = upsert(Artifact).from_select(["job_id", "tenant_id", "attempt", *names], row)
     return statement.on_conflict_do_update(
         index_elements=["id"], set_={"id": statement.excluded.id}
@@ -94,8 +94,8 @@ def save_checkpoint(
     job_id: str, attempt: int, key: str, value: Any, storage_key: str | None = None
 ) -> Any:
     """Keep a runner's value, or say where its bytes are; refused (no row) without the lease."""
-    kept = [literal({"value": value}, JSON), literal(storage_key, Text)]
-    row = _held(job_id, attempt, jobs.c.id, literal(key, Text), jobs.c.attempt, *kept)
+    values = [literal({"value": value}, JSON), literal(storage_key, Text)]
+    row = _held(job_id, attempt, jobs.c.id, literal(key, Text), jobs.c.attempt, *values)
     columns = ["job_id", "key", "attempt", "value", "storage_key"]
     statement = upsert(Checkpoint).from_select(columns, row)
     return statement.on_conflict_do_update(

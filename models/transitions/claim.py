@@ -103,25 +103,27 @@ def _queued_heads(resources: Sequence[str], limit: ColumnElement[int]) -> Any:
     room = select(has_room.label("left")).correlate(tenants).lateral("room")
     # An array, for SQLAlchemy compiles a statement with VALUES anew every time (12 of 15 ms).
     names = literal(list(resources), ARRAY(Text))
-    wanted = func.unnest(names).table_valued(column("resource", Text)).render_derived("wanted")
+    requested = (
+        func.unnest(names).table_valued(column("resource", Text)).render_derived("requested")
+    )
     is_child = jobs.c.content_key.is_not(None)
     of_resource = (
         select(jobs.c.id, jobs.c.priority, jobs.c.turn, is_child.label("is_child"))
         .where(
             jobs.c.tenant_id == tenants.c.id,
-            jobs.c.resource == wanted.c.resource,
+            jobs.c.resource == requested.c.resource,
             _queued(jobs),
             jobs.c.not_before <= func.now(),
             or_(room.c.left, is_child),
         )
         .order_by(jobs.c.priority.desc(), jobs.c.turn)
         .limit(_CLAIMED_AT_ONCE)
-        .correlate(tenants, wanted, room)
+        .correlate(tenants, requested, room)
         .lateral("of_resource")
     )
     return (
         select(*of_resource.c)
-        .select_from(room.join(wanted, true()).join(of_resource, true()))
+        .select_from(room.join(requested, true()).join(of_resource, true()))
         .order_by(of_resource.c.priority.desc(), of_resource.c.turn)
         .limit(_CLAIMED_AT_ONCE)
         .correlate(tenants)

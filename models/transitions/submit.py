@@ -119,10 +119,10 @@ def link_child(parent_id: str, attempt: int, content_key: str, place: int, *, re
         .returning(children.c.child_id)
         .cte("linked")
     )
-    kept = (
+    retained = (
         update(jobs)
         .where(jobs.c.id == linked.c.child_id, jobs.c.expires_at.is_not(None))
         .values(expires_at=func.greatest(jobs.c.expires_at, retention()))
-        .cte("kept")
+        .cte("retained")
     )
-    return select(linked.c.child_id).add_cte(kept)
+    return select(linked.c.child_id).add_cte(retained)

@@ -166,13 +166,13 @@ class DatabaseAttemptStore:
 
     def recall(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """What jobs of this tenant remembered."""
-        found: dict[bytes, bytes] = {}
+        entries: dict[bytes, bytes] = {}
         for start in range(0, len(keys), _CACHED_AT_ONCE):
             part = keys[start : start + _CACHED_AT_ONCE]
             for row in self._lease.execute(queries.cache.get(self._tenant_id, part)):
-                found[bytes(row.key)] = bytes(row.value)
+                entries[bytes(row.key)] = bytes(row.value)
             self._lease.execute(queries.cache.touch(self._tenant_id, part))
-        return found
+        return entries
 
     def remember(self, entries: Mapping[bytes, bytes]) -> None:
         """Let other jobs of this tenant find it."""

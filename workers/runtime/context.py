@@ -112,17 +112,17 @@ class JobContext:
         copy = (
             None if local else self.workdir / f"input-{hashlib.sha256(name.encode()).hexdigest()}"
         )
-        found = hashlib.sha256()
+        actual = hashlib.sha256()
         with (
             self._storage.open(key) as reader,
             nullcontext() if copy is None else copy.open("wb") as writer,
         ):
             while chunk := reader.read(CHUNK):
                 self._check()
-                found.update(chunk)
+                actual.update(chunk)
                 if writer is not None:
                     writer.write(chunk)
-        if found.hexdigest() != digest:
+        if actual.hexdigest() != digest:
             raise JobError("input_changed", f"{name}: its bytes are not those that were stored")
         path = local or copy
         assert path is not None
@@ -185,8 +185,8 @@ class JobContext:
 
     def fan_out(self, job_type: str, specs: Sequence[BaseModel]) -> Iterator[Child]:
         self._check()
-        wanted = [spec.model_dump(mode="json") for spec in specs]
-        return self._ended(self._store.begin_children(job_type, wanted))
+        dumped = [spec.model_dump(mode="json") for spec in specs]
+        return self._ended(self._store.begin_children(job_type, dumped))
 
     def _ended(self, keys: list[str]) -> Iterator[Child]:
         places: dict[str, list[int]] = {}

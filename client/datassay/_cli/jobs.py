@@ -77,15 +77,15 @@ def show(session: Session, args: Namespace) -> None:
 
 def result(session: Session, args: Namespace) -> None:
     """Print or save a result."""
-    found = session.client.jobs.result(args.id)
+    result = session.client.jobs.result(args.id)
     if args.out is not None:
-        text = json.dumps(found.data, indent=2, ensure_ascii=False)
+        text = json.dumps(result.data, indent=2, ensure_ascii=False)
         Path(args.out).write_text(text + "\n", encoding="utf-8")
         note(f"wrote {args.out}")
     if args.html is not None:
-        note(f"wrote {found.to_html(args.html)}")
+        note(f"wrote {result.to_html(args.html)}")
     if session.as_json or (args.out is None and args.html is None):
-        _print_result(session, found)
+        _print_result(session, result)
 
 
 def cancel(session: Session, args: Namespace) -> None:
@@ -154,11 +154,11 @@ def delete_files(session: Session, args: Namespace) -> None:
 
 def usage(session: Session, args: Namespace) -> None:
     """Show what the tenant takes up."""
-    found = session.client.usage()
+    usage = session.client.usage()
     if session.as_json:
-        write_json(found)
+        write_json(usage)
     else:
-        _write("\n".join(f"{q.what:<14} {q.used:>16,} of {q.limit:,}" for q in found.quotas))
+        _write("\n".join(f"{q.what:<14} {q.used:>16,} of {q.limit:,}" for q in usage.quotas))
 
 
 def types(session: Session, args: Namespace) -> None:
@@ -166,8 +166,8 @@ def types(session: Session, args: Namespace) -> None:
     from datassay._cli.display import print_job_type, print_job_types
 
     if args.name is not None:
-        found = session.client.job_types.get(args.name)
-        write_json(found) if session.as_json else print_job_type(found)
+        job_type = session.client.job_types.get(args.name)
+        write_json(job_type) if session.as_json else print_job_type(job_type)
     else:
         every = session.client.job_types.list()
         write_json(every) if session.as_json else print_job_types(every)
@@ -224,14 +224,14 @@ def wait_for(job: Job) -> None:
         job.wait(on_progress=update)
 
 
-def _print_result(session: Session, found: Result) -> None:
+def _print_result(session: Session, result: Result) -> None:
     from datassay.report.scores import scorer_summaries
     from datassay.report.tables import print_score_summary
 
-    if session.as_json or not scorer_summaries(found.summary):
-        write_json(found.data)
+    if session.as_json or not scorer_summaries(result.summary):
+        write_json(result.data)
     else:
-        print_score_summary(found)
+        print_score_summary(result)
 
 
 def tell(session: Session, job: Job, text: str) -> None:

@@ -27,7 +27,7 @@ exit codes:
   0  done
   1  the job failed, was cancelled or expired
   2  wrong usage: arguments, a file that cannot be read or written, an unusable URL
-  3  the service refused or answered nonsense
+  3  the service rejected the request or sent an unreadable reply
   4  no connection
   130  interrupted; jobs go on
 
@@ -187,7 +187,7 @@ def _add_job_commands(add: Adder) -> None:
     for name, run, text in (
         ("wait", jobs.wait, "wait until a job has ended"),
         ("show", jobs.show, "show a job"),
-        ("cancel", jobs.cancel, "ask that a job stop"),
+        ("cancel", jobs.cancel, "cancel a job"),
         ("retry", jobs.retry, "submit the spec of an ended job again"),
     ):
         add(name, run, text).add_argument("id", metavar="ID")

@@ -1,4 +1,4 @@
-"""`datassay webhooks`: endpoints that are told when jobs end."""
+"""`datassay webhooks`: endpoints that are notified when jobs end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _EVENTS = ["job.cancelled", "job.expired", "job.failed", "job.succeeded"]
 
 def add_arguments(add: Any) -> None:
     """The commands below `webhooks`."""
-    webhooks = add("webhooks", list_endpoints, "URLs that are told when jobs end")
+    webhooks = add("webhooks", list_endpoints, "URLs that are notified when jobs end")
     actions = type(add)(webhooks.add_subparsers(metavar="ACTION", required=True))
 
     def action(name: str, run: Callable[[Session, Namespace], None], text: str) -> ArgumentParser:
@@ -60,11 +60,11 @@ def create_endpoint(session: Session, args: Namespace) -> None:
 
 def list_endpoints(session: Session, args: Namespace) -> None:
     """List endpoints."""
-    found = list(session.client.webhooks.list())
+    endpoints = list(session.client.webhooks.list())
     if session.as_json:
-        write_json(found)
+        write_json(endpoints)
     else:
-        write_lines(_line(endpoint) for endpoint in found)
+        write_lines(_line(endpoint) for endpoint in endpoints)
 
 
 def show_endpoint(session: Session, args: Namespace) -> None:
@@ -74,9 +74,9 @@ def show_endpoint(session: Session, args: Namespace) -> None:
 
 def change_endpoint(session: Session, args: Namespace) -> None:
     """Change an endpoint."""
-    given = {"url": args.target, "state": args.state, "events": args.event}
-    given["description"] = args.description
-    changes = {name: value for name, value in given.items() if value is not None}
+    requested = {"url": args.target, "state": args.state, "events": args.event}
+    requested["description"] = args.description
+    changes = {name: value for name, value in requested.items() if value is not None}
     _tell(session, session.client.webhooks.change(args.id, **cast(EndpointChange, changes)))
 
 
@@ -92,11 +92,12 @@ def test_endpoint(session: Session, args: Namespace) -> None:
 
 def list_deliveries(session: Session, args: Namespace) -> None:
     """List deliveries."""
-    found = list(session.client.webhooks.deliveries(args.id, state=args.state, limit=args.limit))
+    listed = session.client.webhooks.deliveries(args.id, state=args.state, limit=args.limit)
+    deliveries = list(listed)
     if session.as_json:
-        write_json(found)
+        write_json(deliveries)
     else:
-        write_lines(_delivery_line(delivery) for delivery in found)
+        write_lines(_delivery_line(delivery) for delivery in deliveries)
 
 
 def replay_delivery(session: Session, args: Namespace) -> None:
@@ -138,6 +139,6 @@ def _line(endpoint: WebhookEndpoint) -> str:
 
 
 def _delivery_line(delivery: WebhookDelivery) -> str:
-    told = f"{delivery.type}  {delivery.job_id or '-'}  {delivery.attempts} attempts"
+    summary = f"{delivery.type}  {delivery.job_id or '-'}  {delivery.attempts} attempts"
     error = f"  {delivery.error}" if delivery.error else ""
-    return f"{delivery.id}  {delivery.state}  {told}{error}"
+    return f"{delivery.id}  {delivery.state}  {summary}{error}"
