@@ -65,37 +65,37 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         storage = Storage(settings.storage_url)
         broker = Broker(create_celery(settings))
         dispatcher = Dispatcher(broker, sessions)
-        changes = JobNotifications(settings.database_url.get_secret_value())
+        notifications = JobNotifications(settings.database_url.get_secret_value())
         app.state.sessions, app.state.broker = sessions, broker
         audit, quotas = Audit(settings.audit_retention), Quotas(settings)
         limits = RateLimiter(settings.broker_url.get_secret_value())
         app.state.services = Services(
             settings=settings,
             jobs=JobService(
-                sessions,
-                reads,
-                registry,
-                dispatcher,
-                changes,
-                storage,
-                models,
-                quotas,
-                audit,
-                ResultCache(models),
-                InputResolver(Sources.of(settings)),
+                sessions=sessions,
+                reads=reads,
+                registry=registry,
+                dispatcher=dispatcher,
+                notifications=notifications,
+                storage=storage,
+                models=models,
+                quotas=quotas,
+                audit=audit,
+                result_cache=ResultCache(models),
+                inputs=InputResolver(Sources.of(settings)),
             ),
-            long_polling=LongPolling(reads, changes),
+            long_polling=LongPolling(reads, notifications),
             files=FileService(sessions, storage, quotas, audit),
-            accounts=AccountService(sessions, quotas, audit, secret, changes),
+            accounts=AccountService(sessions, quotas, audit, secret, notifications),
             webhooks=WebhookService(sessions, secret, Guard(settings.outbound_allow), audit),
-            auth=Authenticator(reads, secret, changes),
+            auth=Authenticator(reads, secret, notifications),
             limits=limits,
         )
         metrics.serve(settings)
         dispatcher.start()
-        changes.start()
+        notifications.start()
         yield
-        await changes.stop()
+        await notifications.stop()
         await dispatcher.stop()
         await limits.close()
         await engine.dispose()

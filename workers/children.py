@@ -44,6 +44,7 @@ class FanOut:
 
     def __init__(
         self,
+        *,
         sessions: sessionmaker[Session],
         registry: Mapping[str, JobType],
         models: Models,
@@ -55,8 +56,6 @@ class FanOut:
         self._sessions, self._registry, self._models = sessions, registry, models
         self._parent, self._lease, self._shutdown = parent, lease, shutdown
         self._run_child_inline = run_child_inline
-        #: The digest of an input that is named by URI; the attempt's store knows it.
-        self.digest_of_uri: Callable[[str], str] = _unknown
         #: Rows by content key, with the place of each.
         self._wanted: dict[str, tuple[int, dict[str, Any]]] = {}
 
@@ -65,13 +64,21 @@ class FanOut:
         """Whether there may be children."""
         return bool(self._wanted)
 
-    def begin(self, job_type: str, specs: list[dict[str, Any]]) -> list[str]:
+    def begin(
+        self,
+        job_type: str,
+        specs: list[dict[str, Any]],
+        digest_of_uri: Callable[[str], str],
+    ) -> list[str]:
         """Queue a child for each spec that has none yet; returns their content keys, in order.
+
+        Args:
+            digest_of_uri: SHA-256 of an input that is named by URI; the attempt knows it.
 
         Raises:
             JobError: an input or a model does not exist.
         """
-        rows = self._rows(self._registry[job_type], specs)
+        rows = self._rows(self._registry[job_type], specs, digest_of_uri)
         for row in rows:
             self._wanted.setdefault(row["content_key"], (len(self._wanted), row))
         self._submit({row["content_key"] for row in rows})
@@ -140,10 +147,15 @@ class FanOut:
                 link = transitions.link_child(*owner, key, place, reused=made is None)
                 session.execute(link)
 
-    def _rows(self, job_type: JobType, specs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _rows(
+        self,
+        job_type: JobType,
+        specs: list[dict[str, Any]],
+        digest_of_uri: Callable[[str], str],
+    ) -> list[dict[str, Any]]:
         parsed = [job_type.spec.model_validate(spec) for spec in specs]
         inputs = [input_refs(spec) for spec in parsed]
-        digests = self._digests({ref for refs in inputs for _, ref in refs})
+        digests = self._digests({ref for refs in inputs for _, ref in refs}, digest_of_uri)
         return [
             {
                 "type": job_type.name,
@@ -157,8 +169,10 @@ class FanOut:
             for spec, refs in zip(parsed, inputs, strict=True)
         ]
 
-    def _digests(self, refs: set[InputRef]) -> dict[InputRef, str]:
-        digests = {str(ref): self.digest_of_uri(ref) for ref in refs if is_uri(ref)}
+    def _digests(
+        self, refs: set[InputRef], digest_of_uri: Callable[[str], str]
+    ) -> dict[InputRef, str]:
+        digests = {str(ref): digest_of_uri(ref) for ref in refs if is_uri(ref)}
         stored = [str(ref) for ref in refs if not is_uri(ref)]
         if stored:
             statement = queries.files.stored_inputs(self._parent.tenant_id, stored)
@@ -172,10 +186,6 @@ class FanOut:
 def _input(pointer: str, ref: str, sha256: str) -> dict[str, str]:
     place = {"uri": split_digest(ref)[0]} if is_uri(ref) else {"id": ref}
     return {"pointer": pointer, **place, "sha256": sha256}
-
-
-def _unknown(ref: str) -> str:
-    raise AssertionError("a store tells the digests of URIs")
 
 
 def _failure(row: Row[Any]) -> JobError:

@@ -128,7 +128,12 @@ class Executor:
             outer=outer,
         )
         fan_out = FanOut(
-            *(self._sessions, self._registry, self._models, job, lease, self._shutdown),
+            sessions=self._sessions,
+            registry=self._registry,
+            models=self._models,
+            parent=job,
+            lease=lease,
+            shutdown=self._shutdown,
             run_child_inline=lambda: self._run_child(job.id, lease),
         )
         with self._scratch.folder(job.id) as workdir, lease:
@@ -157,7 +162,12 @@ class Executor:
     def _conclude(self, job: Row[Any], lease: Lease, workdir: Path, fan_out: FanOut) -> Any | None:
         """Run the method and return the statement that ends the attempt (None: not ours to end)."""
         store = DatabaseAttemptStore(
-            *(lease, job.tenant_id, fan_out, job.inputs, self._fetcher, workdir),
+            lease=lease,
+            tenant_id=job.tenant_id,
+            fan_out=fan_out,
+            inputs=job.inputs,
+            fetcher=self._fetcher,
+            workdir=workdir,
         )
         try:
             try:
@@ -208,7 +218,14 @@ class Executor:
     ) -> dict[str, Any]:
         spec = declared.spec.model_validate(job.spec)
         context = JobContext(
-            job.id, job.attempt, spec, store, self._storage, workdir, lease.check, self._models
+            job_id=job.id,
+            attempt=job.attempt,
+            spec=spec,
+            store=store,
+            storage=self._storage,
+            workdir=workdir,
+            check=lease.check,
+            models=self._models,
         )
         result = declared.load_runner()(spec, context)
         return result.model_dump(mode="json", warnings=False)

@@ -187,8 +187,14 @@ def _child(
         spec = declared.spec.model_validate(data)
         storage = Storage(storage_url)
         context = JobContext(
-            *(job_id, attempt, spec, _PipeAttemptStore(pipe), storage, Path(workdir), check),
-            Models(models),
+            job_id=job_id,
+            attempt=attempt,
+            spec=spec,
+            store=_PipeAttemptStore(pipe),
+            storage=storage,
+            workdir=Path(workdir),
+            check=check,
+            models=Models(models),
         )
         result: BaseModel = declared.load_runner()(spec, context)
         message: tuple[str, Any] = ("result", result.model_dump(mode="json", warnings=False))

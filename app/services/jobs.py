@@ -62,23 +62,24 @@ class JobService:
 
     def __init__(
         self,
+        *,
         sessions: async_sessionmaker[AsyncSession],
         reads: async_sessionmaker[AsyncSession],
         registry: Mapping[str, JobType],
         dispatcher: Dispatcher,
-        changes: JobNotifications,
+        notifications: JobNotifications,
         storage: Storage,
         models: Collection[str],
         quotas: Quotas,
         audit: Audit,
-        reuse: ResultCache,
+        result_cache: ResultCache,
         inputs: InputResolver,
     ) -> None:
         self._models, self._inputs = models, inputs
-        self._quotas, self._audit, self._reuse = quotas, audit, reuse
+        self._quotas, self._audit, self._result_cache = quotas, audit, result_cache
         self._sessions, self._reads = sessions, reads
         self._registry, self._dispatcher = registry, dispatcher
-        self._changes, self._storage = changes, storage
+        self._notifications, self._storage = notifications, storage
 
     async def submit(
         self,
@@ -122,12 +123,12 @@ class JobService:
                 return earlier
             row["inputs"] = await self._inputs.resolve(session, caller, refs)
             if request.cache != "off":
-                row["cache_key"] = self._reuse.key(job_type, request.spec, row["inputs"])
+                row["cache_key"] = self._result_cache.key(job_type, request.spec, row["inputs"])
             reusing = request.cache == "use" and row.get("cache_key") is not None and not dry_run
             usage = await self._quotas.usage_for_update(
                 session, caller, row["cache_key"] if reusing else None
             )
-            job = await self._reuse.insert(session, row) if reusing else None
+            job = await self._result_cache.insert(session, row) if reusing else None
             if job is None:
                 self._quotas.check_job(usage)
                 job = (await session.execute(*transitions.submit(row, queue_timeout))).one()
@@ -230,7 +231,7 @@ class JobService:
                 await session.execute(transitions.cancel_unneeded(_MANY, job_id))
                 await self._audit.record(session, caller, "job.cancel", job_id, before, row)
             job = await _job(session, caller, job_id)
-        self._changes.job_changed(job_id)
+        self._notifications.job_changed(job_id)
         if job.state in {JobState.CANCELLING, JobState.CANCELLED}:
             return job
         if job.state in TERMINAL:
@@ -260,7 +261,7 @@ class JobService:
             seen = {entry["uri"]: entry for entry in old.inputs if "uri" in entry}
             row["inputs"] = await self._inputs.resolve(session, caller, refs, seen)
             if old.cache_key is not None:
-                row["cache_key"] = self._reuse.key(job_type, spec, row["inputs"])
+                row["cache_key"] = self._result_cache.key(job_type, spec, row["inputs"])
             self._quotas.check_job(await self._quotas.usage_for_update(session, caller))
             job = (await session.execute(*transitions.submit(row, None))).one()
             await self._audit.record(session, caller, "job.retry", old.id, old, job)
@@ -289,7 +290,7 @@ class JobService:
             for statement in queries.jobs.delete_history(job_id):
                 await session.execute(statement)
             await self._audit.record(session, caller, "job.delete", job_id, before=job)
-        self._changes.job_changed(job_id)
+        self._notifications.job_changed(job_id)
         await self._purge([job_id, maker])
         for child in children:
             with contextlib.suppress(Conflict, NotFound):  # somebody needs it by now, or was faster

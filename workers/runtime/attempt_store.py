@@ -66,6 +66,7 @@ class DatabaseAttemptStore:
 
     def __init__(
         self,
+        *,
         lease: Lease,
         tenant_id: str,
         fan_out: FanOut,
@@ -74,13 +75,11 @@ class DatabaseAttemptStore:
         workdir: Path,
     ) -> None:
         self._lease, self._tenant_id = lease, tenant_id
-        self.begin_children, self.next_child = fan_out.begin, fan_out.next
-        self.child_artifact = fan_out.artifact
+        self._fan_out = fan_out
         self._owner = (lease.job_id, lease.attempt)
         self.inputs = list(inputs)
         self._fetcher, self._workdir = fetcher, workdir
         self._fetched: dict[str, Path] = {}
-        fan_out.digest_of_uri = self._digest_of
 
     def progress(self, progress: dict[str, Any]) -> None:
         """Publish how far the job is; at most a few times a second reach the database."""
@@ -163,6 +162,18 @@ class DatabaseAttemptStore:
     def _checkpoint(self, key: str) -> Row[Any] | None:
         statement = queries.jobs.checkpoint(self._lease.job_id, key)
         return next(iter(self._lease.execute(statement)), None)
+
+    def begin_children(self, job_type: str, specs: list[dict[str, Any]]) -> list[str]:
+        """Queue a child for each spec; see `FanOut.begin`."""
+        return self._fan_out.begin(job_type, specs, self._digest_of)
+
+    def next_child(self, keys: list[str]) -> Ended:
+        """The first of these children that has ended; see `FanOut.next`."""
+        return self._fan_out.next(keys)
+
+    def child_artifact(self, child_id: str, name: str) -> tuple[str, str]:
+        """Storage key and SHA-256 of an artifact of a child."""
+        return self._fan_out.artifact(child_id, name)
 
     def recall(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """What jobs of this tenant remembered."""

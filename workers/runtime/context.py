@@ -42,6 +42,7 @@ class JobContext:
 
     def __init__(
         self,
+        *,
         job_id: str,
         attempt: int,
         spec: object,
