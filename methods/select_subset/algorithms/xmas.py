@@ -17,11 +17,18 @@ from methods.typing import Float32Array, FloatArray, IntArray
 _CLUSTERS, _ROWS_A_CLUSTER, _FEWEST = 1000, 5, 8
 
 
+def default_clusters(
+    rows: int, rows_each: int = _ROWS_A_CLUSTER, most: int = _CLUSTERS, fewest: int = _FEWEST
+) -> int:
+    """A cluster for so many rows each, within bounds; the defaults are those of XMAS."""
+    return min(most, max(fewest, rows // rows_each))
+
+
 def cluster_count(problem: Problem, rows_each: int, most: int, fewest: int = 1) -> int:
     """The `clusters` of the parameters, or one for so many rows within bounds; at most the rows."""
     params = problem.params
     assert isinstance(params, p.KMeansParams), "the method clusters"
-    default = min(most, max(fewest, problem.count // rows_each))
+    default = default_clusters(problem.count, rows_each, most, fewest)
     return min(params.clusters or default, problem.count)
 
 

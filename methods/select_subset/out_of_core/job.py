@@ -15,6 +15,7 @@ from methods.context import RunContext
 from methods.results import ArtifactRef, Provenance
 from methods.select_subset.algorithms.budgets import requested_rows
 from methods.select_subset.algorithms.dispatch import random_rows
+from methods.select_subset.algorithms.xmas import default_clusters
 from methods.select_subset.data.artifacts import LINES, NPY, as_npy
 from methods.select_subset.data.feature_files import parquet_columns
 from methods.select_subset.data.row_files import arrow
@@ -68,7 +69,7 @@ def run_large(spec: Spec, given: Trajectories, ctx: RunContext) -> Result:
     assert isinstance(params, XmasParams), "asked for by the caller"
     wanted = requested_rows(spec, given.rows)
     budget = min(wanted, given.rows)
-    k = params.clusters or min(1000, max(8, given.rows // 5))
+    k = params.clusters or default_clusters(given.rows)
     assigned = xmas.cluster_file(
         given,
         params,
