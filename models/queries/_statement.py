@@ -10,11 +10,7 @@ from sqlalchemy import ColumnElement, Select, and_
 from models.tables import Job
 
 Position = tuple[datetime, str]
-
-
 Statement = Select[*tuple[Any, ...]]
-
-
 #: A statement that is built once, for each request costs more than the database, and what it binds:
 #: `session.execute(*prepared)`.
 Prepared = tuple[Any, dict[str, Any]]

@@ -28,42 +28,18 @@ from models.states import LEASED
 from models.tables import Artifact, Job, JobAttempt, JobChild, JobEvent, Tenant
 
 jobs = cast_type(Table, Job.__table__)
-
-
 _events = cast_type(Table, JobEvent.__table__)
-
-
 attempts = cast_type(Table, JobAttempt.__table__)
-
-
 tenants = cast_type(Table, Tenant.__table__)
-
-
 children = cast_type(Table, JobChild.__table__)
-
-
 queue = jobs.alias("queue")
-
-
 Statement = Select[*tuple[Any, ...]]
-
-
 #: Outcomes of an attempt, as stored.
 SUCCEEDED = "succeeded"
-
-
 FAILED = "failed"
-
-
 RETRIED = "retried"
-
-
 CANCELLED = "cancelled"
-
-
 RELEASED = "released"
-
-
 LOST = "lost"
 
 
