@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# Two images from one file: `--target gateway` (no numerics) and `--target worker`.
+# Three images from one file: `--target gateway` (no numerics), `worker` (CPU) and `worker-gpu`.
 
 FROM python:3.11.14-slim-bookworm AS base
 ENV PYTHONUNBUFFERED=1 \
@@ -28,12 +28,22 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
 ENTRYPOINT ["datassay-server"]
 CMD ["gateway", "--host", "0.0.0.0"]
 
-FROM base AS worker
+FROM base AS worker-base
 COPY workers workers
-RUN pip install -c constraints.txt '.[worker,s3,hf]' && rm -rf build
-USER 10001:10001
 # The worker touches the file every two seconds, busy or not.
 HEALTHCHECK --interval=15s --timeout=3s --start-period=30s \
     CMD ["python", "-c", "import os, sys, time; sys.exit(time.time() - os.path.getmtime('/tmp/alive') > 15)"]
 ENTRYPOINT ["datassay-server"]
+
+# All that the bundled job types need, with the CPU build of torch that constraints.txt names.
+FROM worker-base AS worker
+RUN pip install -c constraints.txt '.[worker,torch,parquet,datasets,s3,hf]' && rm -rf build
+USER 10001:10001
 CMD ["worker", "--queues", "cpu,llm", "--alive-file", "/tmp/alive"]
+
+# The same with the usual build of torch, which brings CUDA.
+FROM worker-base AS worker-gpu
+RUN grep -v '^torch==' constraints.txt > constraints-gpu.txt \
+    && pip install -c constraints-gpu.txt '.[worker,torch,parquet,datasets,s3,hf]' && rm -rf build
+USER 10001:10001
+CMD ["worker", "--queues", "gpu", "--alive-file", "/tmp/alive"]

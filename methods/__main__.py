@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from methods.errors import JobError
+from methods.jobtype import EXTRAS, JobType
 from methods.local import LocalContext
 from methods.registry import load_registry
 
@@ -17,12 +19,19 @@ from methods.registry import load_registry
 def main(argv: list[str] | None = None) -> int:
     """Print the result as JSON; exit code 1 with a message when the job cannot run."""
     parser = argparse.ArgumentParser(prog="python -m methods", description=__doc__)
-    parser.add_argument("type")
-    parser.add_argument("spec", type=Path, help="a JSON file; input paths are relative to it")
+    parser.add_argument("type", help="a job type, or `requirements` for what each one lacks here")
+    parser.add_argument(
+        "spec", type=Path, nargs="?", help="a JSON file; input paths are relative to it"
+    )
     parser.add_argument("--out", type=Path, help="folder for artifacts (default: the spec's)")
     parser.add_argument("--methods", type=Path, action="append", default=[], metavar="FOLDER")
     args = parser.parse_args(argv)
     registry = load_registry(args.methods)
+    if args.type == "requirements":
+        print(json.dumps(_requirements(registry)))
+        return 0
+    if args.spec is None:
+        parser.error("the spec is missing: a JSON file")
     if args.type not in registry:
         parser.error(f"unknown job type {args.type!r}; known: {', '.join(sorted(registry))}")
     job = registry[args.type]
@@ -41,6 +50,15 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     print(result.model_dump_json(indent=2))
     return 0
+
+
+def _requirements(registry: Mapping[str, JobType]) -> dict[str, dict[str, str]]:
+    """By job type: the modules that are missing here, each with the extra that brings it."""
+    return {
+        job_type.name: {module: EXTRAS.get(module, "") for module in job_type.missing()}
+        for job_type in registry.values()
+        if not job_type.internal
+    }
 
 
 def _show_progress(phase: str, current: int, total: int, unit: str) -> None:

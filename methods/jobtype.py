@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -62,6 +63,21 @@ class ModelRef(Reference):
     __slots__ = ()
 
 
+#: What the numerics of most methods import.
+NUMERICS = ("numpy", "scipy")
+#: Extra of `datassay-server` that brings a module.
+EXTRAS = {
+    "numpy": "worker",
+    "scipy": "worker",
+    "regex": "worker",
+    "torch": "torch",
+    "transformers": "torch",
+    "PIL": "torch",
+    "pyarrow": "parquet",
+    "sklearn": "datasets",
+}
+
+
 @dataclass(frozen=True)
 class JobType:
     """The declaration of a job type; everything that the service knows of a method is here.
@@ -80,6 +96,8 @@ class JobType:
         isolation: `thread` (warm, cooperative) or `process` (a spawned child that can be killed).
         internal: only other jobs may submit it, as their child (`RunContext.fan_out`).
         deterministic: the same spec, inputs and version give the same result.
+        requires: modules that the runner imports beyond pydantic and the standard library, whatever
+            the spec says; a worker without them does not take the job.
         paper: where the method comes from.
         example: a spec that works as it stands; it is shown in the API documentation.
     """
@@ -98,12 +116,17 @@ class JobType:
     isolation: Isolation = "process"
     internal: bool = False
     deterministic: bool = True
+    requires: tuple[str, ...] = NUMERICS
     paper: str = ""
     example: dict[str, Any] = field(default_factory=dict)
 
     def resource_for(self, spec: BaseModel) -> Resource:
         """The class of worker that takes a job with this spec."""
         return self.resource if self.resource_of is None else self.resource_of(spec)
+
+    def missing(self) -> list[str]:
+        """Modules that it requires and this installation does not have."""
+        return [name for name in self.requires if importlib.util.find_spec(name) is None]
 
     def load_runner(self) -> Callable[..., BaseModel]:
         """Import and return `run(spec, ctx) -> result`."""

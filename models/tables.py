@@ -165,6 +165,8 @@ class Job(Base):
     hit_of: Mapped[str | None]
     # The unfinished equal job whose result this one waits for; no worker takes it meanwhile.
     waits_for: Mapped[str | None]
+    # While queued: what no live worker of its class has, in words for its owner.
+    waiting_for: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     # Set when the bytes of a deleted job are gone.
     purged_at: Mapped[datetime | None]
     # Of the request that made it, W3C trace context.
@@ -237,6 +239,18 @@ class Job(Base):
         ),
         Index("ix_jobs_expiry", "expires_at", postgresql_where=text("deleted_at IS NULL")),
     )
+
+
+class Worker(Base):
+    """A worker that was alive a moment ago, and what it can run."""
+
+    __tablename__ = "workers"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    resources: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    # By job type that it has: the modules that it lacks; none where it can run it.
+    missing: Mapped[dict[str, list[str]]] = mapped_column(JSONB)
+    seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class JobChild(Base):

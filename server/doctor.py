@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -41,10 +43,11 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield Finding(sys.version_info >= (3, 11, 4), "python", version)
     yield _binary("postgres binaries", find_postgres)
     yield _binary("valkey binaries", find_valkey)
-    for extra, module in (("worker", "scipy"), ("s3", "s3fs"), ("hf", "huggingface_hub")):
+    for extra, module in (("s3", "s3fs"), ("hf", "huggingface_hub"), ("ray", "ray")):
         present = importlib.util.find_spec(module) is not None
-        text = "installed" if present else f"not installed: pip install datassay-server[{extra}]"
+        text = "installed" if present else f"not installed: {_install(extra)}"
         yield Finding(None, f"extra {extra}", text)
+    yield from _job_types(settings)
     try:
         settings.require_secret()
         yield Finding(True, "secret", "set")
@@ -55,6 +58,33 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _broker(settings)
     if all(finding.ok for finding in database):
         yield from _integrity(settings)
+
+
+def _install(*extras: str) -> str:
+    return f"pip install 'datassay-server[{','.join(sorted(set(extras)))}]'"
+
+
+def _job_types(settings: Settings) -> Iterator[Finding]:
+    """Whether this installation can run each job type, and the command that would make it so.
+
+    Information and no fault: a machine need not run every job type, or any.
+    """
+    # In a process of its own: the command does not import the code of methods.
+    command = [sys.executable, "-P", "-m", "methods", "requirements"]
+    for folder in settings.extra_methods:
+        command += ["--methods", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        yield Finding(False, "job types", f"cannot be loaded: {reason}")
+        return
+    for name, missing in json.loads(done.stdout).items():
+        text = "can run here"
+        if missing:
+            extras = [extra for extra in missing.values() if extra]
+            text = f"cannot run here, {', '.join(missing)} missing"
+            text += f": {_install(*extras)}" if extras else ""
+        yield Finding(None, name, text)
 
 
 def _binary(subject: str, find: Callable[[], object]) -> Finding:

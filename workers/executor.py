@@ -70,6 +70,9 @@ class Executor:
     ) -> None:
         self._settings, self._sessions, self._registry = settings, sessions, registry
         self._resources, self._name = list(resources), name
+        #: By job type: the modules that this installation lacks for it.
+        self.missing = {job_type.name: job_type.missing() for job_type in registry.values()}
+        self._types = [name for name, modules in self.missing.items() if not modules]
         self._storage, self._scratch = Storage(settings.storage_url), Scratch()
         self._models = Models(declarations(settings.models), keep=settings.loaded_models)
         self._fetcher = Fetcher(settings)
@@ -85,14 +88,18 @@ class Executor:
     def run_next(self) -> bool:
         """Run the job whose turn it is; False when there is none."""
         claim = transitions.claim(
-            self._name, self._resources, self._settings.lease, self._settings.quota_running_jobs
+            self._name,
+            self._resources,
+            self._settings.lease,
+            self._settings.quota_running_jobs,
+            self._types,
         )
         return self._run_claimed(claim, None)
 
     def _run_child(self, parent_id: str, outer: Lease) -> bool:
         """Run a child of a job whose runner waits for it in this thread."""
         claim = transitions.claim_child(
-            parent_id, self._name, self._resources, self._settings.lease
+            parent_id, self._name, self._resources, self._settings.lease, self._types
         )
         return self._run_claimed(claim, outer)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -25,6 +26,9 @@ _log = structlog.get_logger(__name__)
 
 _BATCH = 200
 _CLEAN_EVERY = 60.0
+#: A job waits so long before it says that no worker can run it: one may be starting.
+_PATIENCE = timedelta(seconds=10)
+_DEAD_AFTER = timedelta(hours=1)
 
 
 class Sweeper:
@@ -63,6 +67,8 @@ class Sweeper:
         self._execute(transitions.requeue_waiters(_BATCH))
         for row in self._execute(transitions.cancel_unneeded(_BATCH)):
             _log.info("cancelled a child that no job needs any more", job_id=row.id)
+        for row in self._execute(transitions.note_waiting(_BATCH, _PATIENCE)):
+            _log.info("queued job", job_id=row.id, waiting_for=row.waiting_for)
         self._dispatch()
         if time.monotonic() - self._cleaned_at > _CLEAN_EVERY:
             self.clean()
@@ -109,6 +115,7 @@ class Sweeper:
             session.execute(queries.cache.trim(self._settings.cache_entries))
             session.execute(transitions.forget_idempotency(self._settings.idempotency_retention))
             session.execute(accounts.forget_audit())
+            session.execute(queries.workers.forget_dead(_DEAD_AFTER))
             session.execute(webhook_deliveries.drop_undeliverable(_BATCH))
             session.execute(webhook_deliveries.forget_deliveries(self._settings.delivery_retention))
 

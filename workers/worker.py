@@ -24,6 +24,7 @@ from infra.broker import TASK, create_celery
 from infra.settings import Settings
 from methods.jobtype import JobType
 from methods.registry import load_registry
+from models import queries
 from models.database import sync_engine, sync_sessions
 from workers.executor import Executor
 from workers.lease import Shutdown
@@ -33,6 +34,7 @@ _log = structlog.get_logger(__name__)
 
 #: Without a broker an idle worker still finds its jobs this often.
 _POLL_SECONDS = 2.0
+_ANNOUNCE_SECONDS = 10.0
 
 
 class Worker:
@@ -43,8 +45,11 @@ class Worker:
     ) -> None:
         self.shutdown = Shutdown(settings.shutdown_grace)
         name = f"{platform.node()}:{os.getpid()}"
-        sessions = sync_sessions(sync_engine(settings, "datassay-worker"))
-        self._executor = Executor(settings, sessions, registry, resources, name, self.shutdown)
+        self._sessions = sync_sessions(sync_engine(settings, "datassay-worker"))
+        self._executor = Executor(
+            settings, self._sessions, registry, resources, name, self.shutdown
+        )
+        self._name, self._resources = name, list(resources)
         self._slot = threading.Lock()
         self._notified = threading.Event()
 
@@ -67,6 +72,22 @@ class Worker:
         while not stop.wait(_POLL_SECONDS):
             if not self.shutdown.begun:
                 self.wake()
+
+    def announce(self, ended: threading.Event) -> None:
+        """Say every ten seconds that this worker is alive and what it can run; at the end, not."""
+        while not ended.is_set():
+            self._tell(
+                queries.workers.announce(self._name, self._resources, self._executor.missing)
+            )
+            ended.wait(_ANNOUNCE_SECONDS)
+        self._tell(queries.workers.forget(self._name))
+
+    def _tell(self, statement: Any) -> None:
+        try:
+            with self._sessions.begin() as session:
+                session.execute(statement)
+        except DBAPIError as error:
+            _log.warning("could not announce the worker", error=str(error).split("\n")[0])
 
     def end(self) -> None:
         """Wait for the running job, then delete the scratch files."""
@@ -154,6 +175,8 @@ def run_worker(settings: Settings, resources: Sequence[str], heartbeat: Path | N
     logging.getLogger("celery").setLevel(logging.WARNING)
     start_stall_watchdog(settings.lease)
     threading.Thread(target=worker.poll, args=(stop,), daemon=True).start()
+    announcing = threading.Thread(target=worker.announce, args=(ended,), daemon=True)
+    announcing.start()
     if heartbeat is not None:
         serving = threading.Event()
         signals.worker_ready.connect(lambda **_: serving.set(), weak=False)
@@ -169,3 +192,4 @@ def run_worker(settings: Settings, resources: Sequence[str], heartbeat: Path | N
     ).start()
     worker.end()
     ended.set()
+    announcing.join(timeout=5)

@@ -31,7 +31,9 @@ def full(row: Any) -> Job:
 def _job(row: Any) -> dict[str, Any]:
     key = row.cache_key
     cache = key and JobCache(key=key.hex(), hit_of=row.hit_of, waits_for=row.waits_for)
-    return {**row._mapping, "links": _links(row.id), "cache": cache}
+    queued = row.state == JobState.QUEUED
+    waiting_for = row.waiting_for if queued else None
+    return {**row._mapping, "links": _links(row.id), "cache": cache, "waiting_for": waiting_for}
 
 
 def _counts(by_state: dict[str, int] | None) -> ChildCounts | None:

@@ -160,6 +160,10 @@ class JobSummary(Wire):
     started_at: AwareDatetime | None = Field(description="Start of the newest attempt.")
     finished_at: AwareDatetime | None
     expires_at: AwareDatetime | None = Field(description="When job and data are purged.")
+    waiting_for: list[str] | None = Field(
+        description="Why a queued job does not start, where no live worker can run it: modules "
+        "that the workers lack, such as `torch`, or the kind of worker that is missing."
+    )
     retry_of: str | None
     cache: JobCache | None = Field(description="null: the result depends on more than the spec.")
     version: int = Field(
@@ -202,8 +206,9 @@ class Event(Wire):
     """One line of a job's history; `seq` is the job's version at that moment."""
 
     seq: int
-    kind: Literal["state", "progress", "preview", "log"] = Field(
-        description="`preview`: the job's preview has changed."
+    kind: Literal["state", "waiting", "progress", "preview", "log"] = Field(
+        description="`preview`: the job's preview has changed; `waiting`: no live worker can run "
+        "it, or one can again."
     )
     created_at: AwareDatetime
     data: dict[str, Any]

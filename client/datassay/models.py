@@ -110,6 +110,7 @@ class JobRecord(Wire):
     started_at: AwareDatetime | None = None
     finished_at: AwareDatetime | None = None
     expires_at: AwareDatetime | None = None
+    waiting_for: list[str] | None = None
     retry_of: str | None = None
     cache: JobCache | None = None
     version: int = 0
@@ -147,7 +148,7 @@ class JobRecord(Wire):
 class Event(Wire):
     """One line of a job's history; `seq` is the job's version at that moment.
 
-    `kind` is "state", "progress", "preview" or "log".
+    `kind` is "state", "waiting", "progress", "preview" or "log".
     """
 
     seq: int

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from methods.jobtype import JobType, SpecModel
+from methods.jobtype import NUMERICS, JobType, SpecModel
 from methods.results import ArtifactRef, Figure, Provenance
 from methods.score_hallucination.calibration.calibrator import Calibrator, Errors, Objective
 from methods.score_hallucination.evaluation.spec import LabelledSpec
@@ -146,6 +146,7 @@ JOB = JobType(
     spec=Spec,
     result=Result,
     runner="methods.calibrate_scorer.job:run",
+    requires=(*NUMERICS, "regex"),
     resource="cpu",
     timeout=timedelta(hours=1),
     isolation="thread",

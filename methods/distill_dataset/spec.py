@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from methods.jobtype import JobType, SpecModel
+from methods.jobtype import NUMERICS, JobType, SpecModel
 from methods.rank_distilled_dataset.networks.names import parse_name
 from methods.rank_distilled_dataset.spec import Dataset
 from methods.results import ArtifactRef, Figure, Provenance
@@ -104,6 +104,7 @@ JOB = JobType(
     spec=Spec,
     result=Result,
     runner="methods.distill_dataset.job:run",
+    requires=(*NUMERICS, "torch", "PIL"),
     timeout=timedelta(hours=6),
     max_timeout=timedelta(days=7),
     isolation="process",

@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from methods.jobtype import JobType, SpecModel
+from methods.jobtype import NUMERICS, JobType, SpecModel
 from methods.results import Figure, Interval, Provenance
 from methods.score_hallucination.evaluation.spec import LabelCounts, LabelledSpec
 from methods.score_hallucination.result import JudgingResult
@@ -150,6 +150,7 @@ JOB = JobType(
     spec=Spec,
     result=Result,
     runner="methods.evaluate_scorers.job:run",
+    requires=(*NUMERICS, "regex"),
     resource="cpu",
     timeout=timedelta(hours=1),
     isolation="thread",

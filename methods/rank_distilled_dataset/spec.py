@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from methods.jobtype import InputRef, JobType, SpecModel
+from methods.jobtype import NUMERICS, InputRef, JobType, SpecModel
 from methods.rank_distilled_dataset.networks.names import parse_name
 from methods.rank_distilled_dataset.presets import PRESETS, PresetName
 from methods.rank_distilled_dataset.result import Result
@@ -254,6 +254,7 @@ JOB = JobType(
     spec=Spec,
     result=Result,
     runner="methods.rank_distilled_dataset.job:run",
+    requires=(*NUMERICS, "torch", "PIL"),
     timeout=timedelta(hours=12),
     max_timeout=timedelta(days=7),
     isolation="process",

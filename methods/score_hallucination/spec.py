@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from methods.jobtype import InputRef, JobType, SpecModel
+from methods.jobtype import NUMERICS, InputRef, JobType, SpecModel
 from methods.score_hallucination.result import Result
 from methods.score_hallucination.schema.items import Item, Sampler
 from methods.score_hallucination.schema.judges import Judge, duplicate_model
@@ -150,6 +150,7 @@ JOB = JobType(
     spec=Spec,
     result=Result,
     runner="methods.score_hallucination.job:run",
+    requires=(*NUMERICS, "regex"),
     resource="cpu",
     timeout=timedelta(hours=1),
     isolation="thread",

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from pydantic import Field
 
-from methods.jobtype import JobType, SpecModel
+from methods.jobtype import NUMERICS, JobType, SpecModel
 from methods.select_subset.reading_plan import ReadingWork
 from methods.select_subset.schema.inputs import Target, TrainingRows
 from methods.select_subset.schema.proxy_model import ProxyModel
@@ -71,6 +71,7 @@ PROXY_PART = JobType(
     spec=ProxyPart,
     result=ProxyParts,
     runner="methods.select_subset.proxy.shards.children:run_proxy",
+    requires=(*NUMERICS, "torch", "transformers", "PIL"),
     internal=True,
     timeout=timedelta(hours=24),
 )
@@ -82,6 +83,7 @@ SHARD_PART = JobType(
     spec=ShardPart,
     result=ShardRead,
     runner="methods.select_subset.proxy.shards.children:run_shard",
+    requires=(*NUMERICS, "torch", "transformers", "PIL"),
     internal=True,
     timeout=timedelta(hours=4),
 )

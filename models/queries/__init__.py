@@ -15,6 +15,7 @@ from models.queries import (
     jobs,
     webhook_deliveries,
     webhooks,
+    workers,
 )
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "jobs",
     "webhook_deliveries",
     "webhooks",
+    "workers",
 ]

@@ -29,6 +29,7 @@ from models.transitions.maintenance import (
     soft_delete,
 )
 from models.transitions.submit import link_child, submit, submit_child
+from models.transitions.waiting import note_waiting
 
 __all__ = [
     "add_artifact",
@@ -47,6 +48,7 @@ __all__ = [
     "link_child",
     "log",
     "mark_undispatched",
+    "note_waiting",
     "record_input",
     "release",
     "requeue_waiters",

@@ -40,16 +40,23 @@ _CLAIMED_AT_ONCE = 16
 
 
 def claim(
-    worker: str, resources: Sequence[str], lease: timedelta, max_running: int | None = None
+    worker: str,
+    resources: Sequence[str],
+    lease: timedelta,
+    max_running: int | None = None,
+    types: Sequence[str] | None = None,
 ) -> Statement:
     """Start the job whose turn it is: round robin over tenants, then priority, then age.
 
     The turn is decided here and not by the broker's list, which knows no fairness; the message only
     says that there is work. Of a tenant with `max_running` jobs running (or its own number) only
     children start: their parent is one of those that run, and waits.
+
+    Args:
+        types: the job types that the worker can run; None: all.
     """
     limit = func.coalesce(tenants.c.max_running_jobs, literal(max_running, Integer))
-    heads = _queued_heads(resources, limit)
+    heads = _queued_heads(resources, limit, types)
     turn = (
         select(heads.c.id, heads.c.is_child, tenants.c.id.label("tenant_id"))
         .select_from(tenants.join(heads, true()).join(queue, queue.c.id == heads.c.id))
@@ -91,7 +98,9 @@ def _queued(jobs: FromClause) -> ColumnElement[bool]:
     return and_(jobs.c.state == _fixed(JobState.QUEUED), jobs.c.waits_for.is_(None))
 
 
-def _queued_heads(resources: Sequence[str], limit: ColumnElement[int]) -> Any:
+def _queued_heads(
+    resources: Sequence[str], limit: ColumnElement[int], types: Sequence[str] | None
+) -> Any:
     """The first jobs in a tenant's queue: as many as workers may claim from it at one moment."""
     running = select(func.count()).where(
         jobs.c.tenant_id == tenants.c.id,
@@ -115,6 +124,7 @@ def _queued_heads(resources: Sequence[str], limit: ColumnElement[int]) -> Any:
             _queued(jobs),
             jobs.c.not_before <= func.now(),
             or_(room.c.left, is_child),
+            _runnable(types),
         )
         .order_by(jobs.c.priority.desc(), jobs.c.turn)
         .limit(_CLAIMED_AT_ONCE)
@@ -131,8 +141,16 @@ def _queued_heads(resources: Sequence[str], limit: ColumnElement[int]) -> Any:
     )
 
 
+def _runnable(types: Sequence[str] | None) -> ColumnElement[bool]:
+    return true() if types is None else jobs.c.type == func.any(literal(list(types), ARRAY(Text)))
+
+
 def claim_child(
-    parent_id: str, worker: str, resources: Sequence[str], lease: timedelta
+    parent_id: str,
+    worker: str,
+    resources: Sequence[str],
+    lease: timedelta,
+    types: Sequence[str] | None = None,
 ) -> Statement:
     """Start the next child of a job in that job's order: its own worker lends a hand.
 
@@ -144,6 +162,7 @@ def claim_child(
         .where(
             children.c.parent_id == parent_id,
             jobs.c.resource.in_(resources),
+            _runnable(types),
             jobs.c.state == JobState.QUEUED,
             jobs.c.not_before <= func.now(),
         )
@@ -168,6 +187,7 @@ def _started(turn: CTE, worker: str, lease: timedelta) -> CTE:
             started_at=func.now(),
             worker=worker,
             progress=None,
+            waiting_for=None,
         )
         .returning(*jobs.c)
         .cte("changed")

@@ -6,6 +6,8 @@ No Docker engine runs here; `compose-spec.json` is the published schema (Apache-
 from __future__ import annotations
 
 import json
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ import jsonschema
 import pytest
 import yaml
 from compose_spec import PyCompose
+
+from methods.jobtype import EXTRAS
+from methods.registry import load_registry
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,4 +57,30 @@ def test_images_are_built_from_targets_that_exist(compose: dict[str, Any]) -> No
             assert f" AS {service['build']['target']}\n" in dockerfile
     gateway = dockerfile.split(" AS gateway\n")[1].split("\nFROM")[0]
     assert "worker" not in gateway, "no numerics in the gateway image"
-    assert dockerfile.count("USER 10001:10001") == 2
+    assert dockerfile.count("USER 10001:10001") == 3
+
+
+@pytest.mark.parametrize("target", ["worker", "worker-gpu"])
+def test_worker_images_bring_what_the_job_types_need(target: str) -> None:
+    section = (ROOT / "Dockerfile").read_text().split(f" AS {target}\n")[1].split("\nFROM")[0]
+    [listed] = re.findall(r"'\.\[([a-z0-9,]+)\]'", section)
+    installed = set(listed.split(","))
+    for job_type in load_registry().values():
+        needed = {EXTRAS[module] for module in job_type.requires}
+        assert needed <= installed, f"{job_type.name} needs {needed - installed}"
+    assert {"parquet", "datasets"} <= installed, "formats that requests may name"
+
+
+def test_extras_bring_the_modules_that_they_are_said_to() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        extras = tomllib.load(file)["project"]["optional-dependencies"]
+    distributions = {"PIL": "pillow", "sklearn": "scikit-learn"}
+    for module, extra in EXTRAS.items():
+        names = {re.split(r"[><=\[]", text)[0] for text in extras[extra]}
+        assert distributions.get(module, module) in names
+
+
+def test_the_gpu_worker_is_an_image_of_its_own(compose: dict[str, Any]) -> None:
+    gpu, cpu = compose["services"]["worker-gpu"], compose["services"]["worker"]
+    assert gpu["build"]["target"] == "worker-gpu"
+    assert gpu["image"] != cpu["image"]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from methods.jobtype import InputRef, JobType, Resource, SpecModel
+from methods.jobtype import NUMERICS, InputRef, JobType, Resource, SpecModel
 from methods.rank_distilled_dataset.spec import Candidate, Dataset
 from methods.rank_distilled_dataset.train_settings import EngineName
 
@@ -150,6 +150,7 @@ TRAININGS = JobType(
     spec=Trainings,
     result=TrainingsResult,
     runner="methods.rank_distilled_dataset.children.job:run",
+    requires=(*NUMERICS, "torch", "PIL"),
     resource_of=_resource,
     # Warm: a process of its own would spend as long on its start as on a small bundle.
     isolation="thread",
@@ -164,6 +165,7 @@ TEACHER = JobType(
     spec=TeacherTraining,
     result=TeacherResult,
     runner="methods.rank_distilled_dataset.children.job:run_teacher",
+    requires=(*NUMERICS, "torch", "PIL"),
     resource_of=_resource,
     isolation="thread",
     internal=True,
@@ -177,6 +179,7 @@ PROBE = JobType(
     spec=Probe,
     result=ProbeResult,
     runner="methods.rank_distilled_dataset.children.probe:run",
+    requires=(*NUMERICS, "torch", "PIL"),
     resource_of=_resource,
     isolation="thread",
     internal=True,
