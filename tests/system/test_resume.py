@@ -55,7 +55,8 @@ def wait_for_kept(database: str, llm: FakeLLM) -> list[int]:
     with psycopg.connect(database, autocommit=True) as connection:
         while True:
             rows = connection.execute(
-                "SELECT value->'value' FROM job_checkpoints WHERE key LIKE 'responses/%'"
+                "SELECT value->'value' FROM job_checkpoints"
+                " WHERE key LIKE 'kept-%' AND key NOT LIKE '%/usage'"
             ).fetchall()
             if rows:
                 llm.gate.clear()

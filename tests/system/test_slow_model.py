@@ -28,7 +28,7 @@ def _python(folder: Path, does: str) -> Path:
         import sys, time
         from pathlib import Path
         sys.path.insert(0, {str(ROOT)!r})
-        from tests.methods import fake_llm
+        from tests.toys import fake_llm
         go, port = Path({str(folder)!r}) / "go", int(sys.argv[sys.argv.index("--port") + 1])
         {does}
         """
