@@ -72,6 +72,7 @@ def job(state: str = "QUEUED", **changes: Any) -> dict[str, Any]:
         "started_at": None,
         "finished_at": None,
         "expires_at": None,
+        "waiting_for": None,
         "retry_of": None,
         "cache": None,
         "version": 1,

@@ -84,6 +84,7 @@ def test_submit_and_wait_prints_the_result(run: Run, service: Service, capsys: C
     service.on(
         "GET",
         JOB,
+        job_reply("QUEUED", waiting_for=["torch", "safetensors"]),
         job_reply("RUNNING", version=2, progress={**progress, "eta_seconds": 90.0}),
         job_reply("SUCCEEDED", version=3),
     )
@@ -91,6 +92,7 @@ def test_submit_and_wait_prints_the_result(run: Run, service: Service, capsys: C
     assert run("submit", "score-hallucination", "--wait") == 0
     shown = capsys.readouterr()
     assert "most suspicious answers by snne" in shown.out
+    assert "QUEUED, waits for torch, safetensors" in shown.err
     assert "RUNNING score 1/4 2.0 items/s, 1:30 left" in shown.err
     assert "job_1" in shown.err
 

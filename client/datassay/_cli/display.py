@@ -91,7 +91,7 @@ def print_job(job: JobRecord) -> None:
         "result of": job.cache and job.cache.hit_of,
         "waits for": job.cache and job.cache.waits_for,
         "labels": ", ".join(f"{key}={value}" for key, value in job.labels.items()),
-        "progress": _status(job) if job.progress and not job.is_terminal else None,
+        "progress": _status(job) if _is_under_way(job) else None,
         "error": f"{job.error.code}: {job.error.message}" if job.error else None,
     }
     grid = Table.grid(padding=(0, 2))
@@ -158,10 +158,10 @@ class _Lines:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._last: tuple[str, str | None] | None = None
+        self._last: tuple[object, ...] | None = None
 
     def __call__(self, job: JobRecord) -> None:
-        now = (job.raw_state, job.progress.phase if job.progress else None)
+        now = (job.raw_state, job.progress.phase if job.progress else None, job.waiting_for)
         if now != self._last:
             self._last = now
             self._console.print(Text(_status(job)), soft_wrap=True)
@@ -181,9 +181,13 @@ def _bar(console: Console) -> Iterator[Callable[[JobRecord], None]]:
 
         def update(job: JobRecord) -> None:
             now = job.progress
+            if job.waiting_for:
+                description = _status(job)
+            else:
+                description = plain(now.phase if now and now.phase else job.raw_state.lower())
             progress.update(
                 task,
-                description=plain(now.phase if now and now.phase else job.raw_state.lower()),
+                description=description,
                 completed=now.current if now else 0,
                 total=(now.total or None) if now else None,
                 pace=_pace(job),
@@ -192,7 +196,13 @@ def _bar(console: Console) -> Iterator[Callable[[JobRecord], None]]:
         yield update
 
 
+def _is_under_way(job: JobRecord) -> bool:
+    return not job.is_terminal and bool(job.progress or job.waiting_for)
+
+
 def _status(job: JobRecord) -> str:
+    if job.waiting_for:
+        return plain(f"{job.raw_state}, waits for {', '.join(job.waiting_for)}")
     if job.progress is None or job.is_terminal:
         return plain(job.raw_state)
     done = f"{job.progress.phase} {job.progress.current}/{job.progress.total}"
