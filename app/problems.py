@@ -213,13 +213,13 @@ async def _problem(request: Request, error: Exception) -> JSONResponse:
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    found = error.errors()
-    if any(item["type"] == "json_invalid" for item in found):
-        return render(InvalidRequest(f"The body is no JSON: {_first_reason(found)}"), request)
-    errors = [FieldError(pointer=_pointer(e["loc"]), message=e["msg"]) for e in found[:100]]
-    in_body = all(item["loc"] and item["loc"][0] == "body" for item in found)
+    faults = error.errors()
+    if any(item["type"] == "json_invalid" for item in faults):
+        return render(InvalidRequest(f"The body is no JSON: {_first_reason(faults)}"), request)
+    errors = [FieldError(pointer=_pointer(e["loc"]), message=e["msg"]) for e in faults[:100]]
+    in_body = all(item["loc"] and item["loc"][0] == "body" for item in faults)
     kind: type[Problem] = InvalidSpec if in_body else InvalidRequest
-    more = f" ({len(found)} faults)" if len(found) > 1 else ""
+    more = f" ({len(faults)} faults)" if len(faults) > 1 else ""
     return render(kind(f"{errors[0].pointer}: {errors[0].message}{more}", errors=errors), request)
 
 

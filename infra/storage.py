@@ -96,10 +96,10 @@ class Storage:
         if self.local:
             # Folder by folder: a listing of everything would have to fit into memory.
             folders = self._fs.walk(self._root, detail=True)
-            found = (info for _, _, files in folders for info in files.values())
+            entries = (info for _, _, files in folders for info in files.values())
         else:
-            found = self._fs.find(self._root, detail=True).values()
-        for info in found:
+            entries = self._fs.find(self._root, detail=True).values()
+        for info in entries:
             if _written(info) < limit:
                 yield info["name"][len(self._root) :].lstrip("/")
 

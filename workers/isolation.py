@@ -42,7 +42,7 @@ _INTERRUPTIONS: tuple[type[Interrupted], ...] = (
 )
 #: How long a child may take to stop by itself before it is killed.
 _STOP_SECONDS = 3.0
-#: What a child prints is kept for the message of its death; a babbler must not fill the disk.
+#: What a child prints is kept for the message of its death; a flood must not fill the disk.
 _TAIL_BYTES, _OUTPUT_BYTES = 4096, 1 << 20
 
 

@@ -38,8 +38,8 @@ class Services:
 
 async def services(request: Request) -> Services:
     """The services of this process."""
-    found: Services = request.app.state.services
-    return found
+    services: Services = request.app.state.services
+    return services
 
 
 ServicesDep = Annotated[Services, Depends(services)]
@@ -87,9 +87,9 @@ class Authorised:
         return buckets
 
 
-async def _limit(request: Request, found: Services, buckets: list[Bucket]) -> None:
+async def _limit(request: Request, services: Services, buckets: list[Bucket]) -> None:
     # Through the request's state, because handlers may answer with a response of their own.
-    request.state.headers = await found.limits.take(buckets)
+    request.state.headers = await services.limits.take(buckets)
 
 
 def _by_address(address: str | None, settings: Settings) -> list[Bucket]:

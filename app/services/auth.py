@@ -92,8 +92,8 @@ class Authenticator:
         # By the database's clock it has so many seconds left, whatever this machine's clock says.
         until = now + min(_KEEP, _KEEP if row.seconds_left is None else row.seconds_left)
         scopes = frozenset(row.scopes)
-        found = _Known(row.id, row.tenant_id, scopes, until, -1 if changes is None else changes)
+        known = _Known(row.id, row.tenant_id, scopes, until, -1 if changes is None else changes)
         if len(self._known) >= _MOST:
             self._known.clear()
-        self._known[digest] = found
-        return found
+        self._known[digest] = known
+        return known

@@ -299,8 +299,8 @@ class JobService:
     async def _purge(self, job_ids: list[str]) -> None:
         """Delete the bytes of deleted jobs; if it fails, the sweeper does it."""
         async with self._sessions.begin() as session:
-            found = (await session.execute(queries.artifacts.purgeable(2, job_ids))).scalars().all()
-            for job_id in found:
+            purgeable = await session.scalars(queries.artifacts.purgeable(2, job_ids))
+            for job_id in purgeable:
                 await asyncio.to_thread(self._storage.delete, job_prefix(job_id))
                 for statement in queries.artifacts.purged(job_id):
                     await session.execute(statement)

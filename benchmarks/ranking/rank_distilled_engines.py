@@ -29,10 +29,14 @@ from tests.toys.reporting import table, write
 CASES = {
     "cpu": [("ConvNet-3", 8, 10), ("ConvNet-3", 8, 100), ("ConvNet-3", 32, 10)],
     "gpu": [
-        ("ConvNet-3", 8, 10), ("ConvNet-3", 32, 10), ("ConvNet-3", 32, 100),
-        ("ConvNet-3", 32, 256), ("ConvNet-3-BN", 32, 100), ("ResNet-18-BN", 32, 100),
+        ("ConvNet-3", 8, 10),
+        ("ConvNet-3", 32, 10),
+        ("ConvNet-3", 32, 100),
+        ("ConvNet-3", 32, 256),
+        ("ConvNet-3-BN", 32, 100),
+        ("ResNet-18-BN", 32, 100),
     ],
-}  # fmt: skip
+}
 
 
 def main() -> None:

@@ -159,35 +159,73 @@ def _soak(found: Results) -> tuple[str, bool]:
 
 
 LINES = (
-    Line("POST over bare insert + publish, p50", "at most 3", "gateway",
-         ratio("POST a job", ("bare insert", "bare publish"), 3)),
-    Line("GET 304 over a bare endpoint, p50", "at most 2", "gateway",
-         ratio("GET 304", ("bare GET",), 2)),
+    Line(
+        "POST over bare insert + publish, p50",
+        "at most 3",
+        "gateway",
+        ratio("POST a job", ("bare insert", "bare publish"), 3),
+    ),
+    Line(
+        "GET 304 over a bare endpoint, p50",
+        "at most 2",
+        "gateway",
+        ratio("GET 304", ("bare GET",), 2),
+    ),
     Line("claim, get, list at 1,000,000 jobs over 1,000", "at most 2", "queue_scaling", _grown),
-    Line("POST at 20 a second, p50 / p99", "< 25 / < 100 ms", "service",
-         spans("service", "POST at 20", 0.025, 0.1)),
-    Line("GET of a job, p50 / p99", "< 5 / < 25 ms", "gateway",
-         spans("gateway", "GET a job", 0.005, 0.025)),
-    Line("GET 304, p50 / p99", "p50 < 3 ms", "gateway",
-         spans("gateway", "GET 304", 0.003, float("inf"))),
+    Line(
+        "POST at 20 a second, p50 / p99",
+        "< 25 / < 100 ms",
+        "service",
+        spans("service", "POST at 20", 0.025, 0.1),
+    ),
+    Line(
+        "GET of a job, p50 / p99",
+        "< 5 / < 25 ms",
+        "gateway",
+        spans("gateway", "GET a job", 0.005, 0.025),
+    ),
+    Line(
+        "GET 304, p50 / p99",
+        "p50 < 3 ms",
+        "gateway",
+        spans("gateway", "GET 304", 0.003, float("inf")),
+    ),
     Line("POSTs a second, one gateway process", "> 150", "gateway", _throughput),
-    Line("commit to RUNNING, idle worker, p50 / p99", "< 50 / < 250 ms", "service",
-         spans("service", "commit to RUNNING, idle", 0.05, 0.25)),
+    Line(
+        "commit to RUNNING, idle worker, p50 / p99",
+        "< 50 / < 250 ms",
+        "service",
+        spans("service", "commit to RUNNING, idle", 0.05, 0.25),
+    ),
     Line("commit to RUNNING, broker away, p50 / most", "< 2 s", "service", _away),
     Line("claim to end of a no-op job, p50", "< 40 ms", "service", _overhead),
-    Line("RUNNING again after kill -9, p50 / most", "lease (3 s) and a sweep", "service",
-         _recovery),
+    Line(
+        "RUNNING again after kill -9, p50 / most", "lease (3 s) and a sweep", "service", _recovery
+    ),
     Line("cancel, runner that asks, p50 / p99", "< 2 s", "guarantees", _cancel("toy,", 2)),
-    Line("cancel, runner that does not, p50 / p99", "< 5 s", "guarantees",
-         _cancel("toy-isolated,", 5)),
+    Line(
+        "cancel, runner that does not, p50 / p99",
+        "< 5 s",
+        "guarantees",
+        _cancel("toy-isolated,", 5),
+    ),
     Line("events late on 500 streams, p99", "< 500 ms, all", "long_polls", _streams),
     Line("long polls on one process, memory of each", ">= 1,000, < 50 KiB", "long_polls", _polls),
-    Line("`up`, empty folder, to the first 202", "< 15 s", "footprint",
-         footprint("`up` in an empty", 15)),
-    Line("`up`, used folder, to the first 202", "< 3 s", "footprint",
-         footprint("`up` in a used", 3)),
-    Line("memory of an idle gateway", "< 150 MB", "footprint",
-         footprint("memory of the idle gateway", 150e6)),
+    Line(
+        "`up`, empty folder, to the first 202",
+        "< 15 s",
+        "footprint",
+        footprint("`up` in an empty", 15),
+    ),
+    Line(
+        "`up`, used folder, to the first 202", "< 3 s", "footprint", footprint("`up` in a used", 3)
+    ),
+    Line(
+        "memory of an idle gateway",
+        "< 150 MB",
+        "footprint",
+        footprint("memory of the idle gateway", 150e6),
+    ),
     Line("import of the client", "< 0.3 s", "footprint", footprint("client: import", 0.3)),
     Line("wheel of the client", "< 100 kB", "footprint", footprint("client: wheel", 1e5)),
     Line("packages with the client", "<= 11", "footprint", footprint("client: packages", 12)),
@@ -195,7 +233,7 @@ LINES = (
     Line("duplicates of repeated POSTs, gateway killed", "0", "guarantees", _duplicates),
     Line("rate limit, ten times too many: let through", "< +2 %", "guarantees", _overload),
     Line("soak, MiB a minute: gateway, worker, sweeper", "< 0.1, no fault", "soak", _soak),
-)  # fmt: skip
+)
 
 
 def main() -> None:

@@ -160,17 +160,17 @@ def _weights(
     for part in (half, ~half):
         reason = core.refusal(right[part], "platt", spec.folds)
         _refuse(reason and f"an ensemble halves the labels, and in a half {reason}")
-    found = ensemble.fit_weights(matrix[:, half], right[half], ctx.rng, spec.folds)
+    fit = ensemble.fit_weights(matrix[:, half], right[half], ctx.rng, spec.folds)
     rest, truth = matrix[:, ~half], right[~half]
-    candidates = np.vstack([np.full(len(rest), 1 / len(rest)), found.weights])
+    candidates = np.vstack([np.full(len(rest), 1 / len(rest)), fit.weights])
     equal, fitted = ensemble.mixture_auroc(rest, truth, candidates).tolist()
     aurocs = ensemble.mixture_auroc(rest, truth, np.eye(len(rest))).tolist()
     alone = {
         name: auroc if np.isfinite(own).all() else None
         for name, own, auroc in zip(spec.scorers, rest, aurocs, strict=True)
     }
-    return found.weights, EnsembleWeights(
-        n=int(half.sum()), auroc=found.auroc, single=alone, equal=equal, fitted=fitted
+    return fit.weights, EnsembleWeights(
+        n=int(half.sum()), auroc=fit.auroc, single=alone, equal=equal, fitted=fitted
     )
 
 
@@ -248,28 +248,28 @@ def _two_stage(options: TwoStageOptions, table: Labelled, data: _Data) -> TwoSta
 
 
 def _warnings(calibrator: Calibrator, data: _Data) -> list[str]:
-    found = []
+    warnings = []
     labels = calibrator.labels
     if labels.n_labelled < labels.n_items:
-        found.append(f"unlabelled: {labels.n_items - labels.n_labelled} items were left out")
+        warnings.append(f"unlabelled: {labels.n_items - labels.n_labelled} items were left out")
     if data.n_undefined:
-        found.append(f"undefined: {data.n_undefined} labelled items have no confidence")
+        warnings.append(f"undefined: {data.n_undefined} labelled items have no confidence")
     if calibrator.map.method == "platt" and calibrator.map.slope <= 0:
-        found.append(
+        warnings.append(
             "inverted: higher confidence goes with wrong answers here; this scorer does not work "
             "on these items"
         )
     base = float(data.right.mean())
     brier = calibrator.quality.cross_validated.brier.value
     if brier is not None and brier >= base * (1 - base):
-        found.append("no_better: saying the share of right answers for every item is as good")
-    found += [
+        warnings.append("no_better: saying the share of right answers for every item is as good")
+    warnings += [
         f"never_answer: a risk of {a.risk:g} needs {-(-(1 - a.risk) // a.risk):.0f} hallucinated "
         f"items, there are {a.n_hallucinated}"
         for a in calibrator.abstention
         if a.threshold is None
     ]
-    return found
+    return warnings
 
 
 def _provenance(spec: Spec) -> Provenance:

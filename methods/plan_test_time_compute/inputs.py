@@ -139,22 +139,24 @@ def estimate(
                 f"{name}.covariance is {len(matrix)} wide, the target {len(reduction.basis)}",
             )
         inside = reduction.of(matrix)
-        found = _finish(inside, float(np.trace(matrix)), cov.hardness(inside), None, 0.0)
+        estimated = _finish(inside, float(np.trace(matrix)), cov.hardness(inside), None, 0.0)
     else:
-        found = _from_rows(ctx, name, data, mean, reduction, options)
-        if found.rows is not None and found.rows < 10 * width:
-            found.warnings.append(
-                f"few_samples: {found.rows} rows for {width} directions; hardness needs "
+        estimated = _from_rows(ctx, name, data, mean, reduction, options)
+        if estimated.rows is not None and estimated.rows < 10 * width:
+            estimated.warnings.append(
+                f"few_samples: {estimated.rows} rows for {width} directions; hardness needs "
                 f"{10 * width}"
             )
-    if found.hardness is None:
-        found.warnings.append("rank_deficient: some direction has no variance, hardness undefined")
-    if found.relevance <= 1e-12:
-        found.covariance = np.zeros_like(found.covariance)
-        found.warnings.append("no_overlap: no variance inside the target's directions")
+    if estimated.hardness is None:
+        estimated.warnings.append(
+            "rank_deficient: some direction has no variance, hardness undefined"
+        )
+    if estimated.relevance <= 1e-12:
+        estimated.covariance = np.zeros_like(estimated.covariance)
+        estimated.warnings.append("no_overlap: no variance inside the target's directions")
     elif options.unit_trace:
-        found.covariance = cov.unit_trace(found.covariance)
-    return found
+        estimated.covariance = cov.unit_trace(estimated.covariance)
+    return estimated
 
 
 def _from_rows(
@@ -181,10 +183,12 @@ def _from_rows(
         halves = cov.half_sample_hardness(blocks, options.shrinkage, options.halves, ctx.rng)
         if len(halves) > options.halves / 2:
             interval = cov.hardness_interval(value, halves, len(matrix))
-    found = _finish(matrix, squares / start, value, interval, amount)
-    found.relevance = min(float(np.trace(plain)) / found.trace, 1.0) if found.trace else 0.0
-    found.rows = start
-    return found
+    estimated = _finish(matrix, squares / start, value, interval, amount)
+    estimated.relevance = (
+        min(float(np.trace(plain)) / estimated.trace, 1.0) if estimated.trace else 0.0
+    )
+    estimated.rows = start
+    return estimated
 
 
 def _finish(

@@ -43,7 +43,7 @@ def task_reports(
     weights: FloatArray,
 ) -> list[result.TaskReport]:
     """One report a task, in the order of the request."""
-    found = []
+    rows = []
     sigma = target.covariance
     for given, task, weight in zip(request.tasks, tasks, weights, strict=True):
         edge = None
@@ -54,7 +54,7 @@ def task_reports(
             edge = float(thinking.stability_edges(alone @ sigma))
         size = float(np.linalg.norm(task.covariance) * np.linalg.norm(sigma))
         shared = float(np.sum(task.covariance * sigma))
-        found.append(
+        rows.append(
             result.TaskReport(
                 name=given.name,
                 hardness=task.hardness,
@@ -69,7 +69,7 @@ def task_reports(
                 warnings=task.warnings,
             )
         )
-    return found
+    return rows
 
 
 def mixture_report(
@@ -205,27 +205,27 @@ def caveats(
     request: spec.Spec, target: CovarianceEstimate, tasks: list[CovarianceEstimate], solved: Mixture
 ) -> list[str]:
     """What the plan does not know."""
-    found = [
+    warnings = [
         "linear-model surrogate: one linear attention layer on noiseless linear regression; steps "
         "are Newton-like iterations, not tokens",
         "label noise adds a floor that is outside the model and makes the best step count finite",
     ]
     if request.context_length_test is None:
-        found.append(
+        warnings.append(
             "context_length_test is null: short test prompts diverge even when training matches "
             "the target; long training contexts need more than 5.83 times the dimension"
         )
     if request.mixing == "per_prompt":
-        found.append("per_prompt: the mixture's objective is not the trained model's error")
+        warnings.append("per_prompt: the mixture's objective is not the trained model's error")
     if request.optimizer == "exact":
-        found.append("exact is an extension of the paper; its problem is not convex")
+        warnings.append("exact is an extension of the paper; its problem is not convex")
     if request.normalize == "none":
-        found.append("not normalised: the scale of the features decides the verdict")
+        warnings.append("not normalised: the scale of the features decides the verdict")
     if request.observed_curve is not None:
-        found.append("calibration has one free scale; a low R^2 means that it does not apply")
+        warnings.append("calibration has one free scale; a low R^2 means that it does not apply")
     if solved.gap > 1e-6:
-        found.append(f"the mixture's duality gap is {solved.gap:.2g}; it is approximate")
+        warnings.append(f"the mixture's duality gap is {solved.gap:.2g}; it is approximate")
     short = [i for i, task in enumerate(tasks) if any("few_" in w for w in task.warnings)]
     if short or any("few_" in warning for warning in target.warnings):
-        found.append("few samples: read no verdict into hardness")
-    return found
+        warnings.append("few samples: read no verdict into hardness")
+    return warnings

@@ -65,18 +65,18 @@ class Ranking:
     saturated: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, spec: Spec, side: StrongSide, found: Sequence[Assessment]) -> Ranking:
+    def of(cls, spec: Spec, side: StrongSide, assessments: Sequence[Assessment]) -> Ranking:
         """Rank by what the request asks for."""
-        scores = np.array([one.scores for one in found])
+        scores = np.array([one.scores for one in assessments])
         ceiling = float(np.max(core.shrinkage_factors(side.spectrum.scaled, spec.beta_s)))
         saturated = ranking.is_saturated(scores[:, 0], ceiling)
         by = _ranked_by(spec, bool(saturated.any()))
         observed = ranking.ranks(scores[:, by])
         intervals = None
         if spec.n_bootstrap:
-            replicates = np.array([one.halves[:, by] for one in found]).T
+            replicates = np.array([one.halves[:, by] for one in assessments]).T
             intervals = ranking.rank_intervals(replicates, observed)
-        grid = np.array([one.grid[:, by] for one in found]).T
+        grid = np.array([one.grid[:, by] for one in assessments]).T
         return cls(by, observed, grid, ranking.ranks(grid), intervals, saturated)
 
 
@@ -143,8 +143,8 @@ def _weak_result(
     power: float,
     ceiling_error: float | None,
 ) -> WeakModel:
-    found = one.found
-    operator_norm, frobenius, projection = (float(score) for score in found.scores)
+    assessment = one.found
+    operator_norm, frobenius, projection = (float(score) for score in assessment.scores)
     labelled = ceiling_error is not None
     interval = None if order.intervals is None else order.intervals[index].tolist()
     return WeakModel(
@@ -156,9 +156,9 @@ def _weak_result(
         metric_op=operator_norm,
         metric_fro=frobenius,
         upper_bound_predgap=operator_norm**2 * power,
-        dof_w=found.dof,
-        cka_linear=found.cka,
-        principal_angles_top10=found.angles.tolist(),
+        dof_w=assessment.dof,
+        cka_linear=assessment.cka,
+        principal_angles_top10=assessment.angles.tolist(),
         saturated=bool(order.saturated[index]),
         label_projection=projection if labelled else None,
         predicted_err_w2s=None if ceiling_error is None else projection + ceiling_error,
@@ -167,7 +167,7 @@ def _weak_result(
         over_grid=[
             GridPoint(beta=beta, metric_op=at[0], metric_fro=at[1], rank=rank)
             for beta, at, rank in zip(
-                betas, found.grid.tolist(), order.over_grid[:, index].tolist(), strict=True
+                betas, assessment.grid.tolist(), order.over_grid[:, index].tolist(), strict=True
             )
         ],
     )
@@ -207,32 +207,32 @@ def _stability(grid: list[float], scores: FloatArray) -> RankStability | None:
 def _warnings(
     spec: Spec, strong: StrongModel, rows: int, side: StrongSide, models: list[WeakModel]
 ) -> list[str]:
-    found = []
+    warnings = []
     if rows < 5 * strong.rank_s:
-        found.append(
+        warnings.append(
             f"few_rows: {rows} rows for {strong.rank_s} strong directions; at least "
             f"{5 * strong.rank_s} keep the trailing directions from being noise"
         )
     if side.moments.repeated:
-        found.append(f"duplicate_rows: {side.moments.repeated} rows repeat an earlier row")
+        warnings.append(f"duplicate_rows: {side.moments.repeated} rows repeat an earlier row")
     if not aligned([spec.strong, *spec.weak]):
-        found.append("no_ids: row alignment was not checked for every model")
+        warnings.append("no_ids: row alignment was not checked for every model")
     everyone: list[StrongModel | WeakModel] = [strong, *models]
-    found += [warning for one in everyone for warning in cut_texts(one.name, one.encoding)]
-    found += [
+    warnings += [warning for one in everyone for warning in cut_texts(one.name, one.encoding)]
+    warnings += [
         f"degenerate: {m.name} has equal rows only, or no direction reaches alpha_w"
         for m in models
         if not m.rank_w
     ]
     if any(model.saturated for model in models):
-        found.append(
+        warnings.append(
             "saturated: metric_op is at its ceiling for all candidates and cannot rank them; "
             "see metric_fro"
         )
     if side.code is not None and not side.code.complete:
-        found.append(
+        warnings.append(
             f"partial_labels: label_projection rests on {side.code.labelled} labelled rows"
         )
     if max(spec.beta_s, spec.beta_w) >= 0.3 and spec.scale == "mean_norm":
-        found.append("large_beta: the ranking is known to degrade from beta 0.3 on")
-    return found
+        warnings.append("large_beta: the ranking is known to degrade from beta 0.3 on")
+    return warnings

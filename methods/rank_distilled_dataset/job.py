@@ -58,18 +58,18 @@ def _run(spec: Spec, ctx: RunContext) -> Result:
         real.shape,
         len(real.classes),
         len(data.train.labels),
-        {name: len(found.labels) for name, found in data.evaluated.items()},
+        {name: len(labelled.labels) for name, labelled in data.evaluated.items()},
     )
     laid_out = [experiment.lay_out(spec, model, sizes, taught) for model in spec.models]
     wanted = [one for compared in laid_out for one in compared.wanted]
     runner = Runner(ctx, Chooser(spec.engine, sizes, ctx))
     runner.run_all(wanted, lambda: ctx.partial(_preview(spec, laid_out, runner)))
-    found = [experiment.score(spec, compared, runner.curves) for compared in laid_out]
-    boards = [leaderboard.leaderboard(spec, real, compared, loaded) for compared in found]
+    comparisons = [experiment.score(spec, compared, runner.curves) for compared in laid_out]
+    boards = [leaderboard.leaderboard(spec, real, compared, loaded) for compared in comparisons]
     texts = leaderboard.general_warnings(spec)
     texts += [text for one in loaded for text in one.warnings]
     drawn: list[Figure] = []
-    for compared, board in zip(found, boards, strict=True):
+    for compared, board in zip(comparisons, boards, strict=True):
         texts += leaderboard.warnings(spec, compared, board, len(real.classes))
         drawn += figures.draw(compared, board, spec.metrics[0])
     return Result(
@@ -79,9 +79,9 @@ def _run(spec: Spec, ctx: RunContext) -> Result:
         protocol=spec.protocol,
         dataset=_summary(data),
         teachers=accuracies,
-        work=_work(found, runner),
+        work=_work(comparisons, runner),
         warnings=list(dict.fromkeys(texts)),
-        artifacts=_artifacts(spec, real, loaded, found, boards, ctx),
+        artifacts=_artifacts(spec, real, loaded, comparisons, boards, ctx),
         figures=drawn,
         provenance=Provenance.of(
             JOB,
@@ -105,12 +105,13 @@ def _check_sizes(spec: Spec, real: RealData) -> None:
 def _teachers(spec: Spec, taught: Teachers, data: Parts, ctx: RunContext) -> dict[str, float]:
     """Test accuracies; what has to be trained is, before anything that needs it."""
     if taught.training:
-        found: dict[str, float] = {}
+        accuracies: dict[str, float] = {}
         ctx.progress("teachers", 0, len(taught.models), "teachers")
         for child in ctx.fan_out(TEACHER.name, taught.training):
-            found[taught.models[child.place]] = TeacherResult.model_validate(child.result).accuracy
-            ctx.progress("teachers", len(found), len(taught.models), "teachers")
-        return found
+            trained = TeacherResult.model_validate(child.result)
+            accuracies[taught.models[child.place]] = trained.accuracy
+            ctx.progress("teachers", len(accuracies), len(taught.models), "teachers")
+        return accuracies
     device = setup.device_of("cpu")
     networks = teachers.load(taught, data, device, ctx)
     return {
@@ -161,11 +162,11 @@ def _summary(data: Parts) -> DatasetSummary:
     )
 
 
-def _work(found: list[ModelComparison], runner: Runner) -> TrainingWork:
+def _work(comparisons: list[ModelComparison], runner: Runner) -> TrainingWork:
     """What was trained here, and what the sharing of trainings saved."""
     asked: Counter[TrainingKey] = Counter()
     who: dict[TrainingKey, str | None] = {}
-    for compared in found:
+    for compared in comparisons:
         asked.update(compared.full_wanted)
         for scored in compared.scored:
             asked.update(scored.wanted)
@@ -199,7 +200,7 @@ def _artifacts(
     spec: Spec,
     real: RealData,
     loaded: list[Loaded],
-    found: list[ModelComparison],
+    comparisons: list[ModelComparison],
     boards: list[Leaderboard],
     ctx: RunContext,
 ) -> dict[str, ArtifactRef]:
@@ -216,7 +217,7 @@ def _artifacts(
         else leaderboard.official_csv(boards[0])
     )
     files = {"leaderboard": save("leaderboard.csv", table.encode(), "text/csv")}
-    lines = "".join(json.dumps(line) + "\n" for line in _curve_lines(found))
+    lines = "".join(json.dumps(line) + "\n" for line in _curve_lines(comparisons))
     files["curves"] = save("curves.jsonl", lines.encode(), "application/x-ndjson")
     for place, (candidate, one) in enumerate(zip(spec.candidates, loaded, strict=True)):
         images = one.data.images[:MAX_SHOWN].numpy()
@@ -229,9 +230,9 @@ def _artifacts(
     return files
 
 
-def _curve_lines(found: list[ModelComparison]) -> Iterator[dict[str, object]]:
+def _curve_lines(comparisons: list[ModelComparison]) -> Iterator[dict[str, object]]:
     """Every training with its curve, so that any other rule can be applied later."""
-    for compared in found:
+    for compared in comparisons:
         for place, curve in enumerate(compared.full_curves):
             about = {"model": compared.model, "set": "full data", "run": place}
             yield {**about, **asdict(curve)}

@@ -61,8 +61,13 @@ PRESETS: dict[str, Preset] = {
         zca=True,
     ),
     "sre2l": Preset(
-        {**_ADAMW, **_soft(30), "augmentation": {"name": "mixup", "beta": 0.8}, "epochs": 400,
-         "batch_size": 256},
+        {
+            **_ADAMW,
+            **_soft(30),
+            "augmentation": {"name": "mixup", "beta": 0.8},
+            "epochs": 400,
+            "batch_size": 256,
+        },
         "soft_M",
         {"tiny-imagenet": {**_soft(20), **_CUTMIX, "batch_size": 1024}},
         {},
@@ -88,14 +93,21 @@ PRESETS: dict[str, Preset] = {
     "dwa": Preset({**_DECOUPLED, "batch_size": 128}, "soft_M", {}, {}),
     "g-vbsm": Preset({**_DECOUPLED, "batch_size": 512}, "soft_M", {}, {}),
     "edc": Preset(
-        {**_ADAMW, **_CUTMIX, "loss": "mse_gt", "mse_weight": 1.0, "ce_weight": 0.025,
-         "epochs": 300, "batch_size": 100},
+        {
+            **_ADAMW,
+            **_CUTMIX,
+            "loss": "mse_gt",
+            "mse_weight": 1.0,
+            "ce_weight": 0.025,
+            "epochs": 300,
+            "batch_size": 100,
+        },
         "soft_M",
         {},
         {},
         syn_lr=0.001,
     ),
-}  # fmt: skip
+}
 
 
 def settings(preset: str | None, dataset: str, ipc: int) -> dict[str, Any]:

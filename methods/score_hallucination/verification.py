@@ -101,14 +101,14 @@ class FirstStage:
 
 
 def _fitted(calibrator: Calibrator) -> TwoStage:
-    found = calibrator.two_stage
-    if found is None:
+    two_stage_fit = calibrator.two_stage
+    if two_stage_fit is None:
         raise JobError("input_invalid", "The calibrator has no thresholds for a verifier.")
-    if found.second not in (_SECOND, "given"):
+    if two_stage_fit.second not in (_SECOND, "given"):
         raise JobError(
-            "input_invalid", f"The calibrator's stage two is {found.second}, not {_SECOND}."
+            "input_invalid", f"The calibrator's stage two is {two_stage_fit.second}, not {_SECOND}."
         )
-    return found
+    return two_stage_fit
 
 
 def verify(
@@ -130,7 +130,7 @@ def verify(
     decided = np.where(asked, np.isfinite(s2), np.isfinite(s1))
     flagged = two_stage.decide(s1, s2, band)
     reasons = first.reasons | undefined
-    found = [
+    verdicts = [
         Verification(
             verdict=("hallucinated" if flagged[k] else "right") if decided[k] else None,
             stage=2 if asked[k] else 1,
@@ -143,7 +143,7 @@ def verify(
     n = int(np.isfinite(s1).sum())
     realised = float(asked.sum() / n) if n else None
     ratio = first.verifier.parameter_ratio
-    return found, VerificationSummary(
+    return verdicts, VerificationSummary(
         **first.summary(band),
         **asdict(usage),
         n=n,
@@ -189,12 +189,12 @@ def _second(
     options = replace(options, scorers=(_SECOND,))
     numbers, done = iter(np.flatnonzero(asked).tolist()), 0
     for chunk in chunks(_answered(items, drawn, asked)):
-        for found in score([answers_of(item) for item in chunk], options, ctx.check):
+        for scored in score([answers_of(item) for item in chunk], options, ctx.check):
             number = next(numbers)
-            if _SECOND in found.confidences:
-                s2[number] = 1 - found.confidences[_SECOND]
+            if _SECOND in scored.confidences:
+                s2[number] = 1 - scored.confidences[_SECOND]
             else:
-                reasons[number] = found.reasons[_SECOND]
+                reasons[number] = scored.reasons[_SECOND]
         done += len(chunk)
         ctx.progress("comparing", done, int(asked.sum()))
     return s2, reasons
@@ -223,7 +223,7 @@ def _against_labels(
     if not known.any():
         return None
     right = quality[known]
-    found = two_stage.verdict_quality(flagged[known], right == 0)
+    verdict = two_stage.verdict_quality(flagged[known], right == 0)
     seed = int(ctx.rng.integers(2**63))
 
     def auroc(uncertainty: FloatArray) -> Interval:
@@ -232,9 +232,9 @@ def _against_labels(
 
     return Verdicts(
         n=int(known.sum()),
-        youden=_defined(found.youden),
-        f1=_defined(found.f1),
-        accuracy=found.accuracy,
+        youden=_defined(verdict.youden),
+        f1=_defined(verdict.f1),
+        accuracy=verdict.accuracy,
         auroc_one=auroc(s1[known]),
         auroc=auroc(two_stage.rank_score(s1[known], s2[known], band)),
     )

@@ -24,17 +24,17 @@ def run(spec: Spec, ctx: RunContext) -> Result:
     Raises:
         JobError: `input_unreadable`, `input_invalid` or `too_large`, naming file, row and field.
     """
-    found = []
+    rows = []
     for index, given in enumerate(spec.datasets):
         ctx.progress("data sets", index, len(spec.datasets), "data sets")
-        found.append(_score(spec, ctx, given))
-    scored = [one for one in found if one.hardness_per_dim is not None]
+        rows.append(_score(spec, ctx, given))
+    scored = [one for one in rows if one.hardness_per_dim is not None]
     scored.sort(key=lambda one: -(one.hardness_per_dim or 0.0))
-    ctx.progress("data sets", len(found), len(found), "data sets")
+    ctx.progress("data sets", len(rows), len(rows), "data sets")
     return Result(
-        datasets=found,
+        datasets=rows,
         hardest_first=[one.name for one in scored],
-        figures=[_bars(scored), _spectra(found)],
+        figures=[_bars(scored), _spectra(rows)],
         provenance=Provenance.of(JOB, spec.seed),
     )
 
@@ -43,10 +43,10 @@ def _score(spec: Spec, ctx: RunContext, given: DataSet) -> Hardness:
     mean, matrix = first_moments(ctx, given.name, given, center=spec.center)
     reduction = cov.leading_share(matrix, spec.explained_variance)
     options = Options(shrinkage_amount(spec.shrinkage), spec.n_bootstrap, unit_trace=True)
-    found = estimate(ctx, given.name, given, mean, reduction, options)
-    dim = len(found.covariance)
-    spectrum = np.linalg.eigvalsh(found.covariance)[::-1]
-    warnings = list(found.warnings)
+    estimated = estimate(ctx, given.name, given, mean, reduction, options)
+    dim = len(estimated.covariance)
+    spectrum = np.linalg.eigvalsh(estimated.covariance)[::-1]
+    warnings = list(estimated.warnings)
     if dim < len(mean):
         warnings.append(
             f"reduced: {dim} of {len(mean)} directions count, with {reduction.kept:.1%} of the "
@@ -54,23 +54,24 @@ def _score(spec: Spec, ctx: RunContext, given: DataSet) -> Hardness:
         )
     return Hardness(
         name=given.name,
-        hardness=found.hardness,
-        hardness_ci=found.interval,
-        hardness_per_dim=None if found.hardness is None else found.hardness / dim,
-        reliable=found.hardness is not None and (found.rows is None or found.rows >= 10 * dim),
+        hardness=estimated.hardness,
+        hardness_ci=estimated.interval,
+        hardness_per_dim=None if estimated.hardness is None else estimated.hardness / dim,
+        reliable=estimated.hardness is not None
+        and (estimated.rows is None or estimated.rows >= 10 * dim),
         dim=dim,
         columns=len(mean),
         kept_variance=min(reduction.kept, 1.0),
-        trace=found.trace,
-        effective_rank=cov.effective_rank(found.covariance),
-        n_samples=found.rows,
-        shrinkage=found.shrinkage,
+        trace=estimated.trace,
+        effective_rank=cov.effective_rank(estimated.covariance),
+        n_samples=estimated.rows,
+        shrinkage=estimated.shrinkage,
         spectrum_top20=spectrum[:20].tolist(),
         warnings=warnings,
     )
 
 
-def _bars(found: list[Hardness]) -> Figure:
+def _bars(datasets: list[Hardness]) -> Figure:
     values = [
         {
             "name": one.name,
@@ -78,7 +79,7 @@ def _bars(found: list[Hardness]) -> Figure:
             "low": one.hardness_ci[0] / one.dim if one.hardness_ci else one.hardness_per_dim,
             "high": one.hardness_ci[1] / one.dim if one.hardness_ci else one.hardness_per_dim,
         }
-        for one in found
+        for one in datasets
     ]
     x = {**axis("name", "Data set", "nominal"), "sort": None}
     y = axis("hardness", "Hardness per direction", type="log")
@@ -96,10 +97,10 @@ def _bars(found: list[Hardness]) -> Figure:
     )
 
 
-def _spectra(found: list[Hardness]) -> Figure:
+def _spectra(datasets: list[Hardness]) -> Figure:
     values = [
         {"name": one.name, "direction": i + 1, "eigenvalue": max(value, 1e-12)}
-        for one in found[:80]
+        for one in datasets[:80]
         for i, value in enumerate(one.spectrum_top20)
     ]
     return Figure(

@@ -206,8 +206,11 @@ def test_deep_rows_are_bad_rows_and_no_crash(context: Make) -> None:
 
 
 def test_a_webdataset_whose_header_says_more_than_it_has(context: Make) -> None:
-    for size in (b"77777777777\x00", b"\x80" + bytes(6) + b"\x7f\xff\xff\xff\xff",
-                 b"\xff" + b"\xff" * 11):  # fmt: skip
+    for size in (
+        b"77777777777\x00",
+        b"\x80" + bytes(6) + b"\x7f\xff\xff\xff\xff",
+        b"\xff" + b"\xff" * 11,
+    ):
         data = bytearray(tarred([("a.json", 0, b"{}")], "w").getvalue())
         data[124:136] = size
         total = sum(data[:148]) + sum(data[156:512]) + 8 * 32
@@ -224,21 +227,21 @@ def cifar(stream: io.BytesIO) -> None:
 
 GZIPS: dict[str, tuple[Callable[[io.BytesIO], Any], Callable[[], io.BytesIO]]] = {
     "idx that unpacks to 160 MiB": (
-        lambda s: dataset_formats.plain(s, "file"), lambda: gzipped(b"\0\0\x08\x01", 160 * MIB),
+        lambda s: dataset_formats.plain(s, "file"),
+        lambda: gzipped(b"\0\0\x08\x01", 160 * MIB),
     ),
     "idx that is spoiled": (
         lambda s: dataset_formats.plain(s, "file"),
-        lambda: io.BytesIO(
-            gzipped(b"\0\0", 4 * MIB).getvalue()[:200] + b"\xa5" * 500
-        ),
+        lambda: io.BytesIO(gzipped(b"\0\0", 4 * MIB).getvalue()[:200] + b"\xa5" * 500),
     ),
     "cifar of 160 MiB": (cifar, lambda: gzipped(b"", 160 * MIB)),
     "cifar with 30,000 members": (
-        cifar, lambda: tarred([(f"{n}.bin", 0, b"") for n in range(30_000)]),
+        cifar,
+        lambda: tarred([(f"{n}.bin", 0, b"") for n in range(30_000)]),
     ),
     "cifar whose member says 8 GiB": (cifar, lambda: gzipped(_lying_tar(), 0)),
     "cifar packed by xz": (cifar, lambda: tarred([("a.bin", 3073, bytes(3073))], "w:xz")),
-}  # fmt: skip
+}
 
 
 def _lying_tar() -> bytes:

@@ -428,8 +428,13 @@ def test_delete_takes_the_parts_that_no_other_job_shares(
 
 @pytest.mark.parametrize("end", ["EXPIRED", "FAILED"])
 def test_the_sweeper_cancels_what_nobody_waits_for(
-    api: Client, workplace: Workplace, sweeper: Sweeper, engine: Engine, journal: Path, end: str,
-) -> None:  # fmt: skip
+    api: Client,
+    workplace: Workplace,
+    sweeper: Sweeper,
+    engine: Engine,
+    journal: Path,
+    end: str,
+) -> None:
     job = submit(api, parts(journal, "ab"), max_attempts=1, queue_timeout=3600)
     with engine.begin() as connection:
         row = connection.execute(transitions.claim("w", ["cpu"], timedelta(minutes=1))).one()

@@ -93,8 +93,8 @@ def photo_patches() -> tuple[Labelled, Labelled, list[str]]:
             rows = rng.integers(windows.shape[0], size=_PATCHES[part])
             parts[part].append(windows[rows, rng.integers(windows.shape[1], size=_PATCHES[part])])
     train, test = (
-        Labelled(np.concatenate(found), np.repeat(np.arange(len(PHOTOS)), _PATCHES[part]))
-        for part, found in parts.items()
+        Labelled(np.concatenate(patches), np.repeat(np.arange(len(PHOTOS)), _PATCHES[part]))
+        for part, patches in parts.items()
     )
     return train, test, list(PHOTOS)
 
@@ -107,11 +107,11 @@ def _idx(streams: list[tuple[BinaryIO, str]]) -> tuple[Labelled, Labelled]:
     labels = [a for a in arrays if a.ndim == 1]
     if len(pictures) != 2 or len(labels) != 2:
         raise JobError("input_invalid", "Two idx files have to be images and two labels.")
-    found = []
+    pairs = []
     for images, label in sorted(pictures, key=lambda p: -len(p[0])):
         same = [a for a in labels if len(a) == len(images)]
-        found.append(idx_pair(images, same[0] if same else labels[0], label))
-    return found[0], found[1]
+        pairs.append(idx_pair(images, same[0] if same else labels[0], label))
+    return pairs[0], pairs[1]
 
 
 def _cifar(
@@ -122,8 +122,8 @@ def _cifar(
     magic = stream.read(2)
     stream.seek(0)
     if magic == b"\x1f\x8b" and len(streams) == 1:
-        train, test, found = read_cifar_archive(stream, classes, label)
-        return train, test, found if len(found) == classes else names
+        train, test, classes_named = read_cifar_archive(stream, classes, label)
+        return train, test, classes_named if len(classes_named) == classes else names
     if len(streams) < 2:
         raise invalid(label, "is no tar.gz; give it, or all .bin files with the test file last")
     parts = [read_cifar(plain(s, name), classes, name) for s, name in streams]
@@ -147,13 +147,13 @@ def _custom(
 
 
 def _from_arrays(arrays: ArrayFile) -> tuple[Labelled, Labelled, list[str]]:
-    found = []
+    parts = []
     for part in ("train", "test"):
         images = arrays.read(arrays.pick(f"x_{part}", (), f"{part} images"))
         labels = arrays.read(arrays.pick(f"y_{part}", (), f"{part} labels"))
-        found.append(_checked(images, labels, f"{arrays.label} ({part})"))
-    count = int(max(part.labels.max() for part in found)) + 1
-    return found[0], found[1], [str(kind) for kind in range(count)]
+        parts.append(_checked(images, labels, f"{arrays.label} ({part})"))
+    count = int(max(part.labels.max() for part in parts)) + 1
+    return parts[0], parts[1], [str(kind) for kind in range(count)]
 
 
 def _checked(images: NDArray[Any], labels: NDArray[Any], label: str) -> Labelled:

@@ -41,15 +41,16 @@ def estimate(values: FloatArray | None) -> RunEstimate | None:
 
 
 def leaderboard(
-    spec: Spec, real: RealData, found: ModelComparison, loaded: list[Loaded]
+    spec: Spec, real: RealData, comparison: ModelComparison, loaded: list[Loaded]
 ) -> Leaderboard:
     """The rows of one model, best first; equal scores keep the order of their names."""
     metric = spec.metrics[0]
-    table = np.stack([scored.score(metric) for scored in found.scored])
+    table = np.stack([scored.score(metric) for scored in comparison.scored])
     means = np.round(table.mean(axis=1), 12)
-    order = sorted(range(len(means)), key=lambda i: (-means[i], found.scored[i].candidate.name))
+    names = [scored.candidate.name for scored in comparison.scored]
+    order = sorted(range(len(means)), key=lambda i: (-means[i], names[i]))
     # Rows in the order of the names: the bootstrap must not depend on how candidates were listed.
-    named = sorted(order, key=lambda i: found.scored[i].candidate.name)
+    named = sorted(order, key=lambda i: names[i])
     win, first = None, None
     if spec.runs > 1:
         seeds = [np.random.default_rng([spec.seed, 1]) for _ in range(2)]
@@ -59,21 +60,23 @@ def leaderboard(
         first = scores.first_probabilities(table[named], BOOTSTRAP, seeds[1])[rows]
     rows_found = []
     for at, i in enumerate(order):
-        row = _row(spec, real, found, found.scored[i], loaded[i])
+        row = _row(spec, real, comparison, comparison.scored[i], loaded[i])
         row.rank = 1 + int((means > means[i]).sum())
         row.behind = estimate(table[order[0]] - table[i]) if at else None
         row.p_first = None if first is None else float(first[at])
         rows_found.append(row)
     return Leaderboard(
-        model=found.model,
+        model=comparison.model,
         rows=rows_found,
-        full=estimate(found.full),
+        full=estimate(comparison.full),
         full_given=spec.full_data.accuracy is not None,
         win=None if win is None else win.tolist(),
     )
 
 
-def _row(spec: Spec, real: RealData, found: ModelComparison, scored: Scored, loaded: Loaded) -> Row:
+def _row(
+    spec: Spec, real: RealData, comparison: ModelComparison, scored: Scored, loaded: Loaded
+) -> Row:
     own = scored.choices[("own", "candidate")]
     random = scored.choices.get(("own", "random"))
     draw = None
@@ -111,24 +114,27 @@ def _row(spec: Spec, real: RealData, found: ModelComparison, scored: Scored, loa
         labels=scored.candidate.labels.kind,
         image_bytes=loaded.image_bytes,
         label_bytes=loaded.label_bytes,
-        comparable=comparable(spec, real, found),
+        comparable=comparable(spec, real, comparison),
     )
 
 
-def comparable(spec: Spec, real: RealData, found: ModelComparison) -> str:
+def comparable(spec: Spec, real: RealData, comparison: ModelComparison) -> str:
     """A short digest of what scores rest on, the candidate and its settings left out."""
-    full = None if found.full is None else [round(v, 9) for v in found.full.tolist()]
-    parts = (real.digest, spec.ipc, found.model, spec.protocol, spec.runs, spec.seed, full)
+    full = None if comparison.full is None else [round(v, 9) for v in comparison.full.tolist()]
+    parts = (real.digest, spec.ipc, comparison.model, spec.protocol, spec.runs, spec.seed, full)
     return sha256(repr(parts).encode()).hexdigest()[:12]
 
 
-def warnings(spec: Spec, found: ModelComparison, board: Leaderboard, classes: int) -> list[str]:
+def warnings(
+    spec: Spec, comparison: ModelComparison, board: Leaderboard, classes: int
+) -> list[str]:
     """What a reader of the leaderboard has to know, in words."""
     texts = []
     chance = 1 / classes
-    for scored in found.scored:
+    for scored in comparison.scored:
         texts += _about(spec, scored, chance)
-    if len({plan.train_settings(spec, s.candidate).model_dump_json() for s in found.scored}) > 1:
+    settings = (plan.train_settings(spec, scored.candidate) for scored in comparison.scored)
+    if len({each.model_dump_json() for each in settings}) > 1:
         texts.append(
             "Candidates were trained with different settings; each has random subsets of its own "
             "setting, and the accuracies themselves are not comparable."
@@ -140,7 +146,7 @@ def warnings(spec: Spec, found: ModelComparison, board: Leaderboard, classes: in
             f"{board.rows[0].name} and {board.rows[1].name} cannot be told apart: the first wins "
             f"with probability {board.win[0][1]:.2f}."
         )
-    return [f"{found.model}: {text}" if len(spec.models) > 1 else text for text in texts]
+    return [f"{comparison.model}: {text}" if len(spec.models) > 1 else text for text in texts]
 
 
 def _about(spec: Spec, scored: Scored, chance: float) -> list[str]:

@@ -43,8 +43,8 @@ def _gold(references: Sequence[str]) -> list[str]:
 
 def exact(answer: str, references: Sequence[str]) -> float:
     """1 when the normalised answer equals a normalised reference. Source: SQuAD 2.0."""
-    found = squad_normalize(answer)
-    return float(any(found == squad_normalize(reference) for reference in _gold(references)))
+    normalised = squad_normalize(answer)
+    return float(any(normalised == squad_normalize(reference) for reference in _gold(references)))
 
 
 def token_f1(answer: str, references: Sequence[str]) -> float:
@@ -52,15 +52,15 @@ def token_f1(answer: str, references: Sequence[str]) -> float:
 
     The SNNE paper calls an answer right when this is at least 0.5.
     """
-    found = squad_normalize(answer).split()
-    return max(_f1(found, squad_normalize(reference).split()) for reference in _gold(references))
+    tokens = squad_normalize(answer).split()
+    return max(_f1(tokens, squad_normalize(reference).split()) for reference in _gold(references))
 
 
-def _f1(found: list[str], gold: list[str]) -> float:
-    if not found or not gold:
-        return float(found == gold)
-    common = sum((Counter(found) & Counter(gold)).values())
-    return 2 * common / (len(found) + len(gold))
+def _f1(tokens: list[str], gold: list[str]) -> float:
+    if not tokens or not gold:
+        return float(tokens == gold)
+    common = sum((Counter(tokens) & Counter(gold)).values())
+    return 2 * common / (len(tokens) + len(gold))
 
 
 def contains(answer: str, references: Sequence[str]) -> float:
@@ -69,9 +69,9 @@ def contains(answer: str, references: Sequence[str]) -> float:
     Whole words only: "14" is not in "2014". Words of every script, see `tokenize_unicode`. A
     reference in plain ASCII finds accented words too, not the other way round.
     """
-    found = _marked(tokenize_unicode(answer))
+    marked = _marked(tokenize_unicode(answer))
     plain = _marked(tokenize_unicode(_without_accents(answer)))
-    wanted = [(tokenize_unicode(r), plain if r.isascii() else found) for r in references]
+    wanted = [(tokenize_unicode(r), plain if r.isascii() else marked) for r in references]
     return float(any(tokens and _marked(tokens) in words for tokens, words in wanted))
 
 
@@ -89,11 +89,11 @@ def numeric(answer: str, references: Sequence[str], tolerance: float = 1e-6) -> 
     Digit groups and a trailing .0 make no difference. The tolerance is relative, and absolute for
     references below 1.
     """
-    found = _last_number(answer)
+    number = _last_number(answer)
     wanted = [_last_number(reference) for reference in references]
     return float(
-        found is not None
-        and any(w is not None and abs(found - w) <= tolerance * max(1.0, abs(w)) for w in wanted)
+        number is not None
+        and any(w is not None and abs(number - w) <= tolerance * max(1.0, abs(w)) for w in wanted)
     )
 
 

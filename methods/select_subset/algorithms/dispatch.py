@@ -66,20 +66,20 @@ def _score(problem: Problem) -> FloatArray:
 def _semdedup(problem: Problem, budget: int) -> Choice:
     assert isinstance(problem.params, p.SemDedupParams)
     rows = embeddings.unit_rows(problem.features["embedding"])
-    found = cluster(problem, rows, cluster_count(problem, 64, 50_000), spherical=True)
-    values = embeddings.semdedup_scores(rows, found, problem.params.keep_hard, problem.check)
+    clustering = cluster(problem, rows, cluster_count(problem, 64, 50_000), spherical=True)
+    values = embeddings.semdedup_scores(rows, clustering, problem.params.keep_hard, problem.check)
     order = ranking.by_rank(values, budget, "lowest")
     eps = 1 - float(values[order[-1]])
-    return Choice(order, score=values, clustering=found, details={"epsilon": round(eps, 6)})
+    return Choice(order, score=values, clustering=clustering, details={"epsilon": round(eps, 6)})
 
 
 def _prototypes(problem: Problem, budget: int) -> Choice:
     assert isinstance(problem.params, p.PrototypesParams)
     rows = embeddings.unit_rows(problem.features["embedding"])
-    found = cluster(problem, rows, cluster_count(problem, 64, 1000), spherical=True)
-    values = 1 - found.distances.astype(np.float64)
+    clustering = cluster(problem, rows, cluster_count(problem, 64, 1000), spherical=True)
+    values = 1 - clustering.distances.astype(np.float64)
     keep: ranking.Keep = "highest" if problem.params.keep == "hard" else "lowest"
-    return Choice(ranking.by_rank(values, budget, keep), score=values, clustering=found)
+    return Choice(ranking.by_rank(values, budget, keep), score=values, clustering=clustering)
 
 
 def _d2(problem: Problem, budget: int) -> Choice:
@@ -117,11 +117,11 @@ def _coincide(problem: Problem, budget: int) -> Choice:
     params = problem.params
     assert isinstance(params, p.CoincideParams)
     rows = embeddings.unit_rows(problem.features["embedding"])
-    found = cluster(problem, rows, cluster_count(problem, 64, 10_000), spherical=True)
-    transfer = coincide_core.transferability(found.centroids, params.blocks)
+    clustering = cluster(problem, rows, cluster_count(problem, 64, 10_000), spherical=True)
+    transfer = coincide_core.transferability(clustering.centroids, params.blocks)
     order, quotas, _ = coincide_core.coincide(
         rows,
-        found.labels,
+        clustering.labels,
         transfer,
         budget,
         temperature=params.temperature,
@@ -131,15 +131,15 @@ def _coincide(problem: Problem, budget: int) -> Choice:
     filled = budget - len(order)
     if filled:
         free = np.setdiff1d(np.arange(problem.count), order)
-        nearest = free[np.argsort(-found.distances[free], kind="stable")]
+        nearest = free[np.argsort(-clustering.distances[free], kind="stable")]
         order = np.concatenate([order, nearest[:filled]])
     return Choice(
         order,
-        score=found.distances.astype(np.float64),
-        strata=found.labels,
+        score=clustering.distances.astype(np.float64),
+        strata=clustering.labels,
         quotas=quotas,
         filled=filled,
-        clustering=found,
+        clustering=clustering,
     )
 
 
@@ -152,24 +152,24 @@ def _influences(problem: Problem) -> tuple[FloatArray, list[str] | None]:
     train, (target, tasks) = problem.features["gradient"], problem.target
     if train.ndim == 2:
         train, target = train[:, None], target[:, None]
-    names, found = influence.task_influence(
+    names, influences = influence.task_influence(
         train, target, tasks, params.checkpoint_weights, problem.check
     )
-    return found, names
+    return influences, names
 
 
 def _less(problem: Problem, budget: int) -> Choice:
-    found, names = _influences(problem)
-    values = influence.less(found)
+    influences, names = _influences(problem)
+    values = influence.less(influences)
     details: dict[str, Any] = {} if names is None else {"tasks": names}
     return Choice(ranking.by_rank(values, budget, "highest"), score=values, details=details)
 
 
 def _icons(problem: Problem, budget: int) -> Choice:
     assert isinstance(problem.params, p.IconsParams)
-    found, names = _influences(problem)
+    influences, names = _influences(problem)
     percent = problem.params.percent or 100 * budget / problem.count
-    votes = influence.icons_votes(found, percent).astype(np.float64)
+    votes = influence.icons_votes(influences, percent).astype(np.float64)
     details: dict[str, Any] = {"percent": round(percent, 6)}
     if names is not None:
         details["tasks"] = names

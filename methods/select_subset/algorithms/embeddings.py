@@ -87,13 +87,13 @@ def nearest_within(
         numbers (m, k) and squared distances (m, k), nearest first (ties: the lower position).
     """
     a, b = np.asarray(rows, dtype=np.float32), np.asarray(others, dtype=np.float32)
-    found = np.full((len(a), k), -1, dtype=np.int64)
+    neighbours = np.full((len(a), k), -1, dtype=np.int64)
     distances = np.full((len(a), k), np.inf, dtype=np.float32)
     squares = np.einsum("ij,ij->i", b, b)
     own_place = _places(numbers[0], numbers[1])
     for start in range(0, len(a), _SIDE):
         part = slice(start, min(len(a), start + _SIDE))
-        best_n, best_d = found[part], distances[part]
+        best_n, best_d = neighbours[part], distances[part]
         for at in range(0, len(b), _SIDE):
             stop = min(len(b), at + _SIDE)
             # Without |a|^2, which is the same for all candidates of a row.
@@ -108,17 +108,17 @@ def nearest_within(
             ranked = np.lexsort((merged_n, merged_d), axis=1)[:, :k]
             best_n = np.take_along_axis(merged_n, ranked, 1)
             best_d = np.take_along_axis(merged_d, ranked, 1)
-        found[part] = best_n
+        neighbours[part] = best_n
         distances[part] = best_d + np.einsum("ij,ij->i", a[part], a[part])[:, None]
-    found[~np.isfinite(distances)] = -1
-    return found, np.maximum(distances, 0)
+    neighbours[~np.isfinite(distances)] = -1
+    return neighbours, np.maximum(distances, 0)
 
 
 def _places(numbers: IntArray, pool: IntArray) -> IntArray:
     """Where each number is in the pool, -1 for nowhere."""
     order = np.argsort(pool)
-    found = order[np.minimum(np.searchsorted(pool, numbers, sorter=order), len(pool) - 1)]
-    return np.where(pool[found] == numbers, found, -1)
+    places = order[np.minimum(np.searchsorted(pool, numbers, sorter=order), len(pool) - 1)]
+    return np.where(pool[places] == numbers, places, -1)
 
 
 def _smallest(block: Float32Array, k: int) -> tuple[IntArray, Float32Array]:
@@ -170,7 +170,7 @@ def neighbours(
     near_cells, _ = nearest_within(
         groups.centroids, groups.centroids, (all_cells, all_cells), min(probes, cells) - 1 or 1
     )
-    found = np.full((len(rows), k), -1, dtype=np.int64)
+    neighbours = np.full((len(rows), k), -1, dtype=np.int64)
     distances = np.full((len(rows), k), np.inf, dtype=np.float32)
     for cell in all_cells.tolist():
         check()
@@ -178,7 +178,7 @@ def neighbours(
         if len(members):
             reach = [cell, *(c for c in near_cells[cell].tolist() if c >= 0)]
             pool = np.concatenate([order[starts[c] : starts[c + 1]] for c in reach])
-            found[members], distances[members] = nearest_within(
+            neighbours[members], distances[members] = nearest_within(
                 rows[members], rows[pool], (members, pool), k
             )
-    return found, distances
+    return neighbours, distances

@@ -61,16 +61,16 @@ def xmas(problem: Problem, budget: int) -> Choice:
     labels = np.zeros(problem.count, dtype=np.int64)
     steadiness = np.full(problem.count, np.inf)
     key = np.full(problem.count, np.inf)
-    found = None
+    clustering = None
     if len(image):
-        found = cluster(problem, rows, min(wanted, len(image)))
-        labels[image] = found.labels
+        clustering = cluster(problem, rows, min(wanted, len(image)))
+        labels[image] = clustering.labels
         steadiness[image] = stability(trajectory)
         if params.within == "stable":
             key = steadiness
         else:
             drawn = params.within == "random"
-            key[image] = problem.rng(1).random(len(image)) if drawn else found.distances
+            key[image] = problem.rng(1).random(len(image)) if drawn else clustering.distances
     text_label = None
     if text.any():
         text_label = int(labels[image].max(initial=-1)) + 1
@@ -92,7 +92,7 @@ def xmas(problem: Problem, budget: int) -> Choice:
         quotas=sample.quotas,
         dropped=sample.dropped,
         filled=sample.filled,
-        clustering=found,
+        clustering=clustering,
         details={"checkpoint_variance": _variances(trajectory)},
         warnings=_remarks(trajectory, sample.sizes, budget, params.min_cluster),
     )
@@ -122,24 +122,24 @@ def _variances(trajectory: FloatArray) -> list[float]:
 
 
 def _remarks(trajectory: FloatArray, sizes: IntArray, budget: int, min_cluster: int) -> list[str]:
-    found = []
+    warnings = []
     small = sizes[(sizes > 0) & (sizes < min_cluster)]
     if len(small):
-        found.append(
+        warnings.append(
             f"{len(small)} clusters with fewer than {min_cluster} rows were dropped "
             f"({int(small.sum())} rows)."
         )
     usable = int((sizes >= min_cluster).sum())
     if 0 < budget < usable:
-        found.append(
+        warnings.append(
             f"The budget of {budget} is below the number of clusters ({usable}): the largest give "
             "one row each, the others none."
         )
     if trajectory.shape[1] == 1:
-        found.append("There is one checkpoint: every row is equally stable.")
+        warnings.append("There is one checkpoint: every row is equally stable.")
     elif len(trajectory) and float(np.ptp(trajectory, axis=0).max()) == 0:
-        found.append("All trajectories are equal: the clusters mean nothing.")
-    return found
+        warnings.append("All trajectories are equal: the clusters mean nothing.")
+    return warnings
 
 
 def s2l(problem: Problem, budget: int) -> Choice:
@@ -147,20 +147,20 @@ def s2l(problem: Problem, budget: int) -> Choice:
     params = problem.params
     assert isinstance(params, p.S2LParams)
     trajectory = problem.features["trajectory"][:, :: params.every]
-    found = cluster(problem, trajectory, cluster_count(problem, 5, 100))
+    clustering = cluster(problem, trajectory, cluster_count(problem, 5, 100))
     sample = cluster_sample(
-        found.labels,
+        clustering.labels,
         problem.rng(1).random(problem.count),
         budget,
         min_cluster=params.min_cluster,
     )
     return Choice(
         sample.order,
-        strata=found.labels,
+        strata=clustering.labels,
         quotas=sample.quotas,
         dropped=sample.dropped,
         filled=sample.filled,
-        clustering=found,
+        clustering=clustering,
         warnings=_remarks(trajectory, sample.sizes, budget, params.min_cluster),
     )
 

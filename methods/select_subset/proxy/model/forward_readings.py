@@ -47,7 +47,7 @@ def read_batch(
         For each reading (B, ...) float64, embeddings float32; NaN activations without an image.
     """
     image = (batch.ids == proxy.image_token_id) & batch.valid
-    found: dict[str, AnyArray] = {}
+    readings: dict[str, AnyArray] = {}
     with ExitStack() as stack:
         blocks = None
         if "singular_values" in wanted:
@@ -62,11 +62,11 @@ def read_batch(
                 raise JobError(
                     "model_rejected_request", "The model's attention cannot be read layer by layer."
                 )
-            found["singular_values"] = top_singular_values(blocks.blocks, top_k).cpu().numpy()
+            readings["singular_values"] = top_singular_values(blocks.blocks, top_k).cpu().numpy()
         if places is not None:
             target = batch.labels[:, places + 1]
-            found |= _token_readings(logits, target, inner.pop("head", None), wanted)
-    return found | {name: value.float().cpu().numpy() for name, value in inner.items()}
+            readings |= _token_readings(logits, target, inner.pop("head", None), wanted)
+    return readings | {name: value.float().cpu().numpy() for name, value in inner.items()}
 
 
 def _forward(proxy: Proxy, batch: Batch, answers: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -108,14 +108,14 @@ def _token_readings(
 ) -> dict[str, AnyArray]:
     """Means over the answer tokens of each row; logits (B, P, V), target (B, P)."""
     names: list[str] = [n for n in (*_OF_TOKENS, "gradient_norm") if n in wanted]
-    found = {name: np.full(len(target), np.nan) for name in names}
+    readings = {name: np.full(len(target), np.nan) for name in names}
     step = max(1, PROBABILITIES // max(1, logits.shape[1] * logits.shape[2]))
     for start in range(0, len(target), step):
         part = slice(start, start + step)
         values = _of_tokens(logits[part], target[part], None if head is None else head[part])
         for name in names:
-            found[name][part] = values[name].double().cpu().numpy()
-    return found
+            readings[name][part] = values[name].double().cpu().numpy()
+    return readings
 
 
 def _of_tokens(
@@ -135,7 +135,7 @@ def _of_tokens(
     def mean(values: torch.Tensor) -> torch.Tensor:
         return (values.double() * answer).sum(dim=1) / count
 
-    found = {
+    readings = {
         "loss": mean(loss),
         "el2n": mean(el2n),
         "aum": mean(1 - wrong - other),
@@ -146,8 +146,8 @@ def _of_tokens(
         hidden = head.float()
         # The gradient is a sum of outer products; its norm needs inner products only.
         product = (error @ error.transpose(1, 2)).double() * (hidden @ hidden.transpose(1, 2))
-        found["gradient_norm"] = product.sum(dim=(1, 2)).clamp(min=0).sqrt()
-    return found
+        readings["gradient_norm"] = product.sum(dim=(1, 2)).clamp(min=0).sqrt()
+    return readings
 
 
 @contextmanager
@@ -155,18 +155,18 @@ def _hidden(
     proxy: Proxy, batch: Batch, image: torch.Tensor, wanted: frozenset[Reading]
 ) -> Iterator[dict[str, torch.Tensor]]:
     """Hooks that take means of hidden states while the model runs."""
-    found: dict[str, torch.Tensor] = {}
+    readings: dict[str, torch.Tensor] = {}
     handles = []
     if "embedding" in wanted:
 
         def last(module: Any, given: Any, output: Any) -> None:
-            found["embedding"] = _mean(output.last_hidden_state, batch.valid)
+            readings["embedding"] = _mean(output.last_hidden_state, batch.valid)
 
         handles.append(proxy.decoder.register_forward_hook(last))
     if "gradient_norm" in wanted:
 
         def head(module: Any, given: tuple[torch.Tensor, ...]) -> None:
-            found["head"] = given[0]
+            readings["head"] = given[0]
 
         handles.append(proxy.model.get_output_embeddings().register_forward_pre_hook(head))
     if "activations" in wanted:
@@ -181,11 +181,11 @@ def _hidden(
         for module in activation_layers(proxy.decoder):
             handles.append(module.register_forward_pre_hook(before))
     try:
-        yield found
+        yield readings
         if "activations" in wanted:
             activations = torch.cat(parts, dim=1)
             activations[~image.any(dim=1)] = float("nan")
-            found["activations"] = activations
+            readings["activations"] = activations
     finally:
         for handle in handles:
             handle.remove()

@@ -94,14 +94,14 @@ def _read_all(
     keys = [(place, number) for place in places for number in wanted]
     specs = [ShardPart(proxy=part, work=work, place=p, shard=n) for p, n in keys]
     total = len(places) * sum(parts.shards[number].rows for number in wanted)
-    found: dict[tuple[int, int], dict[str, AnyArray]] = {}
+    readings: dict[tuple[int, int], dict[str, AnyArray]] = {}
     done = 0
     for child in ctx.fan_out(SHARD_PART.name, specs):
         with child.open("reading.npz") as reader:
-            found[keys[child.place]] = loadz(reader.read())
+            readings[keys[child.place]] = loadz(reader.read())
         done += parts.shards[keys[child.place][1]].rows
         ctx.progress("reading the model", done, total, "rows")
-    return Readings.of([[found[place, number] for number in wanted] for place in places])
+    return Readings.of([[readings[place, number] for number in wanted] for place in places])
 
 
 def run_proxy(spec: ProxyPart, ctx: RunContext) -> ProxyParts:
@@ -114,19 +114,19 @@ def run_proxy(spec: ProxyPart, ctx: RunContext) -> ProxyParts:
         lengths = check_rows(rows, spool, examples, ctx)
         text = "".join(row.model_dump_json() + "\n" for row in rows.bad)
         ctx.save_artifact("bad.jsonl", text.encode(), "application/x-ndjson")
-        found = ProxyParts(rows=len(spool), bad_rows=len(rows.bad), marks=[], losses=[], shards=[])
+        parts = ProxyParts(rows=len(spool), bad_rows=len(rows.bad), marks=[], losses=[], shards=[])
         if (rows.bad and not spec.skip_bad) or not lengths.any():
-            return found
+            return parts
         if spec.target is not None:
             target = spooled_target(spec.target, ctx, stack)
             aimed = stack.enter_context(Examples(target[1], opened.encoder))
             aim = target_rows(*target, aimed, ctx)
             ctx.save_artifact("target.npz", pack(aim.spool, aim.batches(_tokens(spec))), _NPZ)
-            found.tasks, found.task_names = aim.tasks.tolist(), aim.names
+            parts.tasks, parts.task_names = aim.tasks.tolist(), aim.names
         rooms = ResumeKeys(ctx, spec.model, spec.seed, spool.digest, lengths)
         trained = opened.train(examples, lengths, spec.seed, rooms.weights, ctx)
-        found.marks, found.losses = trained.marks, trained.losses
-        found.blocks = opened.blocks
+        parts.marks, parts.losses = trained.marks, trained.losses
+        parts.blocks = opened.blocks
         for place in range(len(trained.losses)):
             data = weights_of(rooms.weights, place)
             ctx.save_artifact(f"weights-{place}", data, "application/octet-stream")
@@ -136,8 +136,8 @@ def run_proxy(spec: ProxyPart, ctx: RunContext) -> ProxyParts:
             readings=["image_embedding" if spec.clip else "loss"],
         )
         reader = opened.reader(probe, None)
-        found.shards = list(_packed(spec, spool, examples, reader, lengths, rows.images, ctx))
-        return found
+        parts.shards = list(_packed(spec, spool, examples, reader, lengths, rows.images, ctx))
+        return parts
 
 
 def _packed(
@@ -203,8 +203,8 @@ def run_shard(spec: ShardPart, ctx: RunContext) -> ShardRead:
             def tell(done: int) -> None:
                 ctx.progress("reading the model", done, rows, "rows")
 
-            found = reader.read(part(f"shard-{spec.shard}.npz"), tell)
+            readings = reader.read(part(f"shard-{spec.shard}.npz"), tell)
         finally:
             reader.close()
-        ctx.save_artifact("reading.npz", savez(**found), _NPZ)
+        ctx.save_artifact("reading.npz", savez(**readings), _NPZ)
         return ShardRead(rows=rows)
