@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import structlog
@@ -17,6 +18,7 @@ from starlette.routing import compile_path
 
 from app.schemas.jobs import FieldError, JobFailure, Quota
 from app.schemas.jobs import Problem as ProblemBody
+from methods.faults import did_you_mean, explain, pointer
 
 _log = structlog.get_logger(__name__)
 
@@ -70,6 +72,12 @@ class NotFound(Problem):
     """There is no such thing, or it belongs to somebody else."""
 
     code, status, title = "not-found", 404, "Not found"
+
+
+def unknown_job_type(name: str, known: Iterable[str]) -> NotFound:
+    """The problem of a job type that is not there, with the nearest that is."""
+    cure = did_you_mean(name, known) or "; /v1/job-types lists them."
+    return NotFound(f"There is no job type {name[:64]!r}{cure}")
 
 
 class MethodNotAllowed(Problem):
@@ -216,7 +224,9 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     faults = error.errors()
     if any(item["type"] == "json_invalid" for item in faults):
         return render(InvalidRequest(f"The body is no JSON: {_first_reason(faults)}"), request)
-    errors = [FieldError(pointer=_pointer(e["loc"]), message=e["msg"]) for e in faults[:100]]
+    body = getattr(request.scope.get("route"), "body_field", None)
+    model = None if body is None else body.field_info.annotation
+    errors = [_field_error(fault, model) for fault in faults[:100]]
     in_body = all(item["loc"] and item["loc"][0] == "body" for item in faults)
     kind: type[Problem] = InvalidSpec if in_body else InvalidRequest
     more = f" ({len(faults)} faults)" if len(faults) > 1 else ""
@@ -227,9 +237,12 @@ def _first_reason(faults: Any) -> str:
     return str(faults[0].get("ctx", {}).get("error", faults[0]["msg"]))
 
 
-def _pointer(location: tuple[int | str, ...]) -> str:
-    parts = location[1:] if location and location[0] == "body" else location
-    return "".join(f"/{str(p).replace('~', '~0').replace('/', '~1')}" for p in parts)
+def _field_error(fault: Any, model: Any) -> FieldError:
+    location = fault["loc"]
+    if location and location[0] == "body":
+        location = location[1:]
+    message = explain({**fault, "loc": location}, model)
+    return FieldError(pointer=pointer(location), message=message)
 
 
 _BY_STATUS = {

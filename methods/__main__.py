@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from methods.errors import JobError
+from methods.faults import did_you_mean, explain, pointer
 from methods.jobtype import EXTRAS, JobType
 from methods.local import LocalContext
 from methods.registry import load_registry
@@ -33,14 +34,19 @@ def main(argv: list[str] | None = None) -> int:
     if args.spec is None:
         parser.error("the spec is missing: a JSON file")
     if args.type not in registry:
-        parser.error(f"unknown job type {args.type!r}; known: {', '.join(sorted(registry))}")
+        cure = did_you_mean(args.type, registry) or f"; known: {', '.join(sorted(registry))}"
+        parser.error(f"unknown job type {args.type!r}{cure}")
     job = registry[args.type]
     try:
         spec = job.spec.model_validate_json(args.spec.read_bytes())
         inputs = args.spec.parent
         context = LocalContext(args.out or inputs, spec, _show_progress, inputs)
         result = job.load_runner()(spec, context)
-    except (ValidationError, OSError) as error:
+    except ValidationError as error:
+        for fault in error.errors():
+            print(f"{pointer(fault['loc'])}: {explain(fault, job.spec)}", file=sys.stderr)
+        return 1
+    except OSError as error:
         print(error, file=sys.stderr)
         return 1
     except JobError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from pydantic import AwareDatetime, BeforeValidator
@@ -22,6 +22,7 @@ from app.api.dependencies import (
     Limit,
     ServicesDep,
     Wait,
+    limited_by_address,
 )
 from app.api.public_models import any_result, public_models
 from app.problems import (
@@ -38,9 +39,11 @@ from app.problems import (
     QuotaExceeded,
     Unauthenticated,
     responses,
+    unknown_job_type,
 )
 from app.schemas.jobs import Attempt, Event, Job, JobCreate, JobSummary, Page
 from app.services.jobs import JobFilter
+from infra.ids import is_id
 from methods.jobtype import JobType
 from models.states import TERMINAL, JobState
 
@@ -69,6 +72,14 @@ def create_router(registry: Mapping[str, JobType]) -> APIRouter:
     for job_type in registry.values():
         _add_create(router, job_type, models[job_type.name].create)
     _add_common(router, any_result(models))
+
+    @router.post("/{name}", include_in_schema=False, dependencies=[Depends(limited_by_address)])
+    async def refuse_unknown_type(name: str) -> None:
+        """Somebody means to create a job, unless the name is a job's id."""
+        if is_id(name, "job"):
+            raise HTTPException(405, "Method Not Allowed")
+        raise unknown_job_type(name, registry)
+
     return router
 
 

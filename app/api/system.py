@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.api.dependencies import limited_by_address
-from app.problems import NotFound, problem_types, responses
+from app.problems import NotFound, problem_types, responses, unknown_job_type
 from app.schemas.jobs import JobTypeDetail, JobTypeSummary, Page, ProblemType, Readiness
 from methods.jobtype import JobType
 from models import queries, schema
@@ -40,7 +40,7 @@ def create_router(registry: Mapping[str, JobType]) -> APIRouter:
     async def get_job_type(name: str, response: Response) -> JobTypeDetail:
         """A job type with the JSON Schemas of its spec and result."""
         if name not in registry:
-            raise NotFound(f"There is no job type {name[:64]!r}.")
+            raise unknown_job_type(name, registry)
         response.headers.update(_CACHE)
         return _detail(registry[name])
 

@@ -35,6 +35,7 @@ from app.services.quotas import Quotas
 from app.services.result_cache import ResultCache
 from infra.ids import is_id, new_id
 from infra.storage import Storage, job_prefix
+from methods.faults import did_you_mean
 from methods.jobtype import JobType, ModelRef, references
 from models import queries, transitions
 from models.states import TERMINAL, JobState
@@ -162,7 +163,8 @@ class JobService:
                 [
                     FieldError(
                         pointer=f"/spec{at}",
-                        message=f"there is no model {name[:64]}; known: {known}",
+                        message=f"There is no model {name[:64]!r}"
+                        f"{did_you_mean(name, self._models) or f'; known: {known}'}",
                     )
                     for at, name in unknown
                 ]

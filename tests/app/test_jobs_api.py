@@ -387,6 +387,33 @@ def test_a_wrong_method_is_told_the_right_ones(
     assert answer.headers["Allow"] == allowed
 
 
+def test_an_unknown_job_type_is_answered_with_the_nearest(http: httpx2.Client) -> None:
+    body = problem(http.post("/v1/jobs/toy-isolatd", json={}), 404, "not-found")
+    assert body["detail"] == "There is no job type 'toy-isolatd'; did you mean 'toy-isolated'?"
+    body = problem(http.get("/v1/job-types/toy-isolatd"), 404, "not-found")
+    assert body["detail"].endswith("did you mean 'toy-isolated'?")
+    body = problem(http.post("/v1/jobs/" + "x" * 3000, json={}), 404, "not-found")
+    assert body["detail"].endswith("; /v1/job-types lists them.")
+    job = post(http, {"steps": 2}).json()["id"]
+    answer = http.post(f"/v1/jobs/{job}", json={})
+    problem(answer, 405, "method-not-allowed")
+    assert answer.headers["Allow"] == "DELETE, GET"
+
+
+def test_a_misspelt_field_is_answered_with_the_nearest(http: httpx2.Client) -> None:
+    body = problem(post(http, {"stepz": 2}), 422, "invalid-spec")
+    assert body["errors"] == [
+        {
+            "pointer": "/spec/stepz",
+            "message": "There is no field 'stepz' here; did you mean 'steps'?",
+        }
+    ]
+    body = problem(post(http, {"action": "exti"}), 422, "invalid-spec")
+    assert body["errors"][0]["message"].endswith("did you mean 'exit'?")
+    body = problem(post(http, {}, lables={}), 422, "invalid-spec")
+    assert body["errors"][0]["message"].endswith("did you mean 'labels'?")
+
+
 def test_another_tenants_things_do_not_exist(
     http: httpx2.Client, gateway_url: str, service_settings: Settings, workplace: Workplace
 ) -> None:

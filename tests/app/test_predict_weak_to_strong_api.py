@@ -58,6 +58,6 @@ def test_a_named_model_through_the_api(api: Client, workplace: Workplace, tmp_pa
     assert (result.strong.encoding.model, result.strong.encoding.layer) == ("minilm", 6)
     assert result.weak[0].metric_fro > 0
     spec["weak"] = [{"name": "w", "model": "gpt-9"}]
-    with pytest.raises(errors.InvalidSpec, match="there is no model gpt-9; known: minilm, tiny"):
+    with pytest.raises(errors.InvalidSpec, match="There is no model 'gpt-9'; known: minilm, tiny"):
         api.jobs.create("predict-weak-to-strong", spec)
     api.files.delete(spec["texts"])
