@@ -35,15 +35,17 @@ HEALTHCHECK --interval=15s --timeout=3s --start-period=30s \
     CMD ["python", "-c", "import os, sys, time; sys.exit(time.time() - os.path.getmtime('/tmp/alive') > 15)"]
 ENTRYPOINT ["datassay-server"]
 
-# All that the bundled job types need, with the CPU build of torch that constraints.txt names.
+# All that the bundled job types need. The usual wheel of torch brings CUDA, gigabytes that a worker
+# without a GPU never uses: name PyTorch's index of CPU builds, and pip prefers it.
+#   docker compose build --build-arg PIP_EXTRA_INDEX_URL=<PyTorch's CPU index> worker
 FROM worker-base AS worker
+ARG PIP_EXTRA_INDEX_URL=
 RUN pip install -c constraints.txt '.[worker,torch,parquet,datasets,s3,hf]' && rm -rf build
 USER 10001:10001
 CMD ["worker", "--queues", "cpu,llm", "--alive-file", "/tmp/alive"]
 
-# The same with the usual build of torch, which brings CUDA.
+# The same with the usual wheel of torch, and so with CUDA.
 FROM worker-base AS worker-gpu
-RUN grep -v '^torch==' constraints.txt > constraints-gpu.txt \
-    && pip install -c constraints-gpu.txt '.[worker,torch,parquet,datasets,s3,hf]' && rm -rf build
+RUN pip install -c constraints.txt '.[worker,torch,parquet,datasets,s3,hf]' && rm -rf build
 USER 10001:10001
 CMD ["worker", "--queues", "gpu", "--alive-file", "/tmp/alive"]

@@ -63,7 +63,6 @@ def _requirements(registry: Mapping[str, JobType]) -> dict[str, dict[str, str]]:
     return {
         job_type.name: {module: EXTRAS.get(module, "") for module in job_type.missing()}
         for job_type in registry.values()
-        if not job_type.internal
     }
 
 

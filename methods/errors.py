@@ -19,6 +19,7 @@ ERROR_CODES: dict[str, tuple[Origin, bool]] = {
     "numerical_failure": ("user", False),
     "timeout": ("user", False),
     "worker_lost": ("system", True),
+    "no_worker": ("system", False),
     "attempts_exhausted": ("system", False),
     "cancelled": ("user", False),
     "internal": ("system", True),

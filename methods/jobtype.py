@@ -78,6 +78,14 @@ EXTRAS = {
 }
 
 
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        # A package above it is missing, or broken.
+        return False
+
+
 @dataclass(frozen=True)
 class JobType:
     """The declaration of a job type; everything that the service knows of a method is here.
@@ -126,7 +134,7 @@ class JobType:
 
     def missing(self) -> list[str]:
         """Modules that it requires and this installation does not have."""
-        return [name for name in self.requires if importlib.util.find_spec(name) is None]
+        return [name for name in self.requires if not _is_installed(name)]
 
     def load_runner(self) -> Callable[..., BaseModel]:
         """Import and return `run(spec, ctx) -> result`."""

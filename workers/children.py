@@ -26,6 +26,8 @@ _log = structlog.get_logger(__name__)
 
 #: Seconds between looks at children that other workers run.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
+#: So long the rest of the children may wait for a worker that could run them.
+_NO_WORKER_SECONDS = 120.0
 
 #: Content key, id, result, and whether it was there before its parent asked for it.
 Ended = tuple[str, str, dict[str, Any], bool]
@@ -56,6 +58,8 @@ class FanOut:
         self._sessions, self._registry, self._models = sessions, registry, models
         self._parent, self._lease, self._shutdown = parent, lease, shutdown
         self._run_child_inline = run_child_inline
+        #: Since when no live worker can run any of the children that are left.
+        self._stuck_since: float | None = None
         #: Rows by content key, with the place of each.
         self._wanted: dict[str, tuple[int, dict[str, Any]]] = {}
 
@@ -134,7 +138,23 @@ class FanOut:
                     return key, row.id, result, row.reused
         if missing := set(keys) - set(by_key):
             self._submit(missing)
+        self._check_for_workers([by_key.get(key) for key in keys])
         return None
+
+    def _check_for_workers(self, rows: list[Row[Any] | None]) -> None:
+        stuck = [row for row in rows if row and row.state == JobState.QUEUED and row.waiting_for]
+        if not rows or len(stuck) < len(rows):
+            self._stuck_since = None
+            return
+        self._stuck_since = self._stuck_since or time.monotonic()
+        if time.monotonic() - self._stuck_since >= _NO_WORKER_SECONDS:
+            kind, lacks = stuck[0].type, ", ".join(stuck[0].waiting_for)
+            raise JobError(
+                "no_worker",
+                f"No live worker can run {kind}, a part of this job; missing: {lacks}. "
+                f"`datassay-server doctor` says what each job type needs.",
+                details={"type": kind, "waiting_for": stuck[0].waiting_for},
+            )
 
     def _submit(self, keys: set[str]) -> None:
         owner = (self._parent.id, self._parent.attempt)

@@ -26,6 +26,7 @@ _log = structlog.get_logger(__name__)
 
 _BATCH = 200
 _CLEAN_EVERY = 60.0
+_NOTE_EVERY = 10.0
 #: A job waits so long before it says that no worker can run it: one may be starting.
 _PATIENCE = timedelta(seconds=10)
 _DEAD_AFTER = timedelta(hours=1)
@@ -38,6 +39,8 @@ class Sweeper:
         self._settings, self._sessions, self._broker = settings, sessions, broker
         self._storage = Storage(settings.storage_url)
         self._cleaned_at = self._tidied_at = self._counted_at = float("-inf")
+        # After an outage of everything, workers need a moment to say that they are alive.
+        self._noted_at = time.monotonic() + _PATIENCE.total_seconds()
 
     def run(self, stop: threading.Event) -> None:
         """Sweep until told to stop; a database that is away is waited for."""
@@ -67,9 +70,11 @@ class Sweeper:
         self._execute(transitions.requeue_waiters(_BATCH))
         for row in self._execute(transitions.cancel_unneeded(_BATCH)):
             _log.info("cancelled a child that no job needs any more", job_id=row.id)
-        for row in self._execute(transitions.note_waiting(_BATCH, _PATIENCE)):
-            _log.info("queued job", job_id=row.id, waiting_for=row.waiting_for)
         self._dispatch()
+        if time.monotonic() - self._noted_at > _NOTE_EVERY:
+            self._noted_at = time.monotonic()
+            for row in self._execute(transitions.note_waiting(_BATCH, _PATIENCE)):
+                _log.info("queued job", job_id=row.id, waiting_for=row.waiting_for)
         if time.monotonic() - self._cleaned_at > _CLEAN_EVERY:
             self.clean()
             self._cleaned_at = time.monotonic()

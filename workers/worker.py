@@ -74,20 +74,19 @@ class Worker:
                 self.wake()
 
     def announce(self, ended: threading.Event) -> None:
-        """Say every ten seconds that this worker is alive and what it can run; at the end, not."""
-        while not ended.is_set():
-            self._tell(
-                queries.workers.announce(self._name, self._resources, self._executor.missing)
-            )
-            ended.wait(_ANNOUNCE_SECONDS)
-        self._tell(queries.workers.forget(self._name))
+        """Say every ten seconds that this worker is alive and what it can run.
 
-    def _tell(self, statement: Any) -> None:
-        try:
-            with self._sessions.begin() as session:
-                session.execute(statement)
-        except DBAPIError as error:
-            _log.warning("could not announce the worker", error=str(error).split("\n")[0])
+        It says nothing at its end: one that is restarted is soon back, and jobs that wait for it
+        have nothing to tell.
+        """
+        statement = queries.workers.announce(self._name, self._resources, self._executor.missing)
+        while not ended.is_set():
+            try:
+                with self._sessions.begin() as session:
+                    session.execute(statement)
+            except Exception as error:  # noqa: BLE001 - the thread outlives any single try
+                _log.warning("could not announce the worker", error=str(error).split("\n")[0])
+            ended.wait(_ANNOUNCE_SECONDS)
 
     def end(self) -> None:
         """Wait for the running job, then delete the scratch files."""
@@ -175,8 +174,7 @@ def run_worker(settings: Settings, resources: Sequence[str], heartbeat: Path | N
     logging.getLogger("celery").setLevel(logging.WARNING)
     start_stall_watchdog(settings.lease)
     threading.Thread(target=worker.poll, args=(stop,), daemon=True).start()
-    announcing = threading.Thread(target=worker.announce, args=(ended,), daemon=True)
-    announcing.start()
+    threading.Thread(target=worker.announce, args=(ended,), daemon=True).start()
     if heartbeat is not None:
         serving = threading.Event()
         signals.worker_ready.connect(lambda **_: serving.set(), weak=False)
@@ -192,4 +190,3 @@ def run_worker(settings: Settings, resources: Sequence[str], heartbeat: Path | N
     ).start()
     worker.end()
     ended.set()
-    announcing.join(timeout=5)

@@ -31,7 +31,15 @@ def is_awaited(job_id: str) -> Select[bool]:
 def of_job(parent_id: str) -> Statement:
     """How the children of a job stand; those that were cancelled or purged are none."""
     return (
-        select(Job.id, Job.content_key, Job.type, Job.state, Job.error, JobChild.reused)
+        select(
+            Job.id,
+            Job.content_key,
+            Job.type,
+            Job.state,
+            Job.error,
+            Job.waiting_for,
+            JobChild.reused,
+        )
         .join(JobChild, JobChild.child_id == Job.id)
         .where(
             JobChild.parent_id == parent_id,

@@ -22,11 +22,6 @@ def announce(name: str, resources: Sequence[str], missing: Mapping[str, Sequence
     )
 
 
-def forget(name: str) -> Delete:
-    """A worker that ends says so."""
-    return delete(Worker).where(Worker.name == name)
-
-
 def forget_dead(older_than: timedelta) -> Delete:
     """Drop workers that were not heard of for long."""
     return delete(Worker).where(Worker.seen_at < func.now() - older_than)

@@ -40,13 +40,17 @@ def expire_queued(limit: int) -> Statement:
 
 
 def claim_undispatched(limit: int, again_after: timedelta) -> Any:
-    """Mark the queued jobs that were not dispatched as dispatched, and return them."""
+    """Mark the queued jobs that were not dispatched as dispatched, and return them.
+
+    What no worker can run is left out; a worker that comes and can finds it by polling.
+    """
     due = (
         select(jobs.c.id)
         .where(
             jobs.c.state == JobState.QUEUED,
             jobs.c.waits_for.is_(None),
             jobs.c.not_before <= func.now(),
+            jobs.c.waiting_for.is_(None),
             or_(jobs.c.rung_at.is_(None), jobs.c.rung_at < func.now() - again_after),
         )
         .order_by(jobs.c.rung_at.asc().nulls_first())

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from sqlalchemy import (
     ARRAY,
+    CTE,
     ColumnElement,
     Text,
     and_,
@@ -15,12 +16,13 @@ from sqlalchemy import (
     func,
     literal,
     null,
+    or_,
     select,
     update,
 )
 
-from models.states import JobState
-from models.tables import Worker
+from models.states import LEASED, JobState
+from models.tables import Job, Worker
 from models.transitions._events import Statement, changed_row, event, jobs, json_object
 
 #: A worker announces itself every ten seconds.
@@ -36,14 +38,29 @@ def note_waiting(limit: int, patience: timedelta) -> Statement:
     Args:
         patience: jobs that are queued for less are left alone: a worker may be starting.
     """
-    reason = _reason()
+    # There are few kinds of jobs and there may be a million jobs: workers are asked once a kind.
+    kinds = (
+        select(jobs.c.resource, jobs.c.type)
+        .where(jobs.c.state == JobState.QUEUED, jobs.c.waits_for.is_(None))
+        .distinct()
+        .cte("kinds")
+    )
+    reasons = (
+        select(kinds.c.resource, kinds.c.type, _reason(kinds).label("reason"))
+        .where(~_strangers_work(kinds))
+        .cte("reasons")
+        .prefix_with("MATERIALIZED")
+    )
     stuck = (
-        select(jobs.c.id, reason.label("reason"))
+        select(jobs.c.id, reasons.c.reason)
+        .join(reasons, and_(jobs.c.resource == reasons.c.resource, jobs.c.type == reasons.c.type))
         .where(
             jobs.c.state == JobState.QUEUED,
             jobs.c.waits_for.is_(None),
             func.greatest(jobs.c.not_before, jobs.c.created_at) < func.now() - patience,
-            jobs.c.waiting_for.is_distinct_from(reason),
+            # Said first: of most kinds neither can be true, and no job of theirs is looked at.
+            or_(reasons.c.reason.is_not(None), jobs.c.waiting_for.is_not(None)),
+            jobs.c.waiting_for.is_distinct_from(reasons.c.reason),
         )
         .limit(limit)
         .with_for_update(skip_locked=True, of=jobs)
@@ -60,34 +77,52 @@ def note_waiting(limit: int, patience: timedelta) -> Statement:
     return changed_row(changed, event(changed, "waiting", data))
 
 
-def _reason() -> ColumnElement[list[str] | None]:
-    serving = and_(Worker.seen_at > func.now() - ALIVE, jobs.c.resource == any_(Worker.resources))
-    lacks = Worker.missing[jobs.c.type]
-    of_class = select(literal(1)).where(serving).correlate(jobs).exists()
-    known = select(literal(1)).where(serving, lacks.is_not(None)).correlate(jobs).exists()
+def _strangers_work(kinds: CTE) -> ColumnElement[bool]:
+    """Workers of the class run jobs and never announced themselves: they are of a release before
+    0009, and nobody knows what they can run."""
+    running = Job.__table__.alias("running")
+    return (
+        select(literal(1))
+        .where(
+            running.c.state.in_(LEASED),
+            running.c.resource == kinds.c.resource,
+            running.c.worker.not_in(select(Worker.name)),
+        )
+        .correlate(kinds)
+        .exists()
+    )
+
+
+def _reason(kinds: CTE) -> ColumnElement[list[str] | None]:
+    serving = and_(Worker.seen_at > func.now() - ALIVE, kinds.c.resource == any_(Worker.resources))
+    lacks = Worker.missing[kinds.c.type]
+    of_class = select(literal(1)).where(serving).correlate(kinds).exists()
+    known = select(literal(1)).where(serving, lacks.is_not(None)).correlate(kinds).exists()
     able = (
         select(literal(1))
         .where(serving, func.jsonb_array_length(lacks) == 0)
-        .correlate(jobs)
+        .correlate(kinds)
         .exists()
     )
     modules = func.array(
-        select(func.jsonb_array_elements_text(lacks)).correlate(Worker).scalar_subquery()
+        select(func.jsonb_array_elements_text(lacks)).correlate(Worker, kinds).scalar_subquery()
     )
     least = (
         select(modules)
         .where(serving, lacks.is_not(None))
         .order_by(func.jsonb_array_length(lacks), Worker.name)
         .limit(1)
-        .correlate(jobs)
+        .correlate(kinds)
         .scalar_subquery()
     )
-    nobody = func.array_append(
-        cast(literal([], ARRAY(Text)), ARRAY(Text)),
-        func.concat("a worker of class ", jobs.c.resource),
+    return case(
+        (able, null()),
+        (known, least),
+        (of_class, _only("a worker that has ", kinds.c.type)),
+        else_=_only("a worker of class ", kinds.c.resource),
     )
-    stranger = func.array_append(
-        cast(literal([], ARRAY(Text)), ARRAY(Text)),
-        func.concat("a worker that has ", jobs.c.type),
-    )
-    return case((able, null()), (known, least), (of_class, stranger), else_=nobody)
+
+
+def _only(words: str, name: ColumnElement[str]) -> ColumnElement[list[str]]:
+    nothing = cast(literal([], ARRAY(Text)), ARRAY(Text))
+    return func.array_append(nothing, func.concat(words, name))

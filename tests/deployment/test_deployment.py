@@ -66,6 +66,8 @@ def test_worker_images_bring_what_the_job_types_need(target: str) -> None:
     [listed] = re.findall(r"'\.\[([a-z0-9,]+)\]'", section)
     installed = set(listed.split(","))
     for job_type in load_registry().values():
+        if job_type.name.startswith("toy"):
+            continue  # a test before this one has added them to the methods of this process
         needed = {EXTRAS[module] for module in job_type.requires}
         assert needed <= installed, f"{job_type.name} needs {needed - installed}"
     assert {"parquet", "datasets"} <= installed, "formats that requests may name"

@@ -8,7 +8,9 @@ from methods.jobtype import JobType, SpecModel
 
 
 class Spec(SpecModel):
-    """Nothing."""
+    """A number, so that two jobs need not be the same."""
+
+    number: int = 0
 
 
 class Result(SpecModel):
