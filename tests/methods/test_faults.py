@@ -16,7 +16,11 @@ from methods.faults import did_you_mean, explain, pointer
 from methods.jobtype import JobType, SpecModel
 from methods.registry import load_registry
 
-JOB_TYPES = [job_type for job_type in load_registry().values() if not job_type.internal]
+JOB_TYPES = [
+    job_type
+    for job_type in load_registry().values()
+    if not job_type.internal and not job_type.runner.startswith("methods.toy")
+]
 
 
 class Circle(SpecModel):

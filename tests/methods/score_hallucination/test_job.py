@@ -616,8 +616,8 @@ BAD_SPECS: dict[str, tuple[Json, str]] = {
     "no item": ({"items": []}, "items"),
     "too many items": ({"items": [GOOD] * 1001}, "at most 1000"),
     "unknown field": ({"items": [GOOD], "scorer": "snne"}, "scorer"),
-    "unknown option": ({"items": [GOOD], "similarity": {"kid": "exact"}}, "similarity.kid"),
-    "unknown scorer": ({"items": [GOOD], "scorers": ["snne", "guess"]}, "scorers.1"),
+    "unknown option": ({"items": [GOOD], "similarity": {"kid": "exact"}}, "/similarity/kid: "),
+    "unknown scorer": ({"items": [GOOD], "scorers": ["snne", "guess"]}, "/scorers/1: "),
     "scorer twice": ({"items": [GOOD], "scorers": ["snne", "snne"]}, "twice"),
     "no scorer": ({"items": [GOOD], "scorers": []}, "scorers"),
     "unknown tokenizer": ({"items": [GOOD], "similarity": {"tokenizer": "x"}}, "tokenizer"),
@@ -626,11 +626,11 @@ BAD_SPECS: dict[str, tuple[Json, str]] = {
     "threshold above one": ({"items": [GOOD], "clustering": {"threshold": 1.1}}, "threshold"),
     "bad item": (
         {"items": [GOOD, {"responses": [answer("a", [-1.0, 0.5])]}]},
-        "items.1.responses.0.token_logprobs.1",
+        "/items/1/responses/0/token_logprobs/1: ",
     ),
     "wrong matrix": (
         {"items": [GOOD, item("a", "b", similarity=[[1.0]])]},
-        "items.1",
+        "/items/1: ",
     ),
     "no matrix": (
         {"items": [item("a", similarity=[[1.0]]), GOOD], "similarity": {"kind": "precomputed"}},
