@@ -12,6 +12,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+from methods.faults import pointer
+
 Resource = Literal["cpu", "gpu", "llm"]
 Isolation = Literal["thread", "process"]
 
@@ -151,18 +153,18 @@ def references(spec: BaseModel) -> list[tuple[str, Reference]]:
     """Every `Reference` of a spec with its JSON pointer, in document order."""
     found: list[tuple[str, Reference]] = []
 
-    def walk(value: object, pointer: str) -> None:
+    def walk(value: object, at: str) -> None:
         if isinstance(value, Reference):
-            found.append((pointer, value))
+            found.append((at, value))
         elif isinstance(value, BaseModel):
             for name in type(value).model_fields:
-                walk(getattr(value, name), f"{pointer}/{name}")
+                walk(getattr(value, name), f"{at}/{name}")
         elif isinstance(value, dict):
             for key, item in value.items():
-                walk(item, f"{pointer}/{str(key).replace('~', '~0').replace('/', '~1')}")
+                walk(item, at + pointer([key]))
         elif isinstance(value, (list, tuple)) and value and not isinstance(value[0], (int, float)):
             for index, item in enumerate(value):
-                walk(item, f"{pointer}/{index}")
+                walk(item, f"{at}/{index}")
 
     walk(spec, "")
     return found

@@ -81,29 +81,20 @@ def _strangers_work(kinds: CTE) -> ColumnElement[bool]:
     """Workers of the class run jobs and never announced themselves: they are of a release before
     0009, and nobody knows what they can run."""
     running = Job.__table__.alias("running")
-    return (
-        select(literal(1))
-        .where(
-            running.c.state.in_(LEASED),
-            running.c.resource == kinds.c.resource,
-            running.c.worker.not_in(select(Worker.name)),
-        )
-        .correlate(kinds)
-        .exists()
+    return _exists(
+        kinds,
+        running.c.state.in_(LEASED),
+        running.c.resource == kinds.c.resource,
+        running.c.worker.not_in(select(Worker.name)),
     )
 
 
 def _reason(kinds: CTE) -> ColumnElement[list[str] | None]:
     serving = and_(Worker.seen_at > func.now() - ALIVE, kinds.c.resource == any_(Worker.resources))
     lacks = Worker.missing[kinds.c.type]
-    of_class = select(literal(1)).where(serving).correlate(kinds).exists()
-    known = select(literal(1)).where(serving, lacks.is_not(None)).correlate(kinds).exists()
-    able = (
-        select(literal(1))
-        .where(serving, func.jsonb_array_length(lacks) == 0)
-        .correlate(kinds)
-        .exists()
-    )
+    of_class = _exists(kinds, serving)
+    known = _exists(kinds, serving, lacks.is_not(None))
+    able = _exists(kinds, serving, func.jsonb_array_length(lacks) == 0)
     modules = func.array(
         select(func.jsonb_array_elements_text(lacks)).correlate(Worker, kinds).scalar_subquery()
     )
@@ -121,6 +112,10 @@ def _reason(kinds: CTE) -> ColumnElement[list[str] | None]:
         (of_class, _only("a worker that has ", kinds.c.type)),
         else_=_only("a worker of class ", kinds.c.resource),
     )
+
+
+def _exists(kinds: CTE, *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+    return select(literal(1)).where(*conditions).correlate(kinds).exists()
 
 
 def _only(words: str, name: ColumnElement[str]) -> ColumnElement[list[str]]:

@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from methods.faults import explain
 from methods.jobtype import InputRef, SpecModel
 from methods.score_hallucination.schema.items import Item
 from methods.score_hallucination.schema.judges import Judge
@@ -79,7 +80,7 @@ class LabelledSpec(SpecModel):
         try:
             self.scoring(["snne"])
         except ValidationError as error:
-            messages = [fault["msg"].removeprefix("Value error, ") for fault in error.errors()]
+            messages = [explain(fault) for fault in error.errors()]
             raise ValueError("; ".join(messages)) from error
         return self
 
