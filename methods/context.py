@@ -40,6 +40,13 @@ class RunContext(Protocol):
     def progress(self, phase: str, current: int, total: int, unit: str = "items") -> None:
         """Report how far the job is, as often as convenient; also calls `check()`."""
 
+    def metric(self, name: str, value: float, step: int) -> None:
+        """Report a figure over time, such as a loss, as often as there is one.
+
+        Curves of more than some thousand points are thinned. A later attempt that reports a step
+        again replaces its value.
+        """
+
     def check(self) -> None:
         """Raise an `Interrupted` when the runner has to stop. Cheap: call it in every loop."""
 

@@ -39,6 +39,9 @@ class LocalContext:
         inputs: inputs are paths relative to this folder (default: `folder`) or absolute.
         models: default: every name is a path or a hub id.
         children: where children are kept (default: below `folder`).
+
+    Attributes:
+        metrics: figures over time, by name and step.
     """
 
     parallel = False
@@ -59,6 +62,7 @@ class LocalContext:
         self.workdir.mkdir(parents=True, exist_ok=True)
         self.log = logging.getLogger("datassay.local")
         self.models = Models(any_path=True) if models is None else models
+        self.metrics: dict[str, dict[int, float]] = {}
         self._spec = spec
         self._rng: np.random.Generator | None = None
         self._on_progress = on_progress
@@ -73,6 +77,9 @@ class LocalContext:
     def progress(self, phase: str, current: int, total: int, unit: str = "items") -> None:
         if self._on_progress is not None:
             self._on_progress(phase, current, total, unit)
+
+    def metric(self, name: str, value: float, step: int) -> None:
+        self.metrics.setdefault(name, {})[step] = float(value)
 
     def check(self) -> None:
         if self._outer is not None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from methods.calibrate_scorer.core import apply
-from methods.results import Figure, chart
+from methods.results import RIGHT, WRONG, FigureBlock, chart, colour_by
 from methods.score_hallucination.calibration.calibrator import Abstention, Calibrator
 from methods.score_hallucination.figures import POINTS, histograms, reliability
 from methods.typing import FloatArray
@@ -15,14 +15,14 @@ from methods.typing import FloatArray
 
 def draw(
     calibrator: Calibrator, confidence: FloatArray, right: FloatArray, held_out: FloatArray
-) -> list[Figure]:
+) -> list[FigureBlock]:
     """All figures; `held_out` are the cross-validated probabilities."""
     caption = "Before, and by maps that were fitted without the items they are judged on."
     figures = [
         _map(calibrator),
         reliability({"confidence": (confidence, right), "calibrated": (held_out, right)}, caption),
         histograms({"confidence": confidence}, right).model_copy(
-            update={"caption": "To the left: more suspicious."}
+            update={"caption": "Bars further left are more suspicious."}
         ),
     ]
     if calibrator.abstention:
@@ -30,7 +30,7 @@ def draw(
     return figures
 
 
-def _map(calibrator: Calibrator) -> Figure:
+def _map(calibrator: Calibrator) -> FigureBlock:
     grid = np.array(calibrator.envelope.confidence)
     found = apply(calibrator.map, grid)
     rows = [
@@ -47,9 +47,9 @@ def _map(calibrator: Calibrator) -> Figure:
     unit = {"type": "quantitative", "scale": {"domain": [0, 1]}}
     x = {"field": "confidence", "title": "confidence of the scorer", **unit}
     title = "probability that the answer is right"
-    return Figure(
+    return FigureBlock(
         title="From confidence to probability",
-        caption="With 95 % bootstrap intervals.",
+        caption="The band is the 95 % bootstrap interval.",
         vega_lite=chart(
             rows,
             layer=[
@@ -70,7 +70,7 @@ def _map(calibrator: Calibrator) -> Figure:
     )
 
 
-def _abstention(confidence: FloatArray, right: FloatArray, found: list[Abstention]) -> Figure:
+def _abstention(confidence: FloatArray, right: FloatArray, found: list[Abstention]) -> FigureBlock:
     rows: list[dict[str, Any]] = []
     grid = np.quantile(confidence, np.linspace(0, 1, POINTS))
     for threshold in np.unique(np.concatenate([[0.0], grid, [1.0]])):
@@ -89,7 +89,7 @@ def _abstention(confidence: FloatArray, right: FloatArray, found: list[Abstentio
         if a.threshold is not None
     ]
     x = {"field": "threshold", "type": "quantitative", "title": "answer above this confidence"}
-    return Figure(
+    return FigureBlock(
         title="What comes through",
         caption="Share of right and of hallucinated answers above each threshold; dashed, the "
         "thresholds of the stated risks.",
@@ -101,7 +101,7 @@ def _abstention(confidence: FloatArray, right: FloatArray, found: list[Abstentio
                     "encoding": {
                         "x": x,
                         "y": {"field": "answered", "type": "quantitative", "title": "share"},
-                        "color": {"field": "answers", "type": "nominal", "title": None},
+                        "color": colour_by("answers", {"right": RIGHT, "hallucinated": WRONG}),
                     },
                 },
                 {

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from methods.calibrate_scorer import core, figures
+from methods.calibrate_scorer import blocks, core, figures
 from methods.calibrate_scorer.spec import (
     JOB,
     EnsembleWeights,
@@ -91,7 +91,7 @@ def run(spec: Spec, ctx: RunContext) -> Result:
     artifact = ctx.save_artifact("calibrator.json", saved, "application/json")
     drawn = figures.draw(calibrator, data.confidence, data.right, held_out)
     ctx.progress("fitting", _STEPS, _STEPS, "steps")
-    return Result(
+    result = Result(
         id=calibrator.id,
         calibrator=calibrator,
         artifact=artifact,
@@ -100,9 +100,9 @@ def run(spec: Spec, ctx: RunContext) -> Result:
         n_undefined=data.n_undefined,
         warnings=_warnings(calibrator, data),
         judging=table.judging,
-        figures=drawn,
         provenance=_provenance(spec),
     )
+    return blocks.present(result, drawn)
 
 
 def _scorers(spec: Spec) -> list[Any]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from methods.jobtype import NUMERICS, JobType, SpecModel
-from methods.results import ArtifactRef, Figure, Provenance
+from methods.results import ArtifactRef, JobResult
 from methods.score_hallucination.calibration.calibrator import Calibrator, Errors, Objective
 from methods.score_hallucination.evaluation.spec import LabelledSpec
 from methods.score_hallucination.result import JudgingResult
@@ -104,7 +104,7 @@ class EnsembleWeights(SpecModel):
     fitted: float = Field(description="AUROC of the ensemble on the same items.")
 
 
-class Result(SpecModel):
+class Result(JobResult):
     """A calibrator and how far it can be trusted."""
 
     id: str = Field(
@@ -119,12 +119,9 @@ class Result(SpecModel):
     )
     ensemble: EnsembleWeights | None
     n_undefined: int = Field(description="Labelled items without a confidence, left out.")
-    warnings: list[str]
     judging: JudgingResult | None = Field(
         None, description="What the judges were asked; null without judges."
     )
-    figures: list[Figure]
-    provenance: Provenance
 
 
 def _example() -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from methods.context import RunContext
-from methods.distill_dataset import picking
+from methods.distill_dataset import blocks, picking
 from methods.distill_dataset.matching import (
     Matching,
     State,
@@ -28,7 +28,7 @@ from methods.rank_distilled_dataset.networks.names import parse_name, too_small
 from methods.rank_distilled_dataset.networks.networks import build
 from methods.rank_distilled_dataset.seeds import derived_seed
 from methods.rank_distilled_dataset.training.session import one_thread
-from methods.results import Figure, Provenance, chart
+from methods.results import FigureBlock, Provenance, chart
 from methods.resume import ResumeStore
 
 #: How often, in seconds, the state of a distillation is kept.
@@ -61,7 +61,7 @@ def _run(spec: Spec, ctx: RunContext) -> Result:
     columns = spec.ipc if 4 <= spec.ipc <= 20 else 10
     shown = grid(real.shown(images[:MAX_SHOWN]), columns, max(1, 48 // images.shape[2]))
     picture = ctx.save_artifact("distilled.png", write_png(shown), "image/png")
-    return Result(
+    result = Result(
         images=saved,
         grid=picture,
         value_space="zca" if spec.dataset.zca else "normalized",
@@ -73,9 +73,9 @@ def _run(spec: Spec, ctx: RunContext) -> Result:
         loss=[value for _, value in _thinned(losses)],
         seconds=time.process_time() - started,
         dataset_digest=real.digest,
-        figures=[_figure(losses)] if losses else [],
         provenance=Provenance.of(JOB, spec.seed, "torch", device=device_class()),
     )
+    return blocks.present(result, [_figure(losses)] if losses else [])
 
 
 def _images(
@@ -140,6 +140,7 @@ def _match(spec: Spec, real: RealData, ctx: RunContext) -> State:
             loss = distribution_step(given, state)
         else:
             loss = gradient_step(given, state, outer, inner, ctx.check)
+        ctx.metric("loss", loss, state.done)
         if not np.isfinite(loss):
             raise JobError(
                 "numerical_failure",
@@ -187,9 +188,9 @@ def _thinned(losses: list[float]) -> list[tuple[int, float]]:
     return [(place + 1, losses[place]) for place in range(0, len(losses), step)]
 
 
-def _figure(losses: list[float]) -> Figure:
+def _figure(losses: list[float]) -> FigureBlock:
     rows = [{"iteration": i, "loss": value} for i, value in _thinned(losses)]
-    return Figure(
+    return FigureBlock(
         title="Matching loss",
         caption="Each iteration has another random network, hence the noise.",
         vega_lite=chart(

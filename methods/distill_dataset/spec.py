@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from methods.jobtype import NUMERICS, JobType, SpecModel
 from methods.rank_distilled_dataset.networks.names import parse_name
 from methods.rank_distilled_dataset.spec import Dataset
-from methods.results import ArtifactRef, Figure, Provenance
+from methods.results import ArtifactRef, JobResult
 
 Method = Literal["random", "class-means", "k-means", "herding", "dm", "dc"]
 
@@ -69,7 +69,7 @@ class Spec(SpecModel):
         return self
 
 
-class Result(SpecModel):
+class Result(JobResult):
     """A distilled set, ready for `rank-distilled-dataset`."""
 
     images: ArtifactRef = Field(
@@ -89,8 +89,6 @@ class Result(SpecModel):
     loss: list[float] = Field(description="dm, dc: the matching loss, at most 200 points.")
     seconds: float = Field(description="Processor time.")
     dataset_digest: str
-    figures: list[Figure]
-    provenance: Provenance
 
 
 JOB = JobType(

@@ -7,15 +7,17 @@ from typing import Any
 import numpy as np
 
 from methods.evaluate_scorers.spec import RankBy, ScorerReport
-from methods.results import Figure, Interval, chart
+from methods.results import FigureBlock, Interval, chart
 from methods.score_hallucination.evaluation.columns import Labelled
 from methods.score_hallucination.figures import histograms, reliability, risk_coverage, roc
 
 #: Scorers in figures with a curve each; more are not told apart.
 SHOWN = 8
+#: Metrics of which a small value is good.
+LOWER_IS_BETTER = ("risk_coverage_area", "ece", "brier")
 
 
-def draw(ranking: list[ScorerReport], table: Labelled, rank_by: RankBy) -> list[Figure]:
+def draw(ranking: list[ScorerReport], table: Labelled, rank_by: RankBy) -> list[FigureBlock]:
     """The ranking, and curves of its first scorers."""
     figures = [_ranking(ranking, rank_by)]
     best: list[str] = [report.scorer for report in ranking[:SHOWN]]
@@ -32,22 +34,21 @@ def draw(ranking: list[ScorerReport], table: Labelled, rank_by: RankBy) -> list[
         if known.any():
             confidences[name] = (table.confidences[name][known], table.right[known])
     if confidences:
-        caption = "Of the uncalibrated confidences; on the dashed line they are frequencies."
+        caption = "Uncalibrated confidences; on the dashed line they are frequencies."
         figures.append(reliability(confidences, caption))
     figures.append(histograms({name: table.values[name] for name in best}, table.right))
     return figures
 
 
-def _ranking(ranking: list[ScorerReport], rank_by: RankBy) -> Figure:
+def _ranking(ranking: list[ScorerReport], rank_by: RankBy) -> FigureBlock:
     rows: list[dict[str, Any]] = []
     for report in ranking:
         found = metric(report, rank_by)
         if found is not None and found.value is not None:
             rows.append({"scorer": report.scorer, **found.model_dump()})
     scorer = {"field": "scorer", "type": "nominal", "sort": None, "title": None}
-    title = rank_by.replace("_", " ") if "_" in rank_by or rank_by == "brier" else rank_by.upper()
-    value = {"type": "quantitative", "title": title, "scale": {"zero": False}}
-    return Figure(
+    value = {"type": "quantitative", "title": metric_title(rank_by), "scale": {"zero": False}}
+    return FigureBlock(
         title="Ranking",
         caption="Best at the top, with 95 % bootstrap intervals. Overlapping intervals say little "
         "about a pair of scorers on the same items: see the paired tests.",
@@ -70,6 +71,11 @@ def _ranking(ranking: list[ScorerReport], rank_by: RankBy) -> Figure:
             ],
         ),
     )
+
+
+def metric_title(name: RankBy) -> str:
+    """A metric as people call it."""
+    return {"risk_coverage_area": "AURC", "brier": "Brier score"}.get(name, name.upper())
 
 
 def metric(report: ScorerReport, name: RankBy) -> Interval | None:

@@ -8,7 +8,7 @@ from typing import get_args
 import numpy as np
 
 from methods.context import RunContext
-from methods.evaluate_scorers import figures
+from methods.evaluate_scorers import blocks, figures
 from methods.evaluate_scorers.paired import MIN_OF_CLASS, paired_tests
 from methods.evaluate_scorers.spec import (
     JOB,
@@ -30,7 +30,6 @@ from methods.score_hallucination.scoring.pipeline import SCORERS
 from methods.score_hallucination.spec import JOB as SCORING
 from methods.typing import FloatArray
 
-_LOWER_IS_BETTER = ("risk_coverage_area", "ece", "brier")
 _REASONS = 10
 _SIGNIFICANT = 0.05
 
@@ -63,7 +62,7 @@ def run(spec: Spec, ctx: RunContext) -> Result:
     ranked = _like_best(ranked, comparisons)
     ctx.progress("comparing", 1, 1, "steps")
     same = len({np.isfinite(table.values[name]).tobytes() for name in served}) <= 1
-    return Result(
+    result = Result(
         summary=EvaluationSummary(
             labels=table.counts,
             n_answers=(int(table.sizes.min()), int(table.sizes.max())),
@@ -75,10 +74,10 @@ def run(spec: Spec, ctx: RunContext) -> Result:
         comparisons=comparisons,
         left_out={name: _undefined(table, name) for name in wanted if name not in served},
         warnings=_warnings(table, same),
-        figures=figures.draw(ranked, table, spec.rank_by),
         judging=table.judging,
         provenance=_provenance(spec, wanted),
     )
+    return blocks.present(result, figures.draw(ranked, table, spec.rank_by))
 
 
 def _report(name: ScorerName, table: Labelled, spec: Spec, seed: int) -> ScorerReport:
@@ -137,7 +136,7 @@ def rank(reports: list[ScorerReport], by: RankBy) -> list[ScorerReport]:
         found = figures.metric(report, by)
         if found is None or found.value is None:
             return np.inf
-        return round(found.value if by in _LOWER_IS_BETTER else -found.value, 12)
+        return round(found.value if by in figures.LOWER_IS_BETTER else -found.value, 12)
 
     keys = {report.scorer: value(report) for report in reports}
     ordered = sorted(reports, key=lambda report: keys[report.scorer])

@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from methods.jobtype import NUMERICS, JobType, SpecModel
-from methods.results import Figure, Interval, Provenance
+from methods.results import Interval, JobResult
 from methods.score_hallucination.evaluation.spec import LabelCounts, LabelledSpec
 from methods.score_hallucination.result import JudgingResult
 from methods.score_hallucination.schema.options import ScorerName
@@ -103,7 +103,7 @@ class EvaluationSummary(SpecModel):
     same_items: bool = Field(description="Whether every scorer is defined for the same items.")
 
 
-class Result(SpecModel):
+class Result(JobResult):
     """The ranking, and how sure it is."""
 
     summary: EvaluationSummary
@@ -115,12 +115,9 @@ class Result(SpecModel):
     left_out: dict[str, dict[str, int]] = Field(
         description="Scorers that no labelled item can serve, with the reasons."
     )
-    warnings: list[str]
     judging: JudgingResult | None = Field(
         None, description="What the judges were asked; null without judges."
     )
-    figures: list[Figure]
-    provenance: Provenance
 
 
 _EXAMPLE = {

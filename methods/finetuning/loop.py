@@ -69,12 +69,14 @@ class Loop(Generic[Rows]):
         batches: Iterable[Rows],
         backward: Callable[[Rows], float],
         tell: Callable[[int, int], None],
+        metric: Callable[[str, float, int], None],
     ) -> Trained:
         """Train over the batches of the steps from `done` on.
 
         Args:
             backward: adds the gradients of a step's loss, and returns the loss.
             tell: called with steps done and steps in all.
+            metric: called with `loss` or `learning_rate`, its value and the step.
 
         Raises:
             JobError: `numerical_failure` when the loss is not finite.
@@ -86,6 +88,8 @@ class Loop(Generic[Rows]):
             for group in self.optimizer.param_groups:
                 group["lr"] = self.plan.rate(step, self.steps)
             loss = backward(batch)
+            metric("loss", loss, step)
+            metric("learning_rate", self.plan.rate(step, self.steps), step)
             norm = nn.utils.clip_grad_norm_(list(self.weights.values()), _CLIP)
             if not (math.isfinite(loss) and bool(torch.isfinite(norm))):
                 raise JobError(

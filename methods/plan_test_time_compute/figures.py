@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from methods.plan_test_time_compute.result import Curves, MixtureReport, TaskReport
-from methods.results import Figure, axis, chart
+from methods.results import FigureBlock, axis, chart
 
 #: Tasks drawn as bars, at most; those with the largest weight are kept.
 MAX_BARS = 60
@@ -13,7 +13,7 @@ _FLOOR = 1e-30
 _DASHED = {"type": "rule", "strokeDash": [4, 4]}
 
 
-def error_curves(curves: Curves, dim: int, best: int) -> Figure:
+def error_curves(curves: Curves, dim: int, best: int) -> FigureBlock:
     """Error over thinking steps, relative to the error without thinking."""
     lines = {
         "recommended (median)": curves.error_median,
@@ -45,7 +45,7 @@ def error_curves(curves: Curves, dim: int, best: int) -> Figure:
         },
         {"data": {"values": [{"step": best}]}, "mark": _DASHED, "encoding": {"x": x}},
     ]
-    return Figure(
+    return FigureBlock(
         title="Error over thinking steps",
         caption=(
             "Median over random test prompts, with the band from the 10% to the 90% quantile. "
@@ -55,7 +55,7 @@ def error_curves(curves: Curves, dim: int, best: int) -> Figure:
     )
 
 
-def coverage_spectrum(mu: list[float]) -> Figure:
+def coverage_spectrum(mu: list[float]) -> FigureBlock:
     """Step sizes of the recommended mixture along the target's directions."""
     values = [{"direction": i + 1, "mu": value} for i, value in enumerate(mu)]
     rules = [
@@ -76,7 +76,7 @@ def coverage_spectrum(mu: list[float]) -> Figure:
             "encoding": {"y": y, "color": axis("meaning", "Meaning", "nominal")},
         },
     ]
-    return Figure(
+    return FigureBlock(
         title="Coverage of the target's directions",
         caption=(
             "1 is a skill that training covers; near 0 it needs about 1/mu steps; above 2 each "
@@ -88,7 +88,7 @@ def coverage_spectrum(mu: list[float]) -> Figure:
 
 def mixture_bars(
     mixture: MixtureReport, tasks: list[TaskReport], current: dict[str, float] | None
-) -> Figure:
+) -> FigureBlock:
     """Recommended, current and equal shares of each task."""
     shown = sorted(tasks, key=lambda task: -task.weight)[:MAX_BARS]
     values = []
@@ -100,7 +100,7 @@ def mixture_bars(
             {"task": task.name, "mixture": name, "share": share, "hardness": task.hardness}
             for name, share in shares.items()
         ]
-    return Figure(
+    return FigureBlock(
         title="Mixture of training tasks",
         caption="Shares of the training examples; hover for the hardness of a task.",
         vega_lite=chart(

@@ -6,8 +6,8 @@ import numpy as np
 
 from methods.context import RunContext
 from methods.errors import JobError
+from methods.plan_test_time_compute import blocks, figures, mixture, report, thinking
 from methods.plan_test_time_compute import covariance as cov
-from methods.plan_test_time_compute import figures, mixture, report, thinking
 from methods.plan_test_time_compute.curves import CurveSet, PromptModel, read_curves
 from methods.plan_test_time_compute.exact import ThinkingLoss, minimise_error
 from methods.plan_test_time_compute.inputs import (
@@ -47,7 +47,7 @@ def run(spec: Spec, ctx: RunContext) -> Result:
     if shown and advice and mixture_report.coverage:
         plots.insert(0, figures.error_curves(shown, len(stack[0]), advice.best_steps))
         plots.insert(1, figures.coverage_spectrum(mixture_report.coverage.mu))
-    return Result(
+    result = Result(
         target=report.target_report(target, reduction),
         tasks=task_reports,
         mixture=mixture_report,
@@ -56,9 +56,10 @@ def run(spec: Spec, ctx: RunContext) -> Result:
         theory=report.theory(spec, target, curves),
         calibration=report.calibration(spec, curves),
         caveats=report.caveats(spec, target, tasks, solved),
-        figures=plots,
+        warnings=report.warnings(spec, target, tasks),
         provenance=Provenance.of(JOB, spec.seed),
     )
+    return blocks.present(result, plots)
 
 
 def _estimates(

@@ -201,6 +201,14 @@ def calibration(request: spec.Spec, curves: CurveSet | None) -> result.Calibrati
     )
 
 
+def warnings(
+    request: spec.Spec, target: CovarianceEstimate, tasks: list[CovarianceEstimate]
+) -> list[str]:
+    """What is weak about the estimates, by the name of their data."""
+    named = [("target", target), *zip((task.name for task in request.tasks), tasks, strict=True)]
+    return [f"{name}: {text}" for name, found in named for text in found.warnings]
+
+
 def caveats(
     request: spec.Spec, target: CovarianceEstimate, tasks: list[CovarianceEstimate], solved: Mixture
 ) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from methods.jobtype import SpecModel
-from methods.results import Figure, Provenance
+from methods.results import JobResult
 
 
 class TargetReport(SpecModel):
@@ -150,7 +150,7 @@ class Calibration(SpecModel):
     best_budget: float = Field(description="best_steps in units of the budget.")
 
 
-class Result(SpecModel):
+class Result(JobResult):
     """The plan."""
 
     target: TargetReport
@@ -161,5 +161,3 @@ class Result(SpecModel):
     theory: Theory
     calibration: Calibration | None
     caveats: list[str]
-    figures: list[Figure]
-    provenance: Provenance

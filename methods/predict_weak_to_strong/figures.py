@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from methods.predict_weak_to_strong.result import WeakModel
-from methods.results import SCHEMA, Figure, axis, chart
+from methods.results import EMPHASIS, NEUTRAL, SCHEMA, FigureBlock, axis, chart
 
 #: Lines drawn in a figure, at most; the best-ranked models are kept.
 MAX_LINES = 40
 MAX_SPECTRA = 12
 
 
-def metric_against_baselines(models: Sequence[WeakModel]) -> Figure:
+def metric_against_baselines(models: Sequence[WeakModel]) -> FigureBlock:
     """The ranking scores of each candidate over the baselines that need no strong model."""
     values = [
         {
@@ -34,7 +34,7 @@ def metric_against_baselines(models: Sequence[WeakModel]) -> Figure:
             "encoding": {
                 "x": axis(base, title, zero=False),
                 "y": axis(metric, f"{metric} of P_s(I - P_w)", zero=False),
-                "color": axis("rank", "Rank", scheme="viridis"),
+                "color": axis("rank", "Rank", range=[EMPHASIS, NEUTRAL]),
                 "tooltip": [{"field": f} for f in ("name", metric, base, "rank")],
             },
         }
@@ -44,8 +44,9 @@ def metric_against_baselines(models: Sequence[WeakModel]) -> Figure:
             ("linear CKA", "Linear CKA with the strong model"),
         )
     ]
-    return Figure(
+    return FigureBlock(
         title="Metric against baselines",
+        span=2,
         caption=(
             "Each point is a weak model; low is good. Where the points form a line, the metric "
             "says no more than the baseline on the horizontal axis."
@@ -59,7 +60,7 @@ def metric_against_baselines(models: Sequence[WeakModel]) -> Figure:
     )
 
 
-def spectra(strong: Sequence[float], weak: Sequence[tuple[str, Sequence[float]]]) -> Figure:
+def spectra(strong: Sequence[float], weak: Sequence[tuple[str, Sequence[float]]]) -> FigureBlock:
     """Leading eigenvalues of the strong model and of the best-ranked weak ones."""
 
     def points(name: str, kind: str, line: Sequence[float]) -> list[dict[str, Any]]:
@@ -87,7 +88,7 @@ def spectra(strong: Sequence[float], weak: Sequence[tuple[str, Sequence[float]]]
             (points("strong model", "strong", strong), 3, 1.0),
         )
     ]
-    return Figure(
+    return FigureBlock(
         title="Spectra",
         caption=(
             "Directions far above beta can be learned. A weak model whose curve ends early has "
@@ -97,7 +98,7 @@ def spectra(strong: Sequence[float], weak: Sequence[tuple[str, Sequence[float]]]
     )
 
 
-def angles(models: Sequence[WeakModel]) -> Figure:
+def angles(models: Sequence[WeakModel]) -> FigureBlock:
     """Principal angles to the strong representation, best-ranked models first."""
     shown = sorted(models, key=lambda m: m.rank)[:MAX_LINES]
     values = [
@@ -109,10 +110,13 @@ def angles(models: Sequence[WeakModel]) -> Figure:
         "x": axis("index", "Principal angle, smallest first", "ordinal"),
         "y": axis("angle", "Degrees", domain=[0, 90]),
         "detail": {"field": "model"},
-        "color": axis("rank", "Rank", scheme="viridis"),
+        "color": {
+            **axis("rank", "Rank", range=[EMPHASIS, NEUTRAL]),
+            "legend": {"tickMinStep": 1, "format": "d"},
+        },
         "tooltip": [{"field": f} for f in ("model", "index", "angle", "rank")],
     }
-    return Figure(
+    return FigureBlock(
         title="Principal angles",
         caption=(
             "0 degrees: the weak model has this direction of the strong one; 90: it lacks it. "

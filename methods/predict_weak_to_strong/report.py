@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.predict_weak_to_strong import core, figures, ranking
+from methods.predict_weak_to_strong import blocks, core, figures, ranking
 from methods.predict_weak_to_strong.assess import (
     SCORES,
     Assessment,
@@ -99,7 +99,7 @@ def result(spec: Spec, strong: Model, side: StrongSide, candidates: Sequence[Can
     ]
     best_first = np.argsort(order.observed, kind="stable").tolist()
     lines = [(models[i].name, candidates[i].top20) for i in best_first]
-    return Result(
+    found = Result(
         n_used=strong.rows,
         n_labelled=side.code.labelled if side.code else 0,
         strong=strong_result,
@@ -107,13 +107,14 @@ def result(spec: Spec, strong: Model, side: StrongSide, candidates: Sequence[Can
         recommended=_recommendation(models, order),
         rank_stability=_stability(spec.grid, order.grid),
         warnings=_warnings(spec, strong_result, strong.rows, side, models),
-        figures=[
-            figures.metric_against_baselines(models),
-            figures.spectra(strong_result.spectrum_top20, lines),
-            figures.angles(models),
-        ],
         provenance=Provenance.of(JOB, spec.seed, *(ENCODED_WITH if spec.texts else ())),
     )
+    drawn = [
+        figures.metric_against_baselines(models),
+        figures.spectra(strong_result.spectrum_top20, lines),
+        figures.angles(models),
+    ]
+    return blocks.present(found, drawn)
 
 
 def _strong_result(spec: Spec, model: Model, side: StrongSide) -> StrongModel:

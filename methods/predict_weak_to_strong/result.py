@@ -8,7 +8,7 @@ from pydantic import Field
 
 from methods.inference.encoding import Encoding
 from methods.jobtype import SpecModel
-from methods.results import Figure, Provenance
+from methods.results import JobResult
 
 
 class GridPoint(SpecModel):
@@ -116,7 +116,7 @@ class RankStability(SpecModel):
     lowest: float | None = Field(description="The smallest entry of the table.")
 
 
-class Result(SpecModel):
+class Result(JobResult):
     """Ranked supervisors."""
 
     n_used: int = Field(description="Rows read from every representation.")
@@ -125,6 +125,3 @@ class Result(SpecModel):
     weak: list[WeakModel] = Field(description="The candidates in the order of the request.")
     recommended: Recommendation
     rank_stability: RankStability | None
-    warnings: list[str]
-    figures: list[Figure]
-    provenance: Provenance

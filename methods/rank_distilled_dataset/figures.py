@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 
+from methods.rank_distilled_dataset.blocks import NAMES, ranking_score
 from methods.rank_distilled_dataset.protocol.experiment import ModelComparison, Scored
 from methods.rank_distilled_dataset.result import Leaderboard
-from methods.results import Figure, chart
+from methods.results import FigureBlock, chart
 
 #: Candidates drawn in figures with lines, best first.
 MAX_LINES = 12
-_NAMES = {"lrs": "LRS", "ars": "ARS", "accuracy": "Accuracy"}
 
 
-def draw(found: ModelComparison, board: Leaderboard, metric: str) -> list[Figure]:
+def draw(found: ModelComparison, board: Leaderboard, metric: str) -> list[FigureBlock]:
     """All figures of one model."""
     by_name = {scored.candidate.name: scored for scored in found.scored}
     best = [by_name[row.name] for row in board.rows[:MAX_LINES]]
@@ -30,23 +30,22 @@ def _axis(field: str, title: str, kind: str = "quantitative", **more: Any) -> di
     return {"field": field, "type": kind, "title": title, **more}
 
 
-def _leaderboard(board: Leaderboard, metric: str) -> Figure:
+def _leaderboard(board: Leaderboard, metric: str) -> FigureBlock:
     rows = []
     for row in board.rows:
-        chosen = {"lrs": row.lrs, "ars": row.ars, "accuracy": row.accuracy}[metric]
-        assert chosen is not None
+        chosen = ranking_score(row, metric)
         low, high = chosen.ci95 or (chosen.mean, chosen.mean)
         rows.append({"candidate": row.name, "score": chosen.mean, "low": low, "high": high})
     y = _axis("candidate", "", "nominal", sort=None)
-    title = _NAMES[metric]
-    return Figure(
+    title = NAMES[metric]
+    return FigureBlock(
         title=f"Leaderboard ({board.model})",
-        caption="of each candidate with the 95% interval over the paired runs. The intervals "
+        caption="Each candidate with its 95 % interval over the paired runs. The intervals "
         "share their baselines, so candidates can differ significantly even if their intervals "
         "overlap.",
         vega_lite=chart(
             rows,
-            height={"step": 22},
+            height=22 * max(len(rows), 3),
             layer=[
                 {
                     "mark": "rule",
@@ -61,7 +60,7 @@ def _leaderboard(board: Leaderboard, metric: str) -> Figure:
     )
 
 
-def _curves(best: list[Scored], found: ModelComparison, model: str) -> Figure:
+def _curves(best: list[Scored], found: ModelComparison, model: str) -> FigureBlock:
     rows = []
     for scored in best:
         choice, side = scored.choices[("own", "candidate")], scored.sides[("own", "candidate")]
@@ -74,14 +73,14 @@ def _curves(best: list[Scored], found: ModelComparison, model: str) -> Figure:
         rows += _mean_curve(side.curves[side.rates.index(rate)], "random subsets")
     if found.full_curves:
         rows += _mean_curve(found.full_curves, "full data")
-    return Figure(
+    return FigureBlock(
         title=f"Learning curves ({model})",
         caption="Mean test accuracy over the runs at the chosen learning rate.",
         vega_lite=chart(
             rows,
             mark={"type": "line", "point": True, "tooltip": True},
             encoding={
-                "x": _axis("epoch", "Epoch"),
+                "x": _axis("epoch", "Epoch", axis={"tickMinStep": 1, "format": "d"}),
                 "y": _axis("accuracy", "Test accuracy", scale={"zero": False}),
                 "color": _axis("set", "Trained on", "nominal"),
             },
@@ -100,7 +99,7 @@ def _mean_curve(curves: list[Any], name: str) -> list[dict[str, Any]]:
     ]
 
 
-def _rates(best: list[Scored], model: str) -> Figure:
+def _rates(best: list[Scored], model: str) -> FigureBlock:
     rows = [
         {"set": scored.candidate.name, "lr": rate, "accuracy": round(value, 6)}
         for scored in best
@@ -111,7 +110,7 @@ def _rates(best: list[Scored], model: str) -> Figure:
             {"set": "random subsets", "lr": rate, "accuracy": round(value, 6)}
             for rate, value in best[0].choices[("own", "random")].by_rate.items()
         ]
-    return Figure(
+    return FigureBlock(
         title=f"Learning-rate sensitivity ({model})",
         caption="Mean test accuracy over the runs by learning rate. Curves may have dips, so a "
         "learning rate says nothing about its neighbours.",
@@ -127,14 +126,14 @@ def _rates(best: list[Scored], model: str) -> Figure:
     )
 
 
-def _plane(board: Leaderboard) -> Figure:
+def _plane(board: Leaderboard) -> FigureBlock:
     rows = [
         {"candidate": row.name, "LRS": row.lrs.mean, "ARS": row.ars.mean}
         for row in board.rows
         if row.lrs and row.ars
     ]
     zero = {"zero": False}
-    return Figure(
+    return FigureBlock(
         title=f"LRS against ARS ({board.model})",
         caption="Up and right is good. 0.269 is the score of a set that gains nothing.",
         vega_lite=chart(

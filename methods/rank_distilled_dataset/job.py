@@ -10,7 +10,7 @@ from dataclasses import asdict
 
 from methods.context import RunContext
 from methods.errors import JobError
-from methods.rank_distilled_dataset import figures
+from methods.rank_distilled_dataset import blocks, figures
 from methods.rank_distilled_dataset.children import setup, teachers
 from methods.rank_distilled_dataset.children.bundles import Runner, Sizes, TrainingKey
 from methods.rank_distilled_dataset.children.engine_choice import Chooser
@@ -31,7 +31,7 @@ from methods.rank_distilled_dataset.protocol.experiment import ModelComparison
 from methods.rank_distilled_dataset.result import DatasetSummary, Leaderboard, Result, TrainingWork
 from methods.rank_distilled_dataset.spec import JOB, Spec
 from methods.rank_distilled_dataset.training.session import accuracy, one_thread
-from methods.results import ArtifactRef, Figure, Provenance
+from methods.results import ArtifactRef, FigureBlock, Provenance
 
 #: Images of a candidate shown in its grid, at most.
 MAX_SHOWN = 200
@@ -68,11 +68,11 @@ def _run(spec: Spec, ctx: RunContext) -> Result:
     boards = [leaderboard.leaderboard(spec, real, compared, loaded) for compared in comparisons]
     texts = leaderboard.general_warnings(spec)
     texts += [text for one in loaded for text in one.warnings]
-    drawn: list[Figure] = []
+    drawn: list[FigureBlock] = []
     for compared, board in zip(comparisons, boards, strict=True):
         texts += leaderboard.warnings(spec, compared, board, len(real.classes))
         drawn += figures.draw(compared, board, spec.metrics[0])
-    return Result(
+    result = Result(
         leaderboards=boards,
         overall=_overall(boards),
         ranked_by=spec.metrics[0],
@@ -82,7 +82,6 @@ def _run(spec: Spec, ctx: RunContext) -> Result:
         work=_work(comparisons, runner),
         warnings=list(dict.fromkeys(texts)),
         artifacts=_artifacts(spec, real, loaded, comparisons, boards, ctx),
-        figures=drawn,
         provenance=Provenance.of(
             JOB,
             spec.seed,
@@ -91,6 +90,7 @@ def _run(spec: Spec, ctx: RunContext) -> Result:
             device=", ".join(sorted(runner.devices)),
         ),
     )
+    return blocks.present(result, drawn)
 
 
 def _check_sizes(spec: Spec, real: RealData) -> None:

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from methods.jobtype import SpecModel
 from methods.rank_distilled_dataset.train_settings import EngineName
-from methods.results import ArtifactRef, Figure, Interval, Provenance
+from methods.results import ArtifactRef, Interval, JobResult
 
 
 class RunEstimate(Interval):
@@ -106,7 +106,7 @@ class TrainingWork(SpecModel):
     engines: dict[EngineName, int] = Field(description="Number of trainings by engine.")
 
 
-class Result(SpecModel):
+class Result(JobResult):
     """Leaderboards with intervals, and everything they rest on."""
 
     leaderboards: list[Leaderboard] = Field(description="One a model.")
@@ -118,7 +118,4 @@ class Result(SpecModel):
     dataset: DatasetSummary
     teachers: dict[str, float] = Field(description="Test accuracy by model.")
     work: TrainingWork
-    warnings: list[str]
     artifacts: dict[str, ArtifactRef]
-    figures: list[Figure]
-    provenance: Provenance

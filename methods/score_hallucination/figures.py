@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from methods.results import Figure, chart
+from methods.results import NEUTRAL, RIGHT, WRONG, FigureBlock, chart, colour_by
 from methods.score_hallucination.calibration import fits
 from methods.score_hallucination.evaluation import ranking, selective_prediction
 from methods.typing import FloatArray
@@ -15,6 +15,8 @@ from methods.typing import FloatArray
 #: Points of a curve.
 POINTS = 120
 _BINS = 24
+_OUTCOMES = {"right": RIGHT, "hallucinated": WRONG, "unlabelled": NEUTRAL}
+_UNIT = [{"x": 0, "y": 0}, {"x": 1, "y": 1}]
 
 
 def draw(
@@ -22,7 +24,7 @@ def draw(
     quality: FloatArray,
     sizes: dict[int, int],
     confidences: Collection[str] = (),
-) -> list[Figure]:
+) -> list[FigureBlock]:
     """All figures.
 
     Args:
@@ -43,9 +45,9 @@ def draw(
     return figures
 
 
-def histograms(scores: dict[str, FloatArray], quality: FloatArray) -> Figure:
+def histograms(scores: dict[str, FloatArray], quality: FloatArray) -> FigureBlock:
     """How often each score was given, by label; arguments as in `draw`."""
-    names = {1.0: "right", 0.0: "hallucinated"}
+    names = {1.0: "right", 0.0: "hallucinated", None: "unlabelled"}
     rows: list[dict[str, Any]] = []
     for scorer, value in scores.items():
         finite = np.isfinite(value)
@@ -66,9 +68,7 @@ def histograms(scores: dict[str, FloatArray], quality: FloatArray) -> Figure:
                             "low": round(float(low), 6),
                             "high": round(float(high), 6),
                             "items": int(count),
-                            "label": names.get(label, "unlabelled")
-                            if label is not None
-                            else "unlabelled",
+                            "label": names[label],
                         }
                     )
     specification = {
@@ -82,13 +82,14 @@ def histograms(scores: dict[str, FloatArray], quality: FloatArray) -> Figure:
             },
             "x2": {"field": "high"},
             "y": {"field": "items", "type": "quantitative", "stack": "zero", "title": "items"},
-            "color": {"field": "label", "type": "nominal", "title": None},
+            "color": colour_by("label", _OUTCOMES),
         },
         "width": 300,
         "height": 160,
     }
-    return Figure(
+    return FigureBlock(
         title="Scores",
+        span=2,
         caption="Bars further right are more suspicious; for confidence scorers, further left.",
         vega_lite={
             **{k: v for k, v in chart(rows).items() if k not in {"width", "height"}},
@@ -100,9 +101,9 @@ def histograms(scores: dict[str, FloatArray], quality: FloatArray) -> Figure:
     )
 
 
-def _clusters(sizes: dict[int, int]) -> Figure:
+def _clusters(sizes: dict[int, int]) -> FigureBlock:
     rows = [{"clusters": k, "items": sizes[k]} for k in sorted(sizes)]
-    return Figure(
+    return FigureBlock(
         title="Different meanings per question",
         caption="Number of clusters among the sampled answers.",
         vega_lite=chart(
@@ -116,7 +117,7 @@ def _clusters(sizes: dict[int, int]) -> Figure:
     )
 
 
-def _rejection(labelled: dict[str, tuple[FloatArray, FloatArray]]) -> Figure:
+def _rejection(labelled: dict[str, tuple[FloatArray, FloatArray]]) -> FigureBlock:
     rows = []
     for scorer, (value, quality) in labelled.items():
         curve = ranking.accuracy_rejection_curve(value, quality)
@@ -128,7 +129,7 @@ def _rejection(labelled: dict[str, tuple[FloatArray, FloatArray]]) -> Figure:
                     "accuracy": round(float(curve[k]), 4),
                 }
             )
-    return Figure(
+    return FigureBlock(
         title="Accuracy when suspicious answers are withheld",
         caption="Keeping only the least suspicious share of the answers.",
         vega_lite=chart(
@@ -139,7 +140,7 @@ def _rejection(labelled: dict[str, tuple[FloatArray, FloatArray]]) -> Figure:
     )
 
 
-def roc(labelled: dict[str, tuple[FloatArray, FloatArray]]) -> Figure:
+def roc(labelled: dict[str, tuple[FloatArray, FloatArray]]) -> FigureBlock:
     """ROC curves of uncertainties (N,) and qualities (N,), both classes among them."""
     rows = []
     for scorer, (value, quality) in labelled.items():
@@ -155,11 +156,27 @@ def roc(labelled: dict[str, tuple[FloatArray, FloatArray]]) -> Figure:
             )
     encoding = lines("false", "right answers flagged", "true", "hallucinations flagged")
     encoding["order"] = {"field": "order", "type": "quantitative"}
-    return Figure(
+    return FigureBlock(
         title="Hallucinations found against false alarms",
-        caption="ROC curves; the diagonal is chance.",
-        vega_lite=chart(rows, mark={"type": "line", "tooltip": True}, encoding=encoding),
+        caption="ROC curves; the dashed diagonal is chance.",
+        square=True,
+        vega_lite=chart(
+            rows,
+            layer=[
+                diagonal(encoding),
+                {"mark": {"type": "line", "tooltip": True}, "encoding": encoding},
+            ],
+        ),
     )
+
+
+def diagonal(encoding: dict[str, Any]) -> dict[str, Any]:
+    """A dashed layer from (0, 0) to (1, 1), on the axes of an encoding by `lines`."""
+    return {
+        "data": {"values": _UNIT},
+        "mark": {"type": "line", "strokeDash": [4, 4], "color": NEUTRAL},
+        "encoding": {axis: {**encoding[axis], "field": axis} for axis in ("x", "y")},
+    }
 
 
 def lines(x: str, x_title: str, y: str, y_title: str) -> dict[str, Any]:
@@ -172,7 +189,7 @@ def lines(x: str, x_title: str, y: str, y_title: str) -> dict[str, Any]:
     }
 
 
-def risk_coverage(labelled: dict[str, tuple[FloatArray, FloatArray]]) -> Figure:
+def risk_coverage(labelled: dict[str, tuple[FloatArray, FloatArray]]) -> FigureBlock:
     """Selective risk at every coverage; for each scorer uncertainties (N,) and qualities (N,)."""
     rows: list[dict[str, Any]] = []
     for scorer, (uncertainty, quality) in labelled.items():
@@ -186,14 +203,14 @@ def risk_coverage(labelled: dict[str, tuple[FloatArray, FloatArray]]) -> Figure:
                 }
             )
     encoding = lines("coverage", "share of answers given", "risk", "of these hallucinated")
-    return Figure(
+    return FigureBlock(
         title="Risk against coverage",
         caption="Giving only the least suspicious share of the answers; lower is better.",
         vega_lite=chart(rows, mark={"type": "line", "tooltip": True}, encoding=encoding),
     )
 
 
-def reliability(confidences: dict[str, tuple[FloatArray, FloatArray]], caption: str) -> Figure:
+def reliability(confidences: dict[str, tuple[FloatArray, FloatArray]], caption: str) -> FigureBlock:
     """Share of right answers at each confidence; confidences (N,) and 1 = right, 0 = wrong."""
     rows: list[dict[str, Any]] = [
         {
@@ -205,20 +222,15 @@ def reliability(confidences: dict[str, tuple[FloatArray, FloatArray]], caption: 
         for name, (confidence, right) in confidences.items()
         for found in fits.reliability(confidence, right)
     ]
-    unit = [{"confidence": 0, "accuracy": 0}, {"confidence": 1, "accuracy": 1}]
     encoding = lines("confidence", "mean confidence", "accuracy", "share of right answers")
-    where = {axis: encoding[axis] for axis in ("x", "y")}
-    return Figure(
+    return FigureBlock(
         title="Reliability",
         caption=caption,
+        square=True,
         vega_lite=chart(
             rows,
             layer=[
-                {
-                    "data": {"values": unit},
-                    "mark": {"type": "line", "strokeDash": [4, 4], "color": "#888888"},
-                    "encoding": where,
-                },
+                diagonal(encoding),
                 {"mark": {"type": "line", "point": True, "tooltip": True}, "encoding": encoding},
             ],
         ),

@@ -12,7 +12,7 @@ import numpy as np
 from methods.context import RunContext
 from methods.errors import JobError
 from methods.results import ArtifactRef, Provenance
-from methods.score_hallucination import figures
+from methods.score_hallucination import blocks, figures
 from methods.score_hallucination.answers import sampling
 from methods.score_hallucination.answers.adapters import answers_of, nli_cost, options_of
 from methods.score_hallucination.answers.graders import contains
@@ -61,9 +61,10 @@ def run(spec: Spec, ctx: RunContext) -> Result:
     if first is not None and first.scorer is not None and first.scorer not in options.scorers:
         options = replace(options, scorers=(*options.scorers, first.scorer))
     spent, tally = nli_cost(options), _Tally(spec.scorers)
-    path = ctx.workdir / "items.jsonl"
+    path, shown = ctx.workdir / "items.jsonl", ctx.workdir / "samples.jsonl"
     done = 0
-    with path.open("wb") as writer:
+    with path.open("wb") as writer, shown.open("wb") as sample_writer:
+        samples = blocks.SampleWriter(spec, sample_writer)
         for chunk in chunks(complete):
             answers = [
                 answers_of(item, opinions.scores(item, done + k)) for k, item in enumerate(chunk)
@@ -71,14 +72,15 @@ def run(spec: Spec, ctx: RunContext) -> Result:
             scores = score(answers, options, ctx.check)
             explained = _explained(scores, spec)
             for item, scored, explanation in zip(chunk, scores, explained, strict=True):
-                result = _item_result(item, scored, spec, done, tally.add(item, scored))
-                result.explanation = explanation
-                result.opinions = opinions.of(done) or None
+                row = _item_result(item, scored, spec, done, tally.add(item, scored))
+                row.explanation = explanation
+                row.opinions = opinions.of(done) or None
                 if calibration is not None:
-                    result.calibrated = calibration.add(scored)
+                    row.calibrated = calibration.add(scored)
                 if first is not None:
                     first.add(scored)
-                writer.write(result.model_dump_json().encode() + b"\n")
+                writer.write(row.model_dump_json().encode() + b"\n")
+                samples.add(item, row)
                 done += 1
             ctx.progress("scoring", done, items.count)
     verified = None
@@ -90,22 +92,24 @@ def run(spec: Spec, ctx: RunContext) -> Result:
     summary.calibration = None if calibration is None else calibration.summary()
     summary.verification = verified
     inline = path.stat().st_size <= _INLINE_BYTES
-    return Result(
+    result = Result(
         items=_parse(path) if inline else None,
         items_artifact=None if inline else _save(path, ctx),
         summary=summary,
         sampling=sampled,
         judging=judging,
-        figures=figures.draw(
-            tally.columns(),
-            np.array(tally.quality),
-            tally.sizes,
-            {name for name in spec.scorers if SCORERS[name].direction == "confidence"},
-        ),
         provenance=_provenance(
             spec, {f"nli_{what}": n - spent[what] for what, n in nli_cost(options).items()}
         ),
     )
+    drawn = figures.draw(
+        tally.columns(),
+        np.array(tally.quality),
+        tally.sizes,
+        {name for name in spec.scorers if SCORERS[name].direction == "confidence"},
+    )
+    best = blocks.best_scorer(summary.scorers)
+    return blocks.present(result, samples.block(shown, ctx, best), tally.sizes, drawn)
 
 
 def _calibration(spec: Spec, ctx: RunContext) -> Calibration | None:

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from methods.jobtype import SpecModel
-from methods.results import ArtifactRef, Figure, Interval, Provenance
+from methods.results import ArtifactRef, Interval, JobResult
 from methods.score_hallucination.schema.judges import Judgement
 from methods.score_hallucination.schema.probability_maps import Calibrated
 from methods.score_hallucination.schema.verification import Verification, VerificationSummary
@@ -162,7 +162,7 @@ class JudgingResult(SpecModel):
     artifact: ArtifactRef
 
 
-class Result(SpecModel):
+class Result(JobResult):
     """Scores of all items; above 256 KiB they are in the artifact `items.jsonl`."""
 
     items: list[ItemResult] | None
@@ -172,8 +172,6 @@ class Result(SpecModel):
     judging: JudgingResult | None = Field(
         None, description="What the judges were asked; null without judges."
     )
-    figures: list[Figure]
-    provenance: Provenance
 
 
 class Drift(SpecModel):

@@ -14,7 +14,8 @@ from methods.plan_test_time_compute.inputs import (
     first_moments,
     shrinkage_amount,
 )
-from methods.results import Figure, Provenance, axis, chart
+from methods.results import FigureBlock, Provenance, axis, chart
+from methods.score_task_hardness import blocks
 from methods.score_task_hardness.spec import JOB, DataSet, Hardness, Result, Spec
 
 
@@ -31,12 +32,13 @@ def run(spec: Spec, ctx: RunContext) -> Result:
     scored = [one for one in rows if one.hardness_per_dim is not None]
     scored.sort(key=lambda one: -(one.hardness_per_dim or 0.0))
     ctx.progress("data sets", len(rows), len(rows), "data sets")
-    return Result(
+    result = Result(
         datasets=rows,
         hardest_first=[one.name for one in scored],
-        figures=[_bars(scored), _spectra(rows)],
+        warnings=[f"{one.name}: {text}" for one in rows for text in one.warnings],
         provenance=Provenance.of(JOB, spec.seed),
     )
+    return blocks.present(result, [_bars(scored), _spectra(rows)])
 
 
 def _score(spec: Spec, ctx: RunContext, given: DataSet) -> Hardness:
@@ -71,7 +73,7 @@ def _score(spec: Spec, ctx: RunContext, given: DataSet) -> Hardness:
     )
 
 
-def _bars(datasets: list[Hardness]) -> Figure:
+def _bars(datasets: list[Hardness]) -> FigureBlock:
     values = [
         {
             "name": one.name,
@@ -90,20 +92,21 @@ def _bars(datasets: list[Hardness]) -> Figure:
             "encoding": {"x": x, "y": y},
         },
     ]
-    return Figure(
+    return FigureBlock(
         title="Task hardness",
-        caption="tr / lambda_min over the number of directions; 1 is isotropic. Bars: 90%.",
+        caption="Hardness is tr / lambda_min, here over the number of directions: 1 is isotropic. "
+        "Lines are 90 % intervals, where there are any.",
         vega_lite=chart(values, layer=layers),
     )
 
 
-def _spectra(datasets: list[Hardness]) -> Figure:
+def _spectra(datasets: list[Hardness]) -> FigureBlock:
     values = [
         {"name": one.name, "direction": i + 1, "eigenvalue": max(value, 1e-12)}
         for one in datasets[:80]
         for i, value in enumerate(one.spectrum_top20)
     ]
-    return Figure(
+    return FigureBlock(
         title="Spectra",
         caption="Eigenvalues over their mean; a long falling tail makes a data set hard.",
         vega_lite=chart(

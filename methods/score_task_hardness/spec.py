@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from methods.jobtype import JobType, SpecModel
 from methods.plan_test_time_compute.spec import Data, Share
-from methods.results import Figure, Provenance
+from methods.results import JobResult
 
 
 class DataSet(Data):
@@ -75,13 +75,11 @@ class Hardness(SpecModel):
     warnings: list[str]
 
 
-class Result(SpecModel):
+class Result(JobResult):
     """Hardness of each data set, in the order of the request."""
 
     datasets: list[Hardness]
     hardest_first: list[str] = Field(description="Names with a hardness, by hardness per dim.")
-    figures: list[Figure]
-    provenance: Provenance
 
 
 JOB = JobType(

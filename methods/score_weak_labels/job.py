@@ -24,7 +24,8 @@ from methods.predict_weak_to_strong.representations import (
     open_model,
 )
 from methods.predict_weak_to_strong.spectrum import Spectrum
-from methods.results import Figure, Provenance, axis, chart
+from methods.results import FigureBlock, Provenance, axis, chart
+from methods.score_weak_labels import blocks
 from methods.score_weak_labels.spec import JOB, Result, Spec
 from methods.text_rows import Texts
 from methods.typing import FloatArray
@@ -54,7 +55,7 @@ def run(spec: Spec, ctx: RunContext) -> Result:
         scores = _scores(ctx, strong, spectrum, uncovered)
     count = max(round(spec.keep_fraction * rows), 1)
     kept = np.sort(np.argsort(-scores, kind="stable")[:count])
-    return Result(
+    result = Result(
         experimental=True,
         n_used=rows,
         scores_artifact=_save(ctx, "scores.npy", scores),
@@ -65,10 +66,10 @@ def run(spec: Spec, ctx: RunContext) -> Result:
         quantiles={f"{level:g}": float(np.quantile(scores, level)) for level in _LEVELS},
         mean_square=float(np.mean(scores**2)),
         warnings=warnings,
-        figures=[_histogram(scores, float(scores[kept].min()))],
         encodings=[one.encoding for one in (strong, weak) if one.encoding is not None],
         provenance=Provenance.of(JOB, spec.seed, *(() if texts is None else ENCODED_WITH)),
     )
+    return blocks.present(result, [_histogram(scores, result.threshold)])
 
 
 def _scores(
@@ -118,7 +119,7 @@ def _save(ctx: RunContext, name: str, values: NDArray[Any]) -> str:
     return ctx.save_artifact(name, buffer.getvalue(), "application/octet-stream").name
 
 
-def _histogram(scores: FloatArray, threshold: float) -> Figure:
+def _histogram(scores: FloatArray, threshold: float) -> FigureBlock:
     counts, edges = np.histogram(scores, bins=50)
     values = [
         {"from": float(low), "to": float(high), "rows": int(count)}
@@ -140,7 +141,7 @@ def _histogram(scores: FloatArray, threshold: float) -> Figure:
             "encoding": {"x": {**x, "field": "threshold"}},
         },
     ]
-    return Figure(
+    return FigureBlock(
         title="Scores of the weak labels",
         caption="Rows to the right of the rule are kept.",
         vega_lite=chart(values, layer=layers),

@@ -7,14 +7,14 @@ from datetime import timedelta
 from pydantic import Field, model_validator
 
 from methods.inference.encoding import Encoding
-from methods.jobtype import JobType, SpecModel
+from methods.jobtype import JobType
 from methods.predict_weak_to_strong.spec import (
     Preparation,
     Representations,
     TaskLabels,
     check_texts,
 )
-from methods.results import Figure, Provenance
+from methods.results import JobResult
 
 
 class Spec(Preparation):
@@ -33,7 +33,7 @@ class Spec(Preparation):
         return self
 
 
-class Result(SpecModel):
+class Result(JobResult):
     """Scores of all rows; large means that more of the label lies outside the weak model."""
 
     experimental: bool = Field(description="Always true: no paper states how well this selects.")
@@ -50,9 +50,6 @@ class Result(SpecModel):
     encodings: list[Encoding] = Field(
         description="How representations of named models were computed, strong first."
     )
-    warnings: list[str]
-    figures: list[Figure]
-    provenance: Provenance
 
 
 JOB = JobType(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from methods.results import Figure, chart
+from methods.results import EMPHASIS, NEUTRAL, FigureBlock, chart, colour_by
 from methods.select_subset.algorithms.budgets import Outcome
 from methods.typing import IntArray
 
@@ -15,11 +15,14 @@ from methods.typing import IntArray
 MAP_POINTS = 2000
 _CLUSTERS = 8
 _BINS = 30
+_CHOSEN = {"chosen": EMPHASIS, "left": NEUTRAL}
 _FEW_DIMENSIONS = 512
 _MAX_COMPONENT_ROWS = 20_000
 
 
-def draw(outcome: Outcome, features: dict[str, npt.NDArray[Any]], usable: IntArray) -> list[Figure]:
+def draw(
+    outcome: Outcome, features: dict[str, npt.NDArray[Any]], usable: IntArray
+) -> list[FigureBlock]:
     """All figures that the features and the method allow.
 
     Args:
@@ -55,7 +58,7 @@ _MAPPED = (
 )
 
 
-def cluster_sizes(sizes: IntArray, quotas: IntArray) -> Figure:
+def cluster_sizes(sizes: IntArray, quotas: IntArray) -> FigureBlock:
     """How many rows clusters have, and how many are taken from each."""
     rows = []
     edges = _edges(np.log10(sizes), min(_BINS, len(sizes)))
@@ -82,14 +85,14 @@ def cluster_sizes(sizes: IntArray, quotas: IntArray) -> Figure:
         },
     )
     taken = int((quotas > 0).sum())
-    return Figure(
+    return FigureBlock(
         title="Cluster sizes and quotas",
         caption=f"{len(sizes)} clusters, {taken} of them give rows; empty quotas are not drawn.",
         vega_lite=specification,
     )
 
 
-def _trajectories(outcome: Outcome, values: npt.NDArray[Any]) -> Figure:
+def _trajectories(outcome: Outcome, values: npt.NDArray[Any]) -> FigureBlock:
     """The middle half of a few clusters, evenly spaced by size."""
     clusters = np.flatnonzero(outcome.sizes > 0)
     ranked = clusters[np.argsort(-outcome.sizes[clusters], kind="stable")]
@@ -125,14 +128,14 @@ def _trajectories(outcome: Outcome, values: npt.NDArray[Any]) -> Figure:
             },
         ],
     )
-    return Figure(
+    return FigureBlock(
         title="Trajectories of some clusters",
         caption="Median and middle half of the rows, from the largest to the smallest cluster.",
         vega_lite=specification,
     )
 
 
-def _scores(score: npt.NDArray[np.float64], chosen: npt.NDArray[np.bool_]) -> Figure:
+def _scores(score: npt.NDArray[np.float64], chosen: npt.NDArray[np.bool_]) -> FigureBlock:
     finite = np.isfinite(score)
     edges = _edges(score[finite], _BINS)
     rows = []
@@ -155,15 +158,19 @@ def _scores(score: npt.NDArray[np.float64], chosen: npt.NDArray[np.bool_]) -> Fi
             },
             "x2": {"field": "high"},
             "y": {"field": "n", "type": "quantitative", "stack": "zero", "title": "rows"},
-            "color": {"field": "row", "type": "nominal", "title": None},
+            "color": colour_by("row", _CHOSEN),
         },
     )
-    return Figure(title="Scores of chosen and other rows", vega_lite=specification)
+    return FigureBlock(
+        title="Scores of chosen and other rows",
+        caption="Rows by their score under the method; rows without a score are not drawn.",
+        vega_lite=specification,
+    )
 
 
 def _map(
     values: npt.NDArray[Any], usable: IntArray, chosen: npt.NDArray[np.bool_], kind: str
-) -> Figure:
+) -> FigureBlock:
     """Two principal components of a sample; chosen rows are drawn as often as they occur."""
     rng = np.random.default_rng(0)
     sample = np.sort(rng.permutation(usable)[:MAP_POINTS])
@@ -185,10 +192,10 @@ def _map(
         encoding={
             "x": {"field": "x", "type": "quantitative", "title": "first component"},
             "y": {"field": "y", "type": "quantitative", "title": "second component"},
-            "color": {"field": "is", "type": "nominal", "title": None},
+            "color": colour_by("is", _CHOSEN),
         },
     )
-    return Figure(
+    return FigureBlock(
         title="Map of the selection",
         caption=f"Principal components of {kind}, {len(sample)} of {len(usable)} rows.",
         vega_lite=specification,

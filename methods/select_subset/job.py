@@ -10,7 +10,7 @@ import numpy as np
 
 from methods.context import RunContext
 from methods.results import ArtifactRef, Provenance
-from methods.select_subset import figures, proxy_features
+from methods.select_subset import blocks, figures, proxy_features
 from methods.select_subset.algorithms.budgets import Candidates, Outcome, solve
 from methods.select_subset.data import artifacts
 from methods.select_subset.data.dataset import Rows, read_rows, report
@@ -90,8 +90,8 @@ def _chosen(
     if extra is not None:
         result.provenance.versions |= extra.versions
     result.validation = _validation(bad, count, text_only)
-    result.figures = figures.draw(outcome, features.values, mapped)
-    return result
+    drawn = figures.draw(outcome, features.values, mapped)
+    return blocks.present(result, spec.method, drawn)
 
 
 def _needs_groups(spec: Spec) -> bool:
@@ -150,7 +150,6 @@ def _result(
         validation=_validation([], len(given.usable), given.text_only),
         details=outcome.details,
         warnings=outcome.warnings,
-        figures=[],
         provenance=Provenance.of(JOB, spec.seed),
         input_digest=_digest(given),
     )

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from methods.jobtype import SpecModel
-from methods.results import ArtifactRef, Figure, Provenance
+from methods.results import ArtifactRef, JobResult
 
 
 class Clusters(SpecModel):
@@ -49,7 +49,7 @@ class Validation(SpecModel):
     examples: list[BadRow] = Field(description="The first bad rows; all are in the artifact.")
 
 
-class Result(SpecModel):
+class Result(JobResult):
     """The chosen rows and why; all lists are in output order."""
 
     requested: int = Field(description="Rows asked for.")
@@ -74,9 +74,6 @@ class Result(SpecModel):
     per_group: dict[str, GroupCount] | None
     validation: Validation
     details: dict[str, Any] = Field(description="Numbers of the method's own.")
-    warnings: list[str]
-    figures: list[Figure]
-    provenance: Provenance
     input_digest: str = Field(
         description="SHA-256 over the ids, features and groups that the choice depends on."
     )

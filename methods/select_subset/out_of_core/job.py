@@ -13,6 +13,7 @@ import numpy as np
 
 from methods.context import RunContext
 from methods.results import ArtifactRef, Provenance
+from methods.select_subset import blocks
 from methods.select_subset.algorithms.budgets import requested_rows
 from methods.select_subset.algorithms.dispatch import random_rows
 from methods.select_subset.algorithms.xmas import default_clusters
@@ -211,7 +212,7 @@ def _result(
     ]
     if len(picks) < min(wanted, given.rows):
         warnings.append(f"{wanted - len(picks)} rows are missing: set fill_shortfall.")
-    return Result(
+    result = Result(
         requested=wanted,
         selected=len(picks),
         shortfall=wanted - len(picks),
@@ -233,10 +234,11 @@ def _result(
         ),
         details={"checkpoint_variance": assigned.variance},
         warnings=warnings,
-        figures=[cluster_sizes(sizes, quotas)] if len(sizes) > 1 else [],
         provenance=Provenance.of(JOB, spec.seed),
         input_digest=_digest(given, ctx),
     )
+    drawn = [cluster_sizes(sizes, quotas)] if len(sizes) > 1 else []
+    return blocks.present(result, spec.method, drawn)
 
 
 def _digest(given: Trajectories, ctx: RunContext) -> str:

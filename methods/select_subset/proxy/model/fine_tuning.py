@@ -21,6 +21,7 @@ def fine_tune(
     plan: Plan,
     kept: ResumeStore,
     tell: Callable[[int, int], None],
+    metric: Callable[[str, float, int], None],
 ) -> Trained:
     """Train, or go on where an earlier attempt stopped.
 
@@ -30,6 +31,7 @@ def fine_tune(
     Args:
         rows: encodes batch after batch of rows 0 .. count - 1, if it can ahead of their use.
         tell: called with steps done and steps in all.
+        metric: see `Loop.run`.
 
     Raises:
         JobError: `numerical_failure` when the loss is not finite.
@@ -37,7 +39,7 @@ def fine_tune(
     loop = Loop[list[Encoded]](proxy.model, proxy.trainable(plan.vision), count, plan, kept)
     order = itertools.islice(row_order(plan, count), loop.done, None)
     batches = rows(places.tolist() for places in order)
-    return loop.run(batches, lambda batch: _backward(proxy, batch, plan), tell)
+    return loop.run(batches, lambda batch: _backward(proxy, batch, plan), tell, metric)
 
 
 def _backward(proxy: Proxy, rows: list[Encoded], plan: Plan) -> float:

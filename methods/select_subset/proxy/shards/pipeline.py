@@ -129,6 +129,7 @@ class LoadedModel:
             plan,
             weights,
             lambda done, steps: ctx.progress("fine-tuning the proxy", done, steps, "steps"),
+            ctx.metric,
         )
         ctx.log.info("The proxy was trained in %.1f s.", time.perf_counter() - started)
         return trained

@@ -1,0 +1,316 @@
+"""What people see of a score-hallucination result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+from methods.context import RunContext
+from methods.results import (
+    MAX_INLINE_SAMPLES,
+    Block,
+    Column,
+    FigureBlock,
+    Headline,
+    Sample,
+    SampleGroup,
+    SamplesBlock,
+    SampleText,
+    TableBlock,
+    table,
+)
+from methods.score_hallucination.result import (
+    Evaluation,
+    ItemResult,
+    JudgingResult,
+    Result,
+    SamplingResult,
+    ScorerSummary,
+)
+from methods.score_hallucination.schema.items import Item
+from methods.score_hallucination.spec import Spec
+
+#: Scorers that have a column of their own in the list of samples.
+_SCORERS_SHOWN = 4
+_METRICS = {"auroc": "AUROC", "auarc": "AUARC", "prr": "PRR"}
+
+
+def present(
+    result: Result, samples: SamplesBlock, sizes: Mapping[int, int], figures: list[FigureBlock]
+) -> Result:
+    """The result with its headline and blocks.
+
+    Args:
+        sizes: number of items by their number of meanings.
+    """
+    summary = result.summary
+    best = best_scorer(summary.scorers)
+    what = "item" if summary.n_items == 1 else "items"
+    blocks: list[Block] = [_scorers(summary.scorers)]
+    blocks += _verification(result)
+    blocks += [*figures, samples]
+    blocks += work(result.sampling, result.judging)
+    return result.shown(
+        f"Hallucination scores of {summary.n_items:,} {what}",
+        _headline(result, best, sizes),
+        blocks,
+    )
+
+
+def best_scorer(scorers: Mapping[str, ScorerSummary]) -> str:
+    """The scorer with the best AUROC; without labels the first one."""
+
+    def auroc(name: str) -> float:
+        found = scorers[name].evaluation
+        return -1.0 if found is None or found.auroc.value is None else found.auroc.value
+
+    # max() keeps the first of equals.
+    return max(scorers, key=auroc)
+
+
+def _headline(result: Result, best: str, sizes: Mapping[int, int]) -> list[Headline]:
+    summary = result.summary
+    found = summary.scorers[best]
+    headline = []
+    if found.evaluation is not None:
+        headline += _quality(best, found.evaluation)
+    disagreeing = 1 - sizes.get(1, 0) / summary.n_items
+    headline.append(
+        Headline(
+            key="disagreeing",
+            label="Items with several meanings",
+            value=disagreeing,
+            format="percent",
+            better="low",
+            help="Share of items whose sampled answers do not all mean the same.",
+        )
+    )
+    if summary.calibration is not None:
+        headline.append(
+            Headline(
+                key="expected_right",
+                label="Expected right answers",
+                value=summary.calibration.mean,
+                format="percent",
+                better="high",
+                help="Mean calibrated probability of being right.",
+            )
+        )
+    if summary.verification is not None:
+        headline.append(
+            Headline(
+                key="hallucinated",
+                label="Hallucinated, by two stages",
+                value=summary.verification.n_hallucinated,
+                format="integer",
+                better="low",
+                help="Items whose two-stage verdict is `hallucinated`.",
+            )
+        )
+    headline.append(Headline(key="items", label="Items", value=summary.n_items, format="integer"))
+    return headline[:6]
+
+
+def _quality(scorer: str, found: Evaluation) -> list[Headline]:
+    return [
+        Headline(
+            key="auroc",
+            label=f"AUROC of {scorer}",
+            **found.auroc.model_dump(),
+            better="high",
+            help="How well the best scorer separates right answers from hallucinated ones: 0.5 is "
+            "chance, 1 is perfect. With its 95 % bootstrap interval.",
+        ),
+        Headline(
+            key="prr",
+            label=f"PRR of {scorer}",
+            **found.prr.model_dump(),
+            better="high",
+            help="What withholding the most suspicious answers gains: 0 is a random order, 1 a "
+            "perfect one.",
+        ),
+    ]
+
+
+def _scorers(scorers: Mapping[str, ScorerSummary]) -> TableBlock:
+    rows = []
+    for name, found in scorers.items():
+        quality = found.evaluation
+        rows.append(
+            {
+                "scorer": name,
+                **found.model_dump(exclude={"evaluation"}),
+                **{key: getattr(quality, key) if quality else None for key in _METRICS},
+            }
+        )
+    labelled = any(row["auroc"] is not None for row in rows)
+    columns = [
+        Column(key="scorer", label="Scorer"),
+        Column(
+            key="direction",
+            label="A high score means",
+            help="`uncertainty`: a high score is suspicious; `confidence`: a low one is.",
+        ),
+        Column(key="n_valid", label="Valid", format="integer", help="Items with a score."),
+        Column(key="mean", label="Mean", format="number"),
+        Column(key="median", label="Median", format="number"),
+        Column(key="std", label="SD", format="number", help="Standard deviation."),
+    ]
+    help_text = "Each scorer over all items, in its own range."
+    if labelled:
+        columns += [
+            Column(key=key, label=label, format="number", better="high")
+            for key, label in _METRICS.items()
+        ]
+        help_text += (
+            " AUROC, AUARC and PRR with 95 % bootstrap intervals over the labelled items; PRR is 0 "
+            "for a random order and 1 for a perfect one."
+        )
+    return table("Scorers", columns, rows, help=help_text)
+
+
+def _verification(result: Result) -> list[Block]:
+    found = result.summary.verification
+    if found is None:
+        return []
+    columns = [
+        Column(key="scorer", label="Scorer of stage one"),
+        Column(key="n", label="Items", format="integer"),
+        Column(key="n_asked", label="Verifier asked", format="integer"),
+        Column(key="realised", label="Share asked", format="percent"),
+        Column(key="n_hallucinated", label="Hallucinated", format="integer"),
+        Column(key="requests", label="Requests", format="integer"),
+    ]
+    return [
+        table(
+            "Two-stage verification",
+            columns,
+            [found],
+            help="A second model is asked only where the first stage is in doubt.",
+        )
+    ]
+
+
+def work(sampling: SamplingResult | None, judging: JudgingResult | None) -> list[Block]:
+    """What was asked of models, as a table; nothing where no model was asked."""
+    rows = []
+    if sampling is not None:
+        rows.append({"what": "answers drawn", "who": sampling.model, **_cost(sampling)})
+    if judging is not None:
+        rows.append({"what": "judgements", "who": judging.judges, **_cost(judging)})
+    if not rows:
+        return []
+    columns = [
+        Column(key="what", label="Asked for"),
+        Column(key="who", label="Model"),
+        Column(key="requests", label="Requests", format="integer"),
+        Column(key="prompt_tokens", label="Prompt tokens", format="integer"),
+        Column(key="completion_tokens", label="Completion tokens", format="integer"),
+    ]
+    return [table("Model use", columns, rows)]
+
+
+def _cost(found: SamplingResult | JudgingResult) -> dict[str, int]:
+    return {
+        name: getattr(found, name) for name in ("requests", "prompt_tokens", "completion_tokens")
+    }
+
+
+class SampleWriter:
+    """Writes items with their answers, as they are scored, for the list in reports."""
+
+    def __init__(self, spec: Spec, writer: BinaryIO) -> None:
+        self._scorers = list(spec.scorers[:_SCORERS_SHOWN])
+        self._writer = writer
+        self._count = 0
+        self._directions: dict[str, str] = {}
+        self._calibrated = False
+
+    def add(self, item: Item, result: ItemResult) -> None:
+        """Write one item."""
+        values: dict[str, float | int | str | None] = {"meanings": len(result.clusters)}
+        for name in self._scorers:
+            values[name] = result.scores[name].value
+            self._directions[name] = result.scores[name].direction
+        if result.calibrated is not None:
+            values["probability"] = result.calibrated.probability
+            self._calibrated = True
+        sample = Sample(
+            id=result.id,
+            prompt=item.prompt,
+            answer=None if item.answer is None else item.answer.text,
+            verdict=None if result.label is None else ("wrong" if result.label else "right"),
+            values=values,
+            groups=_groups(item, result),
+        )
+        self._writer.write(sample.model_dump_json(exclude_none=True).encode() + b"\n")
+        self._count += 1
+
+    def block(self, path: Path, ctx: RunContext, by: str) -> SamplesBlock:
+        """The list of what was written to `path`, the most suspicious items by a scorer first."""
+        inline = path.stat().st_size <= MAX_INLINE_SAMPLES
+        by = by if by in self._scorers else self._scorers[0]
+        columns = [
+            Column(
+                key=name,
+                label=name,
+                format="number",
+                better="high" if self._directions.get(name) == "confidence" else "low",
+            )
+            for name in self._scorers
+        ]
+        columns.append(
+            Column(
+                key="meanings",
+                label="Meanings",
+                format="integer",
+                better="low",
+                help="Clusters of answers that mean the same.",
+            )
+        )
+        if self._calibrated:
+            columns.append(
+                Column(
+                    key="probability",
+                    label="P(right)",
+                    format="percent",
+                    better="high",
+                    help="Calibrated probability that the answer is right.",
+                )
+            )
+        samples, artifact = None, None
+        if inline:
+            samples = [Sample.model_validate_json(line) for line in path.open("rb")]
+        else:
+            artifact = ctx.save_artifact("samples.jsonl", path, "application/x-ndjson")
+        return SamplesBlock(
+            title="Items and their answers",
+            help=f"The most suspicious items by {by} come first. Answers that mean the same stand "
+            "together.",
+            columns=columns,
+            value_label="what the answer adds to SNNE; the highest is the most isolated answer",
+            sort=by if self._directions.get(by) == "confidence" else f"-{by}",
+            total=self._count,
+            samples=samples,
+            artifact=artifact,
+        )
+
+
+def _groups(item: Item, result: ItemResult) -> list[SampleGroup]:
+    responses = item.responses or []
+    added = None if result.explanation is None else result.explanation.contributions
+    groups = []
+    for cluster in sorted(result.clusters, key=lambda one: -one.size):
+        # The most typical answer speaks for the others.
+        members = sorted(cluster.members, key=lambda k: k != cluster.representative)
+        groups.append(
+            SampleGroup(
+                label=f"One meaning, {cluster.size} of {result.n} answers",
+                texts=[
+                    SampleText(text=responses[k].text, value=None if added is None else added[k])
+                    for k in members
+                ],
+            )
+        )
+    return groups

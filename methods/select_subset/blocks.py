@@ -1,0 +1,142 @@
+"""What people see of a select-subset result."""
+
+from __future__ import annotations
+
+from methods.results import Block, Column, FigureBlock, Headline, ImagesBlock, TextBlock, table
+from methods.select_subset.result import Result
+
+
+def present(result: Result, method: str, figures: list[FigureBlock]) -> Result:
+    """The result with its headline and blocks.
+
+    Args:
+        method: the method of the spec.
+    """
+    blocks: list[Block] = [_files(result)]
+    if result.clusters is not None:
+        blocks.append(_clusters(result))
+    if result.per_group:
+        blocks.append(_groups(result))
+    if result.validation.bad_rows:
+        blocks += [_problems(result), _bad_rows(result)]
+    blocks += figures
+    if (sheet := result.artifacts.get("contact_sheet")) is not None:
+        blocks.append(
+            ImagesBlock(
+                title="Images of some clusters",
+                caption="One row of images a cluster; chosen rows are framed.",
+                artifact=sheet,
+            )
+        )
+    return result.shown(
+        f"{result.selected:,} of {result.candidates:,} rows, chosen by {method}",
+        _headline(result),
+        blocks,
+    )
+
+
+def _headline(result: Result) -> list[Headline]:
+    headline = [
+        Headline(key="selected", label="Rows chosen", value=result.selected, format="integer"),
+        Headline(
+            key="share",
+            label="Share of the candidates",
+            value=result.selected / result.candidates if result.candidates else None,
+            format="percent",
+        ),
+        Headline(key="candidates", label="Candidates", value=result.candidates, format="integer"),
+    ]
+    if result.shortfall:
+        headline.append(
+            Headline(
+                key="shortfall",
+                label="Rows missing",
+                value=result.shortfall,
+                format="integer",
+                better="low",
+                help="Rows asked for that the method's rule could not give.",
+            )
+        )
+    if result.clusters is not None:
+        headline.append(
+            Headline(key="clusters", label="Clusters", value=result.clusters.k, format="integer")
+        )
+    if result.validation.bad_rows:
+        headline.append(
+            Headline(
+                key="bad_rows",
+                label="Bad rows",
+                value=result.validation.bad_rows,
+                format="integer",
+                better="low",
+            )
+        )
+    return headline
+
+
+def _files(result: Result) -> Block:
+    rows: list[dict[str, object]] = [
+        {"what": what, **saved.model_dump(include={"name", "size", "id"})}
+        for what, saved in result.artifacts.items()
+    ]
+    columns = [
+        Column(key="what", label="File"),
+        Column(key="name", label="Name"),
+        Column(key="size", label="Size", format="bytes"),
+        Column(key="id", label="Id", help="Any job takes it as an input."),
+    ]
+    if not rows:
+        return TextBlock(text="No files were asked for.")
+    return table("Files", columns, rows)
+
+
+def _clusters(result: Result) -> Block:
+    clusters = result.clusters
+    assert clusters is not None
+    names = ("minimum", "quartile_1", "median", "quartile_3", "maximum")
+    columns = [
+        Column(key="of", label="Rows"),
+        *(Column(key=name, label=name.replace("_", " "), format="number") for name in names),
+    ]
+    rows = [
+        {"of": "in a cluster", **dict(zip(names, clusters.size_quantiles, strict=True))},
+        {"of": "taken from it", **dict(zip(names, clusters.quota_quantiles, strict=True))},
+    ]
+    left = f" {clusters.dropped} are too small to count." if clusters.dropped else ""
+    return table("Sizes of clusters", columns, rows, help=f"{clusters.k} clusters have rows.{left}")
+
+
+def _groups(result: Result) -> Block:
+    rows = [
+        {"group": name, **count.model_dump()} for name, count in (result.per_group or {}).items()
+    ]
+    columns = [
+        Column(key="group", label="Group"),
+        Column(key="rows", label="Candidates", format="integer"),
+        Column(key="selected", label="Chosen", format="integer"),
+    ]
+    return table("Groups", columns, rows)
+
+
+def _problems(result: Result) -> Block:
+    rows = [{"problem": name, "rows": n} for name, n in result.validation.problems.items()]
+    columns = [
+        Column(key="problem", label="Problem"),
+        Column(key="rows", label="Rows", format="integer"),
+    ]
+    return table("Bad rows by problem", columns, rows)
+
+
+def _bad_rows(result: Result) -> Block:
+    columns = [
+        Column(key="row", label="Row", format="integer", help="Number in the input, from 0."),
+        Column(key="id", label="Id"),
+        Column(key="field", label="Field"),
+        Column(key="problem", label="Problem"),
+    ]
+    return table(
+        "First bad rows",
+        columns,
+        result.validation.examples,
+        artifact=result.artifacts.get("bad_rows"),
+    )

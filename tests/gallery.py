@@ -1,0 +1,176 @@
+"""A real result of every job type, on small real inputs: what renderers are tested on."""
+
+from __future__ import annotations
+
+import functools
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datassay.blocks import Content, load
+from datassay.models import ArtifactRef, JobRecord
+from datassay.view import ResultView
+from sklearn.datasets import load_digits
+
+from methods.local import LocalContext
+from methods.registry import load_registry
+from methods.results import JobResult
+
+ROOT = Path(__file__).parents[1]
+ANSWERS = ROOT / "examples" / "qa-gemma.jsonl"
+REPRESENTATIONS = ROOT / "tests" / "golden" / "theory" / "b2_digits_reps_seed0.npz"
+
+
+def _digits_labels(folder: Path) -> str:
+    """Odd or even, of the rows that the stored representations have."""
+    rows = np.random.default_rng(0).permutation(1797)[800:1300]
+    labels = load_digits(return_X_y=True)[1][rows] % 2
+    np.save(folder / "labels.npy", np.where(labels, 1.0, -1.0))
+    return "labels.npy"
+
+
+def _select(folder: Path) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    rows = [{"id": f"row {k}", "topic": ["algebra", "geometry"][k % 2]} for k in range(60)]
+    values = np.abs(rng.normal(size=(60, 3)).cumsum(axis=1)) + (np.arange(60) % 4)[:, None]
+    rows[7]["topic"] = None
+    return {
+        "dataset": {"rows": rows},
+        "features": {
+            "kind": "trajectory",
+            "values": values.tolist(),
+            "ids": [r["id"] for r in rows],
+        },
+        "groups": {"field": "topic", "balance": "equal"},
+        "budget": {"fraction": 0.25},
+        "on_bad_rows": "skip",
+    }
+
+
+def _rank(folder: Path) -> dict[str, Any]:
+    images, labels = load_digits(return_X_y=True)
+    means = np.stack([images[labels == k].mean(axis=0) for k in range(10)]).reshape(10, 1, 8, 8)
+    first = np.stack([images[labels == k][0] for k in range(10)]).reshape(10, 1, 8, 8)
+    np.savez(folder / "sets.npz", means=means / 16, first=first / 16, labels=np.arange(10))
+    return {
+        "dataset": {"name": "digits"},
+        "ipc": 1,
+        "candidates": [
+            {"name": name, "images": "sets.npz", "array": name, "value_space": "unit"}
+            for name in ("means", "first")
+        ],
+        "train": {"epochs": 5},
+        "runs": 2,
+        "lr_grid": [0.01, 0.1],
+    }
+
+
+def _theory(folder: Path) -> dict[str, Any]:
+    def representations(name: str, array: str) -> dict[str, str]:
+        return {"name": name, "representations": str(REPRESENTATIONS), "array": array}
+
+    return {
+        "strong": representations("strong", "H_s_U"),
+        "weak": [representations(f"weak {i}", f"H_w_U_{i:02d}") for i in range(0, 40, 8)],
+        "labels": {"file": _digits_labels(folder), "kind": "regression"},
+        "n_bootstrap": 50,
+    }
+
+
+def _weak_labels(folder: Path) -> dict[str, Any]:
+    spec = _theory(folder)
+    return {
+        "strong": spec["strong"],
+        "weak": spec["weak"][2],
+        "weak_labels": {"file": _digits_labels(folder), "kind": "regression"},
+    }
+
+
+def _hardness(folder: Path) -> dict[str, Any]:
+    images, labels = load_digits(return_X_y=True)
+    for k in range(3):
+        np.save(folder / f"digit{k}.npy", images[labels == k])
+    sets: list[dict[str, Any]] = [
+        {"name": f"digit {k}", "features": f"digit{k}.npy"} for k in range(3)
+    ]
+    sets.append({"name": "given", "covariance": [[1.0, 0.2], [0.2, 0.5]]})
+    return {"datasets": sets, "explained_variance": 0.9, "n_bootstrap": 50}
+
+
+def _example(name: str) -> Callable[[Path], dict[str, Any]]:
+    return lambda folder: load_registry()[name].example
+
+
+SPECS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "score-hallucination": lambda folder: {
+        "input": str(ANSWERS),
+        "scorers": ["snne", "semantic_entropy"],
+    },
+    "evaluate-scorers": lambda folder: {
+        "input": str(ANSWERS),
+        "scorers": ["snne", "discrete_semantic_entropy", "num_semantic_sets", "semantic_entropy"],
+        "resamples": 200,
+    },
+    "calibrate-scorer": lambda folder: {"input": str(ANSWERS), "resamples": 200},
+    "select-subset": _select,
+    "rank-distilled-dataset": _rank,
+    "distill-dataset": lambda folder: {
+        "dataset": {"name": "digits"},
+        "ipc": 2,
+        "method": "dm",
+        "iterations": 5,
+    },
+    "predict-weak-to-strong": _theory,
+    "score-weak-labels": _weak_labels,
+    "plan-test-time-compute": _example("plan-test-time-compute"),
+    "score-task-hardness": _hardness,
+}
+
+
+@functools.cache
+def result(name: str) -> tuple[JobResult, Path]:
+    """The result of a job type and the folder with its artifacts; it is run once."""
+    folder = Path(tempfile.mkdtemp(prefix=f"gallery-{name}-"))
+    job_type = load_registry()[name]
+    spec = job_type.spec.model_validate(SPECS[name](folder))
+    found = job_type.load_runner()(spec, LocalContext(folder, spec))
+    assert isinstance(found, JobResult)
+    return found, folder
+
+
+def view(name: str) -> tuple[ResultView, Content]:
+    """A result as the client sees it, with what it leaves to artifacts."""
+    found, folder = result(name)
+    moment = datetime(2026, 11, 28, 12, tzinfo=UTC)
+    job = JobRecord(
+        id="job_019a3c5e7d1f7a2b8c4d5e6f70819203",
+        type=name,
+        type_version="1",
+        state="SUCCEEDED",
+        attempt=1,
+        max_attempts=3,
+        created_at=moment,
+        started_at=moment,
+        finished_at=moment.replace(second=42),
+        labels={"team": "research"},
+    )
+    shown = ResultView(json.loads(found.model_dump_json()), job)
+    return shown, load(shown.shown.blocks, Folder(folder))
+
+
+class Folder:
+    """Artifacts that `LocalContext` saved."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def lines(self, artifact: ArtifactRef) -> Iterator[dict[str, Any]]:
+        with (self._folder / artifact.id).open("rb") as reader:
+            yield from map(json.loads, reader)
+
+    def content(self, artifact: ArtifactRef) -> bytes:
+        return (self._folder / artifact.id).read_bytes()

@@ -1,0 +1,208 @@
+"""What every job type says about its own result: headline, tables, warnings, figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema
+import pytest
+from pydantic import ValidationError
+
+from methods.registry import load_registry
+from methods.results import (
+    MAX_HEADLINE_BYTES,
+    Column,
+    FigureBlock,
+    Headline,
+    ImagesBlock,
+    Interval,
+    JobResult,
+    Provenance,
+    Sample,
+    SamplesBlock,
+    TableBlock,
+    WarningBlock,
+    table,
+)
+from tests import gallery
+
+PUBLIC = [
+    job
+    for job in load_registry().values()
+    if not job.internal and not job.runner.startswith("methods.toy")
+]
+
+
+def test_the_gallery_has_every_job_type() -> None:
+    assert set(gallery.SPECS) == {job.name for job in PUBLIC}
+    assert all(issubclass(job.result, JobResult) for job in PUBLIC)
+
+
+@pytest.fixture(params=list(gallery.SPECS))
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield key
+            yield from leaves(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from leaves(part)
+    else:
+        yield value
+
+
+def test_a_headline_a_table_and_every_warning(name: str) -> None:
+    found, _ = gallery.result(name)
+    assert found.title
+    assert 1 <= len(found.headline) <= 6
+    assert any(isinstance(block, TableBlock) and block.rows for block in found.blocks)
+    assert [b.text for b in found.blocks if isinstance(b, WarningBlock)] == found.warnings
+    nested = [w for key, w in pairs(found.model_dump(mode="json")) if key == "warnings" for w in w]
+    assert all(any(text in shown for shown in found.warnings) for text in nested)
+
+
+def pairs(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield key, part
+            yield from pairs(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from pairs(part)
+
+
+def test_every_cell_is_found_in_the_result(name: str) -> None:
+    found, _ = gallery.result(name)
+    shown = {"title", "headline", "blocks", "figures"}
+    document = found.model_dump(mode="json")
+    spec = list(leaves({k: v for k, v in document.items() if k not in shown}))
+    known = {value for value in spec if isinstance(value, int | float | str)}
+    numbers = 0
+    for block in found.blocks:
+        if not isinstance(block, TableBlock):
+            continue
+        keys = {column.key for column in block.columns}
+        for row in block.rows:
+            assert set(row) == keys
+            for value in row.values():
+                parts = (
+                    [value.value, value.low, value.high] if isinstance(value, Interval) else [value]
+                )
+                for part in parts:
+                    if isinstance(part, float | int) and not isinstance(part, bool):
+                        assert part in known, (block.title, row)
+                        numbers += 1
+    assert numbers > 0
+
+
+def test_figures_have_captions_and_are_there_twice_for_older_clients(name: str) -> None:
+    found, _ = gallery.result(name)
+    drawn = [block for block in found.blocks if isinstance(block, FigureBlock)]
+    assert drawn
+    assert all(block.caption.endswith(".") and not block.caption[0].islower() for block in drawn)
+    assert [(f.title, f.vega_lite) for f in found.figures] == [
+        (f.title, f.vega_lite) for f in drawn
+    ]
+
+
+def test_pictures_and_samples_can_be_read(name: str) -> None:
+    found, folder = gallery.result(name)
+    for block in found.blocks:
+        if isinstance(block, ImagesBlock):
+            assert (folder / block.artifact.id).read_bytes().startswith(b"\x89PNG")
+        if isinstance(block, SamplesBlock):
+            if block.artifact is not None:
+                lines = (folder / block.artifact.id).read_bytes().splitlines()
+                samples = [Sample.model_validate_json(line) for line in lines]
+            else:
+                samples = block.samples or []
+            assert len(samples) == block.total > 0
+            keys = {column.key for column in block.columns}
+            assert all(keys <= set(sample.values) for sample in samples)
+            assert (block.sort or "").removeprefix("-") in keys
+
+
+def test_results_fit_the_published_schema_and_come_back_unchanged(name: str) -> None:
+    found, _ = gallery.result(name)
+    job_type = load_registry()[name]
+    document = json.loads(found.model_dump_json())
+    schema = job_type.result.model_json_schema(mode="serialization")
+    jsonschema.Draft202012Validator(schema).validate(document)
+    assert {"headline", "blocks"} <= set(schema["properties"])
+    again = job_type.result.model_validate(document)
+    assert json.loads(again.model_dump_json()) == document
+
+
+def test_the_samples_of_an_item_are_grouped_by_meaning() -> None:
+    job_type = load_registry()["score-hallucination"]
+    spec = job_type.spec.model_validate(
+        {
+            "items": [
+                {
+                    "id": "au",
+                    "prompt": "Capital of Australia?",
+                    "responses": [{"text": t} for t in ("Canberra", "Sydney", "canberra")],
+                    "answer": {"text": "Canberra"},
+                    "label": 0,
+                }
+            ]
+        }
+    )
+    import tempfile
+    from pathlib import Path
+
+    from methods.local import LocalContext
+
+    found = job_type.load_runner()(spec, LocalContext(Path(tempfile.mkdtemp()), spec))
+    assert isinstance(found, JobResult)
+    [block] = [block for block in found.blocks if isinstance(block, SamplesBlock)]
+    [sample] = block.samples or []
+    assert (sample.id, sample.verdict, sample.values["meanings"]) == ("au", "right", 2)
+    assert [len(group.texts) for group in sample.groups] == [2, 1]
+    assert [one.text for one in sample.groups[1].texts] == ["Sydney"]
+    # The isolated answer adds most to SNNE.
+    assert sample.groups[1].texts[0].value == max(
+        one.value or 0 for group in sample.groups for one in group.texts
+    )
+
+
+class Plain(JobResult):
+    """A result with nothing of its own."""
+
+
+PROVENANCE = Provenance(method="plain/1", seed=0, versions={})
+
+
+def plain(**fields: Any) -> Plain:
+    return Plain(provenance=PROVENANCE, **fields)
+
+
+def test_a_headline_that_is_too_large_or_doubled_is_refused() -> None:
+    figure = Headline(key="a", label="A", value=1)
+    with pytest.raises(ValidationError, match="at most 6"):
+        plain(headline=[figure.model_copy(update={"key": f"a{k}"}) for k in range(7)])
+    with pytest.raises(ValidationError, match="occurs twice"):
+        plain(headline=[figure, figure])
+    large = [Headline(key=f"a{k}", label="A", value=1, help="ü" * 400) for k in range(6)]
+    assert len(large) * 400 * 2 > MAX_HEADLINE_BYTES
+    with pytest.raises(ValidationError, match="the limit is 4096"):
+        plain(headline=large)
+
+
+def test_a_warning_that_no_block_shows_is_refused() -> None:
+    rows = table("T", [Column(key="a", label="A")], [{"a": 1}])
+    with pytest.raises(ValidationError, match="no block shows"):
+        plain(warnings=["beware"], blocks=[rows])
+    shown = plain(warnings=["beware"]).shown("T", [], [rows])
+    assert [block.kind for block in shown.blocks] == ["warning", "table"]
+
+
+def test_a_long_table_is_cut_and_says_so() -> None:
+    found = table("T", [Column(key="a", label="A")], [{"a": k} for k in range(500)])
+    assert (len(found.rows), found.total) == (200, 500)
