@@ -12,7 +12,6 @@ from pathlib import Path
 
 from datassay import Client
 from datassay._cli.display import progress_display
-from datassay.report.tables import print_score_summary
 
 HERE = Path(__file__).parent
 SCORERS = ["snne", "semantic_entropy"]
@@ -65,7 +64,7 @@ def assay(client: Client, report: Path) -> None:
     with progress_display() as show:
         job.wait(timeout=300, on_progress=show)
     result = job.result()
-    print_score_summary(result, top=10, by="snne")
+    result.print()
     result.to_html(report, title="Answers of Gemma 3 270M, scored for hallucination")
     print(f"\nReport with figures: {report.resolve()}")
 

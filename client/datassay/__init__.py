@@ -16,6 +16,7 @@ from datassay._version import __version__
 from datassay.artifacts import Artifact, AsyncArtifact
 from datassay.async_client import AsyncClient
 from datassay.async_jobs import AsyncJob
+from datassay.blocks import Figure
 from datassay.calls import JobFilter, JobOptions
 from datassay.client import Client
 from datassay.errors import (
@@ -57,7 +58,6 @@ from datassay.models import (
 )
 from datassay.result import AsyncResult, Result
 from datassay.signatures import verify_webhook
-from datassay.view import Figure
 
 __all__ = [
     "APIError",

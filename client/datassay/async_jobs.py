@@ -12,7 +12,14 @@ from datassay.artifacts import AsyncArtifact
 from datassay.calls import Call, JobFilter, JobOptions
 from datassay.errors import JobEnded
 from datassay.events import live_events_async, stored_events_async
-from datassay.models import ArtifactRecord, Attempt, Event, JobRecord
+from datassay.models import (
+    ArtifactRecord,
+    Attempt,
+    Event,
+    JobRecord,
+    Metrics,
+    ReportLink,
+)
 from datassay.result import AsyncResult
 from datassay.transport import AsyncTransport
 
@@ -21,6 +28,11 @@ class AsyncJob(JobRecord):
     """A job: the fields as last seen, and what can be done with it."""
 
     _transport: AsyncTransport = PrivateAttr()
+
+    def _repr_html_(self) -> str:
+        from datassay.report.html import job_fragment
+
+        return job_fragment(self)
 
     async def refresh(self) -> Self:
         """Read the job again."""
@@ -58,6 +70,18 @@ class AsyncJob(JobRecord):
         """What the job produced beside its result."""
         records = self._transport.pages(calls.job_artifacts(self.id), ArtifactRecord)
         return [AsyncArtifact(record, self._transport) async for record in records]
+
+    async def metrics(self) -> Metrics:
+        """The job's figures over time; see `Job.metrics`."""
+        return await self._transport.run(
+            self._transport.operations.fetch(calls.job_metrics(self.id), Metrics)
+        )
+
+    async def report_url(self, expires_in: float | None = None) -> str:
+        """A link that shows the report to people without a key; see `Job.report_url`."""
+        call = calls.report_link(self.id, expires_in)
+        link = await self._transport.run(self._transport.operations.fetch(call, ReportLink))
+        return self._transport.base_url + link.path
 
     async def attempts(self) -> list[Attempt]:
         """Every start of the job."""

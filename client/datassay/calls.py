@@ -197,6 +197,19 @@ def job_artifacts(job_id: str) -> Call:
     return Call("GET", f"/v1/jobs/{_id(job_id)}/artifacts")
 
 
+def job_metrics(job_id: str, after: int = 0) -> Call:
+    """The job's figures over time."""
+    return Call(
+        "GET", f"/v1/jobs/{_id(job_id)}/metrics", params={"after": str(after)} if after else {}
+    )
+
+
+def report_link(job_id: str, seconds: float | None) -> Call:
+    """A link to the report; a second one does no harm."""
+    body = {} if seconds is None else {"expires_in_seconds": seconds}
+    return Call("POST", f"/v1/jobs/{_id(job_id)}/report-links", json=body)
+
+
 def artifact_content(artifact_id: str, offset: int) -> Call:
     """The bytes of an artifact from `offset` on."""
     headers = {"Accept": "*/*", "Accept-Encoding": "identity"}

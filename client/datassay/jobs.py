@@ -12,7 +12,14 @@ from datassay.artifacts import Artifact
 from datassay.calls import Call, JobFilter, JobOptions
 from datassay.errors import JobEnded
 from datassay.events import live_events, stored_events
-from datassay.models import ArtifactRecord, Attempt, Event, JobRecord
+from datassay.models import (
+    ArtifactRecord,
+    Attempt,
+    Event,
+    JobRecord,
+    Metrics,
+    ReportLink,
+)
 from datassay.result import Result
 from datassay.transport import Transport
 
@@ -24,6 +31,11 @@ class Job(JobRecord):
     """
 
     _transport: Transport = PrivateAttr()
+
+    def _repr_html_(self) -> str:
+        from datassay.report.html import job_fragment
+
+        return job_fragment(self)
 
     def refresh(self) -> Self:
         """Read the job again."""
@@ -78,6 +90,25 @@ class Job(JobRecord):
         """What the job produced beside its result."""
         records = self._transport.pages(calls.job_artifacts(self.id), ArtifactRecord)
         return [Artifact(record, self._transport) for record in records]
+
+    def metrics(self) -> Metrics:
+        """The job's figures over time, such as losses, as far as they are known."""
+        return self._transport.run(
+            self._transport.operations.fetch(calls.job_metrics(self.id), Metrics)
+        )
+
+    def report_url(self, expires_in: float | None = None) -> str:
+        """A link that shows the report to people without a key.
+
+        Args:
+            expires_in: Seconds from now; None for a week.
+
+        Raises:
+            JobNotFinished: There is no result yet.
+        """
+        call = calls.report_link(self.id, expires_in)
+        link = self._transport.run(self._transport.operations.fetch(call, ReportLink))
+        return self._transport.base_url + link.path
 
     def attempts(self) -> list[Attempt]:
         """Every start of the job."""

@@ -105,6 +105,8 @@ class JobRecord(Wire):
     max_attempts: int = 1
     timeout_seconds: float | None = None
     progress: Progress | None = None
+    metrics_now: dict[str, dict[str, Any]] | None = Field(None, alias="metrics")
+    headline: list[dict[str, Any]] | None = None
     error: JobError | None = None
     created_at: AwareDatetime
     started_at: AwareDatetime | None = None
@@ -148,7 +150,7 @@ class JobRecord(Wire):
 class Event(Wire):
     """One line of a job's history; `seq` is the job's version at that moment.
 
-    `kind` is "state", "waiting", "progress", "preview" or "log".
+    `kind` is "state", "waiting", "progress", "preview", "metric" or "log".
     """
 
     seq: int
@@ -160,6 +162,32 @@ class Event(Wire):
     def ends_job(self) -> bool:
         """Whether no event can follow."""
         return self.kind == "state" and JobState.of(self.data.get("state")).is_terminal
+
+
+class MetricSeries(Wire):
+    """A figure over time; values are None where they were not finite."""
+
+    name: str
+    steps: list[int]
+    values: list[float | None]
+
+
+class Metrics(Wire):
+    """The curves of a job as far as they are known."""
+
+    series: list[MetricSeries]
+    last_seq: int = 0
+
+    def __getitem__(self, name: str) -> MetricSeries:
+        """The curve called `name`. Raises KeyError."""
+        return {series.name: series for series in self.series}[name]
+
+
+class ReportLink(Wire):
+    """A path that shows a report without a key until it expires."""
+
+    path: str
+    expires_at: AwareDatetime
 
 
 class Attempt(Wire):

@@ -33,6 +33,7 @@ class Transport:
     ) -> None:
         self.operations = Operations(policy)
         self.sleep = sleep
+        self.base_url = config.base_url.rstrip("/")
         self._timeout = config.timeout
         self._http = httpx2.Client(
             base_url=config.base_url,
@@ -99,6 +100,7 @@ class AsyncTransport:
     ) -> None:
         self.operations = Operations(policy)
         self.sleep = sleep
+        self.base_url = config.base_url.rstrip("/")
         self._timeout = config.timeout
         self._http = httpx2.AsyncClient(
             base_url=config.base_url,

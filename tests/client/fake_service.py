@@ -67,6 +67,8 @@ def job(state: str = "QUEUED", **changes: Any) -> dict[str, Any]:
         "max_attempts": 3,
         "timeout_seconds": 3600.0,
         "progress": None,
+        "metrics": None,
+        "headline": None,
         "error": None,
         "created_at": "2026-11-23T10:00:00Z",
         "started_at": None,
@@ -148,6 +150,20 @@ def scored_result(n: int = 3, **changes: Any) -> dict[str, Any]:
         "items": items,
         "items_artifact": None,
         "summary": {"n_items": n, "scorers": {"snne": {**scorer, "evaluation": evaluation}}},
+        "title": f"Hallucination scores of {n} items",
+        "headline": [{"key": "auroc", "label": "AUROC of snne", **estimate}],
+        "blocks": [
+            {
+                "kind": "table",
+                "title": "Scorers",
+                "columns": [
+                    {"key": "scorer", "label": "Scorer"},
+                    {"key": "auroc", "label": "AUROC", "format": "number"},
+                ],
+                "rows": [{"scorer": "snne", "auroc": estimate}],
+                "total": 1,
+            }
+        ],
         "figures": [],
         "provenance": {"code": "0.1.0"},
     }

@@ -91,7 +91,8 @@ def test_submit_and_wait_prints_the_result(run: Run, service: Service, capsys: C
     service.on("GET", f"{JOB}/result", httpx2.Response(200, json=scored_result()))
     assert run("submit", "score-hallucination", "--wait") == 0
     shown = capsys.readouterr()
-    assert "most suspicious answers by snne" in shown.out
+    assert "Hallucination scores of 3 items" in shown.out
+    assert "0.810 [0.750, 0.860]" in shown.out
     assert "QUEUED, waits for torch, safetensors" in shown.err
     assert "RUNNING score 1/4 2.0 items/s, 1:30 left" in shown.err
     assert "job_1" in shown.err
@@ -119,7 +120,7 @@ def test_result_writes_files(run: Run, service: Service, tmp_path: Path, capsys:
     service.on("GET", f"{JOB}/result", httpx2.Response(200, json=scored_result()))
     html, out = tmp_path / "report.html", tmp_path / "result.json"
     assert run("result", "job_1", "--html", str(html), "--out", str(out)) == 0
-    assert "Most suspicious answers" in html.read_text()
+    assert "Hallucination scores of 3 items" in html.read_text()
     assert json.loads(out.read_text()) == scored_result()
     assert capsys.readouterr().out == ""
 

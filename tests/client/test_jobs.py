@@ -260,8 +260,7 @@ async def test_async_result(async_client: AsyncClient, service: Service, tmp_pat
     large = scored_result(items=None, items_artifact=artifact())
     service.on("GET", JOB, job_reply("SUCCEEDED"))
     service.on("GET", f"{JOB}/result", httpx2.Response(200, json=large))
-    content = [httpx2.Response(200, content=CONTENT) for _ in range(2)]
-    service.on("GET", "/v1/artifacts/art_1/content", *content)
+    service.on("GET", "/v1/artifacts/art_1/content", httpx2.Response(200, content=CONTENT))
     result = await async_client.jobs.result("job_1")
     assert [item["id"] async for item in result.items()] == ["a", "b", "c"]
     assert result["summary"] == result.summary

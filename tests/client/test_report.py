@@ -14,17 +14,24 @@ from importlib.resources import files
 from typing import Any
 
 import pytest
-from datassay.models import JobRecord
-from datassay.report.html import render
-from datassay.report.scores import Estimate, Ranking, question
-from datassay.report.tables import print_score_summary
+from datassay.blocks import Content, Figure, Images, Picker, Samples, Table, Text, load
+from datassay.jobs import Job
+from datassay.models import ArtifactRef, JobRecord
+from datassay.report import numbers
+from datassay.report.html import fragment, render, shorten
+from datassay.report.scores import Ranking
+from datassay.report.terminal import MAX_LINES, lines
 from datassay.result import Result
 from datassay.view import ResultView
 from rich.console import Console
 
-from tests.client.fake_service import job, scored_result
+from tests import gallery
+from tests.client.fake_service import job
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"' <!--"
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+)
 
 
 class Page(HTMLParser):
@@ -54,35 +61,91 @@ class Page(HTMLParser):
             self.text += data
 
 
+def view(data: dict[str, Any], **changes: Any) -> ResultView:
+    return ResultView(data, JobRecord.model_validate(job("SUCCEEDED", **changes)))
+
+
 def report(data: dict[str, Any], title: str | None = None, **changes: Any) -> str:
-    result = ResultView(data, JobRecord.model_validate(job("SUCCEEDED", **changes)))
-    ranking = Ranking(result.summary, by=None, top=25)
-    for item in data.get("items") or []:
-        ranking.add(item)
-    return render(result, ranking, title)
+    result = view(data, **changes)
+    return render(result, load(result.shown.blocks, NoArtifacts()), title)
+
+
+class NoArtifacts:
+    """Artifacts of a result that has one picture."""
+
+    def lines(self, artifact: ArtifactRef) -> Any:
+        raise AssertionError(artifact)
+
+    def content(self, artifact: ArtifactRef) -> bytes:
+        return PIXEL
+
+
+def document(text: str = "plain", **changes: Any) -> dict[str, Any]:
+    """A result with a block of every kind, and this text wherever there is one."""
+    artifact = {"id": "art_1", "name": text, "media_type": "image/png", "size": 70, "sha256": "0"}
+    column = {"key": "a", "label": text, "help": text, "format": "number", "unit": text}
+    return {
+        "title": text,
+        "headline": [{"key": "a", "label": text, "value": text, "unit": text, "help": text}],
+        "blocks": [
+            {"kind": "warning", "text": text},
+            {"kind": "text", "text": text},
+            {
+                "kind": "table",
+                "title": text,
+                "help": text,
+                "columns": [column, {"key": "b", "label": text}],
+                "rows": [{"a": {"value": 0.5, "low": 0.4, "high": 0.6}, "b": text}],
+                "total": 3,
+                "artifact": artifact,
+            },
+            {"kind": "figure", "title": text, "caption": text, "vega_lite": {"title": text}},
+            {"kind": "images", "title": text, "caption": text, "artifact": artifact},
+            {
+                "kind": "samples",
+                "title": text,
+                "help": text,
+                "columns": [column],
+                "value_label": text,
+                "sort": "-a",
+                "total": 1,
+                "samples": [
+                    {
+                        "id": text,
+                        "prompt": text,
+                        "answer": text,
+                        "verdict": "wrong",
+                        "values": {"a": 0.25},
+                        "groups": [{"label": text, "texts": [{"text": text, "value": 0.125}]}],
+                    }
+                ],
+            },
+        ],
+        "provenance": {text: text},
+        **changes,
+    }
 
 
 def evil_report() -> str:
-    data = scored_result()
-    for item in data["items"]:
-        item.update(id=EVIL, prompt=EVIL, answer=EVIL)
-    data["summary"]["scorers"] = {EVIL: data["summary"]["scorers"]["snne"]}
-    for item in data["items"]:
-        item["scores"] = {EVIL: item["scores"]["snne"]}
-    data["summary"][EVIL] = EVIL
-    data["provenance"] = {EVIL: EVIL}
-    data["figures"] = [{"title": EVIL, "caption": EVIL, "vega_lite": {"title": EVIL}}]
-    return report(data, EVIL, labels={EVIL: EVIL}, type=EVIL)
+    return report(document(EVIL), EVIL, labels={EVIL: EVIL}, type=EVIL)
 
 
 def test_data_cannot_add_elements() -> None:
     page = Page(evil_report())
     names = [tag for tag, _ in page.tags]
     assert names.count("script") == 5  # the data, three of Vega, our own
-    assert "img" not in names
+    assert [attrs["src"] for tag, attrs in page.tags if tag == "img"] == [
+        f"data:image/png;base64,{base64.b64encode(PIXEL).decode()}"
+    ]
     assert not [key for _, attrs in page.tags for key in attrs if key.startswith("on")]
-    assert page.text.count("alert(1)") > 5
+    assert page.text.count("alert(1)") > 15
     assert json.loads(page.scripts[0]) == [{"title": EVIL}]
+
+
+def test_a_verdict_that_is_no_word_cannot_add_elements() -> None:
+    data = document()
+    data["blocks"][5]["samples"][0]["verdict"] = EVIL
+    assert Page(report(data)).scripts[1:] == Page(report(document())).scripts[1:]
 
 
 def test_the_policy_names_the_scripts_by_hash() -> None:
@@ -96,13 +159,14 @@ def test_the_policy_names_the_scripts_by_hash() -> None:
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
         assert f"'sha256-{digest}'" in policy
     assert "default-src 'none'" in policy
-    assert "unsafe-inline" not in policy.partition("style-src")[0]
+    assert "unsafe" not in policy.partition("style-src")[0]
 
 
 def test_nothing_is_loaded_from_elsewhere() -> None:
     text = evil_report()
     page = Page(text)
-    assert not [attrs for _, attrs in page.tags if "src" in attrs or "href" in attrs]
+    links = [attrs.get("src") or attrs.get("href") for _, attrs in page.tags]
+    assert all(link.startswith("data:") for link in links if link)
     assert "sourceMappingURL" not in text
     assert "@import" not in text
 
@@ -120,27 +184,179 @@ def test_the_vendored_scripts_are_those_of_the_readme() -> None:
 
 
 def test_a_report_without_figures_is_small() -> None:
-    assert len(report(scored_result())) < 30_000
+    data = document()
+    data["blocks"] = [block for block in data["blocks"] if block["kind"] != "figure"]
+    assert len(report(data)) < 30_000
 
 
-def test_any_job_type_has_a_report() -> None:
-    page = Page(report({"summary": {"n_selected": 12, "loss": 0.5}}, None, type="select-data"))
-    assert "Select data report" in page.text
-    assert "12" in page.text
-    assert "Most suspicious" not in page.text
-    assert "Summary" not in Page(report({})).text
+def test_a_result_from_before_there_were_blocks_has_a_report() -> None:
+    data = {
+        "summary": {"n_selected": 12, "loss": 0.5},
+        "warnings": ["beware"],
+        "figures": [{"title": "Drawn", "vega_lite": {}}],
+    }
+    page = Page(report(data, type="select-data"))
+    for text in ("Select data", "n_selected", "12", "beware", "Drawn"):
+        assert text in page.text
+    assert Page(report({})).text
 
 
-def test_unknown_figures_are_dashes() -> None:
-    data = scored_result()
-    scorer = data["summary"]["scorers"]["snne"]
-    scorer.update(mean=None, median=None, evaluation=None)
-    data["items"][0]["scores"]["snne"].update(value=None, valid=False, reason="n < 2")
-    data["items"][1].update(prompt=None, answer=None, label=None)
+def test_blocks_that_are_newer_than_the_client_are_counted() -> None:
+    data = document()
+    data["blocks"] += [{"kind": "hologram"}, {"kind": "table", "title": 7}]
+    shown = view(data).shown
+    assert [type(block) for block in shown.blocks] == [Text, Text, Table, Figure, Images, Samples]
+    assert shown.unknown == 2
+    assert "2 parts of this result need a newer client" in Page(report(data)).text
+
+
+def test_a_cached_result_names_the_job_that_made_it() -> None:
+    page = Page(report(document(), attempt=0, cache={"key": "00", "hit_of": "job_other"}))
+    assert "Result of" in page.text
+    assert "job_other" in page.text
+    assert "0 of 3" not in page.text
+
+
+def test_long_tables_and_lists_say_what_is_left_out() -> None:
+    data = document()
+    data["blocks"][5]["total"] = 1000
     page = Page(report(data))
-    assert "AUROC" not in page.text
-    assert "–" in page.text
-    assert "q0" not in page.text
+    assert "The first 1 of 3 rows; all are in the artifact plain." in page.text
+    assert "The first 1 of 1,000 items are shown." in page.text
+
+
+def test_the_samples_that_come_first_are_kept() -> None:
+    block = Samples.model_validate(document()["blocks"][5])
+    samples = [{"id": str(k), "values": {"a": value}} for k, value in enumerate([1, 3, None, 3, 2])]
+    picker = Picker(block, 4)
+    for sample in samples:
+        picker.add(sample)
+    found = picker.best()
+    assert [sample["id"] for sample in found.samples] == ["1", "3", "4", "0"]
+    assert found.seen == 5
+    long = [{"id": str(k), "prompt": "x" * 3_000_000, "values": {"a": k}} for k in range(3)]
+    picker = Picker(block)
+    for sample in long:
+        picker.add(sample)
+    assert [sample["id"] for sample in picker.best().samples] == ["2"], "as much as a page bears"
+
+
+@pytest.mark.parametrize("name", gallery.SPECS)
+def test_everything_that_a_job_type_shows_is_in_its_report(name: str) -> None:
+    result, content = gallery.view(name)
+    page = Page(render(result, content))
+    text = " ".join(page.text.split())
+    for figure in result.shown.headline:
+        assert figure.label in text
+        assert numbers.headline(figure) in text
+    for block in result.shown.blocks:
+        if isinstance(block, Text):
+            assert " ".join(block.text.split()) in text
+        elif isinstance(block, Table):
+            for row in block.rows:
+                for column in block.columns:
+                    shown = " ".join(numbers.cell(row[column.key], column.format).split())
+                    assert shown in text
+        elif isinstance(block, Figure | Images | Samples):
+            assert block.title in text
+    pictures = sum(isinstance(block, Images) for block in result.shown.blocks)
+    assert [tag for tag, _ in page.tags].count("img") == pictures
+
+
+@pytest.mark.parametrize("name", gallery.SPECS)
+@pytest.mark.parametrize("width", [80, 140])
+def test_sixty_lines_in_a_terminal_have_headline_and_warnings(name: str, width: int) -> None:
+    result, content = gallery.view(name)
+    shown = [line.plain.rstrip() for line in lines(result, content, Console(width=width))]
+    assert len(shown) <= MAX_LINES
+    assert max(map(len, shown)) <= max(width, 81)  # the last line is a command, for copying
+    text = " ".join(" ".join(shown).split())
+    assert text.startswith(result.shown.title)
+    for figure in result.shown.headline:
+        assert numbers.headline(figure)[: width // 3] in text
+    tables = [block for block in result.shown.blocks if isinstance(block, Table)]
+    assert tables[0].title in text
+    warnings = [b for b in result.shown.blocks if isinstance(b, Text) and b.kind == "warning"]
+    for block in warnings:
+        assert " ".join(block.text.split())[:30] in text
+
+
+def test_many_long_blocks_fit_the_terminal_and_say_what_is_missing() -> None:
+    data = document()
+    table = data["blocks"][2]
+    table["rows"] = table["rows"] * 100
+    data["blocks"] = [{"kind": "warning", "text": f"{k} beware"} for k in range(40)] + [table] * 30
+    out = lines(view(data), Content(), Console(width=80))
+    assert len(out) <= MAX_LINES
+    text = "\n".join(line.plain for line in out)
+    assert "0 beware" in text
+    assert "and 28 more" in text
+    assert re.search(r"\d+ more tables are in the report", text)
+
+
+def test_control_characters_do_not_reach_the_terminal() -> None:
+    result = view(document("\x1b[2Jgone [bold]"))
+    out = io.StringIO()
+    console = Console(file=out, width=100)
+    for line in lines(result, load(result.shown.blocks, NoArtifacts()), console):
+        console.print(line)
+    assert "\x1b[2J" not in out.getvalue()
+    assert "gone [bold]" in out.getvalue()
+
+
+def test_notebooks_show_headline_and_tables_without_scripts() -> None:
+    page = Page(fragment(view(document(EVIL))))
+    assert not page.scripts
+    assert "img" not in [tag for tag, _ in page.tags]
+    assert "0.500 [0.400, 0.600]" in page.text
+    ended = Job.model_validate(job("SUCCEEDED", result=document("beautiful")))
+    assert "beautiful" in ended._repr_html_()
+    running = Job.model_validate(
+        job("RUNNING", progress={"phase": "scoring", "current": 1, "total": 4, "unit": "items"})
+    )
+    assert "running, scoring 1 of 4 items" in running._repr_html_()
+    result = Result(document("beautiful"), ended, None)  # type: ignore[arg-type]
+    assert "beautiful" in result._repr_html_()
+
+
+def test_tables_become_data_frames() -> None:
+    pandas = pytest.importorskip("pandas")
+    result = view(document())
+    frame = result.to_pandas()
+    assert isinstance(frame, pandas.DataFrame)
+    assert frame.to_dict("records") == [{"a": 0.5, "a_low": 0.4, "a_high": 0.6, "b": "plain"}]
+    with pytest.raises(KeyError, match="known: 'plain'"):
+        result.to_pandas("other")
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "text"),
+    [
+        (None, "number", "–"),
+        (True, "text", "yes"),
+        ("a", "number", "a"),
+        (0.12345, "number", "0.123"),
+        (0.0, "number", "0.000"),
+        (1e-9, "number", "1e-09"),
+        (12345.6, "number", "12,345.6"),
+        (0.123, "percent", "12.3 %"),
+        (12345, "integer", "12,345"),
+        (999, "bytes", "999 B"),
+        (1_500_000, "bytes", "1.5 MB"),
+        (59.94, "seconds", "59.9 s"),
+        (3661, "seconds", "1:01:01 h"),
+        (2.5, "hologram", "2.500"),
+        ({"value": 0.5, "low": None, "high": 1}, "number", "0.500"),
+    ],
+)
+def test_figures_read_well(value: Any, kind: str, text: str) -> None:
+    assert numbers.cell(value, kind) == text
+
+
+def test_prompts_are_cut_between_words() -> None:
+    assert shorten("Be brief.\nQuestion: Where?\nAnswer:", 18) == "… Question: Where?"
+    assert shorten("Where?", 18) == "Where?"
+    assert len(shorten("x" * 99, 18)) == 18
 
 
 def test_the_ranking_goes_by_the_best_scorer_and_its_direction() -> None:
@@ -161,39 +377,6 @@ def test_the_ranking_goes_by_the_best_scorer_and_its_direction() -> None:
             ranking.add(item)
         assert ranking.scorer == scorer
         assert [suspect.item["id"] for suspect in ranking.suspects] == order
-
-
-def test_equal_scores_keep_their_order() -> None:
-    score = {"u": {"value": 1.0, "direction": "uncertainty", "valid": True}}
-    ranking = Ranking({"scorers": {"u": {}}}, by=None, top=3)
-    for i in range(9):
-        ranking.add({"id": i, "scores": score})
-    assert [suspect.item["id"] for suspect in ranking.suspects] == [0, 1, 2]
-
-
-def test_estimates_and_questions_read_well() -> None:
-    assert str(Estimate(0.8123, 0.75, 0.86)) == "0.812 [0.750, 0.860]"
-    assert str(Estimate(0.8123)) == "0.812"
-    assert str(Estimate()) == "–"
-    assert question("Be brief.\nQuestion: Where?\nAnswer:", 17) == "…Question: Where?"
-
-
-@pytest.mark.parametrize("width", [80, 140])
-def test_the_terminal_shows_all_figures(width: int) -> None:
-    data = scored_result(12)
-    data["items"][11].update(answer="\x1b[2Jgone [bold]", prompt="long " * 99)
-    out = io.StringIO()
-    finished = JobRecord.model_validate(job("SUCCEEDED"))
-    result = Result(data, finished, None)  # type: ignore[arg-type]
-    print_score_summary(result, console=Console(file=out, width=width))
-    text = out.getvalue()
-    assert "The 10 most suspicious answers by snne" in text
-    assert max(map(len, text.splitlines())) <= width
-    assert text.index("q11") < text.index("q10") < text.index("q2")
-    assert "q1 " not in text
-    assert "[0.750, 0.860]" in text
-    assert "\x1b[2J" not in text
-    assert "1 of 10" in text
 
 
 def test_importing_the_package_loads_neither_rich_nor_scripts() -> None:

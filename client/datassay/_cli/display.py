@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from datassay.models import File, JobRecord, JobState, JobType
-from datassay.report.tables import plain
+from datassay.report.terminal import plain
 
 _STYLES = {
     JobState.SUCCEEDED: "green",
@@ -153,6 +153,33 @@ def print_job_type(kind: JobType) -> None:
         console.print_json(json.dumps(kind.example))
 
 
+class _Curves:
+    """The newest metrics as small curves, from what was seen of them."""
+
+    _SHOWN, _WIDTH = 2, 24
+    _LEVELS = "▁▂▃▄▅▆▇█"
+
+    def __init__(self) -> None:
+        self._seen: dict[str, dict[int, float]] = {}
+
+    def add(self, job: JobRecord) -> None:
+        for name, point in (job.metrics_now or {}).items():
+            if point.get("value") is not None:
+                self._seen.setdefault(name, {})[int(point["step"])] = float(point["value"])
+
+    def text(self) -> str:
+        """Such as `loss 0.431 ▇▅▃▁`; empty without metrics."""
+        parts = []
+        for name, curve in list(self._seen.items())[: self._SHOWN]:
+            values = [curve[step] for step in sorted(curve)][-self._WIDTH :]
+            low, span = min(values), max(values) - min(values)
+            drawn = "".join(
+                self._LEVELS[round((value - low) / span * 7) if span else 0] for value in values
+            )
+            parts.append(f"{plain(name)} {values[-1]:.3g} {drawn}")
+        return "  ".join(parts)
+
+
 class _Lines:
     """Progress for logs: one line whenever the state or the phase is another one."""
 
@@ -178,9 +205,11 @@ def _bar(console: Console) -> Iterator[Callable[[JobRecord], None]]:
     )
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=None, pace="")
+        curves = _Curves()
 
         def update(job: JobRecord) -> None:
             now = job.progress
+            curves.add(job)
             if job.waiting_for:
                 description = _status(job)
             else:
@@ -190,7 +219,7 @@ def _bar(console: Console) -> Iterator[Callable[[JobRecord], None]]:
                 description=description,
                 completed=now.current if now else 0,
                 total=(now.total or None) if now else None,
-                pace=_pace(job),
+                pace=" ".join(filter(None, (_pace(job), curves.text()))),
             )
 
         yield update

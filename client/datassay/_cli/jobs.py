@@ -225,13 +225,10 @@ def wait_for(job: Job) -> None:
 
 
 def _print_result(session: Session, result: Result) -> None:
-    from datassay.report.scores import scorer_summaries
-    from datassay.report.tables import print_score_summary
-
-    if session.as_json or not scorer_summaries(result.summary):
+    if session.as_json:
         write_json(result.data)
     else:
-        print_score_summary(result)
+        result.print()
 
 
 def tell(session: Session, job: Job, text: str) -> None:

@@ -1,7 +1,8 @@
-"""A result as one HTML file that needs neither network nor server.
+"""A result as one HTML file that needs neither network nor server, from its blocks alone.
 
 Everything that comes from data is escaped, and a Content-Security-Policy names the scripts of the
-page by hash, so nothing else runs and nothing is fetched, whatever a result contains.
+page by hash, so nothing else runs and nothing is fetched, whatever a result contains. Vega
+interprets the expressions of its specifications; nothing is compiled from text.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from html import escape
@@ -19,68 +21,117 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from datassay._version import __version__
-from datassay.models import JobRecord
-from datassay.report.scores import (
-    METRICS,
-    Ranking,
-    ScorerSummary,
-    Suspect,
-    meanings,
-    question,
-    scorer_summaries,
+from datassay.blocks import (
+    Block,
+    Column,
+    Content,
+    Figure,
+    Headline,
+    Images,
+    Picked,
+    Samples,
+    Table,
+    Text,
 )
+from datassay.models import JobRecord, MetricSeries
+from datassay.report.numbers import bounds, cell, headline, one
 
 if TYPE_CHECKING:
-    from datassay.view import Figure, ResultView
+    from datassay.view import ResultView
 
-#: Characters of a prompt that are shown; the whole of it is the tooltip.
-_PROMPT_LENGTH = 160
+#: Characters of a prompt in the line of its item; the whole of it is inside.
+_PROMPT_LENGTH = 110
+#: Rows from which on a table has a search field.
+_SEARCHED_ROWS = 12
+_MAX_CURVES = 24
 
 _VEGA = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js")
+#: What a prompt ends with to make a model answer; it tells items not apart.
+_CUE = re.compile(r"\s+\w{1,12}:$")
+_BETTER = {"high": "high is good", "low": "low is good"}
 
 
 def write_report(
-    path: str | os.PathLike[str], result: ResultView, ranking: Ranking, title: str | None = None
+    path: str | os.PathLike[str], result: ResultView, content: Content, title: str | None = None
 ) -> Path:
     """Write the report of a result and return its path."""
     target = Path(path)
-    target.write_text(render(result, ranking, title), encoding="utf-8")
+    target.write_text(render(result, content, title), encoding="utf-8")
     return target
 
 
-def render(result: ResultView, ranking: Ranking, title: str | None = None) -> str:
+def render(result: ResultView, content: Content, title: str | None = None) -> str:
     """The report as text."""
-    heading = title or f"{_words(result.job.type)} report"
-    figures = result.figures
+    shown = result.shown
+    figures = [block for block in shown.blocks if isinstance(block, Figure)]
+    curves = [curve(series) for series in content.metrics[:_MAX_CURVES]]
     # A report without figures is a few kilobytes instead of nearly a megabyte.
-    scripts = [*(_vega(name) for name in _VEGA if figures), _asset("script.js")]
+    scripts = [*(_vega(name) for name in _VEGA if figures or curves), _asset("script.js")]
     sections = [
-        _summary_section(result.summary),
-        _scorers_section(scorer_summaries(result.summary)),
-        _figures_section(figures),
-        _suspects_section(ranking),
-        _provenance_section(result.provenance),
+        *_warnings(shown.blocks),
+        *_sections(shown.blocks, content),
+        _curves(curves, len(figures)),
+        _provenance(result.provenance),
     ]
+    if shown.unknown:
+        text = f"{shown.unknown} parts of this result need a newer client than {__version__}."
+        sections.insert(0, _warning_list([text]))
     return Template(_asset("template.html")).substitute(
-        title=escape(heading),
+        title=escape(title or shown.title),
         policy=escape(_policy(scripts)),
         style=_asset("style.css"),
         facts=_facts(result.job),
+        headline=_tiles(shown.headline),
         sections="\n".join(filter(None, sections)),
-        data=_json_block([figure.vega_lite for figure in figures]),
+        data=_json_block([figure.vega_lite for figure in [*figures, *curves]]),
         scripts="\n".join(f"<script>{script}</script>" for script in scripts),
         version=escape(__version__),
     )
 
 
+def fragment(result: ResultView) -> str:
+    """The headline, warnings and tables as HTML for a notebook, which runs no scripts."""
+    shown = result.shown
+    parts = [f"<h3>{escape(shown.title)}</h3>", _tiles(shown.headline), *_warnings(shown.blocks)]
+    for block in shown.blocks:
+        if isinstance(block, Table):
+            parts.append(_table_section(block, searchable=False))
+        elif isinstance(block, Text) and block.kind == "text":
+            parts.append(f"<p>{escape(block.text)}</p>")
+    drawn = sum(isinstance(block, Figure | Images | Samples) for block in shown.blocks)
+    if drawn:
+        parts.append(
+            f'<p class="note">{drawn} figures and lists are in the report: '
+            "<code>result.to_html(path)</code>.</p>"
+        )
+    return f'<div class="datassay"><style>{_asset("notebook.css")}</style>{"".join(parts)}</div>'
+
+
+def job_fragment(job: JobRecord) -> str:
+    """A job as HTML for a notebook: its result if it is there, else how far it is."""
+    from datassay.view import ResultView
+
+    if job.result_data is not None:
+        return fragment(ResultView(job.result_data, job))
+    state = job.raw_state.lower()
+    if job.progress is not None and not job.is_terminal:
+        now = job.progress
+        state += f", {now.phase} {now.current:,} of {now.total:,} {now.unit}"
+    if job.error is not None:
+        state += f": {job.error.message}"
+    return f"<p><b>{escape(job.type)}</b> {escape(job.id)}<br>{escape(state)}</p>"
+
+
 def _facts(job: JobRecord) -> str:
+    reused = job.cache.hit_of if job.cache is not None else None
     facts: dict[str, Any] = {
         "Job": job.id,
         "Type": f"{job.type} {job.type_version}".strip(),
-        "State": job.raw_state,
+        "State": job.raw_state.lower(),
         "Created": f"{job.created_at:%Y-%m-%d %H:%M:%S %Z}",
         "Run time": _run_time(job),
-        "Attempt": f"{job.attempt} of {job.max_attempts}",
+        "Attempt": f"{job.attempt} of {job.max_attempts}" if job.attempt else None,
+        "Result of": reused,
         **{f"Label {key}": value for key, value in job.labels.items()},
     }
     return "".join(
@@ -93,98 +144,211 @@ def _facts(job: JobRecord) -> str:
 def _run_time(job: JobRecord) -> str | None:
     if job.started_at is None or job.finished_at is None:
         return None
-    seconds = (job.finished_at - job.started_at).total_seconds()
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{seconds:.1f} s" if seconds < 60 else f"{hours}:{minutes:02}:{rest:02}"
+    return one((job.finished_at - job.started_at).total_seconds(), "seconds")
 
 
-def _summary_section(summary: Mapping[str, Any]) -> str:
-    plain = {
-        key: value
-        for key, value in summary.items()
-        if isinstance(value, str | int | float) and not isinstance(value, bool)
+def _tiles(figures: Iterable[Headline]) -> str:
+    tiles = []
+    for figure in figures:
+        interval = bounds(figure)
+        under = f'<dd class="interval">{escape(interval)}</dd>' if interval else ""
+        words = " ".join(filter(None, (figure.help, _direction(figure.better))))
+        note = f'<dd class="help">{escape(words)}</dd>' if words else ""
+        tiles.append(
+            f"<div><dt>{escape(figure.label)}</dt>"
+            f'<dd class="value">{escape(headline(figure))}</dd>{under}{note}</div>'
+        )
+    return f'<dl class="tiles">{"".join(tiles)}</dl>' if tiles else ""
+
+
+def _direction(better: str | None) -> str:
+    return f"{_BETTER[better].capitalize()}." if better in _BETTER else ""
+
+
+def _warnings(blocks: Iterable[Block]) -> list[str]:
+    texts = [b.text for b in blocks if isinstance(b, Text) and b.kind == "warning"]
+    return [_warning_list(texts)] if texts else []
+
+
+def _warning_list(texts: Iterable[str]) -> str:
+    items = "".join(f"<li>{escape(text)}</li>" for text in texts)
+    return f'<section class="warnings"><h2>Before you trust this</h2><ul>{items}</ul></section>'
+
+
+def _sections(blocks: list[Block], content: Content) -> Iterable[str]:
+    """The blocks in order; figures that follow each other share a grid."""
+    grid: list[str] = []
+    number = 0
+    for index, block in enumerate(blocks):
+        if isinstance(block, Figure):
+            grid.append(_figure(block, number))
+            number += 1
+            continue
+        if grid:
+            yield f'<section><div class="figures">{"".join(grid)}</div></section>'
+            grid = []
+        if isinstance(block, Text) and block.kind == "text":
+            yield f'<section><p class="text">{escape(block.text)}</p></section>'
+        elif isinstance(block, Table):
+            yield _table_section(block)
+        elif isinstance(block, Images):
+            yield _images(block, content.images.get(index))
+        elif isinstance(block, Samples):
+            yield _samples(block, content.samples.get(index) or Picked([], 0))
+    if grid:
+        yield f'<section><div class="figures">{"".join(grid)}</div></section>'
+
+
+def curve(series: MetricSeries) -> Figure:
+    """A figure over time as a line; gaps where it was not finite."""
+    rows = [
+        {"step": step, "value": value}
+        for step, value in zip(series.steps, series.values, strict=True)
+    ]
+    number = {"type": "quantitative"}
+    encoding = {
+        "x": {"field": "step", "title": "step", "axis": {"tickMinStep": 1}, **number},
+        "y": {"field": "value", "title": series.name, "scale": {"zero": False}, **number},
     }
-    if not plain:
-        return ""
-    tiles = "".join(
-        f"<div><dd>{escape(_number(value))}</dd><dt>{escape(_words(key))}</dt></div>"
-        for key, value in plain.items()
+    return Figure(
+        title=series.name,
+        caption=f"{len(rows):,} points that the job reported while it ran.",
+        vega_lite={
+            "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
+            "data": {"values": rows},
+            "mark": {"type": "line", "tooltip": True, "point": len(rows) < 30},
+            "encoding": encoding,
+            "width": "container",
+            "height": 220,
+        },
     )
-    return _section("Summary", f'<dl class="tiles">{tiles}</dl>')
 
 
-def _scorers_section(scorers: list[ScorerSummary]) -> str:
-    if not scorers:
+def _curves(curves: Sequence[Figure], first: int) -> str:
+    if not curves:
         return ""
-    metrics = [key for key in METRICS if any(key in scorer.metrics for scorer in scorers)]
-    rows = []
-    for scorer in scorers:
-        estimates = [scorer.metrics.get(key) for key in metrics]
-        rows.append(
-            _text_cell(scorer.name, "name")
-            + _number_cell(scorer.n_valid)
-            + _number_cell(scorer.mean)
-            + _number_cell(scorer.median)
-            + "".join(
-                _cell(str(e or "–"), "number", sort=e.value if e else None) for e in estimates
-            )
-        )
-    headings = ["Scorer", "Valid", "Mean", "Median", *(METRICS[key] for key in metrics)]
-    note = (
-        "Intervals are bootstrap intervals over the labelled items. "
-        "PRR is 0 for a random order and 1 for a perfect one."
-        if metrics
-        else ""
+    drawn = "".join(_figure(figure, first + k) for k, figure in enumerate(curves))
+    return f'<section><h2>While it ran</h2><div class="figures">{drawn}</div></section>'
+
+
+def _figure(figure: Figure, number: int) -> str:
+    caption = f"<figcaption>{escape(figure.caption)}</figcaption>" if figure.caption else ""
+    spoken = escape(f"{figure.title}. {figure.caption or ''}".strip())
+    wide = " wide" if figure.span == 2 else ""
+    square = ' data-square=""' if figure.square else ""
+    return (
+        f'<figure class="card{wide}"><h2>{escape(figure.title)}</h2>'
+        f'<div class="plot" data-spoken="{spoken}" data-figure="{number}"{square}></div>'
+        f"{caption}</figure>"
     )
-    return _section("Scorers", _table(headings, rows), note)
 
 
-def _suspects_section(ranking: Ranking) -> str:
-    suspects = ranking.suspects
-    if not suspects:
+def _images(block: Images, picture: bytes | None) -> str:
+    caption = f"<figcaption>{escape(block.caption)}</figcaption>" if block.caption else ""
+    kind = block.artifact.media_type
+    if picture is None or kind not in ("image/png", "image/jpeg"):
+        body = f'<p class="note">The picture is the artifact {escape(block.artifact.name)}.</p>'
+    else:
+        data = base64.b64encode(picture).decode()
+        alt = escape(block.caption or block.title)
+        body = f'<img alt="{alt}" src="data:{kind};base64,{data}">'
+    return (
+        f'<section><figure class="card picture"><h2>{escape(block.title)}</h2>{body}{caption}'
+        "</figure></section>"
+    )
+
+
+def _table_section(block: Table, *, searchable: bool = True) -> str:
+    rows = "".join(
+        "<tr>" + "".join(_cell(row.get(column.key), column) for column in block.columns) + "</tr>"
+        for row in block.rows
+    )
+    search = _search("rows") if searchable and len(block.rows) >= _SEARCHED_ROWS else ""
+    headings = "".join(_heading(column, searchable) for column in block.columns)
+    grid = (
+        f'<table class="sortable"><thead><tr>{headings}</tr></thead><tbody>{rows}</tbody></table>'
+    )
+    body = search + _scrolled("scroll", block.title, grid)
+    notes = [block.help] if block.help else []
+    total = max(block.total, len(block.rows))
+    if total > len(block.rows):
+        where = f"the artifact {block.artifact.name}" if block.artifact else "the result"
+        notes.append(f"The first {len(block.rows):,} of {total:,} rows; all are in {where}.")
+    return _section(block.title, body, " ".join(notes))
+
+
+def _heading(column: Column, sortable: bool) -> str:
+    label = f"{column.label} ({column.unit})" if column.unit else column.label
+    words = " ".join(filter(None, (column.help, _direction(column.better))))
+    tip = f' title="{escape(words)}"' if words else ""
+    kind = "" if column.format == "text" else ' class="number"'
+    inner = f'<button type="button"{tip}>{escape(label)}</button>' if sortable else escape(label)
+    return f'<th scope="col"{kind}>{inner}</th>'
+
+
+def _cell(value: Any, column: Column) -> str:
+    number = value.get("value") if isinstance(value, Mapping) else value
+    key = f' data-sort="{float(number)!r}"' if isinstance(number, int | float) else ""
+    kind = "number" if column.format != "text" or key else "words"
+    return f'<td class="{kind}"{key}>{escape(cell(value, column.format))}</td>'
+
+
+def _samples(block: Samples, picked: Picked) -> str:
+    if not picked.samples:
         return ""
-    labelled = any(suspect.item.get("label") is not None for suspect in suspects)
-    headings = ["Item", "Prompt", "Answer", "Score", "Confidence", "Meanings"]
-    rows = [_suspect_row(suspect, labelled) for suspect in suspects]
-    note = f"Ranked by {ranking.scorer}. Meanings: clusters among the sampled answers."
-    if labelled:
-        headings.append("Label")
-    return _section("Most suspicious answers", _table(headings, rows), note)
-
-
-def _suspect_row(suspect: Suspect, labelled: bool) -> str:
-    item = suspect.item
-    row = (
-        _text_cell(item.get("id"), "name")
-        + _prompt_cell(item.get("prompt"))
-        + _text_cell(item.get("answer"), "text")
-        + _number_cell(suspect.value)
-        + _number_cell(suspect.confidence)
-        + _cell(meanings(item), "number", sort=len(item.get("clusters") or []))
+    notes = [block.help] if block.help else []
+    shown = len(picked.samples)
+    if shown < block.total:
+        notes.append(f"The first {shown:,} of {block.total:,} items are shown.")
+        if picked.seen < block.total:
+            notes.append(f"They were chosen among the first {picked.seen:,}.")
+        if block.artifact is not None:
+            notes.append(f"All are in the artifact {block.artifact.name}.")
+    items = "".join(_sample(sample, block) for sample in picked.samples)
+    return _section(
+        block.title, _search("items") + _scrolled("samples", block.title, items), " ".join(notes)
     )
-    if labelled:
-        label = item.get("label")
-        word = {None: "–", 0: "right", 1: "wrong"}.get(label, str(label))
-        row += _cell(
-            f'<span class="label {escape(word)}">{escape(word)}</span>', "", sort=label, markup=True
-        )
-    return row
 
 
-def _figures_section(figures: Sequence[Figure]) -> str:
-    if not figures:
+def _sample(sample: Mapping[str, Any], block: Samples) -> str:
+    prompt, answer = sample.get("prompt"), sample.get("answer")
+    values = sample.get("values") or {}
+    figures = "".join(
+        f"<span><span>{escape(column.label)}</span> "
+        f"<b>{escape(cell(values.get(column.key), column.format))}</b></span>"
+        for column in block.columns
+    )
+    verdict = sample.get("verdict")
+    badge = f'<span class="badge {escape(verdict)}">{escape(verdict)}</span>' if verdict else ""
+    line = shorten(prompt or answer or "", _PROMPT_LENGTH)
+    inside = [_passage("Prompt", prompt), _passage("Answer", answer)]
+    inside += [_group(group, block.value_label) for group in sample.get("groups") or []]
+    return (
+        f'<details class="sample"><summary><span class="id">{escape(str(sample.get("id", "")))}'
+        f'</span><span class="prompt">{escape(line)}</span>{badge}'
+        f'<span class="values">{figures}</span></summary>{"".join(inside)}</details>'
+    )
+
+
+def _passage(name: str, text: str | None) -> str:
+    if text is None:
         return ""
-    blocks = "".join(
-        f'<figure><h3>{escape(figure.title)}</h3><div class="plot" data-figure="{index}"></div>'
-        + (f"<figcaption>{escape(figure.caption)}</figcaption>" if figure.caption else "")
-        + "</figure>"
-        for index, figure in enumerate(figures)
-    )
-    return _section("Figures", f'<div class="figures">{blocks}</div>')
+    return f'<h3>{name}</h3><p class="passage">{escape(text)}</p>'
 
 
-def _provenance_section(provenance: Mapping[str, Any]) -> str:
+def _group(group: Mapping[str, Any], value_label: str) -> str:
+    rows = ""
+    for entry in group.get("texts") or []:
+        value = entry.get("value")
+        note = ""
+        if value is not None:
+            figure = escape(one(value, "number"))
+            note = f'<span class="added" title="{escape(value_label)}">{figure}</span>'
+        rows += f"<li>{note}<span>{escape(str(entry.get('text', '')))}</span></li>"
+    return f"<h3>{escape(str(group.get('label', '')))}</h3><ul>{rows}</ul>"
+
+
+def _provenance(provenance: Mapping[str, Any]) -> str:
     if not provenance:
         return ""
     text = json.dumps(provenance, indent=2, ensure_ascii=False)
@@ -199,44 +363,27 @@ def _section(heading: str, body: str, note: str = "") -> str:
     return f"<section><h2>{escape(heading)}</h2>{body}{after}</section>"
 
 
-def _table(headings: Sequence[str], rows: Iterable[str]) -> str:
-    head = "".join(
-        f'<th scope="col"><button type="button">{escape(text)}</button></th>' for text in headings
-    )
-    body = "".join(f"<tr>{row}</tr>" for row in rows)
+def _scrolled(kind: str, name: str, body: str) -> str:
     return (
-        f'<div class="scroll"><table class="sortable"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
+        f'<div class="{kind}" tabindex="0" role="region" aria-label="{escape(name)}">{body}</div>'
     )
 
 
-def _cell(content: str, kind: str, *, sort: float | None = None, markup: bool = False) -> str:
-    key = "" if sort is None else f' data-sort="{float(sort)!r}"'
-    return f'<td class="{kind}"{key}>{content if markup else escape(content)}</td>'
+def _search(what: str) -> str:
+    return (
+        f'<label class="search"><span>Search {what}</span><input type="search" '
+        'autocomplete="off"><output></output></label>'
+    )
 
 
-def _text_cell(value: Any, kind: str) -> str:
-    return _cell("–" if value is None else str(value), kind)
-
-
-def _prompt_cell(prompt: str | None) -> str:
-    if prompt is None:
-        return _text_cell(None, "text")
-    short, full = question(prompt, _PROMPT_LENGTH), escape(prompt)
-    return f'<td class="text" title="{full}">{escape(short)}</td>'
-
-
-def _number_cell(value: float | None) -> str:
-    return _cell("–" if value is None else _number(value), "number", sort=value)
-
-
-def _number(value: float | str) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
-def _words(name: str) -> str:
-    text = name.removeprefix("n_").replace("-", " ").replace("_", " ").strip()
-    return text[:1].upper() + text[1:]
+def shorten(text: str, width: int) -> str:
+    """The end of a text, where prompts differ, cut between words; without a closing `Answer:`."""
+    line = _CUE.sub("", " ".join(text.split()))
+    if len(line) <= width:
+        return line
+    tail = line[-(width - 2) :]
+    space = tail.find(" ")
+    return "… " + (tail[space + 1 :] if 0 <= space < width // 2 else tail)
 
 
 def _json_block(value: Any) -> str:
@@ -250,9 +397,8 @@ def _policy(scripts: Iterable[str]) -> str:
         f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
         for script in scripts
     )
-    # Vega compiles the expressions of a specification, hence unsafe-eval.
     return (
-        f"default-src 'none'; script-src {hashes} 'unsafe-eval'; style-src 'unsafe-inline'; "
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; "
         "img-src data: blob:; base-uri 'none'; form-action 'none'"
     )
 

@@ -1,46 +1,11 @@
-"""What reports show of results with scores, such as those of score-hallucination."""
+"""Ranks the items of results with scores, such as those of score-hallucination."""
 
 from __future__ import annotations
 
 import heapq
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import count
 from typing import Any, NamedTuple
-
-#: Metrics of an evaluation in the order of the columns, with their headings.
-METRICS = {"auroc": "AUROC", "auarc": "AUARC", "prr": "PRR"}
-
-_CUE = re.compile(r"\s+\w{1,12}:$")
-
-
-class Estimate(NamedTuple):
-    """A figure with its bootstrap interval; anything may be unknown."""
-
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-
-    def __str__(self) -> str:
-        """Such as "0.812 [0.744, 0.871]"."""
-        if self.value is None:
-            return "–"
-        if self.low is None or self.high is None:
-            return f"{self.value:.3f}"
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
-
-@dataclass(frozen=True, slots=True)
-class ScorerSummary:
-    """One scorer over all items; `metrics` is empty when no item was labelled."""
-
-    name: str
-    n_valid: int
-    mean: float | None
-    median: float | None
-    n_labelled: int
-    metrics: dict[str, Estimate]
 
 
 class Suspect(NamedTuple):
@@ -64,7 +29,7 @@ class Ranking:
     """
 
     def __init__(self, summary: Mapping[str, Any], *, by: str | None, top: int) -> None:
-        self.scorer = by or _best_scorer(scorer_summaries(summary))
+        self.scorer = by or _best_scorer(summary.get("scorers") or {})
         self._top = top
         self._heap: list[tuple[float, int, Suspect]] = []
         self._order = count(0, -1)
@@ -89,48 +54,11 @@ class Ranking:
         return [suspect for _, _, suspect in sorted(self._heap, reverse=True)]
 
 
-def scorer_summaries(summary: Mapping[str, Any]) -> list[ScorerSummary]:
-    """The scorers of a summary; none for results without scores."""
-    return [_scorer(name, entry) for name, entry in (summary.get("scorers") or {}).items()]
-
-
-def meanings(item: Mapping[str, Any]) -> str:
-    """How many different meanings the sampled answers have, such as "3 of 10"."""
-    clusters, n = item.get("clusters"), item.get("n")
-    if clusters is None or n is None:
-        return "–"
-    return f"{len(clusters)} of {n}"
-
-
-def question(prompt: str, width: int) -> str:
-    """The part of a prompt that tells items apart: its end, behind instructions and examples.
-
-    A closing cue such as "Answer:" is left out.
-    """
-    text = _CUE.sub("", " ".join(prompt.split()))
-    return text if len(text) <= width else "…" + text[1 - width :]
-
-
-def _scorer(name: str, entry: Mapping[str, Any]) -> ScorerSummary:
-    evaluation = entry.get("evaluation") or {}
-    return ScorerSummary(
-        name=name,
-        n_valid=entry.get("n_valid") or 0,
-        mean=entry.get("mean"),
-        median=entry.get("median"),
-        n_labelled=evaluation.get("n") or 0,
-        metrics={key: _estimate(evaluation[key]) for key in METRICS if evaluation.get(key)},
-    )
-
-
-def _estimate(entry: Mapping[str, Any]) -> Estimate:
-    return Estimate(entry.get("value"), entry.get("low"), entry.get("high"))
-
-
-def _best_scorer(scorers: list[ScorerSummary]) -> str | None:
-    def auroc(scorer: ScorerSummary) -> float:
-        value = scorer.metrics.get("auroc", Estimate()).value
-        return -1.0 if value is None else value
+def _best_scorer(scorers: Mapping[str, Any]) -> str | None:
+    def auroc(name: str) -> float:
+        evaluation = scorers[name].get("evaluation") or {}
+        value = (evaluation.get("auroc") or {}).get("value")
+        return -1.0 if value is None else float(value)
 
     # max() keeps the first of equals: the order of the scorers in the summary decides.
-    return max(scorers, key=auroc).name if scorers else None
+    return max(scorers, key=auroc) if scorers else None
