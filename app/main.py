@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from app import problems
-from app.api import accounts, files, jobs, system, webhooks
+from app.api import accounts, files, jobs, reports, system, webhooks
 from app.api.dependencies import Services
 from app.middleware import Gateway
 from app.schemas.jobs import Problem
@@ -26,6 +26,7 @@ from app.services.long_polling import LongPolling
 from app.services.notifications import JobNotifications
 from app.services.quotas import Quotas
 from app.services.rate_limits import RateLimiter
+from app.services.reports import ReportService
 from app.services.result_cache import ResultCache
 from app.services.webhooks import WebhookService
 from infra import metrics
@@ -86,6 +87,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             ),
             long_polling=LongPolling(reads, notifications),
             files=FileService(sessions, storage, quotas, audit),
+            reports=ReportService(reads, storage, secret),
             accounts=AccountService(sessions, quotas, audit, secret, notifications),
             webhooks=WebhookService(sessions, secret, Guard(settings.outbound_allow), audit),
             auth=Authenticator(reads, secret, notifications),
@@ -113,6 +115,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         separate_input_output_schemas=False,
     )
     app.include_router(jobs.create_router(offered))
+    app.include_router(reports.create_router())
     app.include_router(files.create_router(settings))
     app.include_router(accounts.create_router())
     app.include_router(webhooks.create_router())

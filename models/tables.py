@@ -155,6 +155,10 @@ class Job(Base):
     # What the runner shows of its result before it is there.
     preview: Mapped[dict[str, Any] | None]
     result: Mapped[dict[str, Any] | None]
+    # The newest point of each metric: {"loss": {"step": 7, "value": 0.5}}
+    metrics: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    # The figures of the result that lists show and sort by: [{"key": "auroc", "value": 0.9, ...}]
+    headline: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB(none_as_null=True))
     error: Mapped[dict[str, Any] | None]
     provenance: Mapped[dict[str, Any] | None]
     retry_of: Mapped[str | None]

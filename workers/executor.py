@@ -234,7 +234,10 @@ class Executor:
             check=lease.check,
             models=self._models,
         )
-        result = declared.load_runner()(spec, context)
+        try:
+            result = declared.load_runner()(spec, context)
+        finally:
+            context.close()
         return result.model_dump(mode="json", warnings=False)
 
     def _checked(self, declared: JobType, result: dict[str, Any]) -> dict[str, Any]:

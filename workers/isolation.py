@@ -196,7 +196,10 @@ def _child(
             check=check,
             models=Models(models),
         )
-        result: BaseModel = declared.load_runner()(spec, context)
+        try:
+            result: BaseModel = declared.load_runner()(spec, context)
+        finally:
+            context.close()
         message: tuple[str, Any] = ("result", result.model_dump(mode="json", warnings=False))
     except (JobError, Interrupted) as error:
         message = ("error", error)

@@ -17,6 +17,7 @@ from app.services.files import FileService
 from app.services.jobs import JobService
 from app.services.long_polling import LongPolling
 from app.services.rate_limits import Bucket, RateLimiter
+from app.services.reports import ReportService
 from app.services.webhooks import WebhookService
 from infra.ids import is_id
 from infra.settings import Settings
@@ -30,6 +31,7 @@ class Services:
     jobs: JobService
     long_polling: LongPolling
     files: FileService
+    reports: ReportService
     accounts: AccountService
     webhooks: WebhookService
     auth: Authenticator

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any
 
@@ -41,10 +42,20 @@ from app.problems import (
     responses,
     unknown_job_type,
 )
-from app.schemas.jobs import Attempt, Event, Job, JobCreate, JobSummary, Page
+from app.schemas.jobs import (
+    Attempt,
+    Event,
+    Job,
+    JobCreate,
+    JobSummary,
+    Metrics,
+    MetricSeries,
+    Page,
+)
 from app.services.jobs import JobFilter
 from infra.ids import is_id
 from methods.jobtype import JobType
+from models.queries.jobs import OPERATORS, HeadlineSort, HeadlineTest
 from models.states import TERMINAL, JobState
 
 
@@ -56,6 +67,11 @@ def _no_number(text: Any) -> Any:
 
 #: Not the seconds since 1970, which pydantic would take too and the document does not name.
 Instant = Annotated[AwareDatetime, BeforeValidator(_no_number)]
+
+_KEY = "[a-z][a-z0-9_]{0,39}"
+_TEST = re.compile(
+    rf"({_KEY})({'|'.join(OPERATORS)})([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{{1,3}})?)"
+)
 
 _ALWAYS = (Unauthenticated, Forbidden)
 _KEEP_ALIVE_SECONDS = 15.0
@@ -151,6 +167,7 @@ def _add_common(router: APIRouter, results: Any) -> None:
             200: {"content": _EVENT_STREAM},
         },
     )
+    add("/{job_id}/metrics", list_job_metrics, methods=["GET"], responses=one)
     add("/{job_id}/attempts", list_job_attempts, methods=["GET"], responses=one)
     ended = responses(*_ALWAYS, NotFound, JobTerminal, Conflict)
     accepted: Declared = {202: {"model": Job, "description": "The runner is being stopped."}}
@@ -177,10 +194,21 @@ async def list_jobs(
     parent: Annotated[
         str | None, Query(description="The parts of this job; they are not listed otherwise.")
     ] = None,
+    headline: Annotated[
+        list[str] | None,
+        Query(description="A bound on a headline figure, as `auroc>=0.8`; repeatable: all."),
+    ] = None,
+    sort: Annotated[
+        str | None,
+        Query(
+            description="A headline figure to order by, as `auroc`, or `-auroc` for the highest "
+            "first; jobs without it are left out."
+        ),
+    ] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[JobSummary]:
-    """Your jobs, newest first."""
+    """Your jobs, newest first, or in the order of a headline figure."""
     narrowed = JobFilter(
         types=_clean(type or []),
         states=tuple(state or []),
@@ -188,6 +216,8 @@ async def list_jobs(
         created_after=created_after,
         created_before=created_before,
         parent=None if parent is None else _clean([parent])[0],
+        headline=tuple(_headline_test(text) for text in headline or []),
+        sort=None if sort is None else _headline_sort(sort),
     )
     rows, following = await services.jobs.page(caller, narrowed, limit, cursor)
     return Page(items=[presenters.summary(row) for row in rows], next_cursor=following)
@@ -254,6 +284,23 @@ async def _stream(rows: AsyncIterator[Any]) -> AsyncIterator[bytes]:
             yield format_sse_event(data_str=data, event=row.kind, id=str(row.seq))
 
 
+async def list_job_metrics(
+    job_id: JobId,
+    caller: JobsRead,
+    services: ServicesDep,
+    after: Annotated[
+        int, Query(ge=0, le=2**31 - 1, description="Only points of events after this `seq`.")
+    ] = 0,
+) -> Metrics:
+    """The job's figures over time, such as losses; events of the kind `metric` bring new points."""
+    curves, last = await services.long_polling.metrics(caller, job_id, after)
+    series = [
+        MetricSeries(name=name, steps=list(curve), values=list(curve.values()))
+        for name, curve in curves.items()
+    ]
+    return Metrics(series=series, last_seq=last)
+
+
 async def list_job_attempts(
     job_id: JobId, caller: JobsRead, services: ServicesDep
 ) -> Page[Attempt]:
@@ -298,6 +345,24 @@ def _labels(pairs: list[str]) -> dict[str, str]:
             raise InvalidRequest(f"label={pair[:80]!r} is not of the form key:value.")
         labels[key] = value
     return labels
+
+
+def _headline_test(text: str) -> HeadlineTest:
+    match = _TEST.fullmatch(text)
+    if match is None:
+        raise InvalidRequest(
+            f"headline={text[:80]!r} is not a figure and a bound, such as auroc>=0.8."
+        )
+    return HeadlineTest(match[1], match[2], float(match[3]))
+
+
+def _headline_sort(text: str) -> HeadlineSort:
+    key = text.removeprefix("-")
+    if not re.fullmatch(_KEY, key):
+        raise InvalidRequest(
+            f"sort={text[:80]!r} is not the key of a headline figure, such as auroc or -auroc."
+        )
+    return HeadlineSort(key, descending=text.startswith("-"))
 
 
 def _clean(texts: list[str]) -> tuple[str, ...]:

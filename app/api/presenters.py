@@ -99,6 +99,8 @@ def _links(job_id: str) -> Links:
         events=f"{path}/events",
         attempts=f"{path}/attempts",
         artifacts=f"{path}/artifacts",
+        metrics=f"{path}/metrics",
+        report=f"{path}/report",
         cancel=f"{path}/cancel",
         retry=f"{path}/retry",
     )

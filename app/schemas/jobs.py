@@ -138,8 +138,33 @@ class Links(Wire):
     events: str
     attempts: str
     artifacts: str
+    metrics: str
+    report: str
     cancel: str
     retry: str
+
+
+class HeadlineFigure(Wire):
+    """One of the few figures that a job was run for."""
+
+    key: str = Field(
+        description="Name for `sort` and `headline` of a list.", examples=["auroc", "selected"]
+    )
+    label: str = Field(description="What the figure is, for people.")
+    value: float | int | str | None = Field(description="Null where it is undefined.")
+    low: float | None = Field(None, description="Lower end of its interval.")
+    high: float | None = Field(None, description="Upper end of its interval.")
+    unit: str | None = Field(None, description="Unit of the figure.")
+    format: str = Field("number", description="`text`, `number`, `integer`, `percent`, ...")
+    better: Literal["high", "low"] | None = Field(None, description="Which direction is good.")
+    help: str = Field("", description="How to read the figure.")
+
+
+class MetricPoint(Wire):
+    """The newest point of a figure over time."""
+
+    step: int
+    value: float | None = Field(description="Null where it was not finite.")
 
 
 class JobSummary(Wire):
@@ -155,6 +180,12 @@ class JobSummary(Wire):
     max_attempts: int
     timeout_seconds: float
     progress: Progress | None
+    metrics: dict[str, MetricPoint] | None = Field(
+        description="The newest point of each figure over time; null where there are none."
+    )
+    headline: list[HeadlineFigure] | None = Field(
+        description="The figures that the job was run for; null until it has succeeded."
+    )
     error: JobFailure | None
     created_at: AwareDatetime
     started_at: AwareDatetime | None = Field(description="Start of the newest attempt.")
@@ -206,12 +237,29 @@ class Event(Wire):
     """One line of a job's history; `seq` is the job's version at that moment."""
 
     seq: int
-    kind: Literal["state", "waiting", "progress", "preview", "log"] = Field(
+    kind: Literal["state", "waiting", "progress", "preview", "metric", "log"] = Field(
         description="`preview`: the job's preview has changed; `waiting`: no live worker can run "
-        "it, or one can again."
+        "it, or one can again; `metric`: `data.points` has points of curves."
     )
     created_at: AwareDatetime
     data: dict[str, Any]
+
+
+class MetricSeries(Wire):
+    """A figure over time."""
+
+    name: str = Field(description="The figure, such as `loss`.")
+    steps: list[int] = Field(description="Ascending.")
+    values: list[float | None] = Field(description="One a step; null where it was not finite.")
+
+
+class Metrics(Wire):
+    """The curves of a job as far as they are known."""
+
+    series: list[MetricSeries] = Field(description="The curves, ordered by their names.")
+    last_seq: int = Field(
+        description="The newest event with points; as `after` it leaves out what was read."
+    )
 
 
 class Attempt(Wire):

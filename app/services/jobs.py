@@ -38,6 +38,7 @@ from infra.storage import Storage, job_prefix
 from methods.faults import did_you_mean
 from methods.jobtype import JobType, ModelRef, references
 from models import queries, transitions
+from models.queries.jobs import HeadlineSort, HeadlineTest
 from models.states import TERMINAL, JobState
 
 #: Children cancelled with their parent at once; the sweeper does the rest.
@@ -56,6 +57,8 @@ class JobFilter:
     created_after: datetime | None = None
     created_before: datetime | None = None
     parent: str | None = None
+    headline: tuple[HeadlineTest, ...] = ()
+    sort: HeadlineSort | None = None
 
 
 class JobService:
@@ -191,21 +194,24 @@ class JobService:
     async def page(
         self, caller: Caller, narrowed: JobFilter, limit: int, cursor: str | None
     ) -> tuple[list[JobRow], str | None]:
-        """A page of summaries, newest first, and the cursor of the next."""
+        """A page of summaries, newest first or as sorted, and the cursor of the next."""
         size = paging.page_size(limit)
+        by = None if narrowed.sort is None else narrowed.sort.key
         statement = queries.jobs.page(
             caller.tenant_id,
             limit=size + 1,
-            after=paging.decode(cursor),
+            after=paging.decode(cursor, by),
             types=narrowed.types,
             states=narrowed.states,
             labels=narrowed.labels,
             created_after=narrowed.created_after,
             created_before=narrowed.created_before,
             parent=narrowed.parent,
+            headline=narrowed.headline,
+            sort=narrowed.sort,
         )
         async with self._reads.begin() as session:
-            rows, following = paging.split((await session.execute(statement)).all(), size)
+            rows, following = paging.split((await session.execute(statement)).all(), size, by)
         return list(rows), following
 
     async def result(self, caller: Caller, job_id: str) -> dict[str, Any]:

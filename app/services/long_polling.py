@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from app.problems import NotFound
 from app.services import paging
 from app.services.auth import Caller
+from app.services.curves import Curves, read_curves
 from app.services.notifications import JobNotifications
 from app.services.single_flight import SingleFlight
 from models import queries
@@ -94,6 +95,12 @@ class LongPolling:
                 caller.tenant_id, job_id, after, paging.page_size(limit)
             )
             return list((await session.execute(statement)).scalars().all())
+
+    async def metrics(self, caller: Caller, job_id: str, after: int) -> tuple[Curves, int]:
+        """The job's curves; see `read_curves`. Raises `NotFound`."""
+        async with self._reads.begin() as session:
+            await _job_version(session, caller, job_id)
+            return await read_curves(session, caller.tenant_id, job_id, after)
 
     async def follow(
         self, caller: Caller, job_id: str, after: int, silence: float

@@ -1,9 +1,10 @@
-"""Opaque cursors over a position in a list that is ordered by time and id."""
+"""Opaque cursors over a position in a list: a time, or a figure, and the id of the last row."""
 
 from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -19,29 +20,38 @@ def page_size(limit: int) -> int:
     return max(1, min(limit, MAX_PAGE))
 
 
-def encode(row: Any) -> str:
-    """The cursor that continues after this row."""
-    text = json.dumps([row.created_at.isoformat(), row.id])
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+def encode(row: Any, by: str | None = None) -> str:
+    """The cursor that continues after this row; `by`: the headline figure of the order."""
+    place = [row.created_at.isoformat(), row.id] if by is None else [row.sort_value, row.id, by]
+    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
 
 
-def decode(cursor: str | None) -> Position | None:
-    """The position behind a cursor. Raises `InvalidRequest`."""
+def decode(cursor: str | None, by: str | None = None) -> Position | None:
+    """The position behind a cursor of a list in this order. Raises `InvalidRequest`."""
     if cursor is None:
         return None
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
-        moment, row_id = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-        position = datetime.fromisoformat(moment)
-        if position.tzinfo is None or b"\0" in row_id.encode():
+        mark, row_id, *order = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+        if order != ([] if by is None else [by]) or b"\0" in row_id.encode():
+            raise ValueError(cursor)
+        if by is not None:
+            value = float(mark)
+            if isinstance(mark, str) or not math.isfinite(value):
+                raise ValueError(cursor)
+            return value, row_id
+        position = datetime.fromisoformat(mark)
+        if position.tzinfo is None:
             raise ValueError(cursor)
         return position.astimezone(UTC), row_id
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InvalidRequest("The cursor is not one that this list gave.") from error
 
 
-def split(rows: Sequence[Any], limit: int) -> tuple[Sequence[Any], str | None]:
+def split(
+    rows: Sequence[Any], limit: int, by: str | None = None
+) -> tuple[Sequence[Any], str | None]:
     """A page and the cursor of the next one, from one row more than the page holds."""
     if len(rows) <= limit:
         return rows, None
-    return rows[:limit], encode(rows[limit - 1])
+    return rows[:limit], encode(rows[limit - 1], by)

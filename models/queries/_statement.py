@@ -9,7 +9,8 @@ from sqlalchemy import ColumnElement, Select, and_
 
 from models.tables import Job
 
-Position = tuple[datetime, str]
+#: A time or a figure, and an id.
+Position = tuple[datetime | float, str]
 Statement = Select[*tuple[Any, ...]]
 #: A statement that is built once, for each request costs more than the database, and what it binds:
 #: `session.execute(*prepared)`.

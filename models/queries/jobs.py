@@ -3,29 +3,65 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     Delete,
+    Double,
     Select,
     Text,
     and_,
     bindparam,
+    cast,
     delete,
     func,
     literal,
+    null,
     or_,
     select,
     tuple_,
 )
+from sqlalchemy.dialects.postgresql import JSONPATH
 from sqlalchemy.orm import aliased
 
 from models.queries._statement import Position, Prepared, Statement, of_tenant
 from models.queries.children import needed
 from models.states import JobState
 from models.tables import Checkpoint, Job, JobAttempt, JobChild, JobEvent, WebhookDelivery
+
+_COMPARE: Mapping[str, Callable[[Any, float], ColumnElement[bool]]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+    "=": operator.eq,
+}
+
+
+@dataclass(frozen=True)
+class HeadlineTest:
+    """A bound on a headline figure; `operator` is one of `OPERATORS`."""
+
+    key: str
+    operator: str
+    value: float
+
+
+@dataclass(frozen=True)
+class HeadlineSort:
+    """The headline figure that a list is ordered by."""
+
+    key: str
+    descending: bool
+
+
+#: Longer ones first: a parser that tries them in this order never stops short.
+OPERATORS = tuple(_COMPARE)
 
 #: What a list shows: everything but the bulky columns.
 _BULKY = {"spec", "result", "provenance", "preview"}
@@ -82,12 +118,17 @@ def page(
     created_after: datetime | None = None,
     created_before: datetime | None = None,
     parent: str | None = None,
+    headline: Sequence[HeadlineTest] = (),
+    sort: HeadlineSort | None = None,
 ) -> Statement:
-    """Newest first; `after` is the position of the last row already seen.
+    """Newest first, or in the order of a headline figure; `after` is the position of the last row
+    already seen.
 
-    Children are listed under their parents only.
+    Children are listed under their parents only; in the order of a figure, only jobs that have it.
+    The figure is the column `sort_value`.
     """
-    statement = select(*JOB_SUMMARY).where(of_tenant(tenant_id))
+    value = cast(null(), Double) if sort is None else headline_value(sort.key)
+    statement = select(*JOB_SUMMARY, value.label("sort_value")).where(of_tenant(tenant_id))
     if parent is None:
         statement = statement.where(Job.content_key.is_(None))
     else:
@@ -97,8 +138,15 @@ def page(
             .join(owner, owner.id == JobChild.parent_id)
             .where(owner.id == parent, owner.tenant_id == tenant_id)
         )
+    place = tuple_(Job.created_at if sort is None else value, Job.id)
     if after is not None:
-        statement = statement.where(tuple_(Job.created_at, Job.id) < tuple_(*after))
+        seen = tuple_(*after)
+        ascending = sort is not None and not sort.descending
+        statement = statement.where(place > seen if ascending else place < seen)
+    if sort is not None:
+        statement = statement.where(value.is_not(None))
+    for test in headline:
+        statement = statement.where(_COMPARE[test.operator](headline_value(test.key), test.value))
     if types:
         statement = statement.where(Job.type.in_(types))
     if states:
@@ -109,7 +157,18 @@ def page(
         statement = statement.where(Job.created_at > created_after)
     if created_before is not None:
         statement = statement.where(Job.created_at < created_before)
-    return statement.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)
+    if sort is None:
+        return statement.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)
+    if sort.descending:
+        return statement.order_by(value.desc(), Job.id.desc()).limit(limit)
+    return statement.order_by(value, Job.id).limit(limit)
+
+
+def headline_value(key: str) -> ColumnElement[float]:
+    """A headline figure of a job by its key; null where there is none or it is no number."""
+    path = cast('$[*] ? (@.key == $key).value ? (@.type() == "number")', JSONPATH)
+    found = func.jsonb_path_query_first(Job.headline, path, func.jsonb_build_object("key", key))
+    return cast(cast(found, Text), Double)
 
 
 def events(tenant_id: str, job_id: str, after: int, limit: int) -> Select[JobEvent]:
@@ -120,6 +179,20 @@ def events(tenant_id: str, job_id: str, after: int, limit: int) -> Select[JobEve
         .where(of_tenant(tenant_id), JobEvent.job_id == job_id, JobEvent.seq > after)
         .order_by(JobEvent.seq)
         .limit(limit)
+    )
+
+
+def metrics(tenant_id: str, job_id: str, after: int) -> Select[JobEvent]:
+    """The events of a job that carry points of metrics, from `seq > after` on.
+
+    A job that took over the result of another shows that one's.
+    """
+    return (
+        select(JobEvent)
+        .join(Job, JobEvent.job_id == func.coalesce(Job.hit_of, Job.id))
+        .where(of_tenant(tenant_id), Job.id == job_id)
+        .where(JobEvent.kind == "metric", JobEvent.seq > after)
+        .order_by(JobEvent.seq)
     )
 
 

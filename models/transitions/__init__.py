@@ -14,6 +14,7 @@ from models.transitions.attempt import (
     add_artifact,
     heartbeat,
     log,
+    metrics,
     record_input,
     save_checkpoint,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "link_child",
     "log",
     "mark_undispatched",
+    "metrics",
     "note_waiting",
     "record_input",
     "release",

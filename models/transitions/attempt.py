@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -44,15 +44,26 @@ def heartbeat(
 
 def log(job_id: str, attempt: int, level: str, message: str) -> Statement:
     """Add a line to the job's events."""
+    return _told(job_id, attempt, "log", {"level": level, "message": message})
+
+
+def metrics(job_id: str, attempt: int, points: Sequence[Mapping[str, Any]]) -> Statement:
+    """Add points of metrics over time, `{"name", "step", "value"}`, to the job's events."""
+    newest = {p["name"]: {"step": p["step"], "value": p["value"]} for p in points}
+    merged = func.coalesce(jobs.c.metrics, cast({}, JSONB)).concat(cast(newest, JSONB))
+    data = {"points": [dict(point) for point in points]}
+    return _told(job_id, attempt, "metric", data, metrics=merged)
+
+
+def _told(job_id: str, attempt: int, kind: str, data: dict[str, Any], **changes: Any) -> Statement:
     changed = (
         update(jobs)
         .where(owned(job_id, attempt))
-        .values(version=jobs.c.version + 1)
+        .values(version=jobs.c.version + 1, **changes)
         .returning(jobs.c.id, jobs.c.version)
         .cte("changed")
     )
-    data = literal({"level": level, "message": message}, JSON)
-    return changed_row(changed, event(changed, "log", data))
+    return changed_row(changed, event(changed, kind, literal(data, JSON)))
 
 
 def _held(job_id: str, attempt: int, *columns: Any) -> Statement:

@@ -19,6 +19,9 @@ from models.transitions._events import (
     state_event,
 )
 
+#: What a job takes over from its duplicate.
+_ADOPTED = ("result", "headline", "metrics", "provenance")
+
 
 def reuse(job: Mapping[str, Any]) -> Statement:
     """Insert a job that is SUCCEEDED at once, with the newest result under its `cache_key`.
@@ -47,8 +50,7 @@ def reuse(job: Mapping[str, Any]) -> Statement:
         "finished_at": func.now(),
         "expires_at": func.now() + seconds(job["retention_seconds"]),
         "hit_of": func.coalesce(source.c.hit_of, source.c.id),
-        "result": source.c.result,
-        "provenance": source.c.provenance,
+        **{name: source.c[name] for name in _ADOPTED},
     }
     changed = (
         insert(jobs)
@@ -67,7 +69,14 @@ def _ended_duplicates(succeeded: bool, limit: int) -> CTE:
         waiting.c.waits_for.is_not(None), waiting.c.finished_at.is_(None)
     )
     return (
-        select(jobs.c.id, jobs.c.hit_of, jobs.c.result, jobs.c.provenance)
+        select(
+            jobs.c.id,
+            jobs.c.hit_of,
+            jobs.c.result,
+            jobs.c.headline,
+            jobs.c.metrics,
+            jobs.c.provenance,
+        )
         .where(
             jobs.c.id.in_(awaited),
             jobs.c.finished_at.is_not(None),
@@ -90,8 +99,7 @@ def adopt_result(limit: int) -> Statement:
             version=jobs.c.version + 1,
             waits_for=None,
             hit_of=func.coalesce(twins.c.hit_of, twins.c.id),
-            result=twins.c.result,
-            provenance=twins.c.provenance,
+            **{name: twins.c[name] for name in _ADOPTED},
             error=None,
             finished_at=func.now(),
             expires_at=retention(),

@@ -40,6 +40,8 @@ def finish(
             state=JobState.SUCCEEDED,
             version=jobs.c.version + 1,
             result=dict(result),
+            # Results of methods outside this project may have none.
+            headline=result.get("headline") or None,
             provenance=dict(provenance),
             preview=None,
             # The error of an earlier attempt stays with that attempt.

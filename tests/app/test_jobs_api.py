@@ -216,6 +216,62 @@ def test_list_pages_and_filters(http: httpx2.Client, workplace: Workplace) -> No
         problem(http.get("/v1/jobs", params=wrong), 400, "invalid-request")
 
 
+def test_lists_show_headlines_and_go_by_them(http: httpx2.Client, workplace: Workplace) -> None:
+    def score(*smallest: float) -> str:
+        sets = [{"name": f"s{k}", "covariance": [[1, 0], [0, x]]} for k, x in enumerate(smallest)]
+        answer = http.post("/v1/jobs/score-task-hardness", json={"spec": {"datasets": sets}})
+        return str(answer.json()["id"])
+
+    easy, hard, harder = score(1.0), score(0.5, 0.25), score(0.125)
+    alike = score(0.25, 0.5)
+    unsaid = post(http).json()["id"]
+    workplace.run()
+    job = http.get(f"/v1/jobs/{harder}").json()
+    assert job["headline"] == job["result"]["headline"]
+    assert job["headline"][1]["value"] == pytest.approx(9)
+    page = http.get("/v1/jobs").json()["items"]
+    assert [row["id"] for row in page] == [unsaid, alike, harder, hard, easy]
+    assert page[2]["headline"] == job["headline"]
+    assert page[0]["headline"] is None
+
+    def listed(**params: Any) -> list[str]:
+        found: list[str] = []
+        cursor: str | None = None
+        while True:
+            page = http.get("/v1/jobs", params={**params, "limit": 1, "cursor": cursor or []})
+            assert page.status_code == 200, page.text
+            found += [row["id"] for row in page.json()["items"]]
+            if (cursor := page.json()["next_cursor"]) is None:
+                return found
+
+    # Jobs without the figure are left out; equal figures are in the order of their ids.
+    assert listed(sort="hardness") == [easy, hard, alike, harder]
+    assert listed(sort="-hardness") == [harder, alike, hard, easy]
+    assert listed(sort="hardest") == []  # a text
+    assert listed(headline="hardness>=5") == [alike, harder, hard]
+    assert listed(headline=["hardness>=5", "hardness<9"], sort="hardness") == [hard, alike]
+    assert listed(headline="datasets=1") == [harder, easy]
+    for wrong in (
+        "hardness",
+        "hardness~1",
+        "hardness>=x",
+        "Hardness>=1",
+        "hardness>=nan",
+        "a\x00=1",
+    ):
+        problem(http.get("/v1/jobs", params={"headline": wrong}), 400, "invalid-request")
+    problem(http.get("/v1/jobs", params={"sort": "hard-ness"}), 400, "invalid-request")
+    cursor = http.get("/v1/jobs", params={"limit": 1}).json()["next_cursor"]
+    other = {"cursor": cursor, "sort": "hardness"}
+    problem(http.get("/v1/jobs", params=other), 400, "invalid-request")
+    # What another job takes over has the headline too.
+    again = http.post(
+        "/v1/jobs/score-task-hardness", json={"spec": job["spec"]}, headers={"Prefer": "wait=5"}
+    ).json()
+    assert again["cache"]["hit_of"] == harder
+    assert again["headline"] == job["headline"]
+
+
 def test_events_as_page_and_as_stream(http: httpx2.Client, workplace: Workplace) -> None:
     job = post(http, {"steps": 3, "step_seconds": 0.1}).json()
     events = job["links"]["events"]

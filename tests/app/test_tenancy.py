@@ -23,7 +23,14 @@ from server import keys
 from tests.app.raw import connect, post, problem, run_sql, upload
 from tests.services import Workplace
 
-PUBLIC = {"/v1/job-types", "/v1/job-types/{name}", "/problems/{code}", "/livez", "/readyz"}
+PUBLIC = {
+    "/v1/job-types",
+    "/v1/job-types/{name}",
+    "/v1/reports/{token}",
+    "/problems/{code}",
+    "/livez",
+    "/readyz",
+}
 
 
 #: Well-formed ids of things that do not exist: key and scope are checked before anybody looks.

@@ -28,6 +28,8 @@ class AttemptStore(Protocol):
 
     def log(self, level: str, message: str) -> None: ...
 
+    def metrics(self, points: list[dict[str, Any]]) -> None: ...
+
     def input(self, file_id: str) -> tuple[str, str]: ...
 
     def fetch(self, uri: str) -> Path: ...
@@ -92,6 +94,10 @@ class DatabaseAttemptStore:
     def log(self, level: str, message: str) -> None:
         """Add a line to the job's events."""
         self._write(transitions.log(*self._owner, level, message[:4096]))
+
+    def metrics(self, points: list[dict[str, Any]]) -> None:
+        """Add points of metrics over time to the job's events."""
+        self._write(transitions.metrics(*self._owner, points))
 
     def input(self, input_id: str) -> tuple[str, str]:
         """Storage key and SHA-256 of an upload or artifact of this tenant."""

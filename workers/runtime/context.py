@@ -9,19 +9,20 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from infra.ids import new_id
 from infra.storage import CHUNK, Storage, artifact_key, kept_prefix
 from methods.children import Child
-from methods.errors import JobError, LeaseLost
+from methods.errors import Interrupted, JobError, LeaseLost
 from methods.inference.model_registry import Models
 from methods.jobtype import InputRef
 from methods.local import seeded_rng
 from methods.results import ArtifactRef
 from outbound.input_sources import is_uri
+from workers.runtime.metric_buffer import MetricBuffer
 from workers.runtime.sanitize import storable
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class JobContext:
         self._inputs: dict[str, Path] = {}
         self._phase: tuple[str, float, int] | None = None
         self._sent = 0.0
+        self._metrics = MetricBuffer(store.metrics)
 
     @property
     def rng(self) -> np.random.Generator:
@@ -69,6 +71,7 @@ class JobContext:
 
     def progress(self, phase: str, current: int, total: int, unit: str = "items") -> None:
         self._check()
+        self._metrics.send_some()
         now = time.monotonic()
         if self._phase is None or self._phase[0] != phase:
             self._phase = (phase, now, current)
@@ -88,6 +91,14 @@ class JobContext:
                 "eta_seconds": rate and round((total - current) / rate, 1),
             }
         )
+
+    def metric(self, name: str, value: float, step: int) -> None:
+        self._metrics.add(storable(name), value, step)
+
+    def close(self) -> None:
+        """Send the metrics that wait; called once the runner has ended, however it did."""
+        with suppress(Interrupted):
+            self._metrics.close()
 
     def check(self) -> None:
         self._check()

@@ -339,7 +339,8 @@ def trained(folder, model, plan, tell=lambda done, steps: None, identity="x"):
 
     proxy = load_proxy(model, Models(any_path=True), 512)
     rows = [proxy.encoder(turns_of(conversation(n, True), 1), [tiny.png(n)]) for n in range(IMAGES)]
-    kept = ResumeStore(LocalContext(folder), identity)
+    context = LocalContext(folder)
+    kept = ResumeStore(context, identity)
     found = fine_tune(
         proxy,
         lambda batches: ([rows[p] for p in places] for places in batches),
@@ -347,7 +348,9 @@ def trained(folder, model, plan, tell=lambda done, steps: None, identity="x"):
         plan,
         kept,
         tell,
+        context.metric,
     )
+    assert np.isfinite(list(context.metrics["loss"].values())).all()
     return found, proxy
 
 

@@ -107,6 +107,12 @@ def _end(spec: Spec, ctx: RunContext, first: int) -> Any:
         case "odd-checkpoint":
             ctx.checkpoint(ODD, {ODD: ODD})
             assert ctx.restore(ODD) is not None
+        case "learn" | "learn-and-crash":
+            for step in range(spec.steps):
+                ctx.metric("loss", 1 / (step + 1) if step != 1 else float("nan"), step)
+                ctx.metric("rate", 0.5, step)
+            if spec.action == "learn-and-crash":
+                raise RuntimeError("the loss exploded")
         case "remember":
             known = ctx.recall([b"a", b"b"])
             ctx.remember({b"a": b"of " + ctx.workdir.name.encode(), b"c": b"other"})

@@ -37,6 +37,8 @@ class Spec(SpecModel):
         "odd-log",
         "odd-progress",
         "odd-checkpoint",
+        "learn",
+        "learn-and-crash",
     ] = "succeed"
     steps: int = 1
     step_seconds: float = Field(0.0, ge=0)
