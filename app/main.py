@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from app import problems
-from app.api import accounts, files, jobs, reports, system, webhooks
+from app.api import accounts, documentation, files, jobs, reports, system, webhooks
 from app.api.dependencies import Services
 from app.middleware import Gateway
 from app.schemas.jobs import Problem
@@ -110,7 +110,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         max_body_size=settings.max_body_bytes,
         generate_unique_id_function=_operation_id,
+        # The pages of FastAPI load their scripts from elsewhere; ours are in `documentation`.
+        docs_url=None,
         redoc_url=None,
+        openapi_tags=documentation.TAGS,
         # One component a model: a model that comes to be used both ways renames nothing.
         separate_input_output_schemas=False,
     )
@@ -120,7 +123,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(accounts.create_router())
     app.include_router(webhooks.create_router())
     webhooks.declare_webhooks(app)
-    app.include_router(system.create_router(offered))
+    app.include_router(system.create_router(offered, models))
+    app.include_router(documentation.create_router(offered))
     problems.install(app)
     _declare_problem(app)
     return app
@@ -142,6 +146,7 @@ def _declare_problem(app: FastAPI) -> None:
             schemas.update(problem.pop("$defs", {}))
             schemas["Problem"] = problem
             _remove_validation_errors(document)
+            documentation.name_operations(document)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

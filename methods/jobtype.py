@@ -7,9 +7,9 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from methods.faults import pointer
@@ -32,6 +32,14 @@ class Reference(str):
     """
 
     __slots__ = ()
+    #: `format` of its JSON Schema: forms and generated clients tell references from other texts.
+    json_format: ClassVar[str] = ""
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {**handler(schema), "format": cls.json_format}
 
     @classmethod
     def __get_pydantic_core_schema__(
@@ -54,6 +62,7 @@ class InputRef(Reference):
     """
 
     __slots__ = ()
+    json_format = "datassay-input"
 
 
 class ModelRef(Reference):
@@ -63,6 +72,7 @@ class ModelRef(Reference):
     """
 
     __slots__ = ()
+    json_format = "datassay-model"
 
 
 #: What the numerics of most methods import.

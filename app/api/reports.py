@@ -58,7 +58,6 @@ def create_router() -> APIRouter:
         get_job_report,
         methods=["GET"],
         response_class=HTMLResponse,
-        summary="Read the report of a job",
         responses={**page, **responses(Unauthenticated, Forbidden, NotFound)},
     )
     add(
@@ -66,7 +65,6 @@ def create_router() -> APIRouter:
         create_report_link,
         methods=["POST"],
         status_code=201,
-        summary="Make a link to a report",
         responses=responses(Unauthenticated, Forbidden, NotFound, JobNotFinished, InvalidSpec),
     )
     add(
@@ -74,7 +72,6 @@ def create_router() -> APIRouter:
         get_shared_report,
         methods=["GET"],
         response_class=HTMLResponse,
-        summary="Read a report by its link",
         dependencies=[Depends(limited_by_address)],
         responses=page,
     )

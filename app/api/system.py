@@ -11,17 +11,34 @@ from fastapi import APIRouter, Depends, Request, Response
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from app.api.dependencies import limited_by_address
-from app.problems import NotFound, problem_types, responses, unknown_job_type
-from app.schemas.jobs import JobTypeDetail, JobTypeSummary, Page, ProblemType, Readiness
+from app.api.dependencies import JobsRead, limited_by_address
+from app.problems import (
+    Forbidden,
+    NotFound,
+    Unauthenticated,
+    problem_types,
+    responses,
+    unknown_job_type,
+)
+from app.schemas.jobs import (
+    JobTypeDetail,
+    JobTypeSummary,
+    Model,
+    Page,
+    ProblemType,
+    Readiness,
+)
+from methods.inference.model_registry import ModelDeclaration
 from methods.jobtype import JobType
 from models import queries, schema
 
 _CACHE = {"Cache-Control": "public, max-age=300"}
 
 
-def create_router(registry: Mapping[str, JobType]) -> APIRouter:
-    """Routes that need no key."""
+def create_router(
+    registry: Mapping[str, JobType], models: Mapping[str, ModelDeclaration]
+) -> APIRouter:
+    """Routes that need no key, and the models."""
     router = APIRouter()
     limited = [Depends(limited_by_address)]
 
@@ -43,6 +60,13 @@ def create_router(registry: Mapping[str, JobType]) -> APIRouter:
             raise unknown_job_type(name, registry)
         response.headers.update(_CACHE)
         return _detail(registry[name])
+
+    catalogue = [_model(name, declared) for name, declared in sorted(models.items())]
+
+    @router.get("/v1/models", tags=["job types"], responses=responses(Unauthenticated, Forbidden))
+    async def list_models(caller: JobsRead) -> Page[Model]:
+        """The models that specs may name; the operator declares them."""
+        return Page(items=catalogue)
 
     @router.get(
         "/problems/{code}", tags=["service"], responses=responses(NotFound), dependencies=limited
@@ -92,6 +116,16 @@ async def readyz(request: Request, response: Response) -> Readiness:
     status = "unavailable" if not serving else "ready" if broker == "ok" else "degraded"
     revision = current if current == expected else f"{current}, expected {expected}"
     return Readiness(status=status, database=database, schema_revision=revision, broker=broker)
+
+
+def _model(name: str, declared: ModelDeclaration) -> Model:
+    """No more than strangers may know: not where a model lies."""
+    return Model(
+        name=name,
+        runs="server" if declared.base_url else "worker",
+        revision=declared.revision,
+        dtype=None if declared.base_url else declared.dtype,
+    )
 
 
 def _summary(job_type: JobType) -> JobTypeSummary:

@@ -400,6 +400,18 @@ class JobTypeDetail(JobTypeSummary):
     example: dict[str, Any]
 
 
+class Model(Wire):
+    """A model that specs may name."""
+
+    name: str = Field(description="Name for fields of the format `datassay-model`.")
+    runs: Literal["worker", "server"] = Field(
+        description="`worker`: a worker loads its weights; `server`: an OpenAI-compatible server "
+        "has it, which samples and judges but gives no representations."
+    )
+    revision: str | None = Field(description="Commit or branch of the weights, where one is fixed.")
+    dtype: str | None = Field(description="Number format of the weights; null for servers.")
+
+
 class Readiness(Wire):
     """Whether this process can serve; `degraded` still serves."""
 

@@ -19,6 +19,7 @@ from datassay.models import (
     File,
     JobType,
     Me,
+    Model,
     NewApiKey,
     Readiness,
     Usage,
@@ -137,6 +138,10 @@ class AsyncClient:
     async def usage(self) -> Usage:
         """What your tenant takes up, and its quotas."""
         return await self._transport.run(self._transport.operations.fetch(calls.usage(), Usage))
+
+    async def models(self) -> list[Model]:
+        """The models that specs may name."""
+        return [model async for model in self._transport.pages(calls.list_models(), Model)]
 
     def audit(self, *, limit: int | None = None) -> AsyncIterator[AuditRecord]:
         """Who changed what, newest first, at most `limit`; needs the scope `admin`."""

@@ -248,6 +248,11 @@ def get_job_type(name: str) -> Call:
     return Call("GET", f"/v1/job-types/{_id(name)}")
 
 
+def list_models() -> Call:
+    """The models that specs may name."""
+    return Call("GET", "/v1/models")
+
+
 def me() -> Call:
     """Whose key this is."""
     return Call("GET", "/v1/me")

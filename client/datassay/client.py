@@ -18,6 +18,7 @@ from datassay.models import (
     File,
     JobType,
     Me,
+    Model,
     NewApiKey,
     Readiness,
     Usage,
@@ -163,6 +164,10 @@ class Client:
     def usage(self) -> Usage:
         """What your tenant takes up, and its quotas: `client.usage()["queued_jobs"].used`."""
         return self._transport.run(self._transport.operations.fetch(calls.usage(), Usage))
+
+    def models(self) -> list[Model]:
+        """The models that specs may name."""
+        return list(self._transport.pages(calls.list_models(), Model))
 
     def audit(self, *, limit: int | None = None) -> Iterator[AuditRecord]:
         """Who changed what, newest first, at most `limit`; needs the scope `admin`."""

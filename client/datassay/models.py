@@ -190,6 +190,15 @@ class ReportLink(Wire):
     expires_at: AwareDatetime
 
 
+class Model(Wire):
+    """A model that specs may name; `runs` is "worker" or "server"."""
+
+    name: str
+    runs: str = ""
+    revision: str | None = None
+    dtype: str | None = None
+
+
 class Attempt(Wire):
     """One start of a job."""
 

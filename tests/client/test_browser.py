@@ -115,3 +115,20 @@ def _report(folder: Path, name: str) -> Path:
     file = folder / "report.html"
     file.write_text(render(*gallery.view(name)), encoding="utf-8")
     return file
+
+
+def test_the_docs_of_a_service_need_nothing_from_elsewhere(chromium: Any, gateway_url: str) -> None:
+    page = chromium.new_page(viewport={"width": 1280, "height": 900})
+    said, asked = [], []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{gateway_url}/docs")
+    page.wait_for_selector(".opblock-summary-description")
+    assert page.get_by_text("List jobs", exact=True).count() == 1
+    assert page.get_by_text("Distil a data set", exact=True).count() == 1
+    page.goto(gateway_url)
+    assert page.locator("h1").text_content() == "Datassay"
+    assert said == []
+    outside = [url for url in asked if not url.startswith((gateway_url, "data:", "blob:"))]
+    assert outside == []
+    page.close()

@@ -442,7 +442,12 @@ def test_labels_of_one_class_leave_metrics_undefined(tmp_path: Path) -> None:
 
 def encodings(specification: Json) -> list[Json]:
     inner = specification.get("spec", specification)
-    found = [inner["encoding"]]
+    # A layer with data of its own is a mark of reference, such as a diagonal.
+    found = [
+        layer["encoding"]
+        for layer in inner.get("layer", [inner])
+        if "data" not in layer or layer is inner
+    ]
     if "facet" in specification:
         found.append({"facet": specification["facet"]})
     return found
@@ -463,7 +468,8 @@ def test_figures_are_vega_lite_with_data(tmp_path: Path, labelled: bool) -> None
         values = specification["data"]["values"]
         assert values
         inner = specification.get("spec", specification)
-        assert inner["mark"]["type"] in {"bar", "line", "point", "area"}
+        for layer in inner.get("layer", [inner]):
+            assert layer["mark"]["type"] in {"bar", "line", "point", "area"}
         for encoding in encodings(specification):
             for channel, definition in encoding.items():
                 assert all(definition["field"] in row for row in values), channel
