@@ -34,7 +34,7 @@ from infra.broker import Broker, create_celery
 from infra.logs import configure_logging
 from infra.settings import Settings
 from infra.storage import Storage
-from methods.inference.model_registry import declarations
+from methods.inference.model_registry import Models, declarations
 from methods.registry import load_registry
 from models.database import async_engine, async_sessions, reading_sessions
 from outbound.guard import Guard
@@ -83,7 +83,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 quotas=quotas,
                 audit=audit,
                 result_cache=ResultCache(models),
-                inputs=InputResolver(Sources.of(settings)),
+                inputs=InputResolver(Sources.of(settings), Models(models)),
             ),
             long_polling=LongPolling(reads, notifications),
             files=FileService(sessions, storage, quotas, audit),

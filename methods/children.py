@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from pydantic import BaseModel
 
 from methods.inference.model_registry import Models
-from methods.jobtype import InputRef, JobType, ModelRef, references
+from methods.jobtype import InputRef, JobType, ModelRef, Reference, references
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class Child:
 
 
 def content_key(
-    job_type: JobType, spec: BaseModel, digest: Callable[[InputRef], str], models: Models
+    job_type: JobType, spec: BaseModel, digest: Callable[[Reference], str], models: Models
 ) -> str:
     """A digest of all that determines the result: type, version, spec, inputs, models.
 
     Inputs count by their bytes and not by their names: the same file, uploaded twice, is the same.
 
     Args:
-        digest: SHA-256 of an input.
+        digest: SHA-256 of an input, or of a model that a job made.
         models: what the names of models stand for here.
 
     Raises:
@@ -52,7 +52,7 @@ def content_key(
     """
     names, stands_for = spec.model_dump(mode="json"), {}
     for pointer, ref in references(spec):
-        if isinstance(ref, InputRef):
+        if is_stored(ref, models):
             _replace(names, pointer, digest(ref))
         elif isinstance(ref, ModelRef):
             stands_for[str(ref)] = models.find(ref).model_dump(mode="json")
@@ -63,6 +63,11 @@ def content_key(
         "models": stands_for,
     }
     return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def is_stored(ref: Reference, models: Models) -> bool:
+    """Whether a reference stands for bytes: an input, or a model that a job made."""
+    return isinstance(ref, InputRef) or (isinstance(ref, ModelRef) and models.is_made(ref))
 
 
 def _replace(data: Any, pointer: str, value: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, runtime_checkable
 
 from methods.children import Child
-from methods.inference.model_registry import Models
+from methods.inference.model_registry import JobModels
 from methods.jobtype import InputRef
 from methods.results import ArtifactRef
 
@@ -31,7 +31,7 @@ class RunContext(Protocol):
 
     log: logging.Logger | logging.LoggerAdapter[logging.Logger]
     workdir: Path
-    models: Models
+    models: JobModels
     parallel: bool
 
     @property
@@ -55,6 +55,17 @@ class RunContext(Protocol):
 
     def save_artifact(self, name: str, source: Path | bytes, media_type: str) -> ArtifactRef:
         """Store bytes that belong to the result; a file is read from its path."""
+
+    def save_model(self, name: str, folder: Path, base: str | None = None) -> ArtifactRef:
+        """Store the model of a folder, as `save_pretrained` leaves it; any job may name it then.
+
+        Args:
+            name: of the artifact, without an ending.
+            base: the model that an adapter was trained on.
+
+        Raises:
+            ValueError: the folder has no safetensors, or files that a model may not have.
+        """
 
     def checkpoint(self, key: str, value: Any) -> None:
         """Keep a JSON value beyond this attempt; a later attempt of the job reads it back."""

@@ -66,7 +66,8 @@ class InputRef(Reference):
 
 
 class ModelRef(Reference):
-    """The name of a model: one that the service's operator declared, or a path in `LocalContext`.
+    """A model: the name of one that the service's operator declared, or the id of an artifact with
+    a model that a job made (`art_...`); in `LocalContext` a path, or the file of such an artifact.
 
     Never a URL: specs come from strangers.
     """

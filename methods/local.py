@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from methods.children import Child, content_key
 from methods.errors import JobError
-from methods.inference.model_registry import Models
-from methods.jobtype import InputRef
+from methods.inference.made_models import MEDIA_TYPE
+from methods.inference.model_registry import JobModels, Models
+from methods.jobtype import InputRef, Reference
 from methods.results import ArtifactRef
 
 if TYPE_CHECKING:
@@ -61,7 +62,9 @@ class LocalContext:
         self.workdir = self.folder / "work"
         self.workdir.mkdir(parents=True, exist_ok=True)
         self.log = logging.getLogger("datassay.local")
-        self.models = Models(any_path=True) if models is None else models
+        shared = Models(any_path=True) if models is None else models
+        self._shared_models = shared
+        self.models = JobModels(shared, self._open_model, self.workdir / "models")
         self.metrics: dict[str, dict[int, float]] = {}
         self._spec = spec
         self._rng: np.random.Generator | None = None
@@ -108,6 +111,13 @@ class LocalContext:
             sha256=digest,
         )
 
+    def save_model(self, name: str, folder: Path, base: str | None = None) -> ArtifactRef:
+        packed = self.models.packed(folder, self.workdir / f"{name}.tar", base)
+        return self.save_artifact(packed.name, packed, MEDIA_TYPE)
+
+    def _open_model(self, name: str) -> BinaryIO:
+        return self.open_input(InputRef(name))
+
     def checkpoint(self, key: str, value: Any) -> None:
         self._checkpoint_file(key).write_text(json.dumps(value))
 
@@ -140,7 +150,12 @@ class LocalContext:
             if not reused:
                 # They share one place, as the children of a service do.
                 own = LocalContext(
-                    folder, spec, self._on_progress, self.inputs, self.models, self._children
+                    folder,
+                    spec,
+                    self._on_progress,
+                    self.inputs,
+                    self._shared_models,
+                    self._children,
                 )
                 own._outer = self
                 result: BaseModel = declared.load_runner()(spec, own)
@@ -148,9 +163,9 @@ class LocalContext:
             saved = _SavedArtifacts(folder / "artifacts")
             yield Child(place, folder.name, json.loads(done.read_text()), reused, saved.open)
 
-    def _digest(self, ref: InputRef) -> str:
+    def _digest(self, ref: Reference) -> str:
         digest = sha256()
-        with self.open_input(ref) as reader:
+        with self.open_input(InputRef(ref)) as reader:
             while chunk := reader.read(1 << 20):
                 digest.update(chunk)
         return digest.hexdigest()

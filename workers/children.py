@@ -12,10 +12,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
 from infra.ids import new_id
-from methods.children import content_key
+from methods.children import content_key, is_stored
 from methods.errors import JobError, ShuttingDown
 from methods.inference.model_registry import Models
-from methods.jobtype import InputRef, JobType, input_refs
+from methods.jobtype import JobType, Reference, references
 from models import queries, transitions
 from models.database import is_outage
 from models.states import JobState
@@ -174,7 +174,10 @@ class FanOut:
         digest_of_uri: Callable[[str], str],
     ) -> list[dict[str, Any]]:
         parsed = [job_type.spec.model_validate(spec) for spec in specs]
-        inputs = [input_refs(spec) for spec in parsed]
+        inputs = [
+            [(at, ref) for at, ref in references(spec) if is_stored(ref, self._models)]
+            for spec in parsed
+        ]
         digests = self._digests({ref for refs in inputs for _, ref in refs}, digest_of_uri)
         return [
             {
@@ -190,8 +193,8 @@ class FanOut:
         ]
 
     def _digests(
-        self, refs: set[InputRef], digest_of_uri: Callable[[str], str]
-    ) -> dict[InputRef, str]:
+        self, refs: set[Reference], digest_of_uri: Callable[[str], str]
+    ) -> dict[Reference, str]:
         digests = {str(ref): digest_of_uri(ref) for ref in refs if is_uri(ref)}
         stored = [str(ref) for ref in refs if not is_uri(ref)]
         if stored:

@@ -10,7 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.problems import InvalidSpec
 from app.schemas.jobs import FieldError
 from app.services.auth import Caller
-from methods.jobtype import InputRef, Reference
+from methods.children import is_stored
+from methods.inference.made_models import MEDIA_TYPE
+from methods.inference.model_registry import Models
+from methods.jobtype import ModelRef, Reference
 from models import queries
 from models.queries import accounts
 from outbound.guard import Refused
@@ -20,10 +23,10 @@ Refs = list[tuple[str, Reference]]
 
 
 class InputResolver:
-    """Checks inputs; nothing is fetched here, a worker does that."""
+    """Checks inputs and models that jobs made; nothing is fetched here, a worker does that."""
 
-    def __init__(self, sources: Sources) -> None:
-        self._sources = sources
+    def __init__(self, sources: Sources, models: Models) -> None:
+        self._sources, self._models = sources, models
 
     async def resolve(
         self,
@@ -41,8 +44,8 @@ class InputResolver:
             InvalidSpec: an upload or artifact that the caller does not own, a URI that is not
                 allowed.
         """
-        refs = [(f"/spec{at}", str(ref)) for at, ref in references if isinstance(ref, InputRef)]
-        names = [ref for _, ref in refs]
+        refs = [(f"/spec{at}", ref) for at, ref in references if is_stored(ref, self._models)]
+        names = [str(ref) for _, ref in refs]
         stored = await self._stored(session, caller, names)
         tenant = await self._tenant(session, caller, names)
         faults, resolved = [], []
@@ -53,10 +56,15 @@ class InputResolver:
                 except Refused as error:
                     text = f"{ref[:200]}: {error} (rule: {error.rule})"
                     faults.append(FieldError(pointer=pointer, message=text))
-            elif ref in stored:
-                resolved.append({"pointer": pointer, "id": ref, "sha256": stored[ref]})
+            elif ref not in stored:
+                kind = "model" if isinstance(ref, ModelRef) else "file"
+                text = f"there is no {kind} {ref[:64]}"
+                faults.append(FieldError(pointer=pointer, message=text))
+            elif isinstance(ref, ModelRef) and stored[ref].media_type != MEDIA_TYPE:
+                text = f"{ref} is not a model that a job made, but {stored[ref].media_type}"
+                faults.append(FieldError(pointer=pointer, message=text))
             else:
-                faults.append(FieldError(pointer=pointer, message=f"there is no file {ref[:64]}"))
+                resolved.append({"pointer": pointer, "id": ref, "sha256": stored[ref].sha256})
         if faults:
             raise invalid_spec(faults)
         return resolved
@@ -71,12 +79,12 @@ class InputResolver:
 
     async def _stored(
         self, session: AsyncSession, caller: Caller, refs: list[str]
-    ) -> dict[str, str]:
+    ) -> dict[str, Any]:
         ids = [ref for ref in refs if not is_uri(ref)]
         if not ids:
             return {}
         rows = await session.execute(queries.files.stored_inputs(caller.tenant_id, ids))
-        return {row.id: row.sha256 for row in rows.all()}
+        return {row.id: row for row in rows.all()}
 
     async def _tenant(self, session: AsyncSession, caller: Caller, refs: list[str]) -> str:
         if not any(map(is_uri, refs)):

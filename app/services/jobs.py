@@ -158,7 +158,9 @@ class JobService:
 
     def _check_models(self, refs: Refs) -> None:
         unknown = [
-            (at, ref) for at, ref in refs if isinstance(ref, ModelRef) and ref not in self._models
+            (at, ref)
+            for at, ref in refs
+            if isinstance(ref, ModelRef) and ref not in self._models and not is_id(ref, "art")
         ]
         if unknown:
             known = ", ".join(sorted(self._models)) or "none"
@@ -289,6 +291,9 @@ class JobService:
                 raise Conflict(f"{job_id} is {job.state}: cancel it first.")
             if (await session.execute(queries.children.is_awaited(job_id))).scalar_one():
                 raise Conflict(f"Another job waits for {job_id}.")
+            users = queries.artifacts.users(job_id)
+            if (user := (await session.execute(users)).first()) is not None:
+                raise Conflict(f"{user.id} has not ended and needs {user.artifact_id} of {job_id}.")
             children = (await session.execute(queries.children.own(job_id))).scalars().all()
             maker = (await session.execute(queries.artifacts.lock_maker(job_id))).scalar_one()
             if (

@@ -10,7 +10,7 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from infra import metrics
-from methods.children import content_key
+from methods.children import content_key, is_stored
 from methods.inference.model_registry import ModelDeclaration, Models
 from methods.jobtype import InputRef, JobType, ModelRef, references
 from models import queries, transitions
@@ -37,9 +37,9 @@ class ResultCache:
         digests = {entry.get("id"): entry.get("sha256") for entry in inputs}
         refs = [ref for _, ref in references(spec)]
         fixed = all(
-            self._models.find(ref).path is not None
-            if isinstance(ref, ModelRef)
-            else digests.get(ref) is not None
+            digests.get(ref) is not None
+            if is_stored(ref, self._models)
+            else self._models.find(ref).path is not None
             for ref in refs
             if isinstance(ref, (ModelRef, InputRef))
         )

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers.decoders import DecodeStream
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     AutoTokenizer,
     LogitsProcessorList,
     StoppingCriteriaList,
@@ -36,10 +42,21 @@ def load_generator(source: ModelDeclaration) -> Generator:
     dtype = source.dtype if source.dtype != "auto" or cuda else "float32"
     shared = {"revision": source.revision, "trust_remote_code": False}
     tokenizer = AutoTokenizer.from_pretrained(source.path, **shared)
-    model = AutoModelForCausalLM.from_pretrained(
-        source.path, dtype=dtype, use_safetensors=True, **shared
-    )
+    kind = _kind_of(source.path, shared)
+    model = kind.from_pretrained(source.path, dtype=dtype, use_safetensors=True, **shared)
     return Generator(model.eval().to("cuda" if cuda else "cpu"), tokenizer)
+
+
+def _kind_of(path: str, shared: dict[str, Any]) -> Any:
+    """The class of a model; one for images and texts answers texts without images too."""
+    adapter = Path(path) / "adapter_config.json"
+    if adapter.is_file():
+        path = json.loads(adapter.read_text("utf-8"))["base_model_name_or_path"]
+    config = type(AutoConfig.from_pretrained(path, **shared))
+    texts_only = config in MODEL_FOR_CAUSAL_LM_MAPPING
+    if not texts_only and config in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        return AutoModelForImageTextToText
+    return AutoModelForCausalLM
 
 
 class Generator:

@@ -6,11 +6,14 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Self, TypeVar
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from methods.errors import JobError
+from methods.inference.made_models import ModelBase, pack, point_to_base, unpack
 
 T = TypeVar("T")
 
@@ -75,6 +78,11 @@ class Models:
         self._loaded: OrderedDict[tuple[str, str], Any] = OrderedDict()
         self._lock = threading.Lock()
 
+    def is_made(self, name: str) -> bool:
+        """Whether a name stands for a model that a job made: an artifact (`art_...`), or in a
+        notebook its file (`....tar`)."""
+        return name not in self.declared and (name.startswith("art_") or name.endswith(".tar"))
+
     def find(self, name: str) -> ModelDeclaration:
         """The declaration of a name. Raises `JobError('model_unknown')`."""
         if name in self.declared:
@@ -112,6 +120,67 @@ class Models:
                 self._loaded[key] = _load(name, source, loader)
             self._loaded.move_to_end(key)
             return self._loaded[key]
+
+
+class JobModels(Models):
+    """The models of one job: those of the process, and those that other jobs made.
+
+    Args:
+        shared: the models of the process.
+        open_made: opens the artifact with a model that a job made.
+        folder: such models are unpacked below it.
+    """
+
+    def __init__(self, shared: Models, open_made: Callable[[str], BinaryIO], folder: Path) -> None:
+        super().__init__(shared.declared)
+        self._shared, self._open, self._folder = shared, open_made, folder
+        self._made: dict[str, ModelDeclaration] = {}
+
+    def find(self, name: str) -> ModelDeclaration:
+        """The declaration of a name; a model that a job made is unpacked at first sight.
+
+        Raises:
+            JobError: `model_unknown`; `input_invalid` for an artifact that is not a model;
+                `model_rejected_request` for an adapter whose base is another model here.
+        """
+        if not self.is_made(name):
+            return self._shared.find(name)
+        if name not in self._made:
+            self._made[name] = self._unpacked(name)
+        return self._made[name]
+
+    def load(self, name: str, loader: Callable[[ModelDeclaration], T]) -> T:
+        """See `Models.load`; what a job made is loaded for this job alone."""
+        return super().load(name, loader) if self.is_made(name) else self._shared.load(name, loader)
+
+    def packed(self, folder: Path, target: Path, base: str | None) -> Path:
+        """Write the model of a folder to `target`; see `RunContext.save_model`."""
+        named = None
+        if base is not None:
+            named = ModelBase(name=base, fingerprint=fingerprint(self._shared.weights(base)))
+        pack(folder, target, named)
+        return target
+
+    def _unpacked(self, name: str) -> ModelDeclaration:
+        folder = self._folder / sha256(name.encode()).hexdigest()[:32]
+        with self._open(name) as reader:
+            manifest = unpack(reader, folder, name)
+        if manifest.base is None:
+            return ModelDeclaration(path=str(folder))
+        base = self._shared.weights(manifest.base.name)
+        if fingerprint(base) != manifest.base.fingerprint:
+            raise JobError(
+                "model_rejected_request",
+                f"{name} is an adapter of {manifest.base.name!r}, which has other weights by now.",
+            )
+        assert base.path is not None, "these are weights"
+        point_to_base(folder, base.path)
+        return ModelDeclaration(path=str(folder), dtype=base.dtype)
+
+
+def fingerprint(declared: ModelDeclaration) -> str:
+    """Which weights a declaration names, without saying where they lie."""
+    return sha256(f"{declared.path} {declared.revision}".encode()).hexdigest()
 
 
 def _load(name: str, source: ModelDeclaration, loader: Callable[[ModelDeclaration], T]) -> T:

@@ -84,6 +84,8 @@ def _chosen(
     ctx.progress("drawing", 0, 1, "steps")
     if extra is not None:
         saved |= extra.artifacts(outcome, ctx)
+        if "model" in spec.output.what:
+            saved["model"] = extra.save_model(ctx)
         outcome.details["proxy"] = extra.report
     mapped = np.flatnonzero(usable & features.present)
     result = _result(spec, outcome, given, saved)

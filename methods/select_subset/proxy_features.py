@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,6 +18,7 @@ from methods.select_subset.algorithms.budgets import Outcome
 from methods.select_subset.data.dataset import Rows
 from methods.select_subset.data.feature_files import Table
 from methods.select_subset.schema.methods import CoincideParams
+from methods.select_subset.schema.proxy_model import ProxyModel
 from methods.select_subset.spec import Spec
 
 if TYPE_CHECKING:
@@ -37,6 +39,9 @@ class Extra:
     report: dict[str, Any]
     tables: dict[str, Table]
     spool: Spool
+    model: ProxyModel
+    seed: int
+    weights: Callable[[], bytes] | None
 
     @property
     def versions(self) -> dict[str, str]:
@@ -54,6 +59,19 @@ class Extra:
         return {
             key: ctx.save_artifact(name, data, kind) for key, (name, data, kind) in found.items()
         }
+
+    def save_model(self, ctx: RunContext) -> ArtifactRef:
+        """Store the fine-tuned proxy: model, tokenizer and image processor."""
+        from methods.finetuning.loop import put_weights
+        from methods.select_subset.proxy.model.vlm import load_proxy
+
+        assert self.weights is not None, "the spec was checked"
+        proxy = load_proxy(self.model.name, ctx.models, self.model.max_tokens, self.seed)
+        put_weights(proxy.model, self.weights())
+        folder = ctx.workdir / "model"
+        proxy.model.save_pretrained(folder)
+        proxy.encoder.processor.save_pretrained(folder)
+        return ctx.save_model("model", folder)
 
 
 def given(
@@ -82,10 +100,11 @@ def given(
             retryable=False,
         ) from error
     assert spec.dataset is not None, "the spec was checked"
-    assert spec.model is not None, "called with a model"
+    model = spec.model
+    assert model is not None, "called with a model"
     rows, spool = spooled(spec.dataset, group_field, group_needed, ctx, stack)
     # Rows that came with the spec would be in the spec of every part.
-    many = spec.dataset.input is not None and len(spool) > (spec.model.shard_rows or HERE_ROWS)
+    many = spec.dataset.input is not None and len(spool) > (model.shard_rows or HERE_ROWS)
     if ctx.parallel and many and ray_address() is None:
         found = extract_apart(spec, rows, group_field if group_needed else None, ctx)
     else:
@@ -94,7 +113,19 @@ def given(
     if isinstance(spec.params, CoincideParams) and found.blocks is not None:
         params = spec.params.model_copy(update={"blocks": found.blocks})
         spec = spec.model_copy(update={"params": params})
-    return rows, found.tables, spec, Extra(found.report, found.tables, spool)
+    return (
+        rows,
+        found.tables,
+        spec,
+        Extra(
+            report=found.report,
+            tables=found.tables,
+            spool=spool,
+            model=model,
+            seed=spec.seed,
+            weights=found.weights,
+        ),
+    )
 
 
 def _npz(tables: dict[str, Table]) -> bytes:

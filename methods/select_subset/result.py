@@ -67,7 +67,8 @@ class Result(JobResult):
         description="`indices` (npy, int64), `ids` (JSON lines), `rows` (the input's format), "
         "`scores` (a row for every candidate), `weights` (npy, float64, beside `indices`), "
         "`random_indices` (npy: the same number of rows at random), `bad_rows` (JSON lines); "
-        "with a model also `features` (npz, what the proxy gave, as a feature of further jobs) and "
+        "with a model also `features` (npz, what the proxy gave, as a feature of further jobs), "
+        "`model` (the fine-tuned proxy, which other jobs may name) and "
         "`contact_sheet` (PNG, images of some clusters, chosen ones framed)."
     )
     clusters: Clusters | None

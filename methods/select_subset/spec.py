@@ -57,13 +57,17 @@ class Groups(SpecModel):
     )
 
 
-What = Literal["indices", "ids", "rows", "scores", "weights"]
+What = Literal["indices", "ids", "rows", "scores", "weights", "model"]
 
 
 class Output(SpecModel):
     """What to write."""
 
-    what: list[What] = Field(default=["indices", "ids", "rows", "scores", "weights"])
+    what: list[What] = Field(
+        default=["indices", "ids", "rows", "scores", "weights"],
+        description="The files to write. `model`: the fine-tuned proxy, which other jobs may then "
+        "name by the id of its artifact.",
+    )
     order: Literal["method", "input", "shuffled"] = Field(
         "method",
         description="`method`: as the method picks; most training code shuffles by itself.",
@@ -119,6 +123,8 @@ class Spec(SpecModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if "model" in self.output.what and (self.model is None or self.model.fine_tune is None):
+            raise ValueError("output.what: model needs a model that is fine-tuned")
         if self.model is not None:
             self._consistent_model()
             return self._consistent_rows()

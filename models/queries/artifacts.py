@@ -47,6 +47,19 @@ def visible_artifacts(tenant_id: str) -> Select[Artifact]:
     )
 
 
+def users(job_id: Any) -> Any:
+    """An unfinished job that reads an artifact of this one: its id, and that of the artifact."""
+    user = aliased(Job, name="user")
+    entry = func.jsonb_build_array(func.jsonb_build_object("id", Artifact.id))
+    return (
+        select(user.id, Artifact.id.label("artifact_id"))
+        .select_from(Artifact)
+        .join(user, and_(user.tenant_id == Artifact.tenant_id, user.inputs.contains(entry)))
+        .where(Artifact.job_id == job_id, user.finished_at.is_(None), user.id != job_id)
+        .limit(1)
+    )
+
+
 def lock_maker(job_id: str) -> Select[str]:
     """The job whose bytes a job shows, locked: of those who share them, one goes at a time."""
     shared = select(func.coalesce(Job.hit_of, Job.id)).where(Job.id == job_id).scalar_subquery()

@@ -14,6 +14,8 @@ from models.queries.artifacts import visible_artifacts
 from models.states import TERMINAL
 from models.tables import Artifact, Checkpoint, File, Job
 
+_STORED = ("id", "storage_key", "sha256", "media_type")
+
 
 def page(tenant_id: str, limit: int, after: Position | None) -> Select[File]:
     """Uploaded inputs, newest first."""
@@ -29,7 +31,8 @@ def get(tenant_id: str, file_id: str) -> Select[File]:
 
 
 def stored_inputs(tenant_id: str, ids: Sequence[str]) -> Any:
-    """Id, storage key and SHA-256 of the tenant's uploads and visible artifacts among the ids.
+    """Id, storage key, SHA-256 and media type of those ids that are uploads or visible artifacts of
+    the tenant.
 
     Whoever reads inputs asks this: the gateway for a job, a worker for its runner and for the
     children of a job. The retention of the uploads starts anew.
@@ -38,16 +41,16 @@ def stored_inputs(tenant_id: str, ids: Sequence[str]) -> Any:
         update(File)
         .where(File.tenant_id == tenant_id, File.id.in_([i for i in ids if is_id(i, "file")]))
         .values(last_used_at=func.now())
-        .returning(File.id, File.storage_key, File.sha256)
+        .returning(*(getattr(File, name) for name in _STORED))
         .cte("uploads")
     )
     made = (
         visible_artifacts(tenant_id)
         .where(Artifact.id.in_([i for i in ids if is_id(i, "art")]))
-        .with_only_columns(Artifact.id, Artifact.storage_key, Artifact.sha256)
+        .with_only_columns(*(getattr(Artifact, name) for name in _STORED))
         .distinct()
     )
-    return union_all(select(uploads.c.id, uploads.c.storage_key, uploads.c.sha256), made)
+    return union_all(select(*(uploads.c[name] for name in _STORED)), made)
 
 
 def add(row: Mapping[str, Any]) -> Any:

@@ -29,6 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONPATH
 from sqlalchemy.orm import aliased
 
+from models.queries import artifacts
 from models.queries._statement import Position, Prepared, Statement, of_tenant
 from models.queries.children import needed
 from models.states import JobState
@@ -218,6 +219,7 @@ def expired(limit: int) -> Select[str]:
     return (
         select(Job.id)
         .where(Job.expires_at < func.now(), Job.deleted_at.is_(None), ~needed(Job.id))
+        .where(~artifacts.users(Job.id).correlate(Job).exists())
         .limit(limit)
     )
 

@@ -17,7 +17,8 @@ from infra.ids import new_id
 from infra.storage import CHUNK, Storage, artifact_key, kept_prefix
 from methods.children import Child
 from methods.errors import Interrupted, JobError, LeaseLost
-from methods.inference.model_registry import Models
+from methods.inference.made_models import MEDIA_TYPE
+from methods.inference.model_registry import JobModels, Models
 from methods.jobtype import InputRef
 from methods.local import seeded_rng
 from methods.results import ArtifactRef
@@ -53,7 +54,8 @@ class JobContext:
         check: Callable[[], None],
         models: Models,
     ) -> None:
-        self.workdir, self.models = workdir, models
+        self.workdir = workdir
+        self.models = JobModels(models, self._open_model, workdir / "models")
         self.log = _JobLog(logging.getLogger("datassay.job"), job_id, store)
         self._owner, self._spec = (job_id, attempt), spec
         self._store, self._storage, self._check = store, storage, check
@@ -169,6 +171,13 @@ class JobContext:
             size=stored.size,
             sha256=stored.sha256,
         )
+
+    def save_model(self, name: str, folder: Path, base: str | None = None) -> ArtifactRef:
+        packed = self.models.packed(folder, self.workdir / f"{name}.tar", base)
+        return self.save_artifact(packed.name, packed, MEDIA_TYPE)
+
+    def _open_model(self, name: str) -> BinaryIO:
+        return self._open(name, *self._store.input(name))
 
     def checkpoint(self, key: str, value: Any) -> None:
         self._store.save_checkpoint(key, value)

@@ -57,7 +57,7 @@ class Encoder:
     """
 
     def __init__(self, processor: Any, image_token_id: int, max_tokens: int) -> None:
-        self._processor, self._tokenizer = processor, processor.tokenizer
+        self.processor, self._tokenizer = processor, processor.tokenizer
         self._image_token = self._tokenizer.convert_ids_to_tokens(image_token_id)
         self._image_id, self._max = image_token_id, max_tokens
         self.pad = self._tokenizer.pad_token_id or 0
@@ -110,7 +110,7 @@ class Encoder:
         except BadImageError as error:
             raise UnusableRowError("image", f"{number} {error}") from error
         try:
-            found = self._processor(
+            found = self.processor(
                 text=self._image_token,
                 images=[picture],
                 add_special_tokens=False,
@@ -156,7 +156,7 @@ class Encoder:
     def _rendered(self, messages: list[dict[str, Any]], begun: bool) -> str | None:
         """The text of a conversation; None where the template refuses it."""
         try:
-            text = self._processor.apply_chat_template(
+            text = self.processor.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=begun
             )
         except (ValueError, TypeError, KeyError, IndexError, TemplateError):

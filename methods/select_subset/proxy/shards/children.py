@@ -80,7 +80,15 @@ def extract_apart(spec: Spec, rows: Rows, group_field: str | None, ctx: RunConte
     work = work_of(spec, parts.tasks)
     read = _read_all(part, parts, work, places_of(spec, len(parts.marks)), ctx)
     trained = Trained(parts.marks, parts.losses)
-    return extracted(spec, rows, read, trained, parts.task_names, parts.blocks)
+    found = extracted(spec, rows, read, trained, parts.task_names, parts.blocks)
+    if trained.losses:
+        found.weights = lambda: _read(child, f"weights-{len(trained.losses) - 1}")
+    return found
+
+
+def _read(child: Child, name: str) -> bytes:
+    with child.open(name) as reader:
+        return reader.read()
 
 
 def _proxy(part: ProxyPart, ctx: RunContext) -> Child:
@@ -190,20 +198,16 @@ def run_shard(spec: ShardPart, ctx: RunContext) -> ShardRead:
         proxy = _proxy(spec.proxy, ctx)
         tuned = spec.proxy.model.fine_tune is not None and not OF_CLIP & set(spec.work.readings)
 
-        def part(name: str) -> bytes:
-            with proxy.open(name) as reader:
-                return reader.read()
-
-        target = part("target.npz") if spec.work.tasks is not None else None
+        target = _read(proxy, "target.npz") if spec.work.tasks is not None else None
         reader = PackReader(spec.work, ctx.models, target)
         try:
-            reader.use(part(f"weights-{spec.place}") if tuned else None)
+            reader.use(_read(proxy, f"weights-{spec.place}") if tuned else None)
             rows = ProxyParts.model_validate(proxy.result).shards[spec.shard].rows
 
             def tell(done: int) -> None:
                 ctx.progress("reading the model", done, rows, "rows")
 
-            readings = reader.read(part(f"shard-{spec.shard}.npz"), tell)
+            readings = reader.read(_read(proxy, f"shard-{spec.shard}.npz"), tell)
         finally:
             reader.close()
         ctx.save_artifact("reading.npz", savez(**readings), _NPZ)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 
 from methods.context import RunContext
 from methods.errors import JobError
-from methods.finetuning.loop import Trained
+from methods.finetuning.loop import Trained, weights_of
 from methods.finetuning.schedule import Plan
 from methods.resume import ResumeStore
 from methods.select_subset.data.dataset import Rows, report
@@ -44,11 +44,13 @@ class Extracted:
         tables: features by kind with the ids of the rows that have them.
         report: steps and losses, for the result.
         blocks: layers of a COINCIDE embedding.
+        weights: reads those after the fine-tuning, as `put_weights` takes them.
     """
 
     tables: dict[str, Table]
     report: dict[str, Any]
     blocks: int | None = None
+    weights: Callable[[], bytes] | None = None
 
 
 @contextmanager
@@ -163,7 +165,10 @@ def extract_features(
         extraction = Extraction(spec.model, work, lengths, rows.images, rooms, ctx)
         read = extraction.run(places, opened.reader(work, aim), examples, spool, aim)
         names = None if aim is None else aim.names
-        return extracted(spec, rows, read, trained, names, opened.blocks)
+        found = extracted(spec, rows, read, trained, names, opened.blocks)
+        if trained.losses:
+            found.weights = lambda: weights_of(rooms.weights, len(trained.losses) - 1)
+        return found
 
 
 def is_clip(spec: Spec) -> bool:
