@@ -244,7 +244,9 @@ class JobResult(SpecModel):
     warnings: list[str] = Field(
         default_factory=list, description="What to know before trusting the result."
     )
-    provenance: Provenance
+    provenance: Provenance = Field(
+        description="What the result rests on: enough to compute it again."
+    )
     blocks: list[Block] = Field(
         default_factory=list,
         description="What to show of the result, in order: any renderer can draw it.",

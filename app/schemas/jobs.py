@@ -67,7 +67,7 @@ class JobCreate(BaseModel, Generic[S]):
     def _bounded(cls, body: Any) -> Any:
         return plain(body)
 
-    spec: S
+    spec: S = Field(description="What the job is to do; its fields are those of the job type.")
     labels: dict[LabelKey, LabelValue] = Field(
         default_factory=dict, max_length=16, description="Your own key-value pairs, for filters."
     )
@@ -112,12 +112,19 @@ class JobCache(Wire):
 class Progress(Wire):
     """How far a job is; `rate` is units a second, `eta_seconds` a linear extrapolation."""
 
-    phase: str
-    current: int
-    total: int
-    unit: str
-    rate: float | None = None
-    eta_seconds: float | None = None
+    phase: str = Field(
+        description="What the job is doing now, such as `sampling`; the words are the job type's."
+    )
+    current: int = Field(description="Units of this phase that are done.")
+    total: int = Field(description="Units that this phase has.")
+    unit: str = Field(description="What is counted, such as `items`.")
+    rate: float | None = Field(
+        None,
+        description="Units a second since the phase began; null before there is a speed to tell.",
+    )
+    eta_seconds: float | None = Field(
+        None, description="Seconds until the phase ends at this rate; null where there is no rate."
+    )
 
 
 class JobFailure(Wire):
@@ -125,23 +132,30 @@ class JobFailure(Wire):
 
     code: str = Field(description="Stable; branch on it.", examples=["input_invalid"])
     message: str = Field(description="One sentence for a person.")
-    origin: Literal["user", "system"]
-    retryable: bool
-    details: dict[str, Any] = Field(default_factory=dict)
+    origin: Literal["user", "system"] = Field(
+        description="Whose doing it is. `user`: the request, its inputs, a limit or a "
+        "cancellation; `system`: the service, or what it depends on."
+    )
+    retryable: bool = Field(description="Whether the same request may succeed another time.")
+    details: dict[str, Any] = Field(
+        default_factory=dict,
+        description="More for programs, such as the bad rows of a file; its keys depend on the "
+        "code.",
+    )
 
 
 class Links(Wire):
     """Where to go from here; `retry` and `cancel` are POSTed to."""
 
-    self: str
-    result: str
-    events: str
-    attempts: str
-    artifacts: str
-    metrics: str
-    report: str
-    cancel: str
-    retry: str
+    self: str = Field(description="Path of the job.")
+    result: str = Field(description="Path of its bare result.")
+    events: str = Field(description="Path of its history.")
+    attempts: str = Field(description="Path of its starts.")
+    artifacts: str = Field(description="Path of the list of its artifacts.")
+    metrics: str = Field(description="Path of its figures over time.")
+    report: str = Field(description="Path of its report, an HTML page.")
+    cancel: str = Field(description="Path to POST to so that the job is cancelled.")
+    retry: str = Field(description="Path to POST to so that the ended job is submitted again.")
 
 
 class HeadlineFigure(Wire):
@@ -163,56 +177,71 @@ class HeadlineFigure(Wire):
 class MetricPoint(Wire):
     """The newest point of a figure over time."""
 
-    step: int
+    step: int = Field(description="Step that the point belongs to, as the job counts them.")
     value: float | None = Field(description="Null where it was not finite.")
 
 
 class JobSummary(Wire):
     """A job as lists show it."""
 
-    id: str = Field(examples=["job_019a3c5e7d1f7a2b8c4d5e6f70819203"])
-    type: str
-    type_version: str
-    state: JobState
-    labels: dict[str, str]
-    priority: int
+    id: str = Field(examples=["job_019a3c5e7d1f7a2b8c4d5e6f70819203"], description="Id of the job.")
+    type: str = Field(description="Job type, such as `score-hallucination`.")
+    type_version: str = Field(description="Version of the job type when the job was submitted.")
+    state: JobState = Field(
+        description="State of the job; SUCCEEDED, FAILED, CANCELLED and EXPIRED are final."
+    )
+    labels: dict[str, str] = Field(description="Your own key-value pairs, as submitted.")
+    priority: int = Field(description="Priority among your own jobs; higher runs first.")
     attempt: int = Field(description="How often the job was started so far.")
-    max_attempts: int
-    timeout_seconds: float
-    progress: Progress | None
+    max_attempts: int = Field(
+        description="How often the job may be started; starts that a worker handed back on its "
+        "shutdown do not count."
+    )
+    timeout_seconds: float = Field(description="Limit of one attempt in seconds.")
+    progress: Progress | None = Field(
+        description="How far the newest attempt has come, as it last said; null where it has not "
+        "said so."
+    )
     metrics: dict[str, MetricPoint] | None = Field(
         description="The newest point of each figure over time; null where there are none."
     )
     headline: list[HeadlineFigure] | None = Field(
         description="The figures that the job was run for; null until it has succeeded."
     )
-    error: JobFailure | None
-    created_at: AwareDatetime
+    error: JobFailure | None = Field(
+        description="Why the job ended without a result, or why the last attempt failed while it "
+        "is tried again; null otherwise."
+    )
+    created_at: AwareDatetime = Field(description="When the job was submitted (UTC).")
     started_at: AwareDatetime | None = Field(description="Start of the newest attempt.")
-    finished_at: AwareDatetime | None
+    finished_at: AwareDatetime | None = Field(description="When the job ended (UTC); null before.")
     expires_at: AwareDatetime | None = Field(description="When job and data are purged.")
     waiting_for: list[str] | None = Field(
         description="Why a queued job does not start, where no live worker can run it: modules "
         "that the workers lack, such as `torch`, or the kind of worker that is missing."
     )
-    retry_of: str | None
+    retry_of: str | None = Field(
+        description="Id of the job that this one repeats; null where it is not a retry."
+    )
     cache: JobCache | None = Field(description="null: the result depends on more than the spec.")
     version: int = Field(
         description="Grows with every change of the job itself; the ETag is made of it and of "
         "`children`."
     )
-    links: Links
+    links: Links = Field(description="Paths that lead on from the job.")
 
 
 class ChildCounts(Wire):
     """The parts of a job that run as jobs of their own, by state; some may be shared."""
 
-    total: int
-    queued: int
-    running: int
-    succeeded: int
-    failed: int
-    cancelled: int
+    total: int = Field(description="Number of parts.")
+    queued: int = Field(description="Parts that wait to start.")
+    running: int = Field(description="Parts that run.")
+    succeeded: int = Field(description="Parts that have a result.")
+    failed: int = Field(
+        description="Parts that ended without a result: failed, or expired in the queue."
+    )
+    cancelled: int = Field(description="Parts that were cancelled or are being stopped.")
 
 
 class Job(JobSummary):
@@ -230,19 +259,24 @@ class Job(JobSummary):
     children: ChildCounts | None = Field(
         None, description="Null where the job has no parts. `GET /v1/jobs?parent=` lists them."
     )
-    provenance: dict[str, Any] | None
+    provenance: dict[str, Any] | None = Field(
+        description="What the result was made with: versions of the service, the job type and "
+        "Python, the worker, the inputs with their digests; null until the job has succeeded."
+    )
 
 
 class Event(Wire):
     """One line of a job's history; `seq` is the job's version at that moment."""
 
-    seq: int
+    seq: int = Field(
+        description="Number of the event, ascending: the job's version at that moment."
+    )
     kind: Literal["state", "waiting", "progress", "preview", "metric", "log"] = Field(
         description="`preview`: the job's preview has changed; `waiting`: no live worker can run "
         "it, or one can again; `metric`: `data.points` has points of curves."
     )
-    created_at: AwareDatetime
-    data: dict[str, Any]
+    created_at: AwareDatetime = Field(description="When it happened (UTC).")
+    data: dict[str, Any] = Field(description="What happened; its keys depend on the kind.")
 
 
 class MetricSeries(Wire):
@@ -265,50 +299,62 @@ class Metrics(Wire):
 class Attempt(Wire):
     """One start of a job."""
 
-    number: int
-    worker: str
-    started_at: AwareDatetime
-    ended_at: AwareDatetime | None
-    outcome: str | None
-    error: JobFailure | None
+    number: int = Field(description="Which start of the job it is, from 1.")
+    worker: str = Field(description="Name of the worker that ran it.")
+    started_at: AwareDatetime = Field(description="When the attempt began (UTC).")
+    ended_at: AwareDatetime | None = Field(
+        description="When the attempt ended (UTC); null while it runs."
+    )
+    outcome: str | None = Field(
+        description="`succeeded`; `failed`; `retried`: failed, and the job is tried again; "
+        "`cancelled`; `released`: the worker shut down; `lost`: the worker stopped reporting. "
+        "Null while it runs."
+    )
+    error: JobFailure | None = Field(description="Why the attempt failed; null where it did not.")
 
 
 class Artifact(Wire):
     """Bytes that a job produced."""
 
-    id: str
-    name: str
-    media_type: str
-    size: int
-    sha256: str
-    created_at: AwareDatetime
+    id: str = Field(description="Id of the artifact (`art_...`).")
+    name: str = Field(description="File name.")
+    media_type: str = Field(description="MIME type of the content.")
+    size: int = Field(description="Length in bytes.")
+    sha256: str = Field(description="SHA-256 of the content, in lower-case hexadecimal.")
+    created_at: AwareDatetime = Field(description="When the artifact was stored (UTC).")
     content: str = Field(description="Path of the bytes.")
 
 
 class File(Wire):
     """An uploaded input."""
 
-    id: str = Field(examples=["file_019a3c5e7d1f7a2b8c4d5e6f70819203"])
-    name: str
-    media_type: str
+    id: str = Field(
+        examples=["file_019a3c5e7d1f7a2b8c4d5e6f70819203"],
+        description="Id of the file; specs name it by this.",
+    )
+    name: str = Field(description="File name, as uploaded.")
+    media_type: str = Field(description="MIME type, as uploaded.")
     size: int = Field(description="Bytes.")
     sha256: str = Field(description="Lower-case hexadecimal.")
-    created_at: AwareDatetime
+    created_at: AwareDatetime = Field(description="When the file was uploaded (UTC).")
     expires_at: AwareDatetime = Field(description="Purged then, unless a job uses it before.")
 
 
 class Quota(Wire):
     """One of the things that a tenant may take up."""
 
-    what: Literal["queued_jobs", "running_jobs", "stored_bytes"]
-    used: int
-    limit: int
+    what: Literal["queued_jobs", "running_jobs", "stored_bytes"] = Field(
+        description="`queued_jobs`: jobs that wait; `running_jobs`: jobs that run; "
+        "`stored_bytes`: bytes of files and artifacts."
+    )
+    used: int = Field(description="How much of it is taken up.")
+    limit: int = Field(description="How much of it may be taken up.")
 
 
 class Usage(Wire):
     """What a tenant takes up and may take up. More running jobs than the limit wait queued."""
 
-    quotas: list[Quota]
+    quotas: list[Quota] = Field(description="One entry for each thing that has a limit.")
 
 
 Scope = Literal[SCOPES]  # type: ignore[valid-type]
@@ -319,8 +365,14 @@ class ApiKeyCreate(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00]*$")]
-    scopes: list[Scope] = Field(min_length=1, max_length=len(SCOPES))
+    name: Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00]*$")] = (
+        Field(description="What to call the key, for people.")
+    )
+    scopes: list[Scope] = Field(
+        min_length=1,
+        max_length=len(SCOPES),
+        description="What the key may do; a scope that is named twice counts once.",
+    )
     expires_in_seconds: float | None = Field(
         None, gt=0, le=timedelta(days=3650).total_seconds(), description="null: it does not expire."
     )
@@ -329,13 +381,17 @@ class ApiKeyCreate(BaseModel):
 class ApiKey(Wire):
     """An API key; of the token itself only the beginning is known."""
 
-    id: str = Field(examples=["key_019a3c5e7d1f7a2b8c4d5e6f70819203"])
-    name: str
-    hint: str
-    scopes: list[str]
-    created_at: AwareDatetime
-    expires_at: AwareDatetime | None
-    revoked_at: AwareDatetime | None
+    id: str = Field(examples=["key_019a3c5e7d1f7a2b8c4d5e6f70819203"], description="Id of the key.")
+    name: str = Field(description="What its maker called it.")
+    hint: str = Field(description="Beginning of the token, to recognise it by.")
+    scopes: list[str] = Field(description="What the key may do.")
+    created_at: AwareDatetime = Field(description="When the key was made (UTC).")
+    expires_at: AwareDatetime | None = Field(
+        description="When the key stops working (UTC); null: it does not expire."
+    )
+    revoked_at: AwareDatetime | None = Field(
+        description="When the key was revoked (UTC); null: it was not."
+    )
     last_used_at: AwareDatetime | None = Field(
         description="Time of the last request with this key, to the minute; null before the first."
     )
@@ -345,59 +401,81 @@ class ApiKey(Wire):
 class NewApiKey(ApiKey):
     """An API key with its token, which is shown this once."""
 
-    token: str
+    token: str = Field(description="The secret to send as `Authorization: Bearer das_...`.")
 
 
 class Me(Wire):
     """Who is asking."""
 
-    tenant_id: str
-    tenant: str
-    key: ApiKey
+    tenant_id: str = Field(description="Id of your tenant.")
+    tenant: str = Field(description="Name of your tenant.")
+    key: ApiKey = Field(description="The API key that you use.")
 
 
 class AuditRecord(Wire):
     """One change: who, what, to which object, from where."""
 
-    id: int
-    created_at: AwareDatetime
-    expires_at: AwareDatetime
+    id: int = Field(description="Number of the record; newer ones have higher numbers.")
+    created_at: AwareDatetime = Field(description="When the change was made (UTC).")
+    expires_at: AwareDatetime = Field(description="When the record may be deleted (UTC).")
     key_id: str | None = Field(description="null: the operator, at the command line.")
-    action: str = Field(examples=["job.create"])
-    object_id: str
+    action: str = Field(examples=["job.create"], description="What was done, as `object.verb`.")
+    object_id: str = Field(
+        description="Id of the object that was changed; after `job.retry` that of the old job."
+    )
     before: str | None = Field(description="SHA-256 of the object as it was.")
     after: str | None = Field(description="SHA-256 of the object as it became.")
-    address: str | None
-    request_id: str | None
+    address: str | None = Field(
+        description="Network address that the request came from; null where it is not known."
+    )
+    request_id: str | None = Field(
+        description="`X-Request-Id` of the request; null where there was none."
+    )
 
 
 class Page(Wire, Generic[T]):
     """One page of a list; pass `next_cursor` as `cursor` to go on."""
 
-    items: list[T]
-    next_cursor: str | None = None
+    items: list[T] = Field(description="The elements of this page.")
+    next_cursor: str | None = Field(
+        None,
+        description="Give it as `cursor` to read the next page; null on the last one, and in "
+        "lists that take no cursor.",
+    )
 
 
 class JobTypeSummary(Wire):
     """A job type as the registry declares it."""
 
-    name: str
-    version: str
-    title: str
-    summary: str
-    paper: str
-    resource: Literal["cpu", "gpu", "llm"]
-    timeout_seconds: float
-    max_timeout_seconds: float
-    deterministic: bool
+    name: str = Field(description="Public name, as in the path of its jobs.")
+    version: str = Field(
+        description="Version of the method; raised whenever the same spec may give another result."
+    )
+    title: str = Field(description="A few words for people.")
+    summary: str = Field(description="What the job type does, in one or two sentences.")
+    paper: str = Field(description="Where the method comes from; may be empty.")
+    resource: Literal["cpu", "gpu", "llm"] = Field(
+        description="Class of worker that takes its jobs, unless the spec asks for another."
+    )
+    timeout_seconds: float = Field(
+        description="Limit of one attempt in seconds where the request gives none."
+    )
+    max_timeout_seconds: float = Field(
+        description="Highest limit in seconds that a request may give."
+    )
+    deterministic: bool = Field(
+        description="Whether the same spec, inputs and version give the same result."
+    )
 
 
 class JobTypeDetail(JobTypeSummary):
-    """A job type with the JSON Schemas (2020-12) of its spec and result, and a spec that works."""
+    """A job type with the JSON Schemas (2020-12) of its spec and result, and an example."""
 
-    spec_schema: dict[str, Any]
-    result_schema: dict[str, Any]
-    example: dict[str, Any]
+    spec_schema: dict[str, Any] = Field(description="JSON Schema of the spec.")
+    result_schema: dict[str, Any] = Field(description="JSON Schema of the result.")
+    example: dict[str, Any] = Field(
+        description="A spec to start from; names of files and models in it stand for your own."
+    )
 
 
 class Model(Wire):
@@ -418,39 +496,55 @@ class Readiness(Wire):
     status: Literal["ready", "degraded", "unavailable"] = Field(
         description="`degraded`: jobs are accepted, but start only when a worker looks for itself."
     )
-    database: str
-    schema_revision: str
-    broker: str
+    database: str = Field(description="`ok`, or `away` and why.")
+    schema_revision: str = Field(
+        description="Revision of the database's schema, and the expected one where they differ; "
+        "`unknown` while the database is away."
+    )
+    broker: str = Field(description="`ok` or `away`.")
 
 
 class FieldError(Wire):
     """One fault of a request."""
 
     pointer: str = Field(description="JSON pointer into the body.", examples=["/spec/items/0/id"])
-    message: str
+    message: str = Field(description="What is wrong there, in words.")
 
 
 class Problem(Wire):
     """RFC 9457 problem details."""
 
-    type: str = Field(examples=["/problems/invalid-spec"])
-    title: str
-    status: int
-    detail: str
-    code: str
-    instance: str | None = None
-    request_id: str | None = None
-    retryable: bool = False
-    errors: list[FieldError] = Field(default_factory=list)
-    job_error: JobFailure | None = None
-    quota: Quota | None = None
+    type: str = Field(
+        examples=["/problems/invalid-spec"],
+        description="Path that says what the problem type means.",
+    )
+    title: str = Field(description="The problem type in a few words.")
+    status: int = Field(description="HTTP status of the answer.")
+    detail: str = Field(description="What is wrong this time, in words.")
+    code: str = Field(description="Name of the problem type; stable, branch on it.")
+    instance: str | None = Field(None, description="Path of the request.")
+    request_id: str | None = Field(
+        None, description="`X-Request-Id` of the answer, for questions to the operator."
+    )
+    retryable: bool = Field(False, description="Whether the same request may succeed later.")
+    errors: list[FieldError] = Field(
+        default_factory=list,
+        description="Faults of the request and where they are, the first 100; empty where there "
+        "is no place to name.",
+    )
+    job_error: JobFailure | None = Field(
+        None, description="Why the job has no result; only with `job-failed`."
+    )
+    quota: Quota | None = Field(
+        None, description="The quota that is used up; only with `quota-exceeded`."
+    )
 
 
 class ProblemType(Wire):
     """What a problem type means."""
 
-    code: str
-    title: str
-    status: int
-    retryable: bool
-    description: str
+    code: str = Field(description="Name of the problem type, as in `code` of a problem.")
+    title: str = Field(description="The problem type in a few words.")
+    status: int = Field(description="HTTP status of answers with it.")
+    retryable: bool = Field(description="Whether the same request may succeed later.")
+    description: str = Field(description="What the problem type means, in words.")

@@ -73,7 +73,9 @@ class Spec(LabelledSpec):
         description="Risk levels. Each gets a threshold above which a wrong answer comes "
         "through with at most this probability.",
     )
-    two_stage: TwoStageOptions | None = None
+    two_stage: TwoStageOptions | None = Field(
+        None, description="The band of doubt to fit for a verifier; null: none is fitted."
+    )
     bins: int = Field(10, ge=2, le=100, description="Equal bins of probability for the ECE.")
     resamples: int = Field(1000, ge=200, le=10_000, description="Bootstrap resamples.")
 
@@ -110,14 +112,16 @@ class Result(JobResult):
     id: str = Field(
         description="Digest of the calibrator's content: equal ids are equal calibrators."
     )
-    calibrator: Calibrator
+    calibrator: Calibrator = Field(description="The calibrator itself.")
     artifact: ArtifactRef = Field(
         description="The calibrator as a file, to be handed to `score-hallucination`."
     )
     methods: dict[Method, Errors] = Field(
         description="Cross-validated errors of every method that has labels enough."
     )
-    ensemble: EnsembleWeights | None
+    ensemble: EnsembleWeights | None = Field(
+        description="How the weights of the ensemble were found; null with one scorer."
+    )
     n_undefined: int = Field(description="Labelled items without a confidence, left out.")
     judging: JudgingResult | None = Field(
         None, description="What the judges were asked; null without judges."

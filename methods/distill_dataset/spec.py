@@ -18,7 +18,7 @@ Method = Literal["random", "class-means", "k-means", "herding", "dm", "dc"]
 class Spec(SpecModel):
     """Make a small image set from a real one."""
 
-    dataset: Dataset = Field(default_factory=Dataset)
+    dataset: Dataset = Field(default_factory=Dataset, description="The real data set to distil.")
     ipc: int = Field(ge=1, le=1000, description="Images per class.")
     method: Method = Field(
         description="`random`: real images. `class-means`: means of ipc random equal parts of a "
@@ -26,7 +26,7 @@ class Spec(SpecModel):
         "follows the class mean (Welling 2009). `dm`: distribution matching (Zhao and Bilen "
         "2023). `dc`: gradient matching (Zhao et al. 2021)."
     )
-    seed: int = Field(0, ge=0, le=2**31 - 1)
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seeds every random choice.")
     space: Literal["pixels", "network"] = Field(
         "pixels",
         description="herding: distances of pixels, or of the features of one random network.",
@@ -79,16 +79,20 @@ class Result(JobResult):
     value_space: Literal["normalized", "zca"] = Field(
         description="What to give as `value_space` of the candidate in `rank-distilled-dataset`."
     )
-    method: Method
-    ipc: int
-    classes: list[str]
-    shape: tuple[int, int, int]
+    method: Method = Field(description="The method, as requested.")
+    ipc: int = Field(description="Images per class.")
+    classes: list[str] = Field(
+        description="Names of the classes in the order of the labels, 0 first."
+    )
+    shape: tuple[int, int, int] = Field(description="Channels, height and width of an image.")
     rows: list[int] | None = Field(
         description="random, herding: rows of the training set, in the order of the images."
     )
     loss: list[float] = Field(description="dm, dc: the matching loss, at most 200 points.")
     seconds: float = Field(description="Processor time.")
-    dataset_digest: str
+    dataset_digest: str = Field(
+        description="SHA-256 over the real images, as networks see them, and their labels."
+    )
 
 
 JOB = JobType(

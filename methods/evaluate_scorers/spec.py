@@ -55,10 +55,12 @@ class ScorerReport(SpecModel):
     """A scorer on the labelled items for which it is defined; ties are averaged or count half."""
 
     rank: int | None = Field(description="1 is the best; null where `rank_by` is undefined.")
-    scorer: ScorerName
-    direction: Literal["uncertainty", "confidence"]
+    scorer: ScorerName = Field(description="Name of the scorer.")
+    direction: Literal["uncertainty", "confidence"] = Field(
+        description="`uncertainty`: a higher value is more suspicious; `confidence`: a lower one."
+    )
     n: int = Field(description="Labelled items with a valid score.")
-    n_hallucinated: int
+    n_hallucinated: int = Field(description="Hallucinated items among those of `n`.")
     n_undefined: int = Field(description="Labelled items without one.")
     undefined: dict[str, int] = Field(description="Why, and how often (the first ten reasons).")
     auroc: Interval = Field(description="0.5 = chance, 1 = perfect.")
@@ -80,13 +82,15 @@ class ScorerReport(SpecModel):
 class Comparison(SpecModel):
     """AUROC of `first` minus AUROC of `second`, on the items for which both are defined."""
 
-    first: ScorerName
-    second: ScorerName
-    n: int
-    n_hallucinated: int
-    difference: float
+    first: ScorerName = Field(description="The scorer that comes earlier in the ranking.")
+    second: ScorerName = Field(description="The other scorer.")
+    n: int = Field(description="Labelled items for which both are defined.")
+    n_hallucinated: int = Field(description="Hallucinated items among those of `n`.")
+    difference: float = Field(
+        description="AUROC of `first` minus AUROC of `second`; above 0, `first` is better."
+    )
     low: float = Field(description="95 % percentile interval of the paired bootstrap.")
-    high: float
+    high: float = Field(description="Upper end of the 95 % interval of the difference.")
     p_value: float = Field(description="Two-sided, of this pair alone.")
     p_adjusted: float = Field(
         description="Corrected for all pairs of the job (Romano and Wolf's step-down)."
@@ -96,17 +100,19 @@ class Comparison(SpecModel):
 class EvaluationSummary(SpecModel):
     """The job in numbers."""
 
-    labels: LabelCounts
+    labels: LabelCounts = Field(description="Labels of the job: how many, and who gave them.")
     n_answers: tuple[int, int] = Field(description="Fewest and most answers of an item.")
     best: ScorerName | None = Field(description="The first of the ranking.")
-    rank_by: RankBy
+    rank_by: RankBy = Field(description="What the ranking is made of, as requested.")
     same_items: bool = Field(description="Whether every scorer is defined for the same items.")
 
 
 class Result(JobResult):
     """The ranking, and how sure it is."""
 
-    summary: EvaluationSummary
+    summary: EvaluationSummary = Field(
+        description="The job as a whole: its labels, its answers, the best scorer."
+    )
     ranking: list[ScorerReport] = Field(description="Best first.")
     comparisons: list[Comparison] = Field(
         description="Every pair of scorers with at least 10 right and 10 hallucinated items, in "

@@ -20,7 +20,10 @@ class Encoding(SpecModel):
         description="Commit of the weights; null for a folder without one."
     )
     layer: int = Field(description="Layer counted from the embeddings, which are 0.")
-    pooling: Pooling
+    pooling: Pooling = Field(
+        description="Which token stands for a text: its last one, the mean over all, or the "
+        "leading class token."
+    )
     dtype: str = Field(description="Number format of the weights and the computation.")
     device: str = Field(description="Where it ran: cpu or cuda.")
     max_tokens: int = Field(description="Longer texts were cut to so many tokens.")

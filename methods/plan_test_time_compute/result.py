@@ -27,17 +27,22 @@ class TargetReport(SpecModel):
     effective_rank: float = Field(description="(tr)^2 / ||.||_F^2, 1 to r.")
     n_samples: int | None = Field(description="Rows; null for a covariance.")
     shrinkage: float = Field(description="Shrinkage used, 0 to 1.")
-    warnings: list[str]
+    warnings: list[str] = Field(description="What to know before trusting these figures.")
 
 
 class TaskReport(SpecModel):
     """One task."""
 
-    name: str
+    name: str = Field(description="Name of the task, as in the request.")
     hardness: float | None = Field(
         description="Hardness within the target's directions; null when rank deficient."
     )
-    hardness_ci: tuple[float, float] | None
+    hardness_ci: tuple[float, float] | None = Field(
+        description=(
+            "90% interval over half-samples; null where there are none, as for "
+            "covariances, or where hardness is undefined."
+        )
+    )
     trace: float = Field(description="Trace before normalisation, in squared feature units.")
     relevance: float = Field(description="Share of the variance inside the target's directions.")
     alignment: float = Field(description="tr(L S) / (|L| |S|) with the target, 0 to 1.")
@@ -48,9 +53,9 @@ class TaskReport(SpecModel):
         )
     )
     weight: float = Field(ge=0, le=1, description="Share in the recommended mixture.")
-    n_samples: int | None
-    shrinkage: float
-    warnings: list[str]
+    n_samples: int | None = Field(description="Rows; null for a covariance.")
+    shrinkage: float = Field(description="Shrinkage used, 0 to 1.")
+    warnings: list[str] = Field(description="What to know before trusting these figures.")
 
 
 class Direction(SpecModel):
@@ -58,7 +63,9 @@ class Direction(SpecModel):
 
     mu: float = Field(description="Step size along it; 1 is perfect, above 2 diverges.")
     top_features: list[int] = Field(description="Columns with the largest loadings.")
-    loadings: list[float]
+    loadings: list[float] = Field(
+        description="Loadings of `top_features`, in their order; the whole direction has length 1."
+    )
 
 
 class Coverage(SpecModel):
@@ -75,8 +82,10 @@ class Coverage(SpecModel):
 class MixtureReport(SpecModel):
     """The recommended mixture."""
 
-    optimizer: Literal["qp", "exact"]
-    weights: dict[str, float]
+    optimizer: Literal["qp", "exact"] = Field(
+        description="How the mixture was found, as requested."
+    )
+    weights: dict[str, float] = Field(description="Share of each task by its name; they sum to 1.")
     objective: float = Field(description="||I - Sigma^-1 sum pi L||_F^2; 0 is perfect coverage.")
     objective_uniform: float = Field(description="The same for equal shares.")
     duality_gap: float | None = Field(
@@ -93,10 +102,10 @@ class MixtureReport(SpecModel):
 class Curves(SpecModel):
     """Error E||w_k - w||^2 after k steps for w ~ N(0, I); `dim` at k = 0, capped at 1e12."""
 
-    steps: list[int]
+    steps: list[int] = Field(description="Steps k at which the errors are given, ascending from 0.")
     error_median: list[float] = Field(description="Median over test prompts.")
-    error_q10: list[float]
-    error_q90: list[float]
+    error_q10: list[float] = Field(description="10% quantile over test prompts.")
+    error_q90: list[float] = Field(description="90% quantile over test prompts.")
     population: list[float] = Field(description="Error for an infinitely long test prompt.")
     baseline_current: list[float] | None = Field(description="Median, current mixture.")
     baseline_uniform: list[float] = Field(description="Median, equal shares.")
@@ -105,16 +114,27 @@ class Curves(SpecModel):
 class IsoError(SpecModel):
     """A training context and the steps with which it reaches the same error."""
 
-    context_length_train: int
+    context_length_train: int = Field(description="Examples in a training prompt.")
     steps: int | None = Field(description="Steps that reach the error; null when max_steps do not.")
 
 
 class Advice(SpecModel):
     """What to do."""
 
-    verdict: Literal["helps", "saturates", "hurts_after", "hurts_from_first_step"]
+    verdict: Literal["helps", "saturates", "hurts_after", "hurts_from_first_step"] = Field(
+        description=(
+            "What more steps do to the error. `helps`: it still falls at the last step; "
+            "`saturates`: the second half of the steps gains under 1%; `hurts_after`: it grows in "
+            "the end; `hurts_from_first_step`: no step lowers it."
+        )
+    )
     best_steps: int = Field(description="Steps with the least median error.")
-    steps_for_target: int | None
+    steps_for_target: int | None = Field(
+        description=(
+            "Fewest steps with the wanted median error; null without `target_error`, or "
+            "where none of the computed steps reaches it."
+        )
+    )
     stability_edge: float = Field(
         description="Median over test prompts; from 2 on the error grows with the steps."
     )
@@ -125,8 +145,13 @@ class Advice(SpecModel):
     train_context_tradeoff_level: float = Field(
         description="The error that the pairs below reach: target_error, else that of one step."
     )
-    train_context_tradeoff: list[IsoError]
-    words: str
+    train_context_tradeoff: list[IsoError] = Field(
+        description=(
+            "Training contexts from a quarter to four times the given one, and the steps "
+            "that each needs."
+        )
+    )
+    words: str = Field(description="The verdict in a few sentences.")
 
 
 class Theory(SpecModel):
@@ -144,20 +169,30 @@ class Theory(SpecModel):
 class Calibration(SpecModel):
     """Steps in units of the observed budget."""
 
-    budget_per_step: float
+    budget_per_step: float = Field(description="Observed budget that one step stands for.")
     r_squared: float = Field(description="1 is a perfect fit; below 0 worse than a constant.")
-    predicted_accuracy: list[float]
+    predicted_accuracy: list[float] = Field(
+        description="Accuracy by the fitted curve at each observed point, 0 to 1."
+    )
     best_budget: float = Field(description="best_steps in units of the budget.")
 
 
 class Result(JobResult):
     """The plan."""
 
-    target: TargetReport
-    tasks: list[TaskReport]
-    mixture: MixtureReport
-    curves: Curves | None
-    recommendation: Advice | None
-    theory: Theory
-    calibration: Calibration | None
-    caveats: list[str]
+    target: TargetReport = Field(description="The target as it was used.")
+    tasks: list[TaskReport] = Field(description="One report a task, in the order of the request.")
+    mixture: MixtureReport = Field(description="The mixture to train on.")
+    curves: Curves | None = Field(
+        description="Error by thinking steps; null without context_length_train."
+    )
+    recommendation: Advice | None = Field(
+        description="How many steps to think; null without context_length_train."
+    )
+    theory: Theory = Field(
+        description="Bounds of the paper that hold for training on the target itself."
+    )
+    calibration: Calibration | None = Field(
+        description="Steps in units of the observed budget; null without an observed curve."
+    )
+    caveats: list[str] = Field(description="What the plan does not know.")

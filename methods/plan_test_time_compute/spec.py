@@ -81,14 +81,18 @@ class ObservedPoint(SpecModel):
     """Accuracy of a real model at one thinking budget."""
 
     budget: float = Field(gt=0, le=1e12, description="Thinking budget, e.g. tokens.")
-    accuracy: Share
+    accuracy: Share = Field(description="Accuracy at this budget, 0 to 1.")
 
 
 class ObservedCurve(SpecModel):
     """A measured test-time scaling curve, to which the one free scale is fitted."""
 
-    accuracy_without_thinking: Annotated[float, Field(ge=0, lt=1)]
-    points: list[ObservedPoint] = Field(min_length=3, max_length=200)
+    accuracy_without_thinking: Annotated[float, Field(ge=0, lt=1)] = Field(
+        description="Accuracy of the same model without thinking, below 1."
+    )
+    points: list[ObservedPoint] = Field(
+        min_length=3, max_length=200, description="Accuracies at thinking budgets above 0."
+    )
 
 
 class Spec(SpecModel):
@@ -155,7 +159,9 @@ class Spec(SpecModel):
             "columns, else those that hold 99% of the variance, at most 128."
         ),
     )
-    constraints: Constraints = Field(default_factory=Constraints)
+    constraints: Constraints = Field(
+        default_factory=Constraints, description="Constraints that the mixture has to meet."
+    )
     optimizer: Literal["qp", "exact"] = Field(
         default="qp",
         description=(

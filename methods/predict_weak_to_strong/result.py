@@ -23,7 +23,7 @@ class GridPoint(SpecModel):
 class WeakModel(SpecModel):
     """One candidate supervisor."""
 
-    name: str
+    name: str = Field(description="Name of the model, as in the request.")
     status: Literal["ok", "degenerate"] = Field(
         description="`degenerate`: all rows are equal or no direction reaches alpha_w."
     )
@@ -75,8 +75,8 @@ class WeakModel(SpecModel):
 class StrongModel(SpecModel):
     """The strong representation."""
 
-    name: str
-    columns: int
+    name: str = Field(description="Name of the model, as in the request.")
+    columns: int = Field(description="Width d_s of the representation.")
     encoding: Encoding | None = Field(
         description="How the representation was computed; null for a stored one."
     )
@@ -95,8 +95,10 @@ class StrongModel(SpecModel):
 class Recommendation(SpecModel):
     """The best-ranked supervisor and those that the rows cannot tell from it."""
 
-    name: str
-    ranked_by: Literal["metric_op", "metric_fro", "label_projection"]
+    name: str = Field(description="Name of the best-ranked supervisor.")
+    ranked_by: Literal["metric_op", "metric_fro", "label_projection"] = Field(
+        description="The score that the ranks are made of."
+    )
     ties: list[str] = Field(description="Candidates whose rank interval overlaps the best one's.")
     largest_dof_w: str = Field(description="What the baseline 'largest effective dimension' picks.")
     highest_cka: str | None = Field(description="What the baseline 'highest CKA' picks.")
@@ -109,7 +111,7 @@ class Recommendation(SpecModel):
 class RankStability(SpecModel):
     """Does the ranking survive another regularisation?"""
 
-    grid: list[float]
+    grid: list[float] = Field(description="Values of beta, as in the request.")
     kendall_tau: list[list[float | None]] = Field(
         description="Kendall's tau-b between the rankings at each pair of grid values."
     )
@@ -121,7 +123,11 @@ class Result(JobResult):
 
     n_used: int = Field(description="Rows read from every representation.")
     n_labelled: int = Field(description="Rows with a label.")
-    strong: StrongModel
+    strong: StrongModel = Field(description="The strong student's representation.")
     weak: list[WeakModel] = Field(description="The candidates in the order of the request.")
-    recommended: Recommendation
-    rank_stability: RankStability | None
+    recommended: Recommendation = Field(
+        description="The best-ranked supervisor, and how sure that is."
+    )
+    rank_stability: RankStability | None = Field(
+        description="How the ranking changes with beta; null for one candidate, or without a grid."
+    )

@@ -90,7 +90,11 @@ class CandidateLabels(SpecModel):
 class Candidate(SpecModel):
     """A distilled data set: ipc images a class, class by class unless labels are given."""
 
-    name: str = Field(min_length=1, max_length=100)
+    name: str = Field(
+        min_length=1,
+        max_length=100,
+        description="What the candidate is called; unique within the request.",
+    )
     images: InputRef = Field(
         description="npz, npy, safetensors, .pt with nothing but tensors, or a zip of images in "
         "class folders."
@@ -103,20 +107,30 @@ class Candidate(SpecModel):
         description="What the pixel values are: normalised as the data set is, from 0 to 1, from "
         "0 to 255, or ZCA-whitened.",
     )
-    labels: CandidateLabels = Field(default_factory=CandidateLabels)
+    labels: CandidateLabels = Field(
+        default_factory=CandidateLabels, description="The labels of its images."
+    )
     syn_lr: Rate | None = Field(
         None, description="Learning rate that belongs to the candidate; see `protocol`."
     )
     preset: PresetName | None = Field(
         None, description="Published evaluation settings of a method; `train` here goes over it."
     )
-    train: TrainChange = Field(default_factory=TrainChange)
+    train: TrainChange = Field(
+        default_factory=TrainChange,
+        description="Settings of `train` that are different for this candidate.",
+    )
 
 
 class Teacher(SpecModel):
     """Teachers of soft labels; also the source of soft labels for random subsets."""
 
-    models: list[str] = Field(["ConvNet-3"], min_length=1, max_length=8)
+    models: list[str] = Field(
+        ["ConvNet-3"],
+        min_length=1,
+        max_length=8,
+        description="Networks, named as in `models`; their mean logits are the labels.",
+    )
     weights: list[InputRef] = Field(
         default_factory=list,
         max_length=8,
@@ -138,26 +152,38 @@ class FullData(SpecModel):
     accuracy: float | None = Field(
         None, ge=0, le=1, description="A known accuracy; nothing is trained then."
     )
-    optimiser: Literal["sgd", "adam", "adamw"] = "sgd"
-    schedule: Literal["step", "cosineannealing", "cosine"] = "step"
+    optimiser: Literal["sgd", "adam", "adamw"] = Field(
+        "sgd", description="Optimiser of these trainings."
+    )
+    schedule: Literal["step", "cosineannealing", "cosine"] = Field(
+        "step", description="Schedule of the learning rate, as in `train`."
+    )
     step_size: int | None = Field(
         None, ge=1, description="Epochs between steps of the rate; null: half of the epochs."
     )
-    lr: Rate = 0.01
+    lr: Rate = Field(0.01, description="Learning rate that the schedule starts from.")
     epochs: int | None = Field(
         None, ge=1, le=100_000, description="Epochs on the full data; null: those of `train`."
     )
-    batch_size: int = Field(256, ge=2, le=65_536)
-    weight_decay: float = Field(5e-4, ge=0, le=1)
-    momentum: float = Field(0.9, ge=0, lt=1)
+    batch_size: int = Field(256, ge=2, le=65_536, description="Images of a step, at most.")
+    weight_decay: float = Field(5e-4, ge=0, le=1, description="Weight decay of the optimiser.")
+    momentum: float = Field(
+        0.9, ge=0, lt=1, description="Momentum of `sgd`; the other optimisers ignore it."
+    )
 
 
 class Spec(SpecModel):
     """Rank distilled data sets by what a network learns from them."""
 
-    dataset: Dataset = Field(default_factory=Dataset)
+    dataset: Dataset = Field(
+        default_factory=Dataset,
+        description="The real data set that random subsets and the full-data baseline are taken "
+        "from.",
+    )
     ipc: int = Field(ge=1, le=1000, description="Images per class, the same for all candidates.")
-    candidates: list[Candidate] = Field(min_length=1, max_length=MAX_CANDIDATES)
+    candidates: list[Candidate] = Field(
+        min_length=1, max_length=MAX_CANDIDATES, description="The distilled data sets to rank."
+    )
     metrics: list[Literal["lrs", "ars", "accuracy"]] = Field(
         ["lrs"], min_length=1, description="The first one ranks."
     )
@@ -179,14 +205,29 @@ class Spec(SpecModel):
         "set, a given syn_lr as it is, random subsets at their best of the grid. `fast`: as "
         "`fixed`, with fewer evaluations, and learning rates at chance are dropped early.",
     )
-    lr_grid: list[Rate] = Field(OFFICIAL_GRID, min_length=1, max_length=16)
+    lr_grid: list[Rate] = Field(
+        OFFICIAL_GRID, min_length=1, max_length=16, description="Learning rates to try, ascending."
+    )
     held_out: float = Field(
         0.2, gt=0, lt=1, description="`fixed`: share of the training set, at most 2,000 images."
     )
-    seed: int = Field(0, ge=0, le=2**31 - 1)
-    train: Train = Field(default_factory=Train)
-    teacher: Teacher | None = None
-    full_data: FullData = Field(default_factory=FullData)
+    seed: int = Field(
+        0,
+        ge=0,
+        le=2**31 - 1,
+        description="Seed of the trainings, the random subsets and the bootstrap.",
+    )
+    train: Train = Field(
+        default_factory=Train,
+        description="How networks are trained on candidates and on random subsets.",
+    )
+    teacher: Teacher | None = Field(
+        None, description="Teachers of soft labels; needed where a candidate has soft labels."
+    )
+    full_data: FullData = Field(
+        default_factory=FullData,
+        description="How networks are trained on the whole real training set.",
+    )
     device: Literal["cpu", "gpu"] = Field(
         "cpu",
         description="Where networks are trained; `gpu` wants a worker of that class. Its "

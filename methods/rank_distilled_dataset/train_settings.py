@@ -16,7 +16,11 @@ ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 class Augmentation(SpecModel):
     """How a batch of training images is changed. Labels are never mixed."""
 
-    name: Literal["none", "dsa", "mixup", "cutmix"] = "none"
+    name: Literal["none", "dsa", "mixup", "cutmix"] = Field(
+        "none",
+        description="`dsa`: six random operations, such as flips, crops and colours; `mixup`: "
+        "images are blended with others; `cutmix`: a box of each image comes from another.",
+    )
     mode: Literal["S", "M"] = Field(
         "S", description="dsa: one of the six operations a batch, or all of them."
     )
@@ -34,7 +38,9 @@ class Augmentation(SpecModel):
 class Train(SpecModel):
     """How a network is trained on a candidate and on its random subsets."""
 
-    optimiser: Literal["sgd", "adam", "adamw"] = "sgd"
+    optimiser: Literal["sgd", "adam", "adamw"] = Field(
+        "sgd", description="Optimiser of the trainings."
+    )
     schedule: Literal["step", "cosineannealing", "cosine"] = Field(
         "step",
         description="Schedule of the learning rate, per epoch. `cosine` is SRe2L's: it ends at "
@@ -43,13 +49,15 @@ class Train(SpecModel):
     step_size: int | None = Field(
         None, ge=1, description="`step`: epochs between drops to a tenth; null: half of epochs."
     )
-    epochs: int = Field(1000, ge=1, le=100_000)
-    batch_size: int = Field(256, ge=2, le=65_536)
-    weight_decay: float = Field(5e-4, ge=0, le=1)
+    epochs: int = Field(1000, ge=1, le=100_000, description="Passes over the training set.")
+    batch_size: int = Field(256, ge=2, le=65_536, description="Images of a step, at most.")
+    weight_decay: float = Field(5e-4, ge=0, le=1, description="Weight decay of the optimiser.")
     momentum: float = Field(
         0.9, ge=0, lt=1, description="Momentum of `sgd`; the other optimisers ignore it."
     )
-    augmentation: Augmentation = Field(default_factory=Augmentation)
+    augmentation: Augmentation = Field(
+        default_factory=Augmentation, description="How training images are changed."
+    )
     loss: Literal["kl", "sce", "mse_gt"] = Field(
         "kl", description="Loss on soft labels; hard labels are trained with cross entropy."
     )
@@ -57,7 +65,9 @@ class Train(SpecModel):
         1.2, gt=0, le=1000, description="Temperature of the losses `kl` and `sce`."
     )
     scale_loss: bool = Field(False, description="kl and sce: times temperature squared.")
-    mse_weight: float = Field(1.0, ge=0)
+    mse_weight: float = Field(
+        1.0, ge=0, description="mse_gt: weight of the squared difference of the logits."
+    )
     ce_weight: float = Field(0.0, ge=0, description="mse_gt: weight of the hard-label loss.")
     augment_hard: bool = Field(
         False,
@@ -69,20 +79,57 @@ class Train(SpecModel):
 class TrainChange(SpecModel):
     """The fields of `train` that are different for one candidate."""
 
-    optimiser: Literal["sgd", "adam", "adamw"] | None = None
-    schedule: Literal["step", "cosineannealing", "cosine"] | None = None
-    step_size: int | None = Field(None, ge=1)
-    epochs: int | None = Field(None, ge=1, le=100_000)
-    batch_size: int | None = Field(None, ge=2, le=65_536)
-    weight_decay: float | None = Field(None, ge=0, le=1)
-    momentum: float | None = Field(None, ge=0, lt=1)
-    augmentation: Augmentation | None = None
-    loss: Literal["kl", "sce", "mse_gt"] | None = None
-    temperature: float | None = Field(None, gt=0, le=1000)
-    scale_loss: bool | None = None
-    mse_weight: float | None = Field(None, ge=0)
-    ce_weight: float | None = Field(None, ge=0)
-    augment_hard: bool | None = None
+    optimiser: Literal["sgd", "adam", "adamw"] | None = Field(
+        None, description="Optimiser of the trainings; null: unchanged."
+    )
+    schedule: Literal["step", "cosineannealing", "cosine"] | None = Field(
+        None, description="Schedule of the learning rate; null: unchanged."
+    )
+    step_size: int | None = Field(
+        None, ge=1, description="`step`: epochs between drops to a tenth; null: unchanged."
+    )
+    epochs: int | None = Field(
+        None, ge=1, le=100_000, description="Passes over the training set; null: unchanged."
+    )
+    batch_size: int | None = Field(
+        None, ge=2, le=65_536, description="Images of a step, at most; null: unchanged."
+    )
+    weight_decay: float | None = Field(
+        None, ge=0, le=1, description="Weight decay of the optimiser; null: unchanged."
+    )
+    momentum: float | None = Field(
+        None, ge=0, lt=1, description="Momentum of `sgd`; null: unchanged."
+    )
+    augmentation: Augmentation | None = Field(
+        None, description="How training images are changed, as a whole; null: unchanged."
+    )
+    loss: Literal["kl", "sce", "mse_gt"] | None = Field(
+        None, description="Loss on soft labels; null: unchanged."
+    )
+    temperature: float | None = Field(
+        None,
+        gt=0,
+        le=1000,
+        description="Temperature of the losses `kl` and `sce`; null: unchanged.",
+    )
+    scale_loss: bool | None = Field(
+        None,
+        description="kl and sce: whether the loss is multiplied by temperature squared; null: "
+        "unchanged.",
+    )
+    mse_weight: float | None = Field(
+        None,
+        ge=0,
+        description="mse_gt: weight of the squared difference of the logits; null: unchanged.",
+    )
+    ce_weight: float | None = Field(
+        None, ge=0, description="mse_gt: weight of the hard-label loss; null: unchanged."
+    )
+    augment_hard: bool | None = Field(
+        None,
+        description="Soft labels: whether the hard-label training is augmented too; null: "
+        "unchanged.",
+    )
 
 
 #: Trainings that go side by side, at most.

@@ -23,15 +23,15 @@ class Score(SpecModel):
     confidence: float | None = Field(
         description="0 (suspicious) to 1 (consistent), comparable over items with different n."
     )
-    valid: bool
+    valid: bool = Field(description="Whether the score is defined for the item.")
     reason: str | None = Field(None, description="Why the score is undefined.")
 
 
 class Cluster(SpecModel):
     """Answers that mean the same; the numbers are positions in `responses`."""
 
-    members: list[int]
-    size: int
+    members: list[int] = Field(description="Positions of its answers, ascending.")
+    size: int = Field(description="Number of its answers.")
     representative: int = Field(description="The member most similar to the others.")
 
 
@@ -57,12 +57,16 @@ class Explanation(SpecModel):
 class ItemResult(SpecModel):
     """Scores of one item."""
 
-    id: str
+    id: str = Field(description="Id of the item, or its number from 0 where it has none.")
     prompt: str | None = Field(None, description="The end of it, for display.")
     answer: str | None = Field(None, description="The beginning of it, for display.")
-    label: Literal[0, 1] | None = None
-    scores: dict[str, Score]
-    clusters: list[Cluster]
+    label: Literal[0, 1] | None = Field(
+        None,
+        description="1 = hallucinated, 0 = right: the item's own label, else one by its "
+        "references; null where there is none.",
+    )
+    scores: dict[str, Score] = Field(description="The item's scores by scorer.")
+    clusters: list[Cluster] = Field(description="Its answers, grouped by meaning.")
     opinions: dict[str, list[Judgement]] | None = Field(
         None, description="What each judge says, by scorer that asks judges."
     )
@@ -83,7 +87,7 @@ class Evaluation(SpecModel):
     """How well a scorer finds the labelled hallucinations; ties count half or are averaged."""
 
     n: int = Field(description="Labelled items with a valid score.")
-    n_hallucinated: int
+    n_hallucinated: int = Field(description="Hallucinated items among those of `n`.")
     auroc: Interval = Field(description="0.5 = chance, 1 = perfect.")
     auarc: Interval = Field(description="Area under the accuracy-rejection curve.")
     prr: Interval = Field(description="(area - random) / (oracle - random); 0 = chance.")
@@ -93,13 +97,18 @@ class Evaluation(SpecModel):
 class ScorerSummary(SpecModel):
     """A scorer over all items."""
 
-    direction: Literal["uncertainty", "confidence"]
-    n_valid: int
-    mean: float | None
-    median: float | None
-    std: float | None
-    min: float | None
-    max: float | None
+    direction: Literal["uncertainty", "confidence"] = Field(
+        description="`uncertainty`: a higher value is more suspicious; `confidence`: a lower one."
+    )
+    n_valid: int = Field(description="Items for which the score is defined.")
+    mean: float | None = Field(description="Mean of the score; null where no item has it.")
+    median: float | None = Field(description="Median of the score; null where no item has it.")
+    std: float | None = Field(
+        description="Standard deviation of the score, with n_valid in the denominator; null where "
+        "no item has it."
+    )
+    min: float | None = Field(description="Lowest score; null where no item has it.")
+    max: float | None = Field(description="Highest score; null where no item has it.")
     evaluation: Evaluation | None = Field(
         None, description="Quality against the labels; null without labels."
     )
@@ -108,7 +117,7 @@ class ScorerSummary(SpecModel):
 class CalibrationSummary(SpecModel):
     """How the calibrator fits these items."""
 
-    id: str
+    id: str = Field(description="Id of the calibrator.")
     n: int = Field(description="Items with a probability.")
     mean: float | None = Field(description="Expected share of right answers.")
     drift: Drift | None = Field(
@@ -119,14 +128,20 @@ class CalibrationSummary(SpecModel):
 class ScoringSummary(SpecModel):
     """The job in numbers."""
 
-    n_items: int
-    n_answers: int
+    n_items: int = Field(description="Items that were scored.")
+    n_answers: int = Field(
+        description="Answers of all items together; judged answers and verifiers' do not count."
+    )
     labels: dict[str, int] = Field(
         description="How many labels were given, and how many the references gave."
     )
-    scorers: dict[str, ScorerSummary]
-    calibration: CalibrationSummary | None = None
-    verification: VerificationSummary | None = None
+    scorers: dict[str, ScorerSummary] = Field(description="Each scorer over all items, by name.")
+    calibration: CalibrationSummary | None = Field(
+        None, description="How the calibrator fits these items; null without a calibrator."
+    )
+    verification: VerificationSummary | None = Field(
+        None, description="Two-stage verification in numbers; null without a verifier."
+    )
 
 
 class EarlyStops(SpecModel):
@@ -134,41 +149,61 @@ class EarlyStops(SpecModel):
 
     scorer: str = Field(description="Whose confidence decided.")
     n_stopped: int = Field(description="Items that were decided before they had n answers.")
-    answers_drawn: int
+    answers_drawn: int = Field(description="Answers that were drawn.")
     answers_saved: int = Field(description="Answers that n for every item would have cost more.")
-    share_saved: float
+    share_saved: float = Field(
+        description="`answers_saved` over what n answers for every item would have been, 0 to 1."
+    )
 
 
 class SamplingResult(SpecModel):
     """What was drawn; the artifact is a valid `input` with everything filled in."""
 
-    model: str
-    n_items: int
-    requests: int
-    prompt_tokens: int
-    completion_tokens: int
-    artifact: ArtifactRef
-    stop_early: EarlyStops | None = None
+    model: str = Field(description="Name of the model that answered.")
+    n_items: int = Field(description="Items that brought no responses.")
+    requests: int = Field(
+        description="Requests that the model answered, over all attempts of the job."
+    )
+    prompt_tokens: int = Field(description="Tokens of the prompts that the model was sent.")
+    completion_tokens: int = Field(description="Tokens that the model wrote.")
+    artifact: ArtifactRef = Field(
+        description="JSON lines: the items with everything that was drawn for them."
+    )
+    stop_early: EarlyStops | None = Field(
+        None, description="What early stopping spared; null where the sampler does not stop early."
+    )
 
 
 class JudgingResult(SpecModel):
     """What the judges were asked; the artifact has all that they said."""
 
-    judges: list[str]
+    judges: list[str] = Field(description="Names of the judges' models.")
     n_items: int = Field(description="Items with a prompt and an answer to judge.")
-    requests: int
-    prompt_tokens: int
-    completion_tokens: int
-    artifact: ArtifactRef
+    requests: int = Field(
+        description="Requests that the judges answered, over all attempts of the job."
+    )
+    prompt_tokens: int = Field(description="Tokens of the prompts that the judges were sent.")
+    completion_tokens: int = Field(description="Tokens that the judges wrote.")
+    artifact: ArtifactRef = Field(
+        description="JSON lines: what each judge said of each item, in full."
+    )
 
 
 class Result(JobResult):
     """Scores of all items; above 256 KiB they are in the artifact `items.jsonl`."""
 
-    items: list[ItemResult] | None
-    items_artifact: ArtifactRef | None = None
-    summary: ScoringSummary
-    sampling: SamplingResult | None = None
+    items: list[ItemResult] | None = Field(
+        description="The items in the order of the input; null where they are in `items_artifact`."
+    )
+    items_artifact: ArtifactRef | None = Field(
+        None, description="JSON lines with the items; null where `items` has them."
+    )
+    summary: ScoringSummary = Field(
+        description="What the scorers say over all items, and how well they do."
+    )
+    sampling: SamplingResult | None = Field(
+        None, description="What was drawn; null where no answer had to be."
+    )
     judging: JudgingResult | None = Field(
         None, description="What the judges were asked; null without judges."
     )

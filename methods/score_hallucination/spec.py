@@ -18,7 +18,12 @@ from methods.score_hallucination.schema.verification import Verifier
 class Spec(SpecModel):
     """What to score, and how."""
 
-    items: list[Item] | None = Field(None, min_length=1, max_length=1000)
+    items: list[Item] | None = Field(
+        None,
+        min_length=1,
+        max_length=1000,
+        description="The items to score; exactly one of this and `input` is given.",
+    )
     input: InputRef | None = Field(
         None, description="An uploaded JSONL file with one item a line, in place of `items`."
     )
@@ -38,15 +43,17 @@ class Spec(SpecModel):
         description="`answers`: what each answer adds to the suspicion; `matrix`: also how alike "
         "the answers are, pair by pair. `none` saves an NLI model the pairs that only this needs.",
     )
-    scorers: list[ScorerName] = Field(default=["snne"], min_length=1)
+    scorers: list[ScorerName] = Field(
+        default=["snne"], min_length=1, description="Scorers to compute, each named once."
+    )
     judges: list[Judge] = Field(
         default=[],
         max_length=10,
         description="Models that `p_true`, `verbalized_confidence` and `llm_panel` ask about each "
         "item's `answer`; the score is the mean over those whose answer can be read.",
     )
-    similarity: Similarity = Similarity()
-    clustering: Clustering = Clustering()
+    similarity: Similarity = Field(Similarity(), description="How alike two answers are.")
+    clustering: Clustering = Field(Clustering(), description="How answers are grouped by meaning.")
     weights: dict[ScorerName, Annotated[float, Field(ge=0)]] | None = Field(
         None,
         description="Weights of `ensemble`, the weighted mean of the confidences of other "

@@ -21,7 +21,9 @@ class DataSet(Data):
 class Spec(SpecModel):
     """How hard are these data sets to learn in context?"""
 
-    datasets: list[DataSet] = Field(min_length=1, max_length=200)
+    datasets: list[DataSet] = Field(
+        min_length=1, max_length=200, description="The data sets to score."
+    )
     center: bool = Field(default=True, description="Subtract each data set's own mean.")
     shrinkage: Literal["ledoit_wolf", "none"] | Share = Field(
         default="ledoit_wolf",
@@ -53,7 +55,7 @@ class Spec(SpecModel):
 class Hardness(SpecModel):
     """One data set."""
 
-    name: str
+    name: str = Field(description="Name of the data set, as in the request.")
     hardness: float | None = Field(
         description="tr / lambda_min, from dim upwards, large is hard; null when rank deficient."
     )
@@ -65,20 +67,24 @@ class Hardness(SpecModel):
         description="Hardness is defined and rests on at least 10 rows a direction."
     )
     dim: int = Field(description="Directions that count.")
-    columns: int
-    kept_variance: float
+    columns: int = Field(description="Features given.")
+    kept_variance: float = Field(
+        description="Share of the variance in the directions that count, 0 to 1."
+    )
     trace: float = Field(description="Total variance, in squared feature units.")
     effective_rank: float = Field(description="(tr)^2 / ||.||_F^2, 1 to dim.")
-    n_samples: int | None
-    shrinkage: float
+    n_samples: int | None = Field(description="Rows; null for a covariance.")
+    shrinkage: float = Field(description="Shrinkage used, 0 to 1.")
     spectrum_top20: list[float] = Field(description="Largest eigenvalues over their mean.")
-    warnings: list[str]
+    warnings: list[str] = Field(description="What to know before trusting these figures.")
 
 
 class Result(JobResult):
     """Hardness of each data set, in the order of the request."""
 
-    datasets: list[Hardness]
+    datasets: list[Hardness] = Field(
+        description="One entry a data set, in the order of the request."
+    )
     hardest_first: list[str] = Field(description="Names with a hardness, by hardness per dim.")
 
 

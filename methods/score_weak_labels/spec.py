@@ -37,12 +37,12 @@ class Result(JobResult):
     """Scores of all rows; large means that more of the label lies outside the weak model."""
 
     experimental: bool = Field(description="Always true: no paper states how well this selects.")
-    n_used: int
+    n_used: int = Field(description="Rows that were scored.")
     scores_artifact: str = Field(description="npy, float64 [n]: the score of each row, >= 0.")
     kept_artifact: str = Field(description="npy, int64: kept rows, ascending.")
-    n_kept: int
+    n_kept: int = Field(description="Rows that are kept.")
     threshold: float = Field(description="Least score kept, in the unit of the labels.")
-    mean: float
+    mean: float = Field(description="Mean score, in the unit of the labels.")
     quantiles: dict[str, float] = Field(description="Quantiles of the scores, by level.")
     mean_square: float = Field(
         description="Mean squared score: ||P_s (I - P_w) y_w||^2 / n, squared label units."

@@ -26,25 +26,27 @@ class Clusters(SpecModel):
 class GroupCount(SpecModel):
     """A group of rows before and after."""
 
-    rows: int
-    selected: int
+    rows: int = Field(description="Rows of the group that could have been chosen.")
+    selected: int = Field(description="Rows of the group that were chosen.")
 
 
 class BadRow(SpecModel):
     """A row that cannot be used, and why."""
 
     row: int = Field(description="Row number in the input, from 0.")
-    id: str | None = None
-    field: str
-    problem: str
+    id: str | None = Field(None, description="Id of the row; null where it has none.")
+    field: str = Field(
+        description="Field or feature that is at fault; empty where the row as a whole is."
+    )
+    problem: str = Field(description="What is wrong, in words.")
 
 
 class Validation(SpecModel):
     """What the validation pass found."""
 
     rows: int = Field(description="Rows in the input.")
-    bad_rows: int
-    text_only_rows: int
+    bad_rows: int = Field(description="Rows that cannot be used.")
+    text_only_rows: int = Field(description="Rows without an image, where others have one.")
     problems: dict[str, int] = Field(description="How often each problem was found.")
     examples: list[BadRow] = Field(description="The first bad rows; all are in the artifact.")
 
@@ -53,7 +55,7 @@ class Result(JobResult):
     """The chosen rows and why; all lists are in output order."""
 
     requested: int = Field(description="Rows asked for.")
-    selected: int
+    selected: int = Field(description="Rows that were chosen.")
     shortfall: int = Field(description="Rows that could not be given: requested - selected.")
     filled: int = Field(
         description="Rows outside the method's own rule that fill the budget, at the end of its "
@@ -71,9 +73,14 @@ class Result(JobResult):
         "`model` (the fine-tuned proxy, which other jobs may name) and "
         "`contact_sheet` (PNG, images of some clusters, chosen ones framed)."
     )
-    clusters: Clusters | None
-    per_group: dict[str, GroupCount] | None
-    validation: Validation
+    clusters: Clusters | None = Field(
+        description="The clusters or strata that the budget was shared over; null for methods "
+        "without them."
+    )
+    per_group: dict[str, GroupCount] | None = Field(
+        description="Rows of each group before and after, by its name; null without groups."
+    )
+    validation: Validation = Field(description="What was found when the rows were checked.")
     details: dict[str, Any] = Field(description="Numbers of the method's own.")
     input_digest: str = Field(
         description="SHA-256 over the ids, features and groups that the choice depends on."

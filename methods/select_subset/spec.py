@@ -33,7 +33,9 @@ class Budget(SpecModel):
         le=1,
         description="Share of the candidate rows, text-only ones included, rounded down.",
     )
-    count: int | None = Field(None, ge=1)
+    count: int | None = Field(
+        None, ge=1, description="Number of rows; where there are fewer, all are taken."
+    )
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -65,7 +67,8 @@ class Output(SpecModel):
 
     what: list[What] = Field(
         default=["indices", "ids", "rows", "scores", "weights"],
-        description="The files to write. `model`: the fine-tuned proxy, which other jobs may then "
+        description="Which artifacts to write; `indices` brings `random_indices` too, and there "
+        "are `rows` only with a dataset. `model`: the fine-tuned proxy, which other jobs may then "
         "name by the id of its artifact.",
     )
     order: Literal["method", "input", "shuffled"] = Field(
@@ -92,16 +95,22 @@ class Spec(SpecModel):
     target: Target | None = Field(
         None, description="What less and icons aim at, with a model; it is not trained on."
     )
-    budget: Budget
-    method: MethodName = "xmas"
-    params: AnyParams = Field(default_factory=RandomParams, validate_default=True)
+    budget: Budget = Field(description="How much to choose.")
+    method: MethodName = Field("xmas", description="The method that chooses.")
+    params: AnyParams = Field(
+        default_factory=RandomParams,
+        validate_default=True,
+        description="Parameters of the method; what is left out has the method's default.",
+    )
     keep_text_only: Literal["group", "all", "drop"] = Field(
         "group",
         description="Rows without an image, where others have one. `group`: one more cluster, "
         "drawn at random (the XMAS rule); with other methods only those without features, with a "
         "share by size. `all`: every one is kept. `drop`: none is a candidate.",
     )
-    groups: Groups | None = None
+    groups: Groups | None = Field(
+        None, description="Groups of rows to count, or to share the budget over; null: none."
+    )
     row_order: Literal["input", "id"] = Field(
         "input",
         description="What ties, draws and first centroids follow. `input` is the official rule; "
@@ -110,8 +119,8 @@ class Spec(SpecModel):
     on_bad_rows: Literal["error", "skip"] = Field(
         "error", description="`skip`: bad rows are listed and are no candidates."
     )
-    seed: int = Field(0, ge=0, le=2**31 - 1)
-    output: Output = Output()
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seeds every random choice.")
+    output: Output = Field(Output(), description="What to write, and in which order.")
 
     @field_validator("params", mode="before")
     @classmethod

@@ -109,6 +109,16 @@ def test_descriptions_are_sentences_or_noun_phrases() -> None:
     assert [(at, text) for at, text in texts if FRAGMENT.match(text)] == []
 
 
+def test_every_field_has_a_description() -> None:
+    schemas = json.loads(STORED.read_text())["components"]["schemas"]
+    assert [
+        (component, field)
+        for component, schema in schemas.items()
+        for field, declared in schema.get("properties", {}).items()
+        if not declared.get("description")
+    ] == []
+
+
 @pytest.mark.parametrize("text", ["Of sgd.", "To the minute.", "By another job."])
 def test_a_fragment_is_found(text: str) -> None:
     assert FRAGMENT.match(text)

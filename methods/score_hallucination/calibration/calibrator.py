@@ -63,10 +63,10 @@ class Binding(SpecModel):
         description="Scorers and their weights, sum 1. One scorer has weight 1; with several the "
         "confidence is the weighted mean over those that are defined.",
     )
-    similarity: Similarity
-    clustering: Clustering
-    tau: float
-    include_self: bool
+    similarity: Similarity = Field(description="How alike two answers are.")
+    clustering: Clustering = Field(description="How answers are grouped by meaning.")
+    tau: float = Field(description="Scale of SNNE.")
+    include_self: bool = Field(description="Whether SNNE's inner sum runs over j = i too.")
     judges: list[Judge] = Field(default=[], description="Whom the scorers ask, if any does.")
     n_answers: tuple[int, int] = Field(description="Fewest and most answers of an item.")
     scoring: str = Field(description="Method and version of the scores.")
@@ -106,7 +106,7 @@ class DecisionQuality(SpecModel):
 
     youden: float = Field(description="Sensitivity + specificity - 1; 0 = chance.")
     f1: float = Field(description="F1 score of finding hallucinations.")
-    accuracy: float
+    accuracy: float = Field(description="Share of decisions that agree with the label, 0 to 1.")
     asked: float = Field(description="Share of items the verifier was asked for.")
 
 
@@ -114,7 +114,7 @@ class TwoStage(SpecModel):
     """Ask a verifier where lower <= 1 - confidence <= upper (arXiv:2502.15845)."""
 
     budget: Unit = Field(description="Share of items to ask for.")
-    objective: Objective
+    objective: Objective = Field(description="What the thresholds maximise on the labelled items.")
     second: str = Field(description="The score of stage two, an uncertainty in [0, 1].")
     lower: float = Field(
         description="Lower end of the band; below it an answer is taken for right."
@@ -126,8 +126,12 @@ class TwoStage(SpecModel):
     verdict: float = Field(
         description="Inside the band, an answer is a hallucination from this score on."
     )
-    in_sample: DecisionQuality
-    cross_validated: DecisionQuality
+    in_sample: DecisionQuality = Field(
+        description="Quality on the items that the thresholds were fitted on; optimistic."
+    )
+    cross_validated: DecisionQuality = Field(
+        description="Quality on held-out folds: what to expect."
+    )
 
     def stage_one(self, confidence: float) -> Literal["right", "hallucinated", "ask"]:
         """What the first stage says."""
@@ -144,8 +148,11 @@ class TwoStage(SpecModel):
 class Errors(SpecModel):
     """Calibration errors, 0 is best. Resampling biases the ECE upwards."""
 
-    ece: Interval
-    brier: Interval
+    ece: Interval = Field(
+        description="Expected calibration error: mean gap between probability and share of right "
+        "answers, over equal bins."
+    )
+    brier: Interval = Field(description="Mean squared difference between probability and label.")
 
 
 class Quality(SpecModel):
@@ -154,28 +161,36 @@ class Quality(SpecModel):
     uncalibrated: Errors = Field(description="Errors of the confidence as it stands.")
     in_sample: Errors = Field(description="Errors on the labels it was fitted on; optimistic.")
     cross_validated: Errors = Field(description="Errors on held-out folds: what to expect.")
-    folds: int
+    folds: int = Field(description="Number of folds of the cross-validation.")
     auroc: float = Field(description="AUROC of the confidence; no calibration can raise it.")
 
 
 class Calibrator(SpecModel):
     """A fitted calibrator; see `apply`, `check` and `drift`."""
 
-    kind: Literal["datassay-calibrator"] = "datassay-calibrator"
-    format: Literal[1] = 1
-    binding: Binding
-    map: Annotated[PlattMap | IsotonicMap, Field(discriminator="method")]
-    envelope: Envelope
-    abstention: list[Abstention]
-    two_stage: TwoStage | None
+    kind: Literal["datassay-calibrator"] = Field(
+        "datassay-calibrator", description="Always `datassay-calibrator`."
+    )
+    format: Literal[1] = Field(1, description="Version of the format; always 1.")
+    binding: Binding = Field(description="The scores that it holds for.")
+    map: Annotated[PlattMap | IsotonicMap, Field(discriminator="method")] = Field(
+        description="The map from confidence to the probability of being right."
+    )
+    envelope: Envelope = Field(description="95 % bootstrap intervals of the probability.")
+    abstention: list[Abstention] = Field(
+        description="Thresholds above which to answer, one for each risk of the request."
+    )
+    two_stage: TwoStage | None = Field(
+        description="The band in which a verifier is asked; null where none was fitted."
+    )
     n: int = Field(description="Labelled items that the map was fitted on.")
-    n_hallucinated: int
+    n_hallucinated: int = Field(description="Hallucinated items among those of `n`.")
     labels: LabelCounts = Field(description="Labels of the whole job.")
     grader: str = Field(description="What graded where no label was given.")
     distribution: Distribution = Field(
         description="Distribution of the confidences it was fitted on."
     )
-    quality: Quality
+    quality: Quality = Field(description="How good its probabilities are.")
 
     @property
     def id(self) -> str:

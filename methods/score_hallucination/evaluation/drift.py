@@ -24,7 +24,7 @@ _LEVEL = 0.01
 class Distribution(SpecModel):
     """A distribution of scores by its distribution function at some of the values seen."""
 
-    n: int = Field(ge=1)
+    n: int = Field(ge=1, description="Number of scores.")
     values: list[float] = Field(min_length=1, description="Ascending, all different.")
     below: list[int] = Field(description="How many scores are smaller than each value.")
     at_most: list[int] = Field(description="How many are no larger.")

@@ -54,7 +54,12 @@ class Grader(SpecModel):
 class LabelledSpec(SpecModel):
     """Labelled items and the options of scoring, as in `score-hallucination`."""
 
-    items: list[Item] | None = Field(None, min_length=1, max_length=1000)
+    items: list[Item] | None = Field(
+        None,
+        min_length=1,
+        max_length=1000,
+        description="The items themselves; exactly one of this and `input` is given.",
+    )
     input: InputRef | None = Field(
         None, description="An uploaded JSONL file with one item a line, in place of `items`."
     )
@@ -63,14 +68,14 @@ class LabelledSpec(SpecModel):
         description="Where labels come from: the items' `label`, and the grader where it is "
         "missing; `label` only; or the grader only. Items without any are left out and counted.",
     )
-    grader: Grader = Grader()
+    grader: Grader = Field(Grader(), description="What labels an item by its references.")
     judges: list[Judge] = Field(
         default=[],
         max_length=10,
         description="Models that `p_true`, `verbalized_confidence` and `llm_panel` ask.",
     )
-    similarity: Similarity = Similarity()
-    clustering: Clustering = Clustering()
+    similarity: Similarity = Field(Similarity(), description="How alike two answers are.")
+    clustering: Clustering = Field(Clustering(), description="How answers are grouped by meaning.")
     tau: float = Field(1.0, ge=1e-6, le=1e6, description="Scale of SNNE.")
     include_self: bool = Field(True, description="Whether SNNE's inner sum runs over j = i too.")
     seed: int = Field(0, ge=0, le=2**63 - 1, description="Seed of resamples, folds and splits.")
@@ -103,10 +108,10 @@ class LabelledSpec(SpecModel):
 class LabelCounts(SpecModel):
     """How many labels there are, and who gave them."""
 
-    n_items: int
-    n_labelled: int
-    n_right: int
-    n_hallucinated: int
+    n_items: int = Field(description="Items of the input.")
+    n_labelled: int = Field(description="Items with a label.")
+    n_right: int = Field(description="Items labelled right.")
+    n_hallucinated: int = Field(description="Items labelled hallucinated.")
     sources: dict[str, int] = Field(
         description="Labels by where they come from: `given`, or the grader with its threshold."
     )

@@ -21,7 +21,7 @@ SimilarityValue = Annotated[float, Field(ge=-1.0 - 1e-6, le=1.0 + 1e-6)]
 class Answer(SpecModel):
     """One answer of the model."""
 
-    text: Text
+    text: Text = Field(description="The answer, as the model wrote it.")
     token_logprobs: list[LogProb] | None = Field(
         None,
         max_length=MAX_CHARACTERS,
@@ -53,7 +53,11 @@ class Item(SpecModel):
     """One question with its sampled answers."""
 
     id: str | None = Field(None, max_length=256, description="Default: the row number, from 0.")
-    prompt: Text | None = None
+    prompt: Text | None = Field(
+        None,
+        description="The question; needed where answers are to be drawn, judged or verified by a "
+        "model.",
+    )
     responses: list[Answer] | None = Field(
         None,
         min_length=1,
@@ -103,9 +107,22 @@ class Drawing(SpecModel):
     """How a model's answers are drawn."""
 
     n: int = Field(10, ge=1, le=MAX_ANSWERS, description="Answers a prompt.")
-    temperature: float = Field(1.0, gt=0, le=2)
-    top_p: float = Field(1.0, gt=0, le=1)
-    max_tokens: int = Field(128, ge=1, le=8192)
+    temperature: float = Field(
+        1.0,
+        gt=0,
+        le=2,
+        description="Sampling temperature; a higher one gives more different answers.",
+    )
+    top_p: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Nucleus: tokens are drawn from the likeliest ones that together have this "
+        "probability; 1: all.",
+    )
+    max_tokens: int = Field(
+        128, ge=1, le=8192, description="Longest answer in tokens; it is cut there."
+    )
     stop: list[Annotated[str, StringConstraints(min_length=1, max_length=128)]] = Field(
         default=[], max_length=4, description="Strings that end an answer."
     )

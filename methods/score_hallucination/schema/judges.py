@@ -30,7 +30,7 @@ class Judge(SpecModel):
 class Judgement(SpecModel):
     """What one judge says of an answer."""
 
-    judge: str
+    judge: str = Field(description="Name of the judge's model.")
     value: float | None = Field(
         description="0 (wrong) to 1 (right). Null: what it said cannot be read."
     )

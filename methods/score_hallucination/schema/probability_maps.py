@@ -21,9 +21,12 @@ Unit = Annotated[float, Field(ge=0, le=1)]
 class PlattMap(SpecModel):
     """P(right) = 1 / (1 + exp(-(slope * logit(c) + intercept))), c = confidence off 0 and 1."""
 
-    method: Literal["platt"] = "platt"
-    slope: float
-    intercept: float
+    method: Literal["platt"] = Field("platt", description="Always `platt`.")
+    slope: float = Field(
+        description="Factor on the logit of c; above 0, answers with a higher confidence are more "
+        "often right."
+    )
+    intercept: float = Field(description="Constant that is added to slope * logit(c).")
     margin: float = Field(gt=0, lt=0.5, description="c is at least this and at most 1 minus this.")
 
     def apply(self, confidence: float) -> float:
@@ -37,9 +40,11 @@ class PlattMap(SpecModel):
 class IsotonicMap(SpecModel):
     """A non-decreasing map, linear between knots and constant beyond them."""
 
-    method: Literal["isotonic"] = "isotonic"
-    confidence: list[Unit] = Field(min_length=1)
-    probability: list[Unit]
+    method: Literal["isotonic"] = Field("isotonic", description="Always `isotonic`.")
+    confidence: list[Unit] = Field(min_length=1, description="Confidences of the knots, ascending.")
+    probability: list[Unit] = Field(
+        description="Probability of being right at each knot; it never falls."
+    )
 
     @model_validator(mode="after")
     def _rises(self) -> Self:
@@ -61,19 +66,23 @@ class Calibrated(SpecModel):
 
     probability: float | None = Field(description="That the answer is right.")
     low: float | None = Field(description="95 % bootstrap interval of the calibration.")
-    high: float | None
+    high: float | None = Field(description="Upper end of the 95 % bootstrap interval.")
     answers: dict[str, bool] | None = Field(
         description="Whether to give the answer, by risk of the calibrator."
     )
-    reason: str | None = None
+    reason: str | None = Field(
+        None, description="Why the calibrator does not hold for the item; null where it does."
+    )
 
 
 class Envelope(SpecModel):
     """95 % bootstrap intervals of the probability at some confidences, linear between them."""
 
-    confidence: list[Unit] = Field(min_length=1)
-    low: list[Unit]
-    high: list[Unit]
+    confidence: list[Unit] = Field(
+        min_length=1, description="Confidences at which intervals are given, ascending."
+    )
+    low: list[Unit] = Field(description="Lower end of the interval at each confidence.")
+    high: list[Unit] = Field(description="Upper end of the interval at each confidence.")
 
     @model_validator(mode="after")
     def _aligned(self) -> Self:

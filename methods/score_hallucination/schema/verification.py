@@ -37,7 +37,9 @@ class Verifier(Drawing):
         "`upper`. 0 asks for none, 1 for all from `lower` on.",
     )
     lower: Unit | None = Field(None, description="Default: the calibrator's, as the next two.")
-    upper: Unit | None = None
+    upper: Unit | None = Field(
+        None, description="Upper end of the band; above it an answer is taken for hallucinated."
+    )
     verdict: Unit | None = Field(
         None, description="Inside the band, an answer is a hallucination from this s2 on."
     )
@@ -75,7 +77,10 @@ class Verification(SpecModel):
         description="`right` or `hallucinated`; null where a stage is undefined."
     )
     stage: Literal[1, 2] = Field(description="Which one decided; 2: the verifier was asked.")
-    s1: float | None
+    s1: float | None = Field(
+        description="Score of stage one, 0 (consistent) to 1 (suspicious); null where it is "
+        "undefined."
+    )
     s2: float | None = Field(
         description="Score of stage two; null where the verifier was not asked."
     )
@@ -85,10 +90,10 @@ class Verification(SpecModel):
 class Verdicts(SpecModel):
     """The verdicts against labels."""
 
-    n: int
+    n: int = Field(description="Labelled items with a verdict.")
     youden: float | None = Field(description="Sensitivity + specificity - 1; 0 = chance.")
     f1: float | None = Field(description="F1 score of finding hallucinations.")
-    accuracy: float
+    accuracy: float = Field(description="Share of verdicts that agree with the label, 0 to 1.")
     auroc_one: Interval = Field(description="AUROC of s1 alone.")
     auroc: Interval = Field(description="AUROC of both stages: s2 inside the band, s1 outside.")
 
@@ -96,20 +101,35 @@ class Verdicts(SpecModel):
 class VerificationSummary(SpecModel):
     """Two stages in numbers, and what the second cost."""
 
-    scorer: str
-    lower: float
+    scorer: str = Field(
+        description="Scorer of stage one; with a calibrator's thresholds all of its scorers."
+    )
+    lower: float = Field(
+        description="Lower end of the band; below it an answer is taken for right."
+    )
     upper: float | None = Field(description="Upper end of the band; null: an empty band.")
-    verdict: float
-    budget: float | None
-    thresholds: Literal["spec", "calibrator"]
+    verdict: float = Field(
+        description="Inside the band, an answer is a hallucination from this s2 on."
+    )
+    budget: float | None = Field(
+        description="Share of items that the band was made for; null where the request gives "
+        "`upper`."
+    )
+    thresholds: Literal["spec", "calibrator"] = Field(
+        description="Where the thresholds come from: the request or the calibrator."
+    )
     n: int = Field(description="Items with an s1.")
-    n_asked: int
+    n_asked: int = Field(description="Items inside the band.")
     realised: float | None = Field(description="n_asked / n; ties make it differ from the budget.")
-    n_hallucinated: int
-    requests: int
-    prompt_tokens: int
-    completion_tokens: int
+    n_hallucinated: int = Field(description="Items with the verdict `hallucinated`.")
+    requests: int = Field(
+        description="Requests that the verifier answered; items that bring its answers need none."
+    )
+    prompt_tokens: int = Field(description="Tokens of the prompts that the verifier was sent.")
+    completion_tokens: int = Field(description="Tokens that the verifier wrote.")
     relative_cost: float | None = Field(
         description="Compute of stage two over that of stage one: realised * parameter_ratio."
     )
-    labelled: Verdicts | None
+    labelled: Verdicts | None = Field(
+        description="The verdicts against the labels; null where no labelled item has a verdict."
+    )

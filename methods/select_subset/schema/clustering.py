@@ -18,7 +18,12 @@ class KMeansParams(Params):
         le=1_000_000,
         description="Number of clusters; null: the method's default, by the number of rows.",
     )
-    kmeans_niter: int = Field(100, ge=1, le=10_000)
+    kmeans_niter: int = Field(
+        100,
+        ge=1,
+        le=10_000,
+        description="Largest number of k-means steps; it ends earlier once nothing improves.",
+    )
     kmeans_init: Literal["random", "kmeans++"] = Field(
         "random", description="`random` is what the papers' code does."
     )
@@ -38,7 +43,12 @@ class XmasParams(KMeansParams):
     top_k: int | None = Field(
         5, ge=1, description="Largest singular values used at each checkpoint; null: all."
     )
-    feature: Literal["sum", "vector"] = "sum"
+    feature: Literal["sum", "vector"] = Field(
+        "sum",
+        description="What of the singular values is clustered: `sum` adds up the largest of each "
+        "checkpoint, as the paper does; `vector` keeps them apart. Trajectories are taken as "
+        "they are.",
+    )
     scale: Literal["none", "zscore"] = Field(
         "none",
         description="`none`, as in the paper, lets the early checkpoints decide, whose values are "
@@ -64,7 +74,12 @@ class S2LParams(KMeansParams):
 
     needs = (frozenset({"trajectory"}),)
     from_model = FromModel({"trajectory": "loss"}, "all")
-    kmeans_niter: int = Field(20, ge=1, le=10_000)
+    kmeans_niter: int = Field(
+        20,
+        ge=1,
+        le=10_000,
+        description="Largest number of k-means steps; it ends earlier once nothing improves.",
+    )
     every: int = Field(1, ge=1, description="Keep every so many-th checkpoint, from the first.")
     min_cluster: int = Field(3, ge=1, description="Rows of smaller clusters only fill up.")
 
@@ -96,9 +111,19 @@ class CoincideParams(KMeansParams):
 
     needs = (frozenset({"embedding"}),)
     from_model = FromModel({"embedding": "activations"}, "last")
-    kmeans_niter: int = Field(50, ge=1, le=10_000)
+    kmeans_niter: int = Field(
+        50,
+        ge=1,
+        le=10_000,
+        description="Largest number of k-means steps; it ends earlier once nothing improves.",
+    )
     blocks: int = Field(
         1, ge=1, description="The embedding is so many times [image half | text half]; officially 5"
     )
-    temperature: float = Field(0.1, gt=0)
+    temperature: float = Field(
+        0.1,
+        gt=0,
+        description="Temperature of the softmax that shares the budget; the lower, the more goes "
+        "to few clusters.",
+    )
     sigma: float = Field(1.0, gt=0, description="Width of the Gaussian kernel.")

@@ -88,7 +88,9 @@ class Feature(SpecModel):
     target_gradient has the target items first.
     """
 
-    kind: FeatureKind
+    kind: FeatureKind = Field(
+        description="What the values are; each method says which kinds it needs."
+    )
     input: InputRef | None = Field(None, description="One file with all values.")
     inputs: list[InputRef] | None = Field(
         None, min_length=1, max_length=1000, description="One file a checkpoint, in order of time."

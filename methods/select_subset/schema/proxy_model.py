@@ -12,14 +12,18 @@ from methods.jobtype import ModelRef, SpecModel
 class FineTune(SpecModel):
     """How the proxy is fine-tuned on the data before it is read; the defaults are the paper's."""
 
-    epochs: float = Field(1.0, gt=0, le=100)
+    epochs: float = Field(
+        1.0, gt=0, le=100, description="Passes over the rows; 0.5 is half of one."
+    )
     checkpoints: int = Field(
         7, ge=1, le=1000, description="Evenly spaced over the steps, the last one at the end."
     )
     batch_rows: int = Field(32, ge=1, le=65_536, description="Rows of a step.")
-    learning_rate: float = Field(2e-5, gt=0, le=1)
+    learning_rate: float = Field(
+        2e-5, gt=0, le=1, description="Highest learning rate, reached after the warm-up."
+    )
     warmup: float = Field(0.03, ge=0, lt=1, description="Share of the steps; then a cosine to 0.")
-    weight_decay: float = Field(0.0, ge=0, le=1)
+    weight_decay: float = Field(0.0, ge=0, le=1, description="Weight decay of AdamW.")
     train_vision: bool = Field(False, description="Train the image encoder too.")
 
 
@@ -27,7 +31,7 @@ class ProxyModel(SpecModel):
     """A LLaVA-style image-text model of transformers, or for clip_score a CLIP; its processor
     encodes rows."""
 
-    name: ModelRef
+    name: ModelRef = Field(description="A model that the operator declared.")
     fine_tune: FineTune | None = Field(
         default_factory=FineTune, description="Null: the model is read once, as it is."
     )

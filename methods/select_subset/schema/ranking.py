@@ -38,7 +38,11 @@ class ClipParams(Params):
     from_model = FromModel(
         {"image_embedding": "image_embedding", "text_embedding": "text_embedding"}, "last"
     )
-    keep: Keep = "highest"
+    keep: Keep = Field(
+        "highest",
+        description="Which scores are kept; `highest` are the rows whose image and text agree "
+        "most.",
+    )
 
 
 class DynamicsParams(Params):
@@ -78,8 +82,18 @@ class D2Params(Params):
 
     needs = (frozenset({"score", "embedding"}),)
     from_model = FromModel({"score": "el2n", "embedding": "embedding"}, "last")
-    neighbours: int = Field(5, ge=1, le=1000)
-    gamma: float = Field(0.4, ge=0)
+    neighbours: int = Field(
+        5,
+        ge=1,
+        le=1000,
+        description="Nearest rows that add to a row's score, and lose score when it is picked.",
+    )
+    gamma: float = Field(
+        0.4,
+        ge=0,
+        description="How fast the effect of a pick fades: neighbours at squared distance d lose "
+        "exp(-gamma d) of its score.",
+    )
     search: Literal["auto", "exact", "cells"] = Field(
         "auto",
         description="`exact` compares all pairs; `cells` looks into the nearest of sqrt(rows) "
@@ -96,7 +110,12 @@ class CcsParams(Params):
     cut: float = Field(
         0.0, ge=0, lt=1, description="Share of the hardest rows (highest scores) to drop first."
     )
-    strata: int = Field(50, ge=1, le=100_000)
+    strata: int = Field(
+        50,
+        ge=1,
+        le=100_000,
+        description="Intervals of equal width that the range of scores is cut into.",
+    )
     hard: Literal["highest", "lowest"] = Field(
         "highest", description="Which scores are hard; `lowest` for AUM."
     )
@@ -137,4 +156,8 @@ class PreselParams(Params):
         "loss(answer | image, question) / loss(answer | image).",
     )
     cluster_share: float = Field(0.01, gt=0, le=1, description="Clusters over rows of a task.")
-    neighbours: int = Field(5, ge=1)
+    neighbours: int = Field(
+        5,
+        ge=1,
+        description="Nearest rows of its cluster that the typicality of a row is measured on.",
+    )
