@@ -1,12 +1,19 @@
-"""`python -m methods TYPE SPEC.json`: run a method here, with no service."""
+"""`python -m methods TYPE SPEC.json`: run a method here, with no service.
+
+With --out it writes `result.json`, `report.html` and the artifacts there, and prints what there is
+to see; without, the result as JSON.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -16,15 +23,18 @@ from methods.jobtype import EXTRAS, JobType
 from methods.local import LocalContext
 from methods.registry import load_registry
 
+if TYPE_CHECKING:
+    from datassay.models import ArtifactRef
+
 
 def main(argv: list[str] | None = None) -> int:
-    """Print the result as JSON; exit code 1 with a message when the job cannot run."""
+    """Run and show; exit code 1 with a message when the job cannot run."""
     parser = argparse.ArgumentParser(prog="python -m methods", description=__doc__)
     parser.add_argument("type", help="a job type, or `requirements` for what each one lacks here")
     parser.add_argument(
         "spec", type=Path, nargs="?", help="a JSON file; input paths are relative to it"
     )
-    parser.add_argument("--out", type=Path, help="folder for artifacts (default: the spec's)")
+    parser.add_argument("--out", type=Path, help="folder for result, report and artifacts")
     parser.add_argument("--methods", type=Path, action="append", default=[], metavar="FOLDER")
     args = parser.parse_args(argv)
     registry = load_registry(args.methods)
@@ -54,8 +64,53 @@ def main(argv: list[str] | None = None) -> int:
         if error.details:
             print(json.dumps(error.details, indent=2), file=sys.stderr)
         return 1
-    print(result.model_dump_json(indent=2))
+    print("\r", end="", file=sys.stderr)
+    text = result.model_dump_json(indent=2)
+    if args.out is None:
+        print(text)
+    else:
+        (args.out / "result.json").write_text(text + "\n", "utf-8")
+        _show(job, json.loads(text), context)
     return 0
+
+
+def _show(job: JobType, result: dict[str, Any], context: LocalContext) -> None:
+    """Write the report beside the result, and print what there is to see."""
+    from datassay.blocks import load
+    from datassay.models import JobRecord, MetricSeries
+    from datassay.report.html import write_report
+    from datassay.report.terminal import print_result
+    from datassay.view import ResultView
+
+    record = JobRecord(
+        id="local",
+        type=job.name,
+        type_version=job.version,
+        raw_state="SUCCEEDED",
+        created_at=datetime.now(UTC),
+    )
+    view = ResultView(result, record)
+    series = [
+        MetricSeries(name=name, steps=sorted(curve), values=[curve[k] for k in sorted(curve)])
+        for name, curve in context.metrics.items()
+    ]
+    content = load(view.shown.blocks, _Folder(context.folder), series)
+    report = write_report(context.folder / "report.html", view, content)
+    print_result(view, content, where=f"Report: {report}")
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """Artifacts that `LocalContext` saved."""
+
+    folder: Path
+
+    def lines(self, artifact: ArtifactRef) -> Iterator[dict[str, Any]]:
+        with (self.folder / artifact.id).open("rb") as reader:
+            yield from map(json.loads, reader)
+
+    def content(self, artifact: ArtifactRef) -> bytes:
+        return (self.folder / artifact.id).read_bytes()
 
 
 def _requirements(registry: Mapping[str, JobType]) -> dict[str, dict[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from datetime import timedelta
@@ -17,6 +18,7 @@ from models import schema
 from server import doctor, keys, tenants
 from server.supervisor import Embedded
 
+_DATA_DIR = Path(".datassay")
 _LIMITS = ("max_queued_jobs", "max_running_jobs", "max_stored_bytes")
 
 
@@ -24,6 +26,8 @@ def main(argv: list[str] | None = None) -> int:
     """Exit codes: 0 done, 1 failed, 2 wrong usage."""
     args = _parser().parse_args(argv)
     try:
+        if hasattr(args, "of_folder"):
+            _use_folder(args.of_folder)
         return int(args.run(args))
     except ValidationError as error:
         for fault in error.errors(include_url=False):
@@ -36,6 +40,24 @@ def main(argv: list[str] | None = None) -> int:
     return 1
 
 
+def _use_folder(folder: Path | None) -> None:
+    """Take the settings of the service that `up` runs in a folder; those of the environment win."""
+    if folder is None and "DATASSAY_DATABASE_URL" in os.environ:
+        return
+    file = (folder or _DATA_DIR) / "environment.json"
+    try:
+        settings = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        if folder is None:
+            return
+        raise ValueError(
+            f"--data-dir {folder}: no service was started there ({error}); "
+            "`datassay-server up --data-dir FOLDER` starts one"
+        ) from error
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="datassay-server", description="Settings come from DATASSAY_... variables."
@@ -43,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
 
     up = commands.add_parser("up", help="run everything here, with embedded servers")
-    up.add_argument("--data-dir", type=Path, default=Path(".datassay"))
+    up.add_argument("--data-dir", type=Path, default=_DATA_DIR)
     up.add_argument("--host", default="127.0.0.1")
     up.add_argument("--port", type=int, default=8765)
     up.add_argument("--workers", type=int, default=1)
@@ -80,11 +102,19 @@ def _parser() -> argparse.ArgumentParser:
     migrate.add_argument("--revision", default="head")
     migrate.set_defaults(run=_migrate)
 
+    local = argparse.ArgumentParser(add_help=False)
+    local.add_argument(
+        "--data-dir",
+        dest="of_folder",
+        type=Path,
+        metavar="FOLDER",
+        help="of a service that `up` runs (default: .datassay, where no settings are given)",
+    )
     commands.add_parser(
-        "doctor", help="check the configuration and the state of the service"
+        "doctor", help="check the configuration and the state of the service", parents=[local]
     ).set_defaults(run=_doctor)
-    _add_keys(commands.add_parser("keys", help="API keys"))
-    _add_tenants(commands.add_parser("tenants", help="tenants and their limits"))
+    _add_keys(commands.add_parser("keys", help="API keys", parents=[local]))
+    _add_tenants(commands.add_parser("tenants", help="tenants and their limits", parents=[local]))
     return parser
 
 

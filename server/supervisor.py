@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import itertools
+import json
 import os
 import secrets
 import signal
@@ -161,6 +162,10 @@ class Embedded:
         if not admin_key.exists():
             token = keys.create(settings, tenant="default", name="admin", scopes=["admin"])
             _write_private(admin_key, token)
+        # What the other commands need to find this service without settings of their own.
+        (self.data_dir / "address").write_text(f"{self.url}\n")
+        ours = {name: v for name, v in environment.items() if name.startswith("DATASSAY_")}
+        _write_private(self.data_dir / "environment.json", json.dumps(ours, indent=1))
         return environment
 
     def _secret(self) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, BinaryIO
 from urllib.parse import quote
 
-from fastapi import APIRouter, File, UploadFile
+from fastapi import APIRouter, File, Query, UploadFile
 from fastapi.responses import FileResponse, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
@@ -102,10 +102,16 @@ async def upload_file(
 
 
 async def list_files(
-    caller: FilesRead, services: ServicesDep, limit: Limit = 50, cursor: Cursor = None
+    caller: FilesRead,
+    services: ServicesDep,
+    sha256: Annotated[
+        str | None, Query(pattern="^[0-9a-f]{64}$", description="Only files with these bytes.")
+    ] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
 ) -> Page[FileBody]:
     """Your inputs, newest first."""
-    rows, following = await services.files.page(caller, limit, cursor)
+    rows, following = await services.files.page(caller, limit, cursor, sha256)
     retention = services.settings.file_retention
     return Page(items=[presenters.file(row, retention) for row in rows], next_cursor=following)
 

@@ -65,11 +65,11 @@ class FileService:
         return row
 
     async def page(
-        self, caller: Caller, limit: int, cursor: str | None
+        self, caller: Caller, limit: int, cursor: str | None, sha256: str | None = None
     ) -> tuple[list[Any], str | None]:
         """A page of inputs, newest first, and the cursor of the next."""
         size = paging.page_size(limit)
-        statement = queries.files.page(caller.tenant_id, size + 1, paging.decode(cursor))
+        statement = queries.files.page(caller.tenant_id, size + 1, paging.decode(cursor), sha256)
         async with self._sessions.begin() as session:
             rows = (await session.execute(statement)).scalars().all()
         page, following = paging.split(rows, size)

@@ -54,9 +54,9 @@ class AsyncFiles:
         """The file called `id`."""
         return await self._transport.run(self._transport.operations.fetch(calls.get_file(id), File))
 
-    def list(self, *, limit: int | None = None) -> AsyncIterator[File]:
-        """Uploaded files, newest first, over all pages, at most `limit`."""
-        return self._transport.pages(calls.list_files(), File, limit)
+    def list(self, *, limit: int | None = None, sha256: str | None = None) -> AsyncIterator[File]:
+        """Uploaded files, newest first, over all pages, at most `limit`; see `Files.list`."""
+        return self._transport.pages(calls.list_files(sha256), File, limit)
 
     async def delete(self, id: str) -> None:  # noqa: A002
         """Delete an uploaded file."""

@@ -223,9 +223,9 @@ def upload_file(upload: Upload) -> Call:
     return Call("POST", "/v1/files", headers=_idempotent(), upload=upload)
 
 
-def list_files() -> Call:
+def list_files(sha256: str | None = None) -> Call:
     """List uploaded files, newest first."""
-    return Call("GET", "/v1/files")
+    return Call("GET", "/v1/files", params={"sha256": sha256} if sha256 else {})
 
 
 def get_file(file_id: str) -> Call:

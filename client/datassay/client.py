@@ -63,9 +63,13 @@ class Files:
         """The file called `id`."""
         return self._transport.run(self._transport.operations.fetch(calls.get_file(id), File))
 
-    def list(self, *, limit: int | None = None) -> Iterator[File]:
-        """Uploaded files, newest first, over all pages, at most `limit`."""
-        return self._transport.pages(calls.list_files(), File, limit)
+    def list(self, *, limit: int | None = None, sha256: str | None = None) -> Iterator[File]:
+        """Uploaded files, newest first, over all pages, at most `limit`.
+
+        Args:
+            sha256: Only files with these bytes.
+        """
+        return self._transport.pages(calls.list_files(sha256), File, limit)
 
     def delete(self, id: str) -> None:  # noqa: A002
         """Delete an uploaded file."""

@@ -17,9 +17,13 @@ from models.tables import Artifact, Checkpoint, File, Job
 _STORED = ("id", "storage_key", "sha256", "media_type")
 
 
-def page(tenant_id: str, limit: int, after: Position | None) -> Select[File]:
-    """Uploaded inputs, newest first."""
+def page(
+    tenant_id: str, limit: int, after: Position | None, sha256: str | None = None
+) -> Select[File]:
+    """Uploaded inputs, newest first; only those with certain bytes where a digest is given."""
     statement = select(File).where(File.tenant_id == tenant_id)
+    if sha256 is not None:
+        statement = statement.where(File.sha256 == sha256)
     if after is not None:
         statement = statement.where(tuple_(File.created_at, File.id) < tuple_(*after))
     return statement.order_by(File.created_at.desc(), File.id.desc()).limit(limit)

@@ -28,6 +28,8 @@ FILE = {
     "created_at": "2026-11-23T10:00:00Z",
 }
 
+NO_FILES = {"items": [], "next_cursor": None}
+
 Run: TypeAlias = Callable[..., int]
 
 
@@ -48,8 +50,9 @@ def test_submit_builds_the_spec_and_prints_the_id(
     rows.write_text("{}\n")
     spec = tmp_path / "spec.json"
     spec.write_text('{"tau": 2, "similarity": {"kind": "exact"}}')
+    service.on("GET", "/v1/files", httpx2.Response(200, json=NO_FILES))
     service.on("POST", "/v1/files", httpx2.Response(201, json=FILE))
-    service.on("POST", CREATE, job_reply(status=202))
+    service.on("POST", CREATE, job_reply(), job_reply(status=202))
     options = ["--spec", str(spec), "--input", str(rows), "--label", "run=1", "--priority", "3"]
     sets = ["--set", "similarity.kind=rouge_l", "--set", 'scorers=["snne"]', "--set", "tau=0.5"]
     assert run("submit", "score-hallucination", *options, *sets, "--timeout", "60") == 0
@@ -225,11 +228,18 @@ def test_files(run: Run, service: Service, capsys: Capture, tmp_path: Path) -> N
     rows = tmp_path / "a.jsonl"
     rows.write_text("{}\n")
     page = {"items": [FILE], "next_cursor": None}
+    pages = [httpx2.Response(200, json=answer) for answer in (NO_FILES, page, page)]
+    service.on("GET", "/v1/files", *pages)
     service.on("POST", "/v1/files", httpx2.Response(201, json=FILE))
-    service.on("GET", "/v1/files", httpx2.Response(200, json=page))
     service.on("DELETE", "/v1/files/file_1", httpx2.Response(204))
     assert run("files", "upload", str(rows)) == 0
     assert capsys.readouterr().out == "file_1\n"
+    assert run("files", "upload", str(rows)) == 0
+    shown = capsys.readouterr()
+    assert shown.out == "file_1\n"
+    assert "a.jsonl is there already: file_1" in shown.err
+    assert [request.method for request in service.requests].count("POST") == 1
+    assert service.requests[0].url.params["sha256"] == hashlib.sha256(b"{}\n").hexdigest()
     assert run("files", "list") == 0
     assert "a.jsonl" in capsys.readouterr().out
     assert run("files", "delete", "file_1") == 0
@@ -254,8 +264,9 @@ def test_select_subset_uploads_waits_and_downloads(
     for name in ("a.jsonl", "one.npy", "two.npy", "images.zip"):
         (tmp_path / name).write_bytes(b"data")
     for number in range(4):
+        service.on("GET", "/v1/files", httpx2.Response(200, json=NO_FILES))
         service.on("POST", "/v1/files", httpx2.Response(201, json=FILE | {"id": f"file_{number}"}))
-    service.on("POST", "/v1/jobs/select-subset", job_reply(status=202))
+    service.on("POST", "/v1/jobs/select-subset", job_reply(), job_reply(status=202))
     service.on("GET", JOB, job_reply("SUCCEEDED", version=2))
     result = {"selected": 2, "candidates": 9, "indices": [4, 1], "warnings": ["mind"]}
     service.on("GET", f"{JOB}/result", httpx2.Response(200, json=result))
@@ -270,7 +281,8 @@ def test_select_subset_uploads_waits_and_downloads(
     more = ["--param", "within=random", "--group-field", "@source", "--skip-bad-rows"]
     out = tmp_path / "out"
     assert run("select-subset", str(tmp_path / "a.jsonl"), *options, *more, "--out", str(out)) == 0
-    create = next(r for r in service.requests if r.url.path == "/v1/jobs/select-subset")
+    tried, create = [r for r in service.requests if r.url.path == "/v1/jobs/select-subset"]
+    assert tried.url.params["dry_run"] == "true", "the spec is checked before anything is sent"
     assert json.loads(create.content)["spec"] == {
         "dataset": {"input": "file_0", "format": "jsonl", "images": "file_1"},
         "features": [{"kind": "trajectory", "inputs": ["file_2", "file_3"]}],

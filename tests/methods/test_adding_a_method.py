@@ -60,7 +60,10 @@ def test_the_files_of_the_page_run_in_a_folder(tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = run(tmp_path / "spec.json", "--out", str(out), "--methods", str(tmp_path / "more"))
     assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
+    assert "Duplicates among 6 rows" in done.stdout
+    assert f"Report: {out / 'report.html'}" in done.stdout
+    assert "Most frequent rows" in (out / "report.html").read_text()
+    result = json.loads((out / "result.json").read_text())
     assert (result["rows"], result["distinct"], result["duplicated"]) == (6, 3, 3)
     groups = (out / result["groups"]["id"]).read_text()
     assert json.loads(groups) == {"b": 3, "a": 2}

@@ -144,7 +144,8 @@ def test_a_toy_method_runs_from_the_command_line(tmp_path: Path) -> None:
     command += ["--methods", str(tmp_path / "more"), "--out", str(tmp_path / "out")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["total"] == 20
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert result["total"] == 20
     saved = tmp_path / "out" / "artifacts" / "words.txt"
     assert saved.read_text() == "one four more words here"
     assert "counting: 5/5 words" in done.stderr

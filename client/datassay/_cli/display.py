@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,6 +25,8 @@ from rich.text import Text
 from datassay.models import File, JobRecord, JobState, JobType
 from datassay.report.terminal import plain
 
+#: Columns from which on a job fits one line.
+_WIDE = 140
 _STYLES = {
     JobState.SUCCEEDED: "green",
     JobState.FAILED: "red",
@@ -102,37 +105,62 @@ def print_job(job: JobRecord) -> None:
 
 
 def print_jobs(jobs: Iterable[JobRecord]) -> None:
-    """A line a job."""
-    table = _table("id", "type", "state", "created", "progress", "labels")
+    """Two lines a job in a narrow terminal, one in a wide one or a pipe."""
+    rows = []
     for job in jobs:
         labels = ", ".join(f"{key}={value}" for key, value in job.labels.items())
-        table.add_row(
-            job.id,
-            Text(plain(job.type)),
-            Text(plain(job.raw_state), style=_STYLES.get(job.state, "")),
-            _moment(job.created_at),
-            Text("" if job.is_terminal else _status(job)),
-            Text(plain(labels)),
-        )
-    Console().print(table)
+        what = _headline(job) if job.succeeded else "" if job.is_terminal else _status(job)
+        if job.error is not None:
+            what = job.error.message
+        rows.append((job.id, job.raw_state, _moment(job.created_at), job.type, what, labels))
+    console = Console()
+    headings = ("id", "state", "created", "type", "result or progress", "labels")
+    if not console.is_terminal or console.width >= _WIDE:
+        print_rows(headings, rows)
+        return
+    for job_id, state, created, kind, what, labels in rows:
+        style = _STYLES.get(JobState.of(state), "")
+        first = Text(f"{job_id}  {created[:16]}  ").append(plain(state), style=style)
+        second = "  ".join(filter(None, (kind, what, labels)))
+        console.print(first, soft_wrap=True)
+        console.print(Text(f"  {_cut(plain(second), console.width - 2)}"), soft_wrap=True)
+
+
+def _headline(job: JobRecord) -> str:
+    """The first figures of a result, such as `AUROC of snne 0.754`."""
+    from datassay.blocks import Headline
+    from datassay.report.numbers import headline
+
+    figures = [Headline.model_validate(figure) for figure in (job.headline or [])[:2]]
+    return ", ".join(f"{figure.label} {headline(figure)}" for figure in figures)
+
+
+def print_rows(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table; through a pipe the bare cells with tabs between them, nothing cut."""
+    console = Console()
+    if not console.is_terminal:
+        for row in rows:
+            sys.stdout.write("\t".join(plain(cell) for cell in row) + "\n")
+        return
+    table = _table(*headings)
+    for row in rows:
+        table.add_row(*(Text(plain(cell)) for cell in row))
+    console.print(table)
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def print_files(files: Iterable[File]) -> None:
     """A line a file."""
-    table = _table("id", "name", "media type", "bytes", "created")
-    for file in files:
-        name, kind = Text(plain(file.name)), Text(plain(file.media_type))
-        table.add_row(file.id, name, kind, f"{file.size:,}", _moment(file.created_at))
-    Console().print(table)
+    rows = [(f.id, f.name, f.media_type, f"{f.size:,}", _moment(f.created_at)) for f in files]
+    print_rows(("id", "name", "media type", "bytes", "created"), rows)
 
 
 def print_job_types(types: Iterable[JobType]) -> None:
     """A line a job type."""
-    table = _table("name", "version", "resource", "title", "paper")
-    for kind in types:
-        cells = (kind.name, kind.version, kind.resource, kind.title, kind.paper)
-        table.add_row(*(Text(plain(cell)) for cell in cells))
-    Console().print(table)
+    print_rows(("name", "runs on", "what it does"), [(k.name, k.resource, k.title) for k in types])
 
 
 def print_job_type(kind: JobType) -> None:

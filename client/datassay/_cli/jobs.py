@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
+import webbrowser
 from argparse import Namespace
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from datassay._cli import inputs
+from datassay.artifacts import Artifact
 from datassay.calls import JobFilter, JobOptions
 from datassay.client import Client
 from datassay.result import Result
-from datassay.uploads import is_uri
 
 if TYPE_CHECKING:
     from datassay.jobs import Job
@@ -35,10 +39,12 @@ class Session:
 
 def submit(session: Session, args: Namespace) -> None:
     """Submit a job; with --wait also wait for it and print the result."""
+    if args.help or args.type is None:
+        _help(session, args)
+        return
     spec = _spec(args)
     if args.input is not None:
-        uri = is_uri(args.input)
-        spec["input"] = args.input if uri else session.client.files.upload(args.input).id
+        spec["input"] = args.input
     options = JobOptions(labels=pairs(args.label, "--label"))
     if args.priority is not None:
         options["priority"] = args.priority
@@ -46,6 +52,10 @@ def submit(session: Session, args: Namespace) -> None:
         options["timeout"] = args.timeout
     if args.cache is not None:
         options["cache"] = args.cache
+    places = [(spec, "input")] if isinstance(spec.get("input"), str) else []
+    if args.dry_run:
+        inputs.check_paths(places)
+    inputs.send(session.client, args.type, spec, places, options)
     job = session.client.jobs.create(args.type, spec, dry_run=args.dry_run, **options)
     if args.dry_run:
         tell(session, job, "the spec is valid")
@@ -55,6 +65,21 @@ def submit(session: Session, args: Namespace) -> None:
         _print_result(session, job.result())
     else:
         tell(session, job, job.id)
+
+
+def _help(session: Session, args: Namespace) -> None:
+    if args.type is None:
+        args.parser.print_help()
+        if not args.help:
+            raise UsageError("submit: name a job type; `datassay types` lists them")
+        return
+    from datassay._cli import spec_help
+
+    kind = session.client.job_types.get(args.type)
+    found = spec_help.options(kind.spec_schema or {})
+    title = f"datassay submit {kind.name}: {kind.title}"
+    text = spec_help.render(title, kind.summary, found, kind.example)
+    write_lines(text.splitlines())
 
 
 def wait(session: Session, args: Namespace) -> None:
@@ -86,6 +111,75 @@ def result(session: Session, args: Namespace) -> None:
         note(f"wrote {result.to_html(args.html)}")
     if session.as_json or (args.out is None and args.html is None):
         _print_result(session, result)
+
+
+def download(session: Session, args: Namespace) -> None:
+    """Download the files that a job made."""
+    job = session.client.jobs.get(args.id)
+    found = job.artifacts()
+    if args.name:
+        names = [artifact.record.name for artifact in found]
+        if unknown := [name for name in args.name if name not in names]:
+            known = ", ".join(names) or "none"
+            raise UsageError(f"--name {unknown[0]}: the job has no such file; it has: {known}")
+        found = [artifact for artifact in found if artifact.record.name in args.name]
+    written = save_artifacts(found, Path(args.out or job.id))
+    if session.as_json:
+        write_json([str(path) for path in written])
+    elif not written:
+        note(f"{job.id} made no files; `datassay result {job.id} --out FILE` writes its result")
+    else:
+        write_lines(map(str, written))
+
+
+def open_report(session: Session, args: Namespace) -> None:
+    """Show the report of a job in a browser."""
+    job = session.client.jobs.get(args.id)
+    if args.link:
+        write_lines([job.report_url(args.days and 86_400 * args.days)])
+        return
+    path = Path(tempfile.mkdtemp(prefix="datassay-")) / f"{job.id}.html"
+    job.result().to_html(path)
+    if webbrowser.open(path.as_uri()):
+        note(f"opened {path}")
+    else:
+        note("there is no browser here; the report is")
+        write_lines([str(path)])
+
+
+def metrics(session: Session, args: Namespace) -> None:
+    """Print what a job reported over time."""
+    found = session.client.jobs.get(args.id).metrics()
+    if session.as_json:
+        write_json(found)
+        return
+    from datassay._cli.display import print_rows
+
+    rows = [
+        (series.name, str(step), "" if value is None else f"{value:.6g}")
+        for series in found.series
+        for step, value in zip(series.steps, series.values, strict=True)
+    ]
+    print_rows(("metric", "step", "value"), rows)
+
+
+def demo(session: Session, args: Namespace) -> None:
+    """Score real answers of a small model, and write the report."""
+    from importlib.resources import as_file, files
+
+    from datassay._cli.display import transfer_display
+
+    answers = files("datassay").joinpath("demo", "answers.jsonl")
+    with as_file(answers) as path, transfer_display() as show:
+        uploaded = inputs.upload(session.client, path, show)
+    spec = {"input": uploaded, "scorers": ["snne", "semantic_entropy"]}
+    job = session.client.jobs.create("score-hallucination", spec)
+    note(f"{job.id}: 160 questions, ten answers each, by Gemma 3 270M")
+    wait_for(job)
+    result = job.result()
+    _print_result(session, result)
+    note(f"wrote {result.to_html(args.report)}")
+    note("your own data: datassay submit score-hallucination --input FILE.jsonl --wait")
 
 
 def cancel(session: Session, args: Namespace) -> None:
@@ -127,11 +221,15 @@ def events(session: Session, args: Namespace) -> None:
 
 def upload(session: Session, args: Namespace) -> None:
     """Upload files."""
-    sent = [session.client.files.upload(path) for path in args.paths]
+    from datassay._cli.display import transfer_display
+
+    inputs.check_paths([(args.paths, number) for number in range(len(args.paths))])
+    with transfer_display() as show:
+        ids = [inputs.upload(session.client, Path(path), show) for path in args.paths]
     if session.as_json:
-        write_json(sent)
+        write_json([session.client.files.get(one) for one in ids])
     else:
-        _write("\n".join(file.id for file in sent))
+        _write("\n".join(ids))
 
 
 def list_files(session: Session, args: Namespace) -> None:
@@ -185,7 +283,7 @@ def _spec(args: Namespace) -> dict[str, Any]:
         try:
             spec = json.loads(text)
         except ValueError as error:
-            raise UsageError(f"--spec {args.spec}: no JSON ({error})") from error
+            raise UsageError(f"--spec {args.spec}: not JSON ({error})") from error
     if not isinstance(spec, dict):
         raise UsageError(f"--spec {args.spec}: a JSON object is expected")
     for key, value in pairs(args.set, "--set").items():
@@ -204,6 +302,25 @@ def _assign(spec: dict[str, Any], key: str, text: str) -> None:
         target[last] = json.loads(text)
     except ValueError:
         target[last] = text
+
+
+def save_artifacts(artifacts: Iterable[Artifact], folder: Path) -> list[Path]:
+    """Download artifacts into a folder; returns the paths."""
+    from datassay._cli.display import transfer_display
+
+    written = []
+    with transfer_display() as show:
+        for artifact in artifacts:
+            folder.mkdir(parents=True, exist_ok=True)
+            # A name from the service must not lead out of the folder.
+            path = folder / Path(artifact.record.name).name
+            advance, total = show(f"downloading {path.name}"), artifact.record.size
+            written.append(artifact.download(path, partial(_advance, advance, total)))
+    return written
+
+
+def _advance(show: Callable[[int, int | None], None], total: int, done: int) -> None:
+    show(done, total)
 
 
 def pairs(texts: Iterable[str], option: str) -> dict[str, str]:

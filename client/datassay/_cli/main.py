@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import re
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn
 
-from datassay._cli import jobs, select_subset, webhooks
+import shtab
+
+from datassay._cli import account, jobs, local, select_subset, webhooks
 from datassay._cli.jobs import Session
 from datassay._version import __version__
 from datassay.client import Client
@@ -33,6 +37,9 @@ exit codes:
 
 environment:
   DATASSAY_URL, DATASSAY_API_KEY, DATASSAY_API_KEY_FILE (path of a file that holds the key)
+  without them, the service of `datassay-server up` in ./.datassay
+
+completion: datassay --print-completion bash > ~/.local/share/bash-completion/completions/datassay
 """
 
 
@@ -48,7 +55,11 @@ def main(argv: Sequence[str] | None = None, connect: Callable[..., Client] = Cli
     """
     args = parser().parse_args(argv)
     try:
-        with connect(base_url=args.service_url, api_key=args.service_key, max_retries=3) as client:
+        url, key = args.service_url, args.service_key
+        if args.data_dir is not None or (url is None and key is None):
+            found = local.find(args.data_dir)
+            url, key = url or found[0], key or found[1]
+        with connect(base_url=url, api_key=key, max_retries=3) as client:
             run: Callable[[Session, argparse.Namespace], None] = args.run
             run(Session(client, as_json=args.as_json), args)
     except BrokenPipeError:
@@ -61,14 +72,17 @@ def main(argv: Sequence[str] | None = None, connect: Callable[..., Client] = Cli
     except (DatassayError, OSError, ValueError) as error:
         _complain(str(error))
         if isinstance(error, Unauthenticated):
-            _complain("give a key by --api-key, DATASSAY_API_KEY or DATASSAY_API_KEY_FILE")
+            _complain(
+                "give a key by --api-key, DATASSAY_API_KEY or DATASSAY_API_KEY_FILE, or name the "
+                "folder of a local service by --data-dir"
+            )
         return _exit_code(error)
     return OK
 
 
 def _exit_code(error: Exception) -> int:
     match error:
-        case JobEnded() | ResultUnavailable():
+        case JobEnded() | ResultUnavailable() | account.UnhealthyError():
             return JOB_ENDED
         case ConnectionFailed():
             return NO_CONNECTION
@@ -86,7 +100,7 @@ def _complain(message: str) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line, with `run` and its arguments as the outcome of parsing."""
-    root = argparse.ArgumentParser(
+    root = Parser(
         prog="datassay",
         description="Submit jobs to a Datassay service and read their results.",
         epilog=_EPILOG,
@@ -106,6 +120,10 @@ def parser() -> argparse.ArgumentParser:
     _add_job_commands(add)
     _add_files(add)
     add("usage", jobs.usage, "show what your tenant takes up, and its quotas")
+    account.add_arguments(add)
+    demo = add("demo", jobs.demo, "score real answers of a small model, and write the report")
+    demo.add_argument("--report", metavar="PATH", default="report.html")
+    shtab.add_argument_to(root, ["--print-completion"], help="print the completion of a shell")
     webhooks.add_arguments(add)
     types = add("types", jobs.types, "list the job types, or show one with its schemas")
     types.add_argument("name", nargs="?", metavar="NAME")
@@ -128,6 +146,14 @@ def _common(absent: Any, absent_flag: Any) -> argparse.ArgumentParser:
     )
     common.add_argument("--api-key", dest="service_key", default=absent, metavar="KEY")
     common.add_argument(
+        "--data-dir",
+        dest="data_dir",
+        default=absent,
+        metavar="FOLDER",
+        help="of a service that `datassay-server up` runs here (default: .datassay, where neither "
+        "options nor environment name a service)",
+    )
+    common.add_argument(
         "--json",
         dest="as_json",
         action="store_true",
@@ -137,6 +163,31 @@ def _common(absent: Any, absent_flag: Any) -> argparse.ArgumentParser:
     return common
 
 
+class Parser(argparse.ArgumentParser):
+    """Names the nearest command or option when one is misspelt."""
+
+    def error(self, message: str) -> NoReturn:
+        match = re.match(r"argument \w+: invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        if match is not None:
+            known = re.findall(r"[\w-]+", match[2])
+            near = difflib.get_close_matches(match[1], known, 1)
+            cure = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+            message = f"there is no {match[1]!r}{cure}"
+        elif message.startswith("unrecognized arguments: --"):
+            given = message.partition(": ")[2].split()[0].partition("=")[0]
+            known = [name for action in self._options() for name in action.option_strings]
+            near = difflib.get_close_matches(given, known, 1)
+            message = f"there is no option {given}" + (f"; did you mean {near[0]}?" if near else "")
+        super().error(message)
+
+    def _options(self) -> Iterator[argparse.Action]:
+        for action in self._actions:
+            yield action
+            if isinstance(action, argparse._SubParsersAction):
+                for below in action.choices.values():
+                    yield from below._actions
+
+
 class Adder:
     """Adds commands that all take the global options too."""
 
@@ -144,20 +195,30 @@ class Adder:
         self._parsers = parsers
 
     def __call__(
-        self, name: str, run: Callable[[Session, argparse.Namespace], None], text: str
+        self,
+        name: str,
+        run: Callable[[Session, argparse.Namespace], None],
+        text: str,
+        helps: bool = True,
     ) -> argparse.ArgumentParser:
         # A default here would overwrite what was given before the command's name.
         common = _common(argparse.SUPPRESS, argparse.SUPPRESS)
         parser: argparse.ArgumentParser = self._parsers.add_parser(
-            name, help=text, description=text, parents=[common]
+            name, help=text, description=text, parents=[common], add_help=helps
         )
         parser.set_defaults(run=run)
         return parser
 
 
 def _add_submit(add: Adder) -> None:
-    submit = add("submit", jobs.submit, "submit a job and print its id")
-    submit.add_argument("type", metavar="TYPE", help="a job type; `datassay types` lists them")
+    submit = add("submit", jobs.submit, "submit a job and print its id", helps=False)
+    submit.add_argument(
+        "-h", "--help", action="store_true", help="show this; with TYPE, the fields of its spec"
+    )
+    submit.set_defaults(parser=submit)
+    submit.add_argument(
+        "type", nargs="?", metavar="TYPE", help="a job type; `datassay types` lists them"
+    )
     submit.add_argument("--spec", metavar="FILE", help="the spec as JSON; - reads standard input")
     submit.add_argument(
         "--set",
@@ -195,6 +256,16 @@ def _add_job_commands(add: Adder) -> None:
     result.add_argument("id", metavar="ID")
     result.add_argument("--html", metavar="PATH", help="write a report that opens offline")
     result.add_argument("--out", metavar="PATH", help="write the result as JSON")
+    files = add("download", jobs.download, "download the files that a job made")
+    files.add_argument("id", metavar="ID")
+    files.add_argument("--out", metavar="FOLDER", help="default: a new one, called like the job")
+    files.add_argument("--name", action="append", metavar="FILE", help="only this one; repeatable")
+    report = add("open", jobs.open_report, "show the report of a job in a browser")
+    report.add_argument("id", metavar="ID")
+    report.add_argument("--link", action="store_true", help="print a link for people without a key")
+    report.add_argument("--days", type=float, metavar="N", help="how long the link works: 7")
+    curves = add("metrics", jobs.metrics, "print what a job reported over time, such as losses")
+    curves.add_argument("id", metavar="ID")
     events = add("events", jobs.events, "print the events of a job")
     events.add_argument("id", metavar="ID")
     events.add_argument("--follow", action="store_true", help="go on to the end of the job")

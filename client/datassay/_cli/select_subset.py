@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from datassay._cli.jobs import Session, UsageError, note, pairs, tell, wait_for, write_json
-from datassay.client import Client
-from datassay.jobs import Job
+from datassay._cli import inputs
+from datassay._cli.jobs import (
+    Session,
+    UsageError,
+    note,
+    pairs,
+    save_artifacts,
+    tell,
+    wait_for,
+    write_json,
+)
 from datassay.uploads import is_uri
 
 _FORMATS = {
@@ -62,7 +68,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def select_subset(session: Session, args: Namespace) -> None:
     """Choose rows of a file; the files of the result go to a folder."""
     spec = _spec(args)
-    _upload(session.client, spec, args)
+    inputs.send(session.client, "select-subset", spec, _places(spec), {})
     job = session.client.jobs.create("select-subset", spec)
     if args.no_wait:
         tell(session, job, job.id)
@@ -71,7 +77,8 @@ def select_subset(session: Session, args: Namespace) -> None:
     wait_for(job)
     result = job.result().data
     folder = Path(args.out) if args.out else _folder(args.data)
-    written = _download(job, folder)
+    written = save_artifacts(job.artifacts(), folder)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").write_text(
         json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
     )
@@ -150,40 +157,13 @@ def _value(text: str) -> Any:
         return text
 
 
-def _upload(client: Client, spec: dict[str, Any], args: Namespace) -> None:
-    """Put the ids of uploads in the place of paths; every path is looked at first."""
-    places: list[tuple[Any, Any]] = [(spec["dataset"], "input")]
+def _places(spec: dict[str, Any]) -> list[inputs.Place]:
+    """Where a spec names files."""
+    places: list[inputs.Place] = [(spec["dataset"], "input")]
     places += [(spec["dataset"], "images")] if "images" in spec["dataset"] else []
     for feature in spec.get("features", []):
         if "input" in feature:
             places.append((feature, "input"))
         else:
             places += [(feature["inputs"], number) for number in range(len(feature["inputs"]))]
-    places = [(holder, key) for holder, key in places if not is_uri(holder[key])]
-    for holder, key in places:
-        if not Path(holder[key]).is_file():
-            raise UsageError(f"{holder[key]}: no such file")
-    from datassay._cli.display import transfer_display
-
-    with transfer_display() as show:
-        for holder, key in places:
-            path = Path(holder[key])
-            holder[key] = client.files.upload(path, on_progress=show(f"uploading {path.name}")).id
-
-
-def _download(job: Job, folder: Path) -> list[Path]:
-    from datassay._cli.display import transfer_display
-
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    with transfer_display() as show:
-        for artifact in job.artifacts():
-            # A name from the service must not lead out of the folder.
-            path = folder / Path(artifact.record.name).name
-            advance = partial(_advance, show(f"downloading {path.name}"), artifact.record.size)
-            written.append(artifact.download(path, advance))
-    return written
-
-
-def _advance(show: Callable[[int, int | None], None], total: int, done: int) -> None:
-    show(done, total)
+    return places

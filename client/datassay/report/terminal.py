@@ -30,21 +30,32 @@ _PADDING = 3
 _RIGHT_WRONG = {"right": "green", "wrong": "red"}
 
 
-def print_result(result: ResultView, content: Content, console: Console | None = None) -> None:
-    """Print the headline, warnings, the first rows of the tables and the first samples."""
+def print_result(
+    result: ResultView,
+    content: Content,
+    console: Console | None = None,
+    where: str | None = None,
+) -> None:
+    """Print the headline, warnings, the first rows of the tables and the first samples.
+
+    Args:
+        where: The last line: where the whole of it is.
+    """
     console = console or Console()
-    for line in lines(result, content, console):
+    for line in lines(result, content, console, where):
         console.print(line, soft_wrap=True)
 
 
-def lines(result: ResultView, content: Content, console: Console) -> list[Styled]:
+def lines(
+    result: ResultView, content: Content, console: Console, where: str | None = None
+) -> list[Styled]:
     """The lines of a result, 60 at most, for this console's width."""
     shown = result.shown
     texts = [block for block in shown.blocks if isinstance(block, Text)]
     top = [Styled(plain(shown.title), style="bold"), *_headline(result, console.width)]
     top += _wrapped([b.text for b in texts if b.kind == "warning"], "! ", "yellow", console)
     top += _wrapped([b.text for b in texts if b.kind == "text"][:2], "", "", console)
-    bottom = _footer(result, console)
+    bottom = _footer(result, console, where)
     left = MAX_LINES - len(top) - len(bottom)
     middle: list[Styled] = []
     hidden = 0
@@ -102,7 +113,7 @@ def _wrapped(texts: Iterable[str], mark: str, style: str, console: Console) -> l
     return rows
 
 
-def _footer(result: ResultView, console: Console) -> list[Styled]:
+def _footer(result: ResultView, console: Console, where: str | None) -> list[Styled]:
     drawn = [plain(b.title) for b in result.shown.blocks if isinstance(b, Figure | Images)]
     rows = []
     if drawn:
@@ -110,8 +121,8 @@ def _footer(result: ResultView, console: Console) -> list[Styled]:
         rows += [Styled(_head(text, console.width), style="dim")]
     if result.shown.unknown:
         rows.append(Styled(f"{result.shown.unknown} parts need a newer client.", style="yellow"))
-    job = result.job.id
-    rows.append(Styled(f"Report: datassay result {job} --html report.html", style="dim"))
+    where = where or f"Report: datassay open {result.job.id}"
+    rows.append(Styled(where, style="dim"))
     return rows
 
 

@@ -1,0 +1,95 @@
+"""Local files of a command: looked at first, checked with the spec, sent once for each content."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from datassay.calls import JobOptions
+from datassay.client import Client
+from datassay.errors import Forbidden, InvalidSpec
+from datassay.models import Problem
+from datassay.uploads import is_uri
+
+#: Stands for a file that is not sent yet: well-formed, and nobody's.
+_STAND_IN = "file_" + "0" * 32
+#: A place in a spec: the object or list, and the key in it.
+Place = tuple[Any, Any]
+
+
+class MissingFileError(ValueError):
+    """A path that leads to no file, or to one without content."""
+
+
+def check_paths(places: list[Place]) -> list[Place]:
+    """Those places that hold paths.
+
+    Raises:
+        MissingFileError: there is no such file, or it is empty.
+    """
+    local = [(holder, key) for holder, key in places if _is_path(holder[key])]
+    for holder, key in local:
+        path = Path(holder[key])
+        if path.is_dir():
+            raise MissingFileError(f"{path}: a folder; give the file in it")
+        if not path.is_file():
+            raise MissingFileError(f"{path}: no such file")
+        if not path.stat().st_size:
+            raise MissingFileError(f"{path}: the file is empty")
+    return local
+
+
+def _is_path(value: str) -> bool:
+    return not is_uri(value) and not value.startswith(("file_", "art_"))
+
+
+def send(
+    client: Client, job_type: str, spec: Mapping[str, Any], places: list[Place], options: JobOptions
+) -> None:
+    """Put the ids of uploads in the place of paths, once the service finds the rest valid.
+
+    Raises:
+        InvalidSpec: what the service would say of the spec; nothing was sent then.
+        MissingFileError: see `check_paths`.
+    """
+    local = check_paths(places)
+    if not local:
+        return
+    paths = [Path(holder[key]) for holder, key in local]
+    for holder, key in local:
+        holder[key] = _STAND_IN
+    try:
+        client.jobs.create(job_type, spec, dry_run=True, **options)
+    except InvalidSpec as error:
+        others = [fault for fault in error.errors if _STAND_IN not in fault.message]
+        if others:
+            detail = f"{others[0].pointer}: {others[0].message}"
+            raise InvalidSpec(_problem(error, detail, others)) from error
+    from datassay._cli.display import transfer_display
+
+    with transfer_display() as show:
+        for (holder, key), path in zip(local, paths, strict=True):
+            holder[key] = upload(client, path, show)
+
+
+def _problem(error: InvalidSpec, detail: str, faults: list[Any]) -> Problem:
+    return error.problem.model_copy(update={"detail": detail, "errors": faults})
+
+
+def upload(
+    client: Client, path: Path, show: Callable[[str], Callable[[int, int | None], None]]
+) -> str:
+    """The id of a file with this content: of one that is there, else of a new upload."""
+    with path.open("rb") as reader:
+        digest = hashlib.file_digest(reader, "sha256").hexdigest()
+    # A key that may not list files may send some.
+    with suppress(Forbidden):
+        for found in client.files.list(sha256=digest, limit=20):
+            # The ending may say how it is read.
+            if Path(found.name).suffix == path.suffix:
+                show(f"{path.name} is there already: {found.id}")
+                return found.id
+    return client.files.upload(path, on_progress=show(f"uploading {path.name}")).id

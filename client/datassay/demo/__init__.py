@@ -1,0 +1,1 @@
+"""Real answers of a small model, for `datassay demo`."""
