@@ -85,6 +85,7 @@ EXTRAS = {
     "regex": "worker",
     "torch": "torch",
     "transformers": "torch",
+    "peft": "alignment",
     "PIL": "torch",
     "pyarrow": "parquet",
     "sklearn": "datasets",

@@ -29,6 +29,10 @@ def main(argv: list[str] | None = None) -> int:
         if hasattr(args, "of_folder"):
             _use_folder(args.of_folder)
         return int(args.run(args))
+    except BrokenPipeError:
+        # The reader of a pipe (head, less) has seen enough; the interpreter must not flush again.
+        sys.stdout = None
+        return 0
     except ValidationError as error:
         for fault in error.errors(include_url=False):
             name = "_".join(str(part) for part in fault["loc"]).upper()
@@ -82,7 +86,12 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument(
         "--vllm-python", type=Path, help="of the environment that has vLLM (default: `make vllm`)"
     )
-    up.add_argument("--vllm-args", default="", help="further arguments of the vLLM server")
+    up.add_argument(
+        "--vllm-args",
+        default="",
+        help="further arguments of the vLLM server; with --enable-lora it also answers adapters "
+        "that jobs made of the model NAME-weights",
+    )
     up.set_defaults(run=_up)
 
     gateway = commands.add_parser("gateway", help="serve the API")

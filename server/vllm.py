@@ -80,12 +80,24 @@ class VLLM:
         return f"http://127.0.0.1:{self.port}"
 
     def environment(self, before: str | None) -> str:
-        """`DATASSAY_MODELS` with this model added."""
+        """`DATASSAY_MODELS` with this model added; with `--enable-lora` also its weights, which
+        adapters are of."""
         declared = json.loads(before) if before else {}
         own = {"base_url": f"{self.url}/v1"}
         if self.state_file is not None:
             own["state_file"] = str(self.state_file)
-        return json.dumps({self.name: own} | declared)
+        ours = {self.name: own}
+        if self.takes_adapters:
+            weights = f"{self.name}-weights"
+            own |= {"lora_base": weights, "lora_folder": str(self.log.parent.parent / "adapters")}
+            path = Path(self.model)
+            ours[weights] = {"path": str(path.absolute()) if path.exists() else self.model}
+        return json.dumps(ours | declared)
+
+    @property
+    def takes_adapters(self) -> bool:
+        """Whether it is to load adapters that jobs made, while it runs."""
+        return "--enable-lora" in shlex.split(self.arguments)
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start it; its own children end with it."""
@@ -102,7 +114,13 @@ class VLLM:
             ],
             log=self.log,
             death_signal=signal.SIGTERM,
-            env={**(_ENV_ON_CPU if on_cpu else {}), "VLLM_NO_USAGE_STATS": "1", **os.environ},
+            env={
+                **(_ENV_ON_CPU if on_cpu else {}),
+                # Safe here: its port is open to this machine only.
+                **({"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"} if self.takes_adapters else {}),
+                "VLLM_NO_USAGE_STATS": "1",
+                **os.environ,
+            },
         )
 
     def watch(self, alive: bool, failures: int) -> bool:

@@ -41,17 +41,25 @@ def load_generator(source: ModelDeclaration) -> Generator:
     # bfloat16 is many times slower than float32 on most CPUs.
     dtype = source.dtype if source.dtype != "auto" or cuda else "float32"
     shared = {"revision": source.revision, "trust_remote_code": False}
-    tokenizer = AutoTokenizer.from_pretrained(source.path, **shared)
-    kind = _kind_of(source.path, shared)
+    base = _base_of(source.path)
+    # An adapter may have changed the tokenizer; most have none of their own.
+    own = (Path(source.path) / "tokenizer_config.json").is_file()
+    tokenizer = AutoTokenizer.from_pretrained(source.path if own else base, **shared)
+    kind = _kind_of(base, shared)
     model = kind.from_pretrained(source.path, dtype=dtype, use_safetensors=True, **shared)
     return Generator(model.eval().to("cuda" if cuda else "cpu"), tokenizer)
 
 
+def _base_of(path: str) -> str:
+    """Where the model lies that an adapter changes; of a full model, the model itself."""
+    adapter = Path(path) / "adapter_config.json"
+    if not adapter.is_file():
+        return path
+    return str(json.loads(adapter.read_text("utf-8"))["base_model_name_or_path"])
+
+
 def _kind_of(path: str, shared: dict[str, Any]) -> Any:
     """The class of a model; one for images and texts answers texts without images too."""
-    adapter = Path(path) / "adapter_config.json"
-    if adapter.is_file():
-        path = json.loads(adapter.read_text("utf-8"))["base_model_name_or_path"]
     config = type(AutoConfig.from_pretrained(path, **shared))
     texts_only = config in MODEL_FOR_CAUSAL_LM_MAPPING
     if not texts_only and config in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Protocol
 
 from methods.inference.completion import Completion, Sampling, Usage
-from methods.inference.model_registry import Models
+from methods.inference.model_registry import JobModels, Models
 
 
 class LanguageModel(Protocol):
@@ -34,12 +35,18 @@ class LanguageModel(Protocol):
 
 
 def language_model(models: Models, name: str) -> LanguageModel:
-    """The declared model of a name: a server to ask, or weights to load.
+    """The model of a name: a server to ask, or weights to load; of an adapter that a job made, a
+    server that may load it, else its base and it.
 
     Raises:
         JobError: `model_unknown`; `model_unavailable` when weights cannot be loaded.
     """
     source = models.find(name)
+    if isinstance(models, JobModels) and (server := models.lora_server(name)) is not None:
+        from methods.inference.lora_server import LoraServer
+
+        assert source.path is not None, "an adapter is a folder"
+        return LoraServer(*server, Path(source.path))
     if source.base_url is not None:
         from methods.inference.openai_server import OpenAIServer
 

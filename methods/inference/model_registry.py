@@ -32,6 +32,14 @@ class ModelDeclaration(BaseModel):
     served_as: str | None = Field(None, description="Its name there; default: the name here.")
     api_key_env: str | None = Field(None, description="The environment variable with its key.")
     max_in_flight: int = Field(32, ge=1, le=1024, description="Requests at a time to the server.")
+    lora_base: str | None = Field(
+        None,
+        description="Of a vLLM server that may load adapters while it runs: the name of the "
+        "declared weights that it has.",
+    )
+    lora_folder: str | None = Field(
+        None, description="A folder that workers and that server both see, for the adapters."
+    )
     # Not what the model is, so no part of what names its results.
     state_file: str | None = Field(
         None, exclude=True, description="Where `datassay-server up` says how its own server is."
@@ -41,6 +49,10 @@ class ModelDeclaration(BaseModel):
     def _one_place(self) -> Self:
         if (self.path is None) == (self.base_url is None):
             raise ValueError("give exactly one of path and base_url")
+        if (self.lora_base is None) != (self.lora_folder is None):
+            raise ValueError("lora_base and lora_folder belong together")
+        if self.lora_base is not None and self.base_url is None:
+            raise ValueError("lora_base belongs to a server")
         return self
 
     @property
@@ -135,6 +147,7 @@ class JobModels(Models):
         super().__init__(shared.declared)
         self._shared, self._open, self._folder = shared, open_made, folder
         self._made: dict[str, ModelDeclaration] = {}
+        self._bases: dict[str, str] = {}
 
     def find(self, name: str) -> ModelDeclaration:
         """The declaration of a name; a model that a job made is unpacked at first sight.
@@ -152,6 +165,13 @@ class JobModels(Models):
     def load(self, name: str, loader: Callable[[ModelDeclaration], T]) -> T:
         """See `Models.load`; what a job made is loaded for this job alone."""
         return super().load(name, loader) if self.is_made(name) else self._shared.load(name, loader)
+
+    def lora_server(self, name: str) -> tuple[str, ModelDeclaration] | None:
+        """A declared server that may load this adapter while it runs, with its name."""
+        self.find(name)
+        base = self._bases.get(name)
+        servers = self._shared.declared.items()
+        return next((s for s in servers if base is not None and s[1].lora_base == base), None)
 
     def packed(self, folder: Path, target: Path, base: str | None) -> Path:
         """Write the model of a folder to `target`; see `RunContext.save_model`."""
@@ -173,6 +193,7 @@ class JobModels(Models):
                 "model_rejected_request",
                 f"{name} is an adapter of {manifest.base.name!r}, which has other weights by now.",
             )
+        self._bases[name] = manifest.base.name
         assert base.path is not None, "these are weights"
         point_to_base(folder, base.path)
         return ModelDeclaration(path=str(folder), dtype=base.dtype)

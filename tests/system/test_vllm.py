@@ -7,10 +7,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from server.vllm import ENVIRONMENT
-from tests.toys.tiny_models import tiny_llama
+from tests.toys.tiny_models import by_transformers, tiny_adapter, tiny_llama
 from tests.toys.up import start, stop
 
 pytestmark = [
@@ -77,3 +78,39 @@ def test_vllm_samples_and_judges_for_a_job(tmp_path: Path, folder: Path) -> None
     output = stop(up)
     assert "Model tiny-llama is served" in output
     assert time.monotonic() - began < 60, "the model's server ends with the others"
+
+
+def test_vllm_answers_an_adapter_that_a_job_made(tmp_path: Path, folder: Path) -> None:
+    model = tiny_llama(tmp_path / "tiny-llama")
+    adapter = tiny_adapter(model, tmp_path / "adapter")
+    up = start(
+        folder,
+        arguments=["--vllm", str(model), "--vllm-args", "--enable-lora --max-lora-rank 8"],
+    )
+
+    def answers(client: Any, name: str) -> tuple[str, int]:
+        sampler = {"model": name, "n": 2, "max_tokens": 12, "greedy_answer": True}
+        items = [{"prompt": "one two three"}]
+        spec = {"items": items, "sampler": sampler, "scorers": ["discrete_semantic_entropy"]}
+        job = client.jobs.create("score-hallucination", spec).wait(timeout=500)
+        assert job.raw_state == "SUCCEEDED", job.error
+        [drawn] = _lines(job, "responses.jsonl")
+        return drawn["answer"]["text"], job.result()["sampling"]["requests"]
+
+    with up.client() as client:
+        spec = {"action": "adapter", "artifact": str(adapter), "model": "tiny-llama-weights"}
+        made = client.jobs.create("toy", spec).wait(timeout=60).result()["text"]
+        base, _ = answers(client, "tiny-llama")
+        tuned, requests = answers(client, made)
+        assert requests > 0
+        assert tuned != base
+        # The same by transformers, where no server answers adapters.
+        url = json.loads((folder / "environment.json").read_text())["DATASSAY_MODELS"]
+        served = json.loads(url)["tiny-llama"]["base_url"]
+        listed = [one["id"] for one in httpx2.get(f"{served}/models").json()["data"]]
+        assert listed == ["tiny-llama"], "nothing is left loaded"
+        assert list((folder / "adapters").iterdir()) == []
+    log = (folder / "log" / "vllm.log").read_text()
+    assert "/v1/load_lora_adapter" in log
+    stop(up)
+    assert tuned == by_transformers(model, adapter, "one two three", 12)

@@ -53,3 +53,32 @@ def tiny_llama(folder: Path, vocabulary: int = 300, hidden: int = 128, seed: int
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+def tiny_adapter(base: Path, folder: Path, seed: int = 1) -> Path:
+    """A LoRA of rank 4 in peft's format, strong enough to change what a tiny model says."""
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(seed)
+    config = LoraConfig(
+        r=4,
+        lora_alpha=64,
+        target_modules=["gate_proj", "up_proj", "down_proj"],
+        init_lora_weights=False,
+        task_type="CAUSAL_LM",
+    )
+    get_peft_model(LlamaForCausalLM.from_pretrained(base), config).save_pretrained(folder)
+    return folder
+
+
+def by_transformers(base: Path, adapter: Path | None, prompt: str, tokens: int) -> str:
+    """The greedy answer of a model, with an adapter or without, as plain transformers gives it."""
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(base)
+    model = LlamaForCausalLM.from_pretrained(base)
+    if adapter is not None:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, adapter)
+    ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
+    drawn = model.generate(input_ids=ids, max_new_tokens=tokens, do_sample=False)[0, ids.shape[1] :]
+    return str(tokenizer.decode(drawn, skip_special_tokens=True))

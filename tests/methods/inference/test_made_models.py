@@ -170,3 +170,30 @@ def test_declared_names_come_first(tmp_path: Path) -> None:
 
 def test_the_manifest_says_its_format() -> None:
     assert Manifest(kind="full", files={}).format == "datassay-model/1"
+
+
+def test_an_adapter_answers_beside_its_untouched_base(tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    from methods.inference.completion import Sampling, Usage
+    from methods.inference.llm import language_model
+    from tests.toys.tiny_models import by_transformers, tiny_adapter, tiny_llama
+
+    base = tiny_llama(tmp_path / "base")
+    adapter = tiny_adapter(base, tmp_path / "adapter")
+    models = Models({"base": ModelDeclaration(path=str(base))})
+    context = LocalContext(tmp_path / "job", models=models)
+    made = context.save_model("adapter", adapter, base="base").id
+    prompt = "one two three"
+
+    def answer(name: str) -> str:
+        drawn = language_model(context.models, name).sample(
+            [(0, prompt)], Sampling(n=1, temperature=0, max_tokens=10), Usage(), lambda: None
+        )
+        [(_, [completion])] = drawn
+        return completion.text
+
+    plain = by_transformers(base, None, prompt, 10)
+    tuned = by_transformers(base, adapter, prompt, 10)
+    assert plain != tuned
+    assert answer(made) == tuned
+    assert answer("base") == plain

@@ -34,7 +34,7 @@ def run(spec: Spec, ctx: RunContext) -> Any:
             _keep(ctx, step + 1)
             if step + 1 == spec.steps // 2 and first == 0:
                 raise JobError("model_unavailable", "half-way")
-    if spec.artifact is not None:
+    if spec.artifact is not None and spec.action != "adapter":
         ctx.save_artifact("notes.txt", spec.artifact.encode(), "text/plain")
     ctx.log.info("did %d steps", spec.steps)
     return _end(spec, ctx, first)
@@ -107,6 +107,11 @@ def _end(spec: Spec, ctx: RunContext, first: int) -> Any:
         case "odd-checkpoint":
             ctx.checkpoint(ODD, {ODD: ODD})
             assert ctx.restore(ODD) is not None
+        case "adapter":
+            assert spec.artifact is not None
+            assert spec.model is not None
+            saved = ctx.save_model("adapter", Path(spec.artifact), base=str(spec.model))
+            return Result(steps=0, text=saved.id)
         case "learn" | "learn-and-crash":
             for step in range(spec.steps):
                 ctx.metric("loss", 1 / (step + 1) if step != 1 else float("nan"), step)

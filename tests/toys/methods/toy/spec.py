@@ -38,6 +38,7 @@ class Spec(SpecModel):
         "odd-progress",
         "odd-checkpoint",
         "learn",
+        "adapter",
         "learn-and-crash",
     ] = "succeed"
     steps: int = 1
