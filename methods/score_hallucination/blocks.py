@@ -135,31 +135,31 @@ def _quality(scorer: str, found: Evaluation) -> list[Headline]:
 
 def _scorers(scorers: Mapping[str, ScorerSummary]) -> TableBlock:
     rows = []
-    for name, found in scorers.items():
-        quality = found.evaluation
+    for scorer, found in scorers.items():
+        evaluated = found.evaluation
         rows.append(
             {
-                "scorer": name,
+                "scorer": scorer,
                 **found.model_dump(exclude={"evaluation"}),
-                **{key: getattr(quality, key) if quality else None for key in _METRICS},
+                **{key: getattr(evaluated, key) if evaluated else None for key in _METRICS},
             }
         )
     labelled = any(row["auroc"] is not None for row in rows)
     columns = [
-        Column(key="scorer", label="Scorer"),
+        Column(key="n_valid", label="Valid", format="integer", help="Items with a score."),
+        Column(key="mean", label="Mean", format="number"),
+        Column(key="median", label="Median", format="number"),
+        Column(key="std", label="SD", format="number", help="Standard deviation."),
         Column(
             key="direction",
             label="A high score means",
             help="`uncertainty`: a high score is suspicious; `confidence`: a low one is.",
         ),
-        Column(key="n_valid", label="Valid", format="integer", help="Items with a score."),
-        Column(key="mean", label="Mean", format="number"),
-        Column(key="median", label="Median", format="number"),
-        Column(key="std", label="SD", format="number", help="Standard deviation."),
     ]
+    quality: list[Column] = []
     help_text = "Each scorer over all items, in its own range."
     if labelled:
-        columns += [
+        quality = [
             Column(key=key, label=label, format="number", better="high")
             for key, label in _METRICS.items()
         ]
@@ -167,7 +167,8 @@ def _scorers(scorers: Mapping[str, ScorerSummary]) -> TableBlock:
             " AUROC, AUARC and PRR with 95 % bootstrap intervals over the labelled items; PRR is 0 "
             "for a random order and 1 for a perfect one."
         )
-    return table("Scorers", columns, rows, help=help_text)
+    name = Column(key="scorer", label="Scorer")
+    return table("Scorers", [name, *quality, *columns], rows, help=help_text)
 
 
 def _verification(result: Result) -> list[Block]:

@@ -102,7 +102,7 @@ def test_lists_are_searched_and_tables_sorted(chromium: Any, tmp_path: Path) -> 
     assert "Namibia" in visible.first.locator(".passage").first.text_content()
     assert visible.first.locator("li").count() == 10
     heading = page.locator("th", has_text="AUROC").first
-    cells = page.locator("td:nth-child(7)")
+    cells = page.locator("td:nth-child(2)")
     heading.click()
     first = cells.all_text_contents()
     heading.click()

@@ -76,6 +76,8 @@ def main(argv: Sequence[str] | None = None, connect: Callable[..., Client] = Cli
                 "give a key by --api-key, DATASSAY_API_KEY or DATASSAY_API_KEY_FILE, or name the "
                 "folder of a local service by --data-dir"
             )
+        if isinstance(error, ConnectionFailed):
+            _complain("`datassay doctor` checks the address, the key and the service")
         return _exit_code(error)
     return OK
 

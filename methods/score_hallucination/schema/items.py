@@ -133,7 +133,7 @@ class Drawing(SpecModel):
 class Sampler(Drawing):
     """How answers are drawn for items that bring none."""
 
-    model: ModelRef = Field(description="A model that the operator declared.")
+    model: ModelRef = Field(description="A declared model, or the id of a model that a job made.")
     logprobs: bool = Field(True, description="Ask for token log-probabilities.")
     greedy_answer: bool = Field(
         True, description="Where an item has no `answer`, draw one at temperature 0 to be judged."

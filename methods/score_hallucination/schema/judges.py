@@ -16,7 +16,7 @@ JUDGE_SCORERS: tuple[JudgeScorer, ...] = get_args(JudgeScorer)
 class Judge(SpecModel):
     """A model that judges answers."""
 
-    model: ModelRef = Field(description="A model that the operator declared.")
+    model: ModelRef = Field(description="A declared model, or the id of a model that a job made.")
     chat: bool = Field(
         True, description="Ask by a user's turn of a chat; false for a model that completes text."
     )

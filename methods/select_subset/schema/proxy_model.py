@@ -31,7 +31,7 @@ class ProxyModel(SpecModel):
     """A LLaVA-style image-text model of transformers, or for clip_score a CLIP; its processor
     encodes rows."""
 
-    name: ModelRef = Field(description="A model that the operator declared.")
+    name: ModelRef = Field(description="A declared model, or the id of a model that a job made.")
     fine_tune: FineTune | None = Field(
         default_factory=FineTune, description="Null: the model is read once, as it is."
     )
