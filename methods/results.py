@@ -9,11 +9,11 @@ the method.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from methods.jobtype import SpecModel
 
@@ -35,8 +35,19 @@ Format = Literal["text", "number", "integer", "percent", "bytes", "seconds"]
 Better = Literal["high", "low"]
 
 
+def _cut_to(length: int) -> Callable[[Any], Any]:
+    """Names come from users and may be long; a result must not fail for that."""
+
+    def cut(value: Any) -> Any:
+        too_long = isinstance(value, str) and len(value) > length
+        return f"{value[: length - 1]}…" if too_long else value
+
+    return cut
+
+
 class Interval(SpecModel):
-    """An estimate with its 95 % interval; null where it is undefined."""
+    """An estimate with its interval: 95 %, unless the text beside it says otherwise. Null where it
+    is undefined."""
 
     value: float | None = Field(description="The estimate itself.")
     low: float | None = Field(description="Lower end of the interval.")
@@ -60,8 +71,10 @@ class Headline(SpecModel):
         pattern="^[a-z][a-z0-9_]{0,39}$",
         description="Name for filters and sorting, the same in every result of the job type.",
     )
-    label: str = Field(max_length=120, description="What the figure is, for people.")
-    value: int | float | Annotated[str, Field(max_length=200)] | None = Field(
+    label: Annotated[str, BeforeValidator(_cut_to(120))] = Field(
+        description="What the figure is, for people."
+    )
+    value: int | float | Annotated[str, BeforeValidator(_cut_to(200))] | None = Field(
         description="The figure; null where it is undefined."
     )
     low: float | None = Field(None, description="Lower end of its interval.")
@@ -235,7 +248,9 @@ class JobResult(SpecModel):
     A method adds its own fields, fills them, and calls `shown` last.
     """
 
-    title: str = Field("", max_length=200, description="What the result is, for people.")
+    title: Annotated[str, BeforeValidator(_cut_to(200))] = Field(
+        "", description="What the result is, for people."
+    )
     headline: list[Headline] = Field(
         default_factory=list,
         max_length=6,
@@ -288,7 +303,7 @@ class JobResult(SpecModel):
             headline: 1 to 6 figures.
             blocks: in the order of a page.
         """
-        self.title = title
+        self.title = _cut_to(200)(title)
         self.headline = list(headline)
         self.blocks = [*(WarningBlock(text=text) for text in self.warnings), *blocks]
         self.figures = [

@@ -146,9 +146,9 @@ class APIError(DatassayError):
         """The reason in one line, then one line for each faulty field."""
         text = self.problem.detail or self.problem.title or "no details"
         head = f"{text} ({self.status}{' ' + self.code if self.code else ''})"
-        if len(self.errors) == 1 and self.errors[0].message in text:
-            return head
-        return "\n".join([head, *(f"  {e.pointer or '/'}: {e.message}" for e in self.errors)])
+        # The reason is often the first of the faults.
+        others = [fault for fault in self.errors if fault.message not in text]
+        return "\n".join([head, *(f"  {e.pointer or '/'}: {e.message}" for e in others)])
 
 
 class BadRequest(APIError):

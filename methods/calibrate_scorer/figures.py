@@ -17,12 +17,15 @@ def draw(
     calibrator: Calibrator, confidence: FloatArray, right: FloatArray, held_out: FloatArray
 ) -> list[FigureBlock]:
     """All figures; `held_out` are the cross-validated probabilities."""
-    caption = "Before, and by maps that were fitted without the items they are judged on."
+    caption = (
+        "The confidence, and probabilities by maps that were fitted without the items they are "
+        "judged on; on the dashed line they are frequencies."
+    )
     figures = [
         _map(calibrator),
         reliability({"confidence": (confidence, right), "calibrated": (held_out, right)}, caption),
         histograms({"confidence": confidence}, right).model_copy(
-            update={"caption": "Bars further left are more suspicious."}
+            update={"caption": "Bars further left are more suspicious.", "span": 1}
         ),
     ]
     if calibrator.abstention:

@@ -66,7 +66,7 @@ def _headline(result: Result) -> list[Headline]:
             headline.append(
                 Headline(
                     key="lead",
-                    label=f"Lead over {second.name}"[:120],
+                    label=f"Lead over {second.name}",
                     value=second.behind.value,
                     low=second.behind.low,
                     high=second.behind.high,

@@ -71,6 +71,7 @@ def histograms(scores: dict[str, FloatArray], quality: FloatArray) -> FigureBloc
                             "label": names[label],
                         }
                     )
+    shown = {row["label"] for row in rows}
     specification = {
         "mark": {"type": "bar", "tooltip": True},
         "encoding": {
@@ -82,7 +83,7 @@ def histograms(scores: dict[str, FloatArray], quality: FloatArray) -> FigureBloc
             },
             "x2": {"field": "high"},
             "y": {"field": "items", "type": "quantitative", "stack": "zero", "title": "items"},
-            "color": colour_by("label", _OUTCOMES),
+            "color": colour_by("label", {k: v for k, v in _OUTCOMES.items() if k in shown}),
         },
         "width": 300,
         "height": 160,

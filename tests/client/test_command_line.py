@@ -65,6 +65,16 @@ DOCUMENTED: dict[str, dict[str, Any]] = {
         "html": "report.html",
         "out": None,
     },
+    "datassay submit score-hallucination --help": {
+        "run": "submit",
+        "type": "score-hallucination",
+        "help": True,
+    },
+    "datassay list --type score-hallucination": {"run": "list_jobs", "type": "score-hallucination"},
+    "datassay open job_…": {"run": "open_report", "id": "job_…", "link": False},
+    "datassay open job_… --link": {"run": "open_report", "id": "job_…", "link": True},
+    "datassay download job_… --out files": {"run": "download", "id": "job_…", "out": "files"},
+    "datassay doctor": {"run": "doctor"},
     "datassay webhooks create https://example.org/datassay "
     "--event job.succeeded --event job.failed": {
         "run": "create_endpoint",

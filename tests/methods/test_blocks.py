@@ -195,6 +195,16 @@ def test_a_headline_that_is_too_large_or_doubled_is_refused() -> None:
         plain(headline=large)
 
 
+def test_long_names_are_cut_and_fail_nothing() -> None:
+    figure = Headline(key="a", label="x" * 500, value="y" * 500)
+    assert (len(figure.label), len(str(figure.value))) == (120, 200)
+    rows = table("T", [Column(key="a", label="A")], [{"a": "z" * 5000}])
+    shown = plain().shown("t" * 500, [figure], [rows])
+    assert len(shown.title) == 200
+    assert shown.title.endswith("…")
+    assert Plain.model_validate(shown.model_dump()) == shown
+
+
 def test_a_warning_that_no_block_shows_is_refused() -> None:
     rows = table("T", [Column(key="a", label="A")], [{"a": 1}])
     with pytest.raises(ValidationError, match="no block shows"):

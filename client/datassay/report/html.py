@@ -44,6 +44,8 @@ _PROMPT_LENGTH = 110
 #: Rows from which on a table has a search field.
 _SEARCHED_ROWS = 12
 _MAX_CURVES = 24
+#: Characters from which on a headline figure is set smaller.
+_LONG_VALUE = 14
 
 _VEGA = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js")
 #: What a prompt ends with to make a model answer; it tells items not apart.
@@ -150,13 +152,14 @@ def _run_time(job: JobRecord) -> str | None:
 def _tiles(figures: Iterable[Headline]) -> str:
     tiles = []
     for figure in figures:
-        interval = bounds(figure)
+        interval, text = bounds(figure), headline(figure)
+        size = "value" if len(text) <= _LONG_VALUE else "value long"
         under = f'<dd class="interval">{escape(interval)}</dd>' if interval else ""
         words = " ".join(filter(None, (figure.help, _direction(figure.better))))
         note = f'<dd class="help">{escape(words)}</dd>' if words else ""
         tiles.append(
             f"<div><dt>{escape(figure.label)}</dt>"
-            f'<dd class="value">{escape(headline(figure))}</dd>{under}{note}</div>'
+            f'<dd class="{size}">{escape(text)}</dd>{under}{note}</div>'
         )
     return f'<dl class="tiles">{"".join(tiles)}</dl>' if tiles else ""
 
