@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from pydantic_core import to_json
 
 from methods.context import RunContext
 from methods.results import (
@@ -14,9 +16,7 @@ from methods.results import (
     FigureBlock,
     Headline,
     Sample,
-    SampleGroup,
     SamplesBlock,
-    SampleText,
     TableBlock,
     table,
 )
@@ -237,15 +237,16 @@ class SampleWriter:
         if result.calibrated is not None:
             values["probability"] = result.calibrated.probability
             self._calibrated = True
-        sample = Sample(
-            id=result.id,
-            prompt=item.prompt,
-            answer=None if item.answer is None else item.answer.text,
-            verdict=None if result.label is None else ("wrong" if result.label else "right"),
-            values=values,
-            groups=_groups(item, result),
-        )
-        self._writer.write(sample.model_dump_json(exclude_none=True).encode() + b"\n")
+        # A `Sample`; models of every answer would take longer than some scorers.
+        sample = {
+            "id": result.id,
+            "prompt": item.prompt,
+            "answer": None if item.answer is None else item.answer.text,
+            "verdict": None if result.label is None else ("wrong" if result.label else "right"),
+            "values": values,
+            "groups": _groups(item, result),
+        }
+        self._writer.write(to_json(sample, inf_nan_mode="null") + b"\n")
         self._count += 1
 
     def block(self, path: Path, ctx: RunContext, by: str) -> SamplesBlock:
@@ -298,20 +299,20 @@ class SampleWriter:
         )
 
 
-def _groups(item: Item, result: ItemResult) -> list[SampleGroup]:
-    responses = item.responses or []
+def _groups(item: Item, result: ItemResult) -> list[dict[str, Any]]:
+    """`SampleGroup`s: the largest meaning first, in each the most typical answer first."""
+    texts = [response.text for response in item.responses or []]
     added = None if result.explanation is None else result.explanation.contributions
     groups = []
     for cluster in sorted(result.clusters, key=lambda one: -one.size):
-        # The most typical answer speaks for the others.
         members = sorted(cluster.members, key=lambda k: k != cluster.representative)
         groups.append(
-            SampleGroup(
-                label=f"One meaning, {cluster.size} of {result.n} answers",
-                texts=[
-                    SampleText(text=responses[k].text, value=None if added is None else added[k])
+            {
+                "label": f"One meaning, {cluster.size} of {result.n} answers",
+                "texts": [
+                    {"text": texts[k], "value": None if added is None else added[k]}
                     for k in members
                 ],
-            )
+            }
         )
     return groups
