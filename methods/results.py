@@ -323,14 +323,19 @@ def table(
     help: str = "",  # noqa: A002 - the field's name
     sort: str | None = None,
     artifact: ArtifactRef | None = None,
+    total: int | None = None,
 ) -> TableBlock:
-    """A table of models or mappings, whose fields the columns name; the first rows of many."""
+    """A table of models or mappings, whose fields the columns name; the first rows of many.
+
+    Args:
+        total: number of rows, where `rows` are not all.
+    """
     return TableBlock(
         title=title,
         help=help,
         columns=columns,
         rows=[{one.key: _cell(row, one.key) for one in columns} for row in rows[:MAX_ROWS]],
-        total=len(rows),
+        total=len(rows) if total is None else total,
         artifact=artifact,
         sort=sort,
     )
@@ -344,6 +349,16 @@ def _cell(row: BaseModel | Mapping[str, Any], key: str) -> Cell:
         return ", ".join(str(one) for one in value)
     cell: Cell = value
     return cell
+
+
+def counted(number: int, thing: str) -> str:
+    """A number with what it counts, such as `1 item` or `2,000 items`."""
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")
+
+
+def first_of(shown: int, total: int, things: str, which: str) -> str:
+    """What a caption says of things that are not drawn; empty where all are."""
+    return "" if shown >= total else f" Drawn: {shown:,} of {total:,} {things} ({which})."
 
 
 def interval(value: float | None, ends: tuple[float, float] | None) -> Interval:

@@ -82,7 +82,8 @@ class ReportService:
     def read_token(self, token: str) -> tuple[str, str]:
         """Tenant and job of a token. Raises `NotFound` for one that is not ours or has expired."""
         claim, _, signature = token.partition(".")
-        if not hmac.compare_digest(_text(self._signature(claim)), signature):
+        ours = _text(self._signature(claim)).encode()
+        if not hmac.compare_digest(ours, signature.encode(errors="surrogatepass")):
             raise NotFound("This link does not exist.")
         tenant_id, job_id, expires = json.loads(base64.urlsafe_b64decode(claim + "=="))
         if time.time() > expires or not is_id(job_id, "job"):

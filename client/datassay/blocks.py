@@ -78,6 +78,7 @@ class Table(Block):
     rows: list[dict[str, Any]]
     total: int = 0
     artifact: ArtifactRef | None = None
+    sort: str | None = None
 
 
 class Figure(Block):

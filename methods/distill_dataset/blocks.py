@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from methods.distill_dataset.spec import Result
-from methods.results import Block, Column, FigureBlock, Headline, ImagesBlock, table
+from methods.results import Block, Column, FigureBlock, Headline, ImagesBlock, first_of, table
+
+#: Images in the picture of a set, at most.
+GRID_IMAGES = 200
+_CLASSES = 20
+
+
+def _order(classes: list[str]) -> str:
+    more = f", and {len(classes) - _CLASSES} more" if len(classes) > _CLASSES else ""
+    return f"Class by class, in the order {', '.join(classes[:_CLASSES])}{more}."
 
 
 def present(result: Result, figures: list[FigureBlock]) -> Result:
     """The result with its headline and blocks."""
+    images = len(result.classes) * result.ipc
     headline = [
-        Headline(key="images", label="Images", value=len(result.classes) * result.ipc),
+        Headline(key="images", label="Images", value=images, format="integer"),
         Headline(key="ipc", label="Images per class", value=result.ipc, format="integer"),
         Headline(
             key="seconds",
@@ -19,7 +29,6 @@ def present(result: Result, figures: list[FigureBlock]) -> Result:
             better="low",
         ),
     ]
-    headline[0].format = "integer"
     if result.loss:
         headline.append(
             Headline(
@@ -44,7 +53,8 @@ def present(result: Result, figures: list[FigureBlock]) -> Result:
     blocks: list[Block] = [
         ImagesBlock(
             title="Distilled images",
-            caption=f"Class by class, in the order {', '.join(result.classes[:20])}.",
+            caption=_order(result.classes)
+            + first_of(min(images, GRID_IMAGES), images, "images", "the first"),
             artifact=result.grid,
         ),
         table("File", columns, rows),

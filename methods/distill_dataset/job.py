@@ -33,7 +33,7 @@ from methods.resume import ResumeStore
 
 #: How often, in seconds, the state of a distillation is kept.
 KEEP_EVERY = 30.0
-MAX_SHOWN, MAX_POINTS = 200, 200
+MAX_POINTS = 200
 
 
 def run(spec: Spec, ctx: RunContext) -> Result:
@@ -53,13 +53,13 @@ def _run(spec: Spec, ctx: RunContext) -> Result:
         raise JobError(
             "input_invalid", f"Class {kind} has {count} training images, ipc is {spec.ipc}."
         )
-    images, rows, losses = _images(spec, real, ctx)
+    images, rows, losses, earlier = _images(spec, real, ctx)
     targets = np.repeat(np.arange(len(real.classes)), spec.ipc)
     buffer = BytesIO()
     np.savez(buffer, images=images, labels=targets)
     saved = ctx.save_artifact("distilled.npz", buffer.getvalue(), "application/x-npz")
     columns = spec.ipc if 4 <= spec.ipc <= 20 else 10
-    shown = grid(real.shown(images[:MAX_SHOWN]), columns, max(1, 48 // images.shape[2]))
+    shown = grid(real.shown(images[: blocks.GRID_IMAGES]), columns, max(1, 48 // images.shape[2]))
     picture = ctx.save_artifact("distilled.png", write_png(shown), "image/png")
     result = Result(
         images=saved,
@@ -71,7 +71,7 @@ def _run(spec: Spec, ctx: RunContext) -> Result:
         shape=real.shape,
         rows=rows,
         loss=[value for _, value in _thinned(losses)],
-        seconds=time.process_time() - started,
+        seconds=earlier + time.process_time() - started,
         dataset_digest=real.digest,
         provenance=Provenance.of(JOB, spec.seed, "torch", device=device_class()),
     )
@@ -80,20 +80,21 @@ def _run(spec: Spec, ctx: RunContext) -> Result:
 
 def _images(
     spec: Spec, real: RealData, ctx: RunContext
-) -> tuple[np.ndarray, list[int] | None, list[float]]:
+) -> tuple[np.ndarray, list[int] | None, list[float], float]:
+    """Images, their rows or the losses, and the processor seconds of earlier attempts."""
     images, labels = real.train.images.numpy(), real.train.labels.numpy()
     if spec.method == "class-means":
-        return picking.part_means(images, labels, spec.ipc, spec.seed), None, []
+        return picking.part_means(images, labels, spec.ipc, spec.seed), None, [], 0.0
     if spec.method == "k-means":
-        return picking.centroids(images, labels, spec.ipc, spec.seed, ctx.check), None, []
+        return picking.centroids(images, labels, spec.ipc, spec.seed, ctx.check), None, [], 0.0
     if spec.method in ("random", "herding"):
         if spec.method == "random":
             rows = datasets.draw_subset(labels, spec.ipc, derived_seed("random", spec.seed))
         else:
             rows = picking.herd_classes(_features(spec, real), labels, spec.ipc)
-        return images[rows], rows.tolist(), []
+        return images[rows], rows.tolist(), [], 0.0
     state = _match(spec, real, ctx)
-    return state.images.cpu().numpy(), None, state.loss
+    return state.images.cpu().numpy(), None, state.loss, state.seconds
 
 
 def _features(spec: Spec, real: RealData) -> np.ndarray:
@@ -133,7 +134,7 @@ def _match(spec: Spec, real: RealData, ctx: RunContext) -> State:
     # Another device rounds differently: its state is none to go on with.
     store = ResumeStore(ctx, f"{spec.model_dump_json()} {device.type}")
     state = _restored(store, device) or _start(spec, given)
-    kept = time.monotonic()
+    kept, began = time.monotonic(), time.process_time()
     while state.done < spec.iterations:
         ctx.progress("distilling", state.done, spec.iterations, "iterations")
         if spec.method == "dm":
@@ -147,7 +148,7 @@ def _match(spec: Spec, real: RealData, ctx: RunContext) -> State:
                 f"The loss of iteration {state.done} is {loss}; lower lr_images.",
             )
         if time.monotonic() - kept > KEEP_EVERY:
-            _keep(store, state)
+            _keep(store, state, state.seconds + time.process_time() - began)
             kept = time.monotonic()
     ctx.progress("distilling", state.done, spec.iterations, "iterations")
     return state
@@ -165,12 +166,13 @@ def _start(spec: Spec, given: Matching) -> State:
     return State(images.clone(), torch.zeros_like(images))
 
 
-def _keep(store: ResumeStore, state: State) -> None:
+def _keep(store: ResumeStore, state: State, seconds: float) -> None:
     store.keep_arrays(
         "state",
         images=state.images.cpu().numpy(),
         velocity=state.velocity.cpu().numpy(),
         loss=np.array(state.loss),
+        seconds=np.array(seconds),
     )
 
 
@@ -180,7 +182,7 @@ def _restored(store: ResumeStore, device: torch.device) -> State | None:
         return None
     images, velocity = (torch.from_numpy(kept[name]).to(device) for name in ("images", "velocity"))
     loss = kept["loss"].tolist()
-    return State(images, velocity, len(loss), loss)
+    return State(images, velocity, len(loss), loss, float(kept["seconds"]))
 
 
 def _thinned(losses: list[float]) -> list[tuple[int, float]]:

@@ -30,12 +30,14 @@ class State:
         velocity: of the images, the same shape.
         done: iterations.
         loss: of each iteration, summed over its steps.
+        seconds: processor seconds of earlier attempts.
     """
 
     images: Tensor
     velocity: Tensor
     done: int = 0
     loss: list[float] = field(default_factory=list)
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from methods.evaluate_scorers.figures import LOWER_IS_BETTER, metric, metric_title
 from methods.evaluate_scorers.spec import Result
-from methods.results import Block, Column, FigureBlock, Headline, table
+from methods.results import Block, Column, FigureBlock, Headline, counted, table
 from methods.score_hallucination.blocks import work
 
 
@@ -18,7 +18,9 @@ def present(result: Result, figures: list[FigureBlock]) -> Result:
         blocks.append(_left_out(result))
     blocks += [*figures, *work(None, result.judging)]
     return result.shown(
-        f"Scorers on {summary.labels.n_labelled:,} labelled items", _headline(result), blocks
+        f"Scorers on {counted(summary.labels.n_labelled, 'labelled item')}",
+        _headline(result),
+        blocks,
     )
 
 
@@ -38,15 +40,16 @@ def _headline(result: Result) -> list[Headline]:
             )
         )
     alike = sum(report.like_best is True for report in result.ranking[1:])
-    if any(report.like_best is not None for report in result.ranking):
+    tested = any(report.like_best is not None for report in result.ranking)
+    if tested and summary.rank_by == "auroc":
         headline.append(
             Headline(
                 key="like_best",
-                label="Others as good as the best",
+                label="Others not told from the best",
                 value=alike,
                 format="integer",
-                better="low",
-                help="Scorers whose AUROC cannot be told from the best one's on these items.",
+                help="Scorers whose AUROC does not differ significantly from the best one's on "
+                "these items; it may still differ.",
             )
         )
     counts = summary.labels
@@ -82,8 +85,8 @@ def _ranking(result: Result) -> Block:
         Column(key="brier", label="Brier", format="number", better="low"),
         Column(
             key="like_best",
-            label="As good as the best",
-            help="Whether its AUROC cannot be told from the best scorer's.",
+            label="Like the first",
+            help="`yes`: its AUROC cannot be told from that of the first row on these items.",
         ),
         Column(key="n", label="Items", format="integer"),
         Column(key="n_undefined", label="Undefined", format="integer"),
@@ -103,7 +106,7 @@ def _comparisons(result: Result) -> Block:
         Column(key="difference", label="Difference of AUROC", format="number"),
         Column(key="low", label="Low", format="number"),
         Column(key="high", label="High", format="number"),
-        Column(key="p_adjusted", label="Adjusted p", format="number", better="low"),
+        Column(key="p_adjusted", label="Adjusted p", format="number"),
         Column(key="n", label="Items", format="integer"),
     ]
     return table(

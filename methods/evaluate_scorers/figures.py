@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from methods.evaluate_scorers.spec import RankBy, ScorerReport
-from methods.results import FigureBlock, Interval, chart
+from methods.results import FigureBlock, Interval, chart, first_of
 from methods.score_hallucination.evaluation.columns import Labelled
 from methods.score_hallucination.figures import histograms, reliability, risk_coverage, roc
 
@@ -19,7 +19,9 @@ LOWER_IS_BETTER = ("risk_coverage_area", "ece", "brier")
 
 def draw(ranking: list[ScorerReport], table: Labelled, rank_by: RankBy) -> list[FigureBlock]:
     """The ranking, and curves of its first scorers."""
-    figures = [_ranking(ranking, rank_by)]
+    figures = []
+    if any(_known(report, rank_by) for report in ranking):
+        figures.append(_ranking(ranking, rank_by))
     best: list[str] = [report.scorer for report in ranking[:SHOWN]]
     curves = {}
     for name in best:
@@ -37,6 +39,10 @@ def draw(ranking: list[ScorerReport], table: Labelled, rank_by: RankBy) -> list[
         caption = "Uncalibrated confidences; on the dashed line they are frequencies."
         figures.append(reliability(confidences, caption))
     figures.append(histograms({name: table.values[name] for name in best}, table.right))
+    note = first_of(len(best), len(ranking), "scorers", "the best")
+    for figure in figures:
+        if figure.title != "Ranking":
+            figure.caption += note
     return figures
 
 
@@ -51,7 +57,8 @@ def _ranking(ranking: list[ScorerReport], rank_by: RankBy) -> FigureBlock:
     return FigureBlock(
         title="Ranking",
         caption="Best at the top, with 95 % bootstrap intervals. Overlapping intervals say little "
-        "about a pair of scorers on the same items: see the paired tests.",
+        "about a pair of scorers on the same items: see the paired tests."
+        + first_of(len(rows), len(ranking), "scorers", "the others have no such value"),
         vega_lite=chart(
             rows,
             height=20 * max(len(rows), 3),
@@ -71,6 +78,11 @@ def _ranking(ranking: list[ScorerReport], rank_by: RankBy) -> FigureBlock:
             ],
         ),
     )
+
+
+def _known(report: ScorerReport, rank_by: RankBy) -> bool:
+    found = metric(report, rank_by)
+    return found is not None and found.value is not None
 
 
 def metric_title(name: RankBy) -> str:

@@ -7,13 +7,11 @@ that nobody unloads what another one asks.
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from methods.errors import JobError
 from methods.inference.completion import Completion, Sampling, Usage
 from methods.inference.model_registry import ModelDeclaration
 from methods.inference.openai_http import Server
@@ -43,26 +41,18 @@ class LoraServer:
         waiting: Callable[[str], None] = lambda why: None,
     ) -> Iterator[tuple[int, list[Completion]]]:
         """See `LanguageModel`."""
+        server = Server(self._server, self._declared)
         try:
             shutil.copytree(self._adapter, self._shared)
-            self._tell("load", {"lora_path": str(self._shared)}, check, waiting)
-            served = self._declared.model_copy(update={"served_as": self._name})
-            model = OpenAIServer(self._server, served)
-            yield from model.sample(prompts, sampling, usage, check, waiting)
+            body = {"lora_name": self._name, "lora_path": str(self._shared)}
+            for _ in server.ask([(0, "/load_lora_adapter", body)], check, waiting):
+                pass
+            try:
+                served = self._declared.model_copy(update={"served_as": self._name})
+                model = OpenAIServer(self._server, served)
+                yield from model.sample(prompts, sampling, usage, check, waiting)
+            finally:
+                # Asked once: what ends the job must not keep it.
+                server.post_once("/unload_lora_adapter", {"lora_name": self._name})
         finally:
-            # What ends the job must not keep it; a server that is gone has unloaded it too.
-            with contextlib.suppress(JobError):
-                self._tell("unload", {}, lambda: None, lambda why: None)
             shutil.rmtree(self._shared, ignore_errors=True)
-
-    def _tell(
-        self,
-        what: str,
-        more: dict[str, str],
-        check: Callable[[], None],
-        waiting: Callable[[str], None],
-    ) -> None:
-        body = {"lora_name": self._name, **more}
-        requests = [(0, f"/{what}_lora_adapter", body)]
-        for _ in Server(self._server, self._declared).ask(requests, check, waiting):
-            pass

@@ -119,6 +119,11 @@ def _read_manifest(archive: tarfile.TarFile, member: tarfile.TarInfo | None) -> 
     reader = archive.extractfile(member)
     assert reader is not None, "it is a regular file"
     manifest = Manifest.model_validate_json(reader.read())
+    adapter = "adapter_config.json" in manifest.files
+    if not (manifest.kind == "adapter") == adapter == (manifest.base is not None):
+        raise ValueError("an adapter has a base, a full model has none")
+    if not any(name.endswith(".safetensors") for name in manifest.files):
+        raise ValueError("there are no safetensors in it")
     for name in manifest.files:
         if fault := _name_fault(name):
             raise ValueError(f"{name[:200]}: {fault}")

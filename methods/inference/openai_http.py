@@ -23,6 +23,7 @@ _LOADING_SECONDS = 1.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
 _ANSWER_SECONDS = 600.0
 _CHECK_SECONDS = 0.2
+_PARTING_SECONDS = 5.0
 _TOO_LARGE = 64 * 1024 * 1024
 
 
@@ -79,9 +80,22 @@ class Server:
                 # A closed connection tells the server to stop.
                 runner.run(_abandon(set(pending), client))
 
+    def post_once(self, path: str, body: dict[str, Any]) -> bool:
+        """Post without patience, for what is done on the way out; whether it was accepted."""
+        try:
+            answer = httpx2.post(
+                self._url + path, json=body, headers=self._headers(), timeout=_PARTING_SECONDS
+            )
+        except httpx2.HTTPError:
+            return False
+        return answer.status_code == 200
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._key}"} if self._key else {}
+
     def _client(self) -> httpx2.AsyncClient:
         return httpx2.AsyncClient(
-            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
+            headers=self._headers(),
             timeout=httpx2.Timeout(_ANSWER_SECONDS, connect=5.0),
             limits=httpx2.Limits(max_connections=self._in_flight),
             follow_redirects=False,

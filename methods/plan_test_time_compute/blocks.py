@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from methods.plan_test_time_compute.result import Result, TaskReport
-from methods.results import Block, Column, FigureBlock, Headline, TextBlock, interval, table
+from methods.results import (
+    Block,
+    Column,
+    FigureBlock,
+    Headline,
+    TextBlock,
+    counted,
+    interval,
+    table,
+)
 
 
 def present(result: Result, figures: list[FigureBlock]) -> Result:
@@ -20,7 +29,9 @@ def present(result: Result, figures: list[FigureBlock]) -> Result:
     blocks += figures
     blocks += [TextBlock(text=f"Caveat: {text}.") for text in result.caveats]
     return result.shown(
-        f"Thinking plan over {len(result.tasks)} training tasks", _headline(result), blocks
+        f"Thinking plan over {counted(len(result.tasks), 'training task')}",
+        _headline(result),
+        blocks,
     )
 
 
@@ -59,7 +70,7 @@ def _headline(result: Result) -> list[Headline]:
             low=low,
             high=high,
             better="low",
-            help="tr / lambda_min, with its 90 % interval over half-samples.",
+            help="tr / lambda_min, with its 90 % interval over half-samples where rows were given.",
         ),
         Headline(
             key="objective",
@@ -111,8 +122,10 @@ def _row(task: TaskReport) -> dict[str, object]:
 
 
 def _tradeoff(result: Result) -> Block:
-    advice = result.recommendation
+    advice, curves = result.recommendation, result.curves
     assert advice is not None
+    assert curves is not None, "there is advice"
+    level = advice.train_context_tradeoff_level / curves.error_median[0]
     columns = [
         Column(key="context_length_train", label="Training context", format="integer"),
         Column(key="steps", label="Steps that reach the error", format="integer"),
@@ -121,8 +134,8 @@ def _tradeoff(result: Result) -> Block:
         "Training context against thinking steps",
         columns,
         advice.train_context_tradeoff,
-        help=f"Pairs that reach an error of {advice.train_context_tradeoff_level:.3g}; a dash: not "
-        "within the steps computed.",
+        help=f"Pairs that reach {level:.3g} of the error without thinking; a dash: not within the "
+        "steps computed.",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from methods.plan_test_time_compute.result import Curves, MixtureReport, TaskReport
-from methods.results import FigureBlock, axis, chart
+from methods.results import FigureBlock, axis, chart, first_of
 
 #: Tasks drawn as bars, at most; those with the largest weight are kept.
 MAX_BARS = 60
@@ -102,7 +102,8 @@ def mixture_bars(
         ]
     return FigureBlock(
         title="Mixture of training tasks",
-        caption="Shares of the training examples; hover for the hardness of a task.",
+        caption="Shares of the training examples; hover for the hardness of a task."
+        + first_of(len(shown), len(tasks), "tasks", "the largest shares"),
         vega_lite=chart(
             values,
             mark={"type": "bar", "tooltip": {"content": "data"}},

@@ -143,7 +143,8 @@ class Advice(SpecModel):
         description="max(0, dim - m): what a prompt shorter than the dimension cannot tell."
     )
     train_context_tradeoff_level: float = Field(
-        description="The error that the pairs below reach: target_error, else that of one step."
+        description="The error that the pairs below reach, in the unit of `curves`: target_error "
+        "times that without thinking, else that of one step."
     )
     train_context_tradeoff: list[IsoError] = Field(
         description=(

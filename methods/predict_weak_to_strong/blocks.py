@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from methods.predict_weak_to_strong.result import Result, WeakModel
-from methods.results import Block, Column, FigureBlock, Headline, TextBlock, table
+from methods.results import Block, Column, FigureBlock, Headline, TextBlock, counted, table
 
 _SCORES = {
     "metric_op": "Operator norm",
-    "metric_fro": "Frobenius norm",
+    "metric_fro": "Normalised squared Frobenius norm",
     "label_projection": "Predicted gap",
 }
 
 
 def present(result: Result, figures: list[FigureBlock]) -> Result:
     """The result with its headline and blocks."""
-    blocks: list[Block] = [TextBlock(text=result.recommended.words), _candidates(result), *figures]
-    blocks.insert(2, _strong(result))
+    words = TextBlock(text=result.recommended.words)
+    blocks: list[Block] = [words, _candidates(result), _strong(result), *figures]
     return result.shown(
-        f"{len(result.weak)} weak supervisors for {result.strong.name}",
+        f"{counted(len(result.weak), 'weak supervisor')} for {result.strong.name}",
         _headline(result),
         blocks,
     )
@@ -26,7 +26,6 @@ def present(result: Result, figures: list[FigureBlock]) -> Result:
 def _headline(result: Result) -> list[Headline]:
     found = result.recommended
     best = next(model for model in result.weak if model.name == found.name)
-    low, high = best.rank_ci or (None, None)
     return [
         Headline(
             key="best",
@@ -43,27 +42,26 @@ def _headline(result: Result) -> list[Headline]:
         ),
         Headline(
             key="rank",
-            label="Rank over half-samples",
-            value=best.rank,
-            low=low,
-            high=high,
+            label="Its worst plausible rank",
+            value=None if best.rank_ci is None else best.rank_ci[1],
             format="integer",
             better="low",
-            help="With its 90 % interval over half-samples of the rows.",
+            help="Upper end of the 90 % interval of its rank over half-samples of the rows; a dash "
+            "where none were drawn.",
         ),
         Headline(
             key="ties",
             label="Others that may be as good",
-            value=sum(name != found.name for name in found.ties),
+            value=None if best.rank_ci is None else len(found.ties),
             format="integer",
             better="low",
             help="Candidates whose rank interval overlaps the best one's.",
         ),
         Headline(
             key="agreement_with_dof_w",
-            label="Agreement with model size",
+            label="Agreement with the effective dimension",
             value=found.agreement_with_dof_w,
-            help="Kendall's tau between this ranking and the one by effective dimension.",
+            help="Kendall's tau, -1 to 1, between this ranking and the one by effective dimension.",
         ),
     ]
 
@@ -75,7 +73,12 @@ def _candidates(result: Result) -> Block:
         Column(key="rank_low", label="Rank from", format="integer"),
         Column(key="rank_high", label="to", format="integer", help="90 % interval of the rank."),
         Column(key="metric_op", label="Operator norm", format="number", better="low"),
-        Column(key="metric_fro", label="Frobenius norm", format="number", better="low"),
+        Column(
+            key="metric_fro",
+            label="Squared Frobenius norm, normalised",
+            format="number",
+            better="low",
+        ),
         Column(key="dof_w", label="Effective dimension", format="number", better="high"),
         Column(key="cka_linear", label="Linear CKA", format="number", better="high"),
     ]
@@ -92,7 +95,7 @@ def _candidates(result: Result) -> Block:
         [_row(model) for model in ranked],
         sort="rank",
         help="Rank intervals are over half-samples of the rows; effective dimension and CKA are "
-        "baselines that need no ranking.",
+        "baselines to compare with.",
     )
 
 

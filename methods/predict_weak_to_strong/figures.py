@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from methods.predict_weak_to_strong.result import WeakModel
-from methods.results import EMPHASIS, NEUTRAL, SCHEMA, FigureBlock, axis, chart
+from methods.results import EMPHASIS, NEUTRAL, SCHEMA, FigureBlock, axis, chart, first_of
 
 #: Lines drawn in a figure, at most; the best-ranked models are kept.
 MAX_LINES = 40
@@ -16,7 +16,7 @@ MAX_SPECTRA = 12
 
 
 def metric_against_baselines(models: Sequence[WeakModel]) -> FigureBlock:
-    """The ranking scores of each candidate over the baselines that need no strong model."""
+    """The ranking scores of each candidate over the baselines."""
     values = [
         {
             "name": m.name,
@@ -33,12 +33,15 @@ def metric_against_baselines(models: Sequence[WeakModel]) -> FigureBlock:
             "mark": {"type": "point", "filled": True, "tooltip": True},
             "encoding": {
                 "x": axis(base, title, zero=False),
-                "y": axis(metric, f"{metric} of P_s(I - P_w)", zero=False),
+                "y": axis(metric, label, zero=False),
                 "color": axis("rank", "Rank", range=[EMPHASIS, NEUTRAL]),
                 "tooltip": [{"field": f} for f in ("name", metric, base, "rank")],
             },
         }
-        for metric in ("operator norm", "Frobenius")
+        for metric, label in (
+            ("operator norm", "||P_s(I - P_w)||_op"),
+            ("Frobenius", "||P_s(I - P_w)||_F^2 / tr P_s"),
+        )
         for base, title in (
             ("effective dimension", "Effective dimension of the weak model"),
             ("linear CKA", "Linear CKA with the strong model"),
@@ -72,7 +75,7 @@ def spectra(strong: Sequence[float], weak: Sequence[tuple[str, Sequence[float]]]
     best = [point for name, line in weak[:MAX_SPECTRA] for point in points(name, "weak", line)]
     encoding = {
         "x": axis("direction", "Direction, by variance"),
-        "y": axis("eigenvalue", "Eigenvalue (share of the mean squared norm)", type="log"),
+        "y": axis("eigenvalue", "Eigenvalue, on the scale of beta", type="log"),
         "detail": {"field": "model"},
         "color": axis("kind", "Model", "nominal"),
         "tooltip": [{"field": f} for f in ("model", "direction", "eigenvalue")],
@@ -92,7 +95,8 @@ def spectra(strong: Sequence[float], weak: Sequence[tuple[str, Sequence[float]]]
         title="Spectra",
         caption=(
             "Directions far above beta can be learned. A weak model whose curve ends early has "
-            "few directions to teach in."
+            "few directions to teach in. At most 20 directions a model."
+            + first_of(min(len(weak), MAX_SPECTRA), len(weak), "weak models", "the best-ranked")
         ),
         vega_lite=chart([], layer=layers),
     )
@@ -121,6 +125,7 @@ def angles(models: Sequence[WeakModel]) -> FigureBlock:
         caption=(
             "0 degrees: the weak model has this direction of the strong one; 90: it lacks it. "
             "Angles ignore how much variance a direction has, the metrics do not."
+            + first_of(len(shown), len(models), "weak models", "the best-ranked")
         ),
         vega_lite=chart(values, mark={"type": "line", "point": True}, encoding=encoding),
     )

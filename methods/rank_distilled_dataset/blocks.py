@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from methods.rank_distilled_dataset.result import Leaderboard, Result, Row, RunEstimate
-from methods.results import Block, Column, FigureBlock, Headline, ImagesBlock, TextBlock, table
+from methods.results import (
+    Block,
+    Column,
+    FigureBlock,
+    Headline,
+    ImagesBlock,
+    TextBlock,
+    counted,
+    table,
+)
 
 NAMES = {"lrs": "LRS", "ars": "ARS", "accuracy": "Accuracy"}
 _GRID = "grid/"
@@ -22,15 +31,18 @@ def present(result: Result, figures: list[FigureBlock]) -> Result:
             blocks.append(_wins(board))
     blocks += figures
     blocks += [
-        ImagesBlock(title=f"Images of {name.removeprefix(_GRID)}", artifact=artifact)
+        ImagesBlock(
+            title=f"Images of {name.removeprefix(_GRID)}",
+            caption="Class by class; 200 images at most.",
+            artifact=artifact,
+        )
         for name, artifact in result.artifacts.items()
         if name.startswith(_GRID)
     ]
     blocks.append(_work(result))
-    count = len(result.leaderboards[0].rows)
-    what = "set" if count == 1 else "sets"
+    count = counted(len(result.leaderboards[0].rows), "distilled set")
     return result.shown(
-        f"{count} distilled {what} of {result.dataset.name}, ranked by {NAMES[result.ranked_by]}",
+        f"{count} of {result.dataset.name}, ranked by {NAMES[result.ranked_by]}",
         _headline(result),
         blocks,
     )
@@ -88,11 +100,11 @@ def _headline(result: Result) -> list[Headline]:
         headline.append(
             Headline(
                 key="full",
-                label="Accuracy of the full data",
+                label="Accuracy of the full data" + (", as given" if board.full_given else ""),
                 value=board.full.value,
                 low=board.full.low,
                 high=board.full.high,
-                format="percent",
+                format="number",
             )
         )
     return headline

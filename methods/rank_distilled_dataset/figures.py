@@ -9,7 +9,7 @@ import numpy as np
 from methods.rank_distilled_dataset.blocks import NAMES, ranking_score
 from methods.rank_distilled_dataset.protocol.experiment import ModelComparison, Scored
 from methods.rank_distilled_dataset.result import Leaderboard
-from methods.results import FigureBlock, chart
+from methods.results import FigureBlock, chart, first_of
 
 #: Candidates drawn in figures with lines, best first.
 MAX_LINES = 12
@@ -19,8 +19,9 @@ def draw(found: ModelComparison, board: Leaderboard, metric: str) -> list[Figure
     """All figures of one model."""
     by_name = {scored.candidate.name: scored for scored in found.scored}
     best = [by_name[row.name] for row in board.rows[:MAX_LINES]]
-    figures = [_leaderboard(board, metric), _curves(best, found, board.model)]
-    figures.append(_rates(best, board.model))
+    note = first_of(len(best), len(board.rows), "sets", "the best")
+    figures = [_leaderboard(board, metric), _curves(best, found, board.model, note)]
+    figures.append(_rates(best, board.model, note))
     if all(row.lrs and row.ars for row in board.rows):
         figures.append(_plane(board))
     return figures
@@ -60,7 +61,7 @@ def _leaderboard(board: Leaderboard, metric: str) -> FigureBlock:
     )
 
 
-def _curves(best: list[Scored], found: ModelComparison, model: str) -> FigureBlock:
+def _curves(best: list[Scored], found: ModelComparison, model: str, note: str) -> FigureBlock:
     rows = []
     for scored in best:
         choice, side = scored.choices[("own", "candidate")], scored.sides[("own", "candidate")]
@@ -75,7 +76,7 @@ def _curves(best: list[Scored], found: ModelComparison, model: str) -> FigureBlo
         rows += _mean_curve(found.full_curves, "full data")
     return FigureBlock(
         title=f"Learning curves ({model})",
-        caption="Mean test accuracy over the runs at the chosen learning rate.",
+        caption="Mean test accuracy over the runs at the chosen learning rate." + note,
         vega_lite=chart(
             rows,
             mark={"type": "line", "point": True, "tooltip": True},
@@ -99,7 +100,7 @@ def _mean_curve(curves: list[Any], name: str) -> list[dict[str, Any]]:
     ]
 
 
-def _rates(best: list[Scored], model: str) -> FigureBlock:
+def _rates(best: list[Scored], model: str, note: str) -> FigureBlock:
     rows = [
         {"set": scored.candidate.name, "lr": rate, "accuracy": round(value, 6)}
         for scored in best
@@ -113,7 +114,7 @@ def _rates(best: list[Scored], model: str) -> FigureBlock:
     return FigureBlock(
         title=f"Learning-rate sensitivity ({model})",
         caption="Mean test accuracy over the runs by learning rate. Curves may have dips, so a "
-        "learning rate says nothing about its neighbours.",
+        "learning rate says nothing about its neighbours." + note,
         vega_lite=chart(
             rows,
             mark={"type": "line", "point": True, "tooltip": True},

@@ -18,6 +18,7 @@ from methods.results import (
     Sample,
     SamplesBlock,
     TableBlock,
+    counted,
     table,
 )
 from methods.score_hallucination.result import (
@@ -27,6 +28,7 @@ from methods.score_hallucination.result import (
     Result,
     SamplingResult,
     ScorerSummary,
+    ScoringSummary,
 )
 from methods.score_hallucination.schema.items import Item
 from methods.score_hallucination.spec import Spec
@@ -46,16 +48,38 @@ def present(
     """
     summary = result.summary
     best = best_scorer(summary.scorers)
-    what = "item" if summary.n_items == 1 else "items"
     blocks: list[Block] = [_scorers(summary.scorers)]
     blocks += _verification(result)
     blocks += [*figures, samples]
     blocks += work(result.sampling, result.judging)
     return result.shown(
-        f"Hallucination scores of {summary.n_items:,} {what}",
+        f"Hallucination scores of {counted(summary.n_items, 'item')}",
         _headline(result, best, sizes),
         blocks,
     )
+
+
+def warnings(summary: ScoringSummary) -> list[str]:
+    """What weakens the numbers of a summary."""
+    texts = [
+        f"{name}: {summary.n_items - found.n_valid} of {summary.n_items} items have no score; each "
+        "says why"
+        for name, found in summary.scorers.items()
+        if found.n_valid < summary.n_items
+    ]
+    calibration = summary.calibration
+    if calibration is None:
+        return texts
+    if calibration.n < summary.n_items:
+        left = summary.n_items - calibration.n
+        texts.append(f"calibration: {left} of {summary.n_items} items have no probability")
+    if calibration.drift is not None and calibration.drift.shifted:
+        texts.append(
+            "drift: these scores differ from those that the calibrator was fitted on (KS "
+            f"{calibration.drift.ks:.3f}, p {calibration.drift.ks_p_value:.2g}); its probabilities "
+            "may not hold"
+        )
+    return texts
 
 
 def best_scorer(scorers: Mapping[str, ScorerSummary]) -> str:
@@ -109,7 +133,7 @@ def _headline(result: Result, best: str, sizes: Mapping[int, int]) -> list[Headl
             )
         )
     headline.append(Headline(key="items", label="Items", value=summary.n_items, format="integer"))
-    return headline[:6]
+    return headline
 
 
 def _quality(scorer: str, found: Evaluation) -> list[Headline]:

@@ -98,6 +98,7 @@ def run(spec: Spec, ctx: RunContext) -> Result:
         summary=summary,
         sampling=sampled,
         judging=judging,
+        warnings=blocks.warnings(summary),
         provenance=_provenance(
             spec, {f"nli_{what}": n - spent[what] for what, n in nli_cost(options).items()}
         ),

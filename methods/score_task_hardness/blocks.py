@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from methods.results import Block, Column, FigureBlock, Headline, interval, table
+from methods.results import Block, Column, FigureBlock, Headline, counted, interval, table
 from methods.score_task_hardness.spec import Hardness, Result
 
 
@@ -13,16 +13,17 @@ def present(result: Result, figures: list[FigureBlock]) -> Result:
     if result.hardest_first:
         hardest = by_name[result.hardest_first[0]]
         low, high = hardest.hardness_ci or (None, None)
+        dim = hardest.dim
         headline += [
             Headline(key="hardest", label="Hardest data set", value=hardest.name),
             Headline(
-                key="hardness",
-                label="Its hardness",
-                value=hardest.hardness,
-                low=low,
-                high=high,
-                help="tr / lambda_min, from the dimension upwards; large is hard to learn in "
-                "context. With its 90 % interval over half-samples.",
+                key="hardness_per_dim",
+                label="Its hardness per direction",
+                value=hardest.hardness_per_dim,
+                low=None if low is None else low / dim,
+                high=None if high is None else high / dim,
+                help="tr / lambda_min over the dimension: 1 is isotropic, large is hard to learn "
+                "in context. With its 90 % interval over half-samples, where there is one.",
             ),
         ]
     headline += [
@@ -32,7 +33,7 @@ def present(result: Result, figures: list[FigureBlock]) -> Result:
             value=sum(one.reliable for one in result.datasets),
             format="integer",
             better="high",
-            help="Data sets with at least 10 rows a direction.",
+            help="Data sets with a hardness, from a covariance or at least 10 rows a direction.",
         ),
         Headline(key="datasets", label="Data sets", value=len(result.datasets), format="integer"),
     ]
@@ -44,7 +45,8 @@ def present(result: Result, figures: list[FigureBlock]) -> Result:
             key="hardness",
             label="Hardness",
             format="number",
-            help="With its 90 % interval over half-samples.",
+            help="With its 90 % interval over half-samples, where there is one. It grows with the "
+            "dimension: compare data sets by the next column.",
         ),
         Column(
             key="hardness_per_dim",
@@ -67,9 +69,9 @@ def present(result: Result, figures: list[FigureBlock]) -> Result:
         ),
         *figures,
     ]
-    count = len(result.datasets)
-    what = "data set" if count == 1 else "data sets"
-    return result.shown(f"Hardness of {count} {what}", headline, blocks)
+    return result.shown(
+        f"Hardness of {counted(len(result.datasets), 'data set')}", headline, blocks
+    )
 
 
 def _row(one: Hardness) -> dict[str, object]:

@@ -14,9 +14,12 @@ from methods.plan_test_time_compute.inputs import (
     first_moments,
     shrinkage_amount,
 )
-from methods.results import FigureBlock, Provenance, axis, chart
+from methods.results import FigureBlock, Provenance, axis, chart, first_of
 from methods.score_task_hardness import blocks
 from methods.score_task_hardness.spec import JOB, DataSet, Hardness, Result, Spec
+
+#: Lines that a figure can hold.
+_SPECTRA = 80
 
 
 def run(spec: Spec, ctx: RunContext) -> Result:
@@ -103,12 +106,13 @@ def _bars(datasets: list[Hardness]) -> FigureBlock:
 def _spectra(datasets: list[Hardness]) -> FigureBlock:
     values = [
         {"name": one.name, "direction": i + 1, "eigenvalue": max(value, 1e-12)}
-        for one in datasets[:80]
+        for one in datasets[:_SPECTRA]
         for i, value in enumerate(one.spectrum_top20)
     ]
     return FigureBlock(
         title="Spectra",
-        caption="Eigenvalues over their mean; a long falling tail makes a data set hard.",
+        caption="The 20 largest eigenvalues over their mean; a long falling tail makes a data set "
+        "hard." + first_of(min(len(datasets), _SPECTRA), len(datasets), "data sets", "the first"),
         vega_lite=chart(
             values,
             mark={"type": "line", "point": True, "tooltip": True},

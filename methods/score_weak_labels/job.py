@@ -100,7 +100,7 @@ def _uncovered(
     assert joint.labels is not None
     moments = label_moments(code, own.labels, joint.labels)
     c = core.overlap(spectrum, other, joint.cross)
-    blocks = core.uncovered_labels(spectrum, other, c, moments, (spec.beta_s, spec.beta_w))
+    parts = core.uncovered_labels(spectrum, other, c, moments, (spec.beta_s, spec.beta_w))
     warnings = []
     if own.repeated:
         warnings.append(f"duplicate_rows: {own.repeated} rows repeat an earlier row")
@@ -110,7 +110,7 @@ def _uncovered(
         warnings.append("no_ids: row alignment was not checked")
     for one in (strong, weak):
         warnings += cut_texts(one.source.name, one.encoding)
-    return spectrum, np.asarray(blocks.sum(axis=0) / strong.rows), warnings
+    return spectrum, np.asarray(parts.sum(axis=0) / strong.rows), warnings
 
 
 def _save(ctx: RunContext, name: str, values: NDArray[Any]) -> str:
@@ -120,7 +120,8 @@ def _save(ctx: RunContext, name: str, values: NDArray[Any]) -> str:
 
 
 def _histogram(scores: FloatArray, threshold: float) -> FigureBlock:
-    counts, edges = np.histogram(scores, bins=50)
+    # Equal on paper, different by rounding: too narrow a range for any bins.
+    counts, edges = np.histogram(np.round(scores, 9), bins=50)
     values = [
         {"from": float(low), "to": float(high), "rows": int(count)}
         for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True)

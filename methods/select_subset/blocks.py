@@ -138,5 +138,6 @@ def _bad_rows(result: Result) -> Block:
         "First bad rows",
         columns,
         result.validation.examples,
+        total=result.validation.bad_rows,
         artifact=result.artifacts.get("bad_rows"),
     )

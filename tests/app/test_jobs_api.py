@@ -228,7 +228,7 @@ def test_lists_show_headlines_and_go_by_them(http: httpx2.Client, workplace: Wor
     workplace.run()
     job = http.get(f"/v1/jobs/{harder}").json()
     assert job["headline"] == job["result"]["headline"]
-    assert job["headline"][1]["value"] == pytest.approx(9)
+    assert job["headline"][1]["value"] == pytest.approx(4.5)
     page = http.get("/v1/jobs").json()["items"]
     assert [row["id"] for row in page] == [unsaid, alike, harder, hard, easy]
     assert page[2]["headline"] == job["headline"]
@@ -245,11 +245,13 @@ def test_lists_show_headlines_and_go_by_them(http: httpx2.Client, workplace: Wor
                 return found
 
     # Jobs without the figure are left out; equal figures are in the order of their ids.
-    assert listed(sort="hardness") == [easy, hard, alike, harder]
-    assert listed(sort="-hardness") == [harder, alike, hard, easy]
+    assert listed(sort="hardness_per_dim") == [easy, hard, alike, harder]
+    assert listed(sort="-hardness_per_dim") == [harder, alike, hard, easy]
     assert listed(sort="hardest") == []  # a text
-    assert listed(headline="hardness>=5") == [alike, harder, hard]
-    assert listed(headline=["hardness>=5", "hardness<9"], sort="hardness") == [hard, alike]
+    assert listed(headline="hardness_per_dim>=2.5") == [alike, harder, hard]
+    assert listed(
+        headline=["hardness_per_dim>=2.5", "hardness_per_dim<4.5"], sort="hardness_per_dim"
+    ) == [hard, alike]
     assert listed(headline="datasets=1") == [harder, easy]
     for wrong in (
         "hardness",
@@ -262,7 +264,7 @@ def test_lists_show_headlines_and_go_by_them(http: httpx2.Client, workplace: Wor
         problem(http.get("/v1/jobs", params={"headline": wrong}), 400, "invalid-request")
     problem(http.get("/v1/jobs", params={"sort": "hard-ness"}), 400, "invalid-request")
     cursor = http.get("/v1/jobs", params={"limit": 1}).json()["next_cursor"]
-    other = {"cursor": cursor, "sort": "hardness"}
+    other = {"cursor": cursor, "sort": "hardness_per_dim"}
     problem(http.get("/v1/jobs", params=other), 400, "invalid-request")
     # What another job takes over has the headline too.
     again = http.post(

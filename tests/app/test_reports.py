@@ -82,6 +82,8 @@ def test_a_link_shows_the_report_until_it_expires(
             f"{claim[:-1]}.{signature}",
             f"e30.{signature}",
             "%ff%fe",
+            "x.%C3%A9",
+            f"{claim}.%ED%A0%80",
             "x" * 2000,
         ):
             answer = stranger.get(f"/v1/reports/{wrong}")

@@ -156,6 +156,17 @@ def test_a_mistake_is_explained_and_nothing_is_sent(
     assert list(Client().files.list()) == []
 
 
+def test_a_dry_run_sends_nothing(
+    run: Callable[[str], int], files: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("submit score-hallucination --input answers.jsonl --dry-run") == 0
+    assert capsys.readouterr().out == "the spec is valid\n"
+    assert run("submit score-hallucination --input answers.jsonl --dry-run --set tau=-1") == 3
+    assert run("submit score-hallucination --dry-run") == 3
+    assert list(Client().files.list()) == []
+    assert list(Client().jobs.list()) == []
+
+
 def test_a_good_file_is_sent_once(
     run: Callable[[str], int], files: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -216,3 +216,64 @@ def test_a_warning_that_no_block_shows_is_refused() -> None:
 def test_a_long_table_is_cut_and_says_so() -> None:
     found = table("T", [Column(key="a", label="A")], [{"a": k} for k in range(500)])
     assert (len(found.rows), found.total) == (200, 500)
+
+
+def headline(name: str) -> dict[str, Any]:
+    return {figure.key: figure for figure in gallery.result(name)[0].headline}
+
+
+def test_headlines_are_the_figures_of_the_result() -> None:
+    """By other ways than the methods take."""
+    scoring, _ = gallery.result("score-hallucination")
+    summary = scoring.model_dump()["summary"]
+    best = max(
+        (found["evaluation"]["auroc"]["value"], name) for name, found in summary["scorers"].items()
+    )
+    shown = headline("score-hallucination")
+    assert (shown["auroc"].value, shown["auroc"].label) == (best[0], f"AUROC of {best[1]}")
+    items = [len(sample.values) and sample.values["meanings"] for sample in _samples(scoring)]
+    assert shown["disagreeing"].value == sum(n > 1 for n in items) / len(items)
+
+    hardness = gallery.result("score-task-hardness")[0].model_dump()["datasets"]
+    hardest = max(hardness, key=lambda one: one["hardness"] / one["dim"])
+    shown = headline("score-task-hardness")
+    assert shown["hardest"].value == hardest["name"]
+    assert shown["hardness_per_dim"].value == hardest["hardness"] / hardest["dim"]
+    low, high = shown["hardness_per_dim"].low, shown["hardness_per_dim"].high
+    assert low <= shown["hardness_per_dim"].value <= high
+
+    weak = gallery.result("predict-weak-to-strong")[0].model_dump()["weak"]
+    shown = headline("predict-weak-to-strong")
+    first = min(weak, key=lambda one: one["rank"])
+    assert shown["best"].value == first["name"]
+    assert shown["rank"].value == first["rank_ci"][1]
+    assert shown["label_projection"].value == min(one["label_projection"] for one in weak)
+    rivals = [one for one in weak if one["rank_ci"][0] <= first["rank_ci"][1]]
+    assert shown["ties"].value == len(rivals) - 1
+
+    board = gallery.result("rank-distilled-dataset")[0].model_dump()["leaderboards"][0]["rows"]
+    shown = headline("rank-distilled-dataset")
+    scores = {row["name"]: sum(row["lrs"]["runs"]) / len(row["lrs"]["runs"]) for row in board}
+    assert shown["best"].value == max(scores, key=lambda name: scores[name])
+    assert shown["lrs"].value == pytest.approx(max(scores.values()))
+    assert shown["lead"].value == pytest.approx(max(scores.values()) - min(scores.values()))
+
+    ranking = gallery.result("evaluate-scorers")[0].model_dump()["ranking"]
+    shown = headline("evaluate-scorers")
+    assert shown["auroc"].value == max(one["auroc"]["value"] for one in ranking)
+    assert shown["best"].value == max(ranking, key=lambda one: one["auroc"]["value"])["scorer"]
+
+    selection = gallery.result("select-subset")[0].model_dump()
+    shown = headline("select-subset")
+    assert shown["selected"].value == len(selection["indices"])
+    assert shown["share"].value == len(selection["indices"]) / selection["candidates"]
+
+
+def _samples(found: JobResult) -> list[Sample]:
+    [block] = [block for block in found.blocks if isinstance(block, SamplesBlock)]
+    if block.samples is not None:
+        return block.samples
+    assert block.artifact is not None
+    folder = gallery.result("score-hallucination")[1]
+    lines = (folder / block.artifact.id).read_bytes().splitlines()
+    return [Sample.model_validate_json(line) for line in lines]

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-#: Points that a metric keeps, at most twice this; from then on every second is left out.
+#: The first twice this many points of a metric are kept, then so many of each doubling: every
+#: second step, every fourth, ...
 _POINTS = 1000
 _EVERY_SECONDS = 1.0
 _BATCH = 500

@@ -47,16 +47,25 @@ def _is_path(value: str) -> bool:
 
 
 def send(
-    client: Client, job_type: str, spec: Mapping[str, Any], places: list[Place], options: JobOptions
+    client: Client,
+    job_type: str,
+    spec: Mapping[str, Any],
+    places: list[Place],
+    options: JobOptions,
+    *,
+    dry_run: bool = False,
 ) -> None:
     """Put the ids of uploads in the place of paths, once the service finds the rest valid.
+
+    Args:
+        dry_run: Only find out whether it does; nothing is sent.
 
     Raises:
         InvalidSpec: what the service would say of the spec; nothing was sent then.
         MissingFileError: see `check_paths`.
     """
     local = check_paths(places)
-    if not local:
+    if not local and not dry_run:
         return
     paths = [Path(holder[key]) for holder, key in local]
     for holder, key in local:
@@ -68,6 +77,8 @@ def send(
         if others:
             detail = f"{others[0].pointer}: {others[0].message}"
             raise InvalidSpec(_problem(error, detail, others)) from error
+    if dry_run:
+        return
     from datassay._cli.display import transfer_display
 
     with transfer_display() as show:

@@ -53,13 +53,13 @@ def submit(session: Session, args: Namespace) -> None:
     if args.cache is not None:
         options["cache"] = args.cache
     places = [(spec, "input")] if isinstance(spec.get("input"), str) else []
+    inputs.send(session.client, args.type, spec, places, options, dry_run=args.dry_run)
     if args.dry_run:
-        inputs.check_paths(places)
-    inputs.send(session.client, args.type, spec, places, options)
-    job = session.client.jobs.create(args.type, spec, dry_run=args.dry_run, **options)
-    if args.dry_run:
-        tell(session, job, "the spec is valid")
-    elif args.wait:
+        note("nothing was sent, nothing runs")
+        _write(json.dumps({"valid": True}) if session.as_json else "the spec is valid")
+        return
+    job = session.client.jobs.create(args.type, spec, **options)
+    if args.wait:
         note(job.id)
         wait_for(job)
         _print_result(session, job.result())

@@ -72,7 +72,7 @@ def render(result: ResultView, content: Content, title: str | None = None) -> st
     sections = [
         *_warnings(shown.blocks),
         *_sections(shown.blocks, content),
-        _curves(curves, len(figures)),
+        _curves(curves, len(figures), len(content.metrics) - len(curves)),
         _provenance(result.provenance),
     ]
     if shown.unknown:
@@ -215,7 +215,8 @@ def curve(series: MetricSeries) -> Figure:
     }
     return Figure(
         title=series.name,
-        caption=f"{len(rows):,} points that the job reported while it ran.",
+        caption=f"{len(rows):,} points of what the job reported while it ran; long curves are "
+        "thinned.",
         vega_lite={
             "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
             "data": {"values": rows},
@@ -227,11 +228,12 @@ def curve(series: MetricSeries) -> Figure:
     )
 
 
-def _curves(curves: Sequence[Figure], first: int) -> str:
+def _curves(curves: Sequence[Figure], first: int, left: int) -> str:
     if not curves:
         return ""
     drawn = "".join(_figure(figure, first + k) for k, figure in enumerate(curves))
-    return f'<section><h2>While it ran</h2><div class="figures">{drawn}</div></section>'
+    note = f'<p class="note">{left} more curves are not drawn.</p>' if left > 0 else ""
+    return f'<section><h2>While it ran</h2><div class="figures">{drawn}</div>{note}</section>'
 
 
 def _figure(figure: Figure, number: int) -> str:
@@ -249,7 +251,7 @@ def _figure(figure: Figure, number: int) -> str:
 def _images(block: Images, picture: bytes | None) -> str:
     caption = f"<figcaption>{escape(block.caption)}</figcaption>" if block.caption else ""
     kind = block.artifact.media_type
-    if picture is None or kind not in ("image/png", "image/jpeg"):
+    if not picture or kind not in ("image/png", "image/jpeg"):
         body = f'<p class="note">The picture is the artifact {escape(block.artifact.name)}.</p>'
     else:
         data = base64.b64encode(picture).decode()
@@ -267,7 +269,7 @@ def _table_section(block: Table, *, searchable: bool = True) -> str:
         for row in block.rows
     )
     search = _search("rows") if searchable and len(block.rows) >= _SEARCHED_ROWS else ""
-    headings = "".join(_heading(column, searchable) for column in block.columns)
+    headings = "".join(_heading(column, searchable, block.sort) for column in block.columns)
     grid = (
         f'<table class="sortable"><thead><tr>{headings}</tr></thead><tbody>{rows}</tbody></table>'
     )
@@ -280,13 +282,15 @@ def _table_section(block: Table, *, searchable: bool = True) -> str:
     return _section(block.title, body, " ".join(notes))
 
 
-def _heading(column: Column, sortable: bool) -> str:
+def _heading(column: Column, sortable: bool, sort: str | None) -> str:
     label = f"{column.label} ({column.unit})" if column.unit else column.label
     words = " ".join(filter(None, (column.help, _direction(column.better))))
     tip = f' title="{escape(words)}"' if words else ""
     kind = "" if column.format == "text" else ' class="number"'
     inner = f'<button type="button"{tip}>{escape(label)}</button>' if sortable else escape(label)
-    return f'<th scope="col"{kind}>{inner}</th>'
+    order = {column.key: "ascending", f"-{column.key}": "descending"}.get(sort or "")
+    sorted_by = f' aria-sort="{order}"' if order else ""
+    return f'<th scope="col"{kind}{sorted_by}>{inner}</th>'
 
 
 def _cell(value: Any, column: Column) -> str:

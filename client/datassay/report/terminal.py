@@ -54,7 +54,7 @@ def lines(
     texts = [block for block in shown.blocks if isinstance(block, Text)]
     top = [Styled(plain(shown.title), style="bold"), *_headline(result, console.width)]
     top += _wrapped([b.text for b in texts if b.kind == "warning"], "! ", "yellow", console)
-    top += _wrapped([b.text for b in texts if b.kind == "text"][:2], "", "", console)
+    top += _wrapped([b.text for b in texts if b.kind == "text"], "", "", console)
     bottom = _footer(result, console, where)
     left = MAX_LINES - len(top) - len(bottom)
     middle: list[Styled] = []

@@ -87,8 +87,9 @@ def manifest(**files: bytes) -> bytes:
     return json.dumps({"format": "datassay-model/1", "kind": "full", "files": named}).encode()
 
 
-GOOD = manifest(**{"a.json": b"{}"})
+GOOD = manifest(**{"a.json": b"{}", "w.safetensors": b""})
 REG = tarfile.REGTYPE
+WHOLE = [("a.json", b"{}", REG), ("w.safetensors", b"", REG)]
 
 
 @pytest.mark.parametrize(
@@ -103,10 +104,16 @@ REG = tarfile.REGTYPE
         [("manifest.json", GOOD, REG), ("b.json", b"{}", REG)],
         [("manifest.json", GOOD, REG), ("a.json", b"", tarfile.SYMTYPE)],
         [("manifest.json", GOOD, REG), ("a.json", b"", tarfile.LNKTYPE)],
-        [("manifest.json", GOOD, REG), ("a.json", b"{}", REG), ("a.json", b"{}", REG)],
+        [
+            ("manifest.json", GOOD, REG),
+            ("a.json", b"{}", REG),
+            ("w.safetensors", b"", REG),
+            ("a.json", b"{}", REG),
+        ],
         [("manifest.json", manifest(**{"..__x.json": b"{}"}), REG), ("../x.json", b"{}", REG)],
         [("manifest.json", manifest(**{"__x.json": b"{}"}), REG), ("/x.json", b"{}", REG)],
         [("manifest.json", manifest(**{"x.py": b""}), REG), ("x.py", b"", REG)],
+        [("manifest.json", manifest(**{"adapter_config.json": b"{}"}), REG)],
         [("manifest.json", b" " * (1 << 20) + GOOD, REG), ("a.json", b"{}", REG)],
     ],
 )
