@@ -294,6 +294,8 @@ class Embedded:
 
     def _stop(self) -> None:
         """Stop in the order gateway, workers, sweeper, broker, database; workers together."""
+        # Whoever takes the port next must not be sent our key.
+        (self.data_dir / "address").unlink(missing_ok=True)
         for service in self.services:
             if service.name.startswith("worker") and service.child and service.child.poll() is None:
                 service.child.send_signal(service.stop_signal)

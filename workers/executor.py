@@ -32,6 +32,7 @@ from methods.errors import (
 )
 from methods.inference.model_registry import Models, declarations
 from methods.jobtype import JobType
+from methods.results import JobResult
 from models import transitions
 from models.states import TERMINAL
 from workers import tracing
@@ -182,7 +183,9 @@ class Executor:
             finally:
                 lease.runner_ended()
             lease.flush()
-            return transitions.finish(job.id, job.attempt, result, self._provenance(job, store))
+            provenance = self._provenance(job, store)
+            headline = self._headline(job, result)
+            return transitions.finish(job.id, job.attempt, result, provenance, headline)
         except Interrupted as why:
             return self._interrupted(job, why)
         except JobError as error:
@@ -239,6 +242,11 @@ class Executor:
         finally:
             context.close()
         return result.model_dump(mode="json", warnings=False)
+
+    def _headline(self, job: Row[Any], result: dict[str, Any]) -> list[dict[str, Any]] | None:
+        """What lists show of a result; a method of somebody else may mean another thing by it."""
+        declared = self._registry[job.type]
+        return result.get("headline") if issubclass(declared.result, JobResult) else None
 
     def _checked(self, declared: JobType, result: dict[str, Any]) -> dict[str, Any]:
         try:

@@ -103,10 +103,10 @@ def create_router(registry: Mapping[str, JobType]) -> APIRouter:
     router = APIRouter(include_in_schema=False, dependencies=limited)
     home = _home(registry.values())
 
-    @router.get("/")
+    @router.api_route("/", methods=["GET", "HEAD"])
     async def read_home(request: Request) -> Response:
         if "text/html" in request.headers.get("accept", ""):
-            return HTMLResponse(home, headers=_HEADERS)
+            return HTMLResponse(home, headers=_HEADERS | {"Vary": "Accept"})
         return JSONResponse(
             {
                 "service": "datassay",
@@ -114,10 +114,11 @@ def create_router(registry: Mapping[str, JobType]) -> APIRouter:
                 "docs": "/docs",
                 "openapi": "/v1/openapi.json",
                 "job_types": "/v1/job-types",
-            }
+            },
+            headers={"Vary": "Accept"},
         )
 
-    @router.get("/docs")
+    @router.api_route("/docs", methods=["GET", "HEAD"])
     async def read_docs() -> HTMLResponse:
         return HTMLResponse(_DOCS, headers=_HEADERS)
 

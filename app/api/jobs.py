@@ -186,9 +186,11 @@ def _add_common(router: APIRouter, results: Any) -> None:
 async def list_jobs(
     caller: JobsRead,
     services: ServicesDep,
-    type: Annotated[list[str] | None, Query(description="Repeatable.")] = None,  # noqa: A002
+    type: Annotated[list[str] | None, Query(max_length=64, description="Repeatable.")] = None,  # noqa: A002
     state: Annotated[list[JobState] | None, Query(description="Repeatable.")] = None,
-    label: Annotated[list[str] | None, Query(description="`key:value`; repeatable: all.")] = None,
+    label: Annotated[
+        list[str] | None, Query(max_length=16, description="`key:value`; repeatable: all.")
+    ] = None,
     created_after: Instant | None = None,
     created_before: Instant | None = None,
     parent: Annotated[
@@ -196,7 +198,10 @@ async def list_jobs(
     ] = None,
     headline: Annotated[
         list[str] | None,
-        Query(description="A bound on a headline figure, as `auroc>=0.8`; repeatable: all."),
+        Query(
+            max_length=8,
+            description="A bound on a headline figure, as `auroc>=0.8`; repeatable: all.",
+        ),
     ] = None,
     sort: Annotated[
         str | None,

@@ -37,7 +37,11 @@ class ReportLinkCreate(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     expires_in_seconds: float = Field(
-        _WEEK, gt=0, le=_MONTH, description="Seconds from now; a week by default, 31 days at most."
+        _WEEK,
+        ge=1,
+        le=_MONTH,
+        strict=True,
+        description="Seconds from now; a week by default, 31 days at most.",
     )
 
 
@@ -81,7 +85,7 @@ def create_router() -> APIRouter:
 async def get_job_report(job_id: JobId, caller: JobsRead, services: ServicesDep) -> HTMLResponse:
     """The result of a succeeded job as one HTML page that needs no network."""
     page = await services.reports.html(caller.tenant_id, job_id)
-    return HTMLResponse(page, headers=_HEADERS)
+    return _answer(page)
 
 
 async def create_report_link(
@@ -92,7 +96,7 @@ async def create_report_link(
 ) -> ReportLink:
     """A link that shows the report to people without a key; it cannot be revoked but by deleting
     the job."""
-    await services.jobs.result(caller, job_id)
+    await services.jobs.share(caller, job_id)
     seconds = (request or ReportLinkCreate()).expires_in_seconds
     token, expires = services.reports.token(caller.tenant_id, job_id, seconds)
     moment = datetime.fromtimestamp(round(expires), UTC)
@@ -105,4 +109,8 @@ async def get_shared_report(
 ) -> HTMLResponse:
     """The report that a link was made for."""
     tenant_id, job_id = services.reports.read_token(token)
-    return HTMLResponse(await services.reports.html(tenant_id, job_id), headers=_HEADERS)
+    return _answer(await services.reports.html(tenant_id, job_id))
+
+
+def _answer(page: str) -> HTMLResponse:
+    return HTMLResponse(page.encode(errors="replace"), headers=_HEADERS)

@@ -227,6 +227,12 @@ class JobService:
         result: dict[str, Any] = job.result
         return result
 
+    async def share(self, caller: Caller, job_id: str) -> None:
+        """Note that a link to the report was made. Raises as `result`."""
+        await self.result(caller, job_id)
+        async with self._sessions.begin() as session:
+            await self._audit.record(session, caller, "job.share", job_id)
+
     async def cancel(self, caller: Caller, job_id: str) -> JobRow:
         """CANCELLED at once when queued, else CANCELLING; so are the children only it needs.
 

@@ -45,6 +45,10 @@ class ReportService:
         Raises:
             NotFound, JobNotFinished, JobFailed: there is no such job, no result yet, or none.
         """
+        async with self._turns:
+            return await self._made(tenant_id, job_id)
+
+    async def _made(self, tenant_id: str, job_id: str) -> str:
         async with self._reads.begin() as session:
             row = (await session.execute(*queries.jobs.get(tenant_id, job_id))).first()
             if row is None:
@@ -62,8 +66,7 @@ class ReportService:
             for name, curve in curves.items()
         ]
         keys = {artifact.id: artifact.storage_key for artifact in artifacts}
-        async with self._turns:
-            return await asyncio.to_thread(self._render, row._mapping, keys, series)
+        return await asyncio.to_thread(self._render, row._mapping, keys, series)
 
     def _render(
         self, row: Mapping[Any, Any], keys: Mapping[str, str], series: list[MetricSeries]

@@ -6,13 +6,15 @@ are counted, unknown formats are written as text.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from heapq import heappush, heappushpop
 from itertools import count
 from typing import Any, Protocol
 
-from pydantic import ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from datassay.models import ArtifactRef, MetricSeries, Wire
 
@@ -192,8 +194,8 @@ def load(
 def shown(data: Mapping[str, Any], job_type: str) -> Shown:
     """The headline and the blocks of a result; of one before there were blocks, what it has."""
     unknown, blocks = 0, []
-    for entry in data.get("blocks") or []:
-        kind = _KINDS.get(entry.get("kind"))
+    for entry in _entries(data, "blocks"):
+        kind = _KINDS.get(str(entry.get("kind"))) if isinstance(entry, dict) else None
         try:
             blocks.append(kind.model_validate(entry) if kind is not None else None)
         except ValidationError:
@@ -204,7 +206,7 @@ def shown(data: Mapping[str, Any], job_type: str) -> Shown:
         known = list(_before_blocks(data))
     title = data.get("title") or job_type.replace("-", " ").capitalize()
     headline = []
-    for entry in data.get("headline") or []:
+    for entry in _entries(data, "headline"):
         try:
             headline.append(Headline.model_validate(entry))
         except ValidationError:
@@ -212,20 +214,48 @@ def shown(data: Mapping[str, Any], job_type: str) -> Shown:
     return Shown(str(title), headline, known, unknown)
 
 
+def _entries(data: Mapping[str, Any], name: str) -> list[Any]:
+    found = data.get(name)
+    return found if isinstance(found, list) else []
+
+
 def _before_blocks(data: Mapping[str, Any]) -> Iterator[Block]:
-    for text in data.get("warnings") or []:
+    for text in _entries(data, "warnings"):
         yield Text(kind="warning", text=str(text))
     rows = [
         {"name": name, "value": value}
-        for part in (data, data.get("summary") or {})
+        for part in (data, data.get("summary"))
+        if isinstance(part, Mapping)
         for name, value in part.items()
         if isinstance(value, str | int | float)
     ]
     if rows:
         columns = [Column(key="name", label="Field"), Column(key="value", label="Value")]
         yield Table(kind="table", title="Result", columns=columns, rows=rows, total=len(rows))
-    for entry in data.get("figures") or []:
-        yield Figure.model_validate(entry)
+    for entry in _entries(data, "figures"):
+        with suppress(ValidationError):
+            yield Figure.model_validate(entry)
+
+
+class _Text(BaseModel):
+    text: str
+    value: float | None = None
+
+
+class _Group(BaseModel):
+    label: str = ""
+    texts: list[_Text] = Field(default_factory=list)
+
+
+class _Sample(BaseModel):
+    """What renderers rely on."""
+
+    id: str = ""
+    prompt: str | None = None
+    answer: str | None = None
+    verdict: str | None = None
+    values: dict[str, Any] = Field(default_factory=dict)
+    groups: list[_Group] = Field(default_factory=list)
 
 
 class Picker:
@@ -243,8 +273,9 @@ class Picker:
     def add(self, sample: dict[str, Any]) -> None:
         """Take a sample into account; one without a figure comes last."""
         self._seen += 1
-        value = (sample.get("values") or {}).get(self._key)
-        rank = -self._sign * value if isinstance(value, int | float) else float("-inf")
+        values = sample.get("values")
+        value = values.get(self._key) if isinstance(values, dict) else None
+        rank = -self._sign * value if isinstance(value, int | float) else -math.inf
         # Of equal ones the earlier stays, so reports do not change from run to run.
         entry = (rank, next(self._order), sample)
         if len(self._heap) < self._most:
@@ -256,7 +287,11 @@ class Picker:
         """The samples kept, in order, as far as their texts are not too much for a page."""
         chosen: list[dict[str, Any]] = []
         left = MAX_SAMPLE_TEXT
-        for _, _, sample in sorted(self._heap, key=lambda entry: entry[:2], reverse=True):
+        for _, _, raw in sorted(self._heap, key=lambda entry: entry[:2], reverse=True):
+            try:
+                sample = _Sample.model_validate(raw).model_dump()
+            except ValidationError:
+                continue
             left -= _characters(sample)
             if left < 0 and chosen:
                 break

@@ -70,6 +70,12 @@ class Upload(io.BufferedIOBase):
         """The next block, counted as sent."""
         block = self._source.read(-1 if size is None else size)
         self._sent += len(block)
+        ended = size != 0 and not block
+        # The length was announced; a body of another one is none.
+        if self._total is not None and (
+            self._sent > self._total or (ended and self._sent < self._total)
+        ):
+            raise OSError(f"{self.file_name} changed while it was sent")
         if self._on_progress is not None and block:
             self._on_progress(self._sent, self._total)
         return block

@@ -134,7 +134,8 @@ def _unpack_file(
     archive: tarfile.TarFile, member: tarfile.TarInfo, left: dict[str, ModelFile], target: Path
 ) -> None:
     wanted = left.pop(member.name, None)
-    if wanted is None or not member.isreg() or member.size != wanted.size:
+    regular = member.isreg() and not member.issparse()
+    if wanted is None or not regular or member.size != wanted.size:
         raise ValueError(f"{member.name[:200]} is not as the manifest says")
     path = target / member.name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -169,6 +170,9 @@ def _member(name: str, size: int) -> tarfile.TarInfo:
 def point_to_base(folder: Path, path: str) -> None:
     """Make an unpacked adapter load its base from where this machine has it."""
     file = folder / "adapter_config.json"
-    config = json.loads(file.read_text("utf-8"))
+    try:
+        config = dict(json.loads(file.read_text("utf-8")))
+    except (ValueError, TypeError) as error:
+        raise JobError("input_invalid", "adapter_config.json is not a JSON object.") from error
     config["base_model_name_or_path"] = path
     file.write_text(json.dumps(config), "utf-8")

@@ -196,7 +196,7 @@ class JobModels(Models):
         self._bases[name] = manifest.base.name
         assert base.path is not None, "these are weights"
         point_to_base(folder, base.path)
-        return ModelDeclaration(path=str(folder), dtype=base.dtype)
+        return ModelDeclaration(path=str(folder), dtype=base.dtype, revision=base.revision)
 
 
 def fingerprint(declared: ModelDeclaration) -> str:

@@ -34,7 +34,7 @@ class Budget(SpecModel):
         description="Share of the candidate rows, text-only ones included, rounded down.",
     )
     count: int | None = Field(
-        None, ge=1, description="Number of rows; where there are fewer, all are taken."
+        None, ge=1, le=2**53, description="Number of rows; where there are fewer, all are taken."
     )
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ from sqlalchemy.orm import aliased
 
 from models.queries._statement import of_tenant
 from models.states import JobState
-from models.tables import Artifact, Job
+from models.tables import Artifact, Job, JobEvent
 
 # Artifacts belong to the job that made them and show with every job that took its result over.
 _Maker = aliased(Job, name="maker")
@@ -82,5 +82,6 @@ def purged(job_id: str) -> list[Any]:
     """Note that the bytes of a deleted job are gone."""
     return [
         delete(Artifact).where(Artifact.job_id == job_id),
+        delete(JobEvent).where(JobEvent.job_id == job_id),
         update(Job).where(Job.id == job_id).values(purged_at=func.now()),
     ]

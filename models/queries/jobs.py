@@ -167,7 +167,9 @@ def page(
 
 def headline_value(key: str) -> ColumnElement[float]:
     """A headline figure of a job by its key; null where there is none or it is no number."""
-    path = cast('$[*] ? (@.key == $key).value ? (@.type() == "number")', JSONPATH)
+    # JSON has larger numbers than float8.
+    number = '@.type() == "number" && @ > -1e308 && @ < 1e308'
+    path = cast(f"$[*] ? (@.key == $key).value ? ({number})", JSONPATH)
     found = func.jsonb_path_query_first(Job.headline, path, func.jsonb_build_object("key", key))
     return cast(cast(found, Text), Double)
 
@@ -226,8 +228,11 @@ def expired(limit: int) -> Select[str]:
 
 def delete_history(job_id: str) -> list[Delete]:
     """Delete what hangs on a buried job and on no other."""
+    sharer = aliased(Job, name="sharer")
+    shared = select(sharer.id).where(sharer.hit_of == job_id, sharer.deleted_at.is_(None)).exists()
     return [
-        delete(JobEvent).where(JobEvent.job_id == job_id),
+        # Its curves are those of the jobs that took over its result; they go with the bytes.
+        delete(JobEvent).where(JobEvent.job_id == job_id, or_(JobEvent.kind != "metric", ~shared)),
         delete(JobAttempt).where(JobAttempt.job_id == job_id),
         delete(Checkpoint).where(Checkpoint.job_id == job_id),
         delete(WebhookDelivery).where(WebhookDelivery.job_id == job_id),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -30,7 +30,11 @@ from models.transitions._events import (
 
 
 def finish(
-    job_id: str, attempt: int, result: Mapping[str, Any], provenance: Mapping[str, Any]
+    job_id: str,
+    attempt: int,
+    result: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    headline: Sequence[Mapping[str, Any]] | None = None,
 ) -> Statement:
     """SUCCEEDED, with the result. A cancellation that came too late loses."""
     changed = (
@@ -40,8 +44,7 @@ def finish(
             state=JobState.SUCCEEDED,
             version=jobs.c.version + 1,
             result=dict(result),
-            # Results of methods outside this project may have none.
-            headline=result.get("headline") or None,
+            headline=None if not headline else [dict(figure) for figure in headline],
             provenance=dict(provenance),
             preview=None,
             # The error of an earlier attempt stays with that attempt.

@@ -274,6 +274,22 @@ def test_lists_show_headlines_and_go_by_them(http: httpx2.Client, workplace: Wor
     assert again["headline"] == job["headline"]
 
 
+def test_figures_that_no_float_holds_break_no_list(
+    http: httpx2.Client, workplace: Workplace, engine: Engine
+) -> None:
+    job_id = post(http).json()["id"]
+    workplace.run()
+    figure = json.dumps([{"key": "a", "label": "A", "value": 10**400}])
+    with engine.begin() as connection:
+        statement = text("UPDATE jobs SET headline = CAST(:figure AS jsonb) WHERE id = :id")
+        connection.execute(statement, {"figure": figure, "id": job_id})
+    for params in ({"sort": "a"}, {"sort": "-a"}, {"headline": "a>1"}):
+        answer = http.get("/v1/jobs", params=params)
+        assert answer.status_code == 200
+        assert answer.json()["items"] == []
+    problem(http.get("/v1/jobs", params={"headline": ["a>1"] * 9}), 400, "invalid-request")
+
+
 def test_events_as_page_and_as_stream(http: httpx2.Client, workplace: Workplace) -> None:
     job = post(http, {"steps": 3, "step_seconds": 0.1}).json()
     events = job["links"]["events"]

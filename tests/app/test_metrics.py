@@ -44,7 +44,7 @@ def test_metrics_are_a_table_and_events(http: httpx2.Client, workplace: Workplac
     }
     page = http.get(f"/v1/jobs/{job['id']}/report").text
     assert "While it ran" in page
-    assert "4 points that the job reported" in page
+    assert "4 points of what the job reported" in page
     problem(http.get(job["links"]["metrics"], params={"after": -1}), 400, "invalid-request")
     problem(http.get("/v1/jobs/job_x/metrics"), 404, "not-found")
 

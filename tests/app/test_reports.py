@@ -89,13 +89,17 @@ def test_a_link_shows_the_report_until_it_expires(
             answer = stranger.get(f"/v1/reports/{wrong}")
             assert answer.status_code in (400, 404, 422), (wrong, answer.text)
             assert "Hardness" not in answer.text
-        short = http.post(links, json={"expires_in_seconds": 0.4}).json()
-        time.sleep(1.1)
+        shared = [
+            one for one in http.get("/v1/audit").json()["items"] if one["action"] == "job.share"
+        ]
+        assert [one["object_id"] for one in shared] == [job_id]
+        short = http.post(links, json={"expires_in_seconds": 1}).json()
+        time.sleep(2.1)
         gone = problem(stranger.get(short["path"]), 404, "not-found")
         assert "expired" in gone["detail"]
         assert http.delete(f"/v1/jobs/{job_id}").status_code == 204
         problem(stranger.get(made["path"]), 404, "not-found")
-    for wrong_time in (0, -1, 1e9, "x"):
+    for wrong_time in (0, -1, 1e9, "x", "5", True, 1e-9):
         answer = http.post(links, json={"expires_in_seconds": wrong_time})
         problem(answer, 422, "invalid-spec")
 

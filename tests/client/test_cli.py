@@ -245,6 +245,36 @@ def test_files(run: Run, service: Service, capsys: Capture, tmp_path: Path) -> N
     assert run("files", "delete", "file_1") == 0
 
 
+def test_ids_of_the_service_lead_nowhere_and_steer_nothing(
+    run: Run, service: Service, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("webbrowser.open", lambda url: False)
+    evil = f"{tmp_path}/../outside\x1b[2J"
+    artifact = {
+        "id": "a",
+        "name": "../x.txt",
+        "size": 1,
+        "sha256": hashlib.sha256(b"x").hexdigest(),
+    }
+    jobs = [job_reply("SUCCEEDED", id=evil) for _ in range(3)]
+    service.on("GET", JOB, *jobs)
+    path = "/v1/jobs/" + evil
+    for name, answer in (
+        ("artifacts", httpx2.Response(200, json={"items": [artifact], "next_cursor": None})),
+        ("result", httpx2.Response(200, json=scored_result())),
+    ):
+        service.on("GET", f"{path}/{name}", answer)
+    service.on("GET", "/v1/artifacts/a/content", httpx2.Response(200, content=b"x"))
+    assert run("download", "job_1") == 0
+    assert run("open", "job_1") == 0
+    assert run("show", "job_1", "--json") == 0
+    assert "\x1b" not in capsys.readouterr().out
+    written = list(tmp_path.parent.rglob("x.txt"))
+    assert all(tmp_path in p.parents for p in written)
+    assert len(written) == 1
+
+
 def test_types(run: Run, service: Service, capsys: Capture) -> None:
     kind = {"name": "demo", "version": "1", "title": "A demo", "resource": "cpu"}
     field = {"tau": {"description": "Temperature.", "default": 1.0}}

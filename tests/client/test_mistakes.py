@@ -76,7 +76,10 @@ MISTAKES: dict[str, tuple[int, str]] = {
     "list --api-key nonsense": (3, "give a key by --api-key"),
     "list --url http://127.0.0.1:9": (4, "refused"),
     "list --url ftp://service.test": (2, "not an http or https URL: 'ftp://service.test'"),
-    "list --data-dir gone": (2, "--data-dir gone: no service was started there"),
+    "list --data-dir gone": (2, "--data-dir gone: no service runs there"),
+    "list --data-dir gone --url http://127.0.0.1:9": (2, "give --url or --data-dir, not both"),
+    "submit score-hallucination --input {good} --timeout nan": (2, "invalid"),
+    "select-subset {good} --budget 1e9999999%": (2, "a share such as 20% is expected"),
     "doctor --url http://127.0.0.1:9": (1, "is it running (`datassay-server up`)"),
     "doctor --api-key nonsense": (1, "give one by --api-key"),
 }
@@ -264,6 +267,16 @@ def test_the_service_of_a_folder_is_found_without_settings(
     # A key is never sent to an address that it does not belong to.
     monkeypatch.setenv("DATASSAY_URL", gateway_url)
     assert main.main(["list"]) == 3
+    (tmp_path / "other" / "address").unlink()
+    assert main.main(["list", "--data-dir", "other"]) == 2
+    monkeypatch.delenv("DATASSAY_URL")
+    # A folder that came with somebody's files sends nobody elsewhere.
+    (tmp_path / ".datassay" / "address").write_text("http://elsewhere.test\n")
+    seen = []
+    monkeypatch.setattr("datassay.client.Config.resolve", lambda *given: seen.append(given))
+    with pytest.raises(AttributeError):
+        main.main(["list"])
+    assert seen[0][:2] == (None, None)
     capsys.readouterr()
 
 

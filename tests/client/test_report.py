@@ -11,6 +11,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from datassay.blocks import Content, Figure, Images, Picker, Samples, Table, Tex
 from datassay.jobs import Job
 from datassay.models import ArtifactRef, JobRecord
 from datassay.report import numbers
-from datassay.report.html import fragment, render, shorten
+from datassay.report.html import fragment, render, shorten, write_report
 from datassay.report.scores import Ranking
 from datassay.report.terminal import MAX_LINES, lines
 from datassay.result import Result
@@ -351,6 +352,55 @@ def test_tables_become_data_frames() -> None:
 )
 def test_figures_read_well(value: Any, kind: str, text: str) -> None:
     assert numbers.cell(value, kind) == text
+
+
+ODD: list[dict[str, Any]] = [
+    {"blocks": ["x", 7, None, {"kind": []}, {"kind": "text"}]},
+    {"blocks": {"kind": "text"}, "headline": 7, "warnings": 5, "summary": "x", "figures": [{}]},
+    {"headline": [{"key": "a", "label": "A", "value": 10**400, "format": "integer"}]},
+    {"headline": [{"key": "a", "label": "A", "value": 10**5000}]},
+    {"headline": [{"key": "a", "label": "A", "value": float("inf"), "format": "seconds"}, "x", {}]},
+    {
+        "blocks": [
+            {
+                "kind": "table",
+                "title": "T",
+                "columns": [{"key": "a", "label": "A", "format": "bytes"}],
+                "rows": [{"a": 10**400}, {"a": float("nan")}, {"a": ["x"]}, {}],
+            },
+            {"kind": "figure", "vega_lite": {"data": {"values": [float("nan"), "\ud800"]}}},
+        ]
+    },
+    {
+        "blocks": [
+            {
+                "kind": "samples",
+                "title": "\ud800",
+                "columns": [{"key": "a", "label": "A"}],
+                "sort": "a",
+                "total": 5,
+                "samples": [
+                    {"id": "1", "prompt": 7},
+                    {"id": "2", "values": [1]},
+                    {"id": "3", "verdict": 1},
+                    {"id": "4", "groups": "x"},
+                    {"id": "5", "prompt": "\ud800"},
+                ],
+            }
+        ]
+    },
+]
+
+
+@pytest.mark.parametrize("data", ODD)
+def test_odd_results_crash_no_renderer(data: dict[str, Any], tmp_path: Path) -> None:
+    result = view(data)
+    content = load(result.shown.blocks, NoArtifacts())
+    page = write_report(tmp_path / "report.html", result, content).read_text("utf-8")
+    figures = Page(page).scripts[0]
+    json.loads(figures, parse_constant=lambda name: pytest.fail(name))
+    assert lines(result, content, Console(width=80))
+    fragment(result)
 
 
 def test_prompts_are_cut_between_words() -> None:

@@ -208,3 +208,15 @@ def test_readiness_is_an_answer_also_with_503(
     service.on("GET", "/readyz", httpx2.Response(503, json=down))
     assert not client.ready().serves
     assert naps == []
+
+
+def test_a_file_that_changes_while_it_is_sent_is_said(tmp_path: Path) -> None:
+    from datassay.uploads import open_upload
+
+    path = tmp_path / "a.jsonl"
+    for after in (b"12", b"123456"):
+        path.write_bytes(b"1234")
+        with open_upload(path, None, None, None) as upload:
+            path.write_bytes(after)
+            with pytest.raises(OSError, match=r"a\.jsonl changed while it was sent"):
+                list(iter(lambda upload=upload: upload.read(2), b""))

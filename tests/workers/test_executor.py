@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 from datassay import Client
-from datassay.errors import InvalidSpec
+from datassay.errors import Conflict, InvalidSpec
 from psycopg import OperationalError
 from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import DBAPIError
 
 from infra.settings import Settings
-from models import transitions
+from models import queries, transitions
 from models.queries import integrity
 from tests.services import Workplace, client
 from workers.sweeper import Sweeper
@@ -319,9 +319,28 @@ def test_an_artifact_of_one_job_is_the_input_of_another(
     ):
         submit(stranger, kind, action="read", input=artifact.record.id)
     third = submit(api, kind, action="read", input=artifact.record.id, steps=2)
-    api.jobs.delete(first.id)
+    with pytest.raises(Conflict, match=f"{third.id} has not ended and needs {artifact.record.id}"):
+        api.jobs.delete(first.id)
     workplace.run()
-    assert third.refresh().error.code == "input_unreadable"
+    assert third.refresh().succeeded
+    api.jobs.delete(first.id)
+
+
+def test_a_job_whose_artifact_another_needs_does_not_expire(
+    api: Client, workplace: Workplace, engine: Engine
+) -> None:
+    first = submit(api, "toy", artifact="needed")
+    workplace.run()
+    (artifact,) = first.artifacts()
+    user = submit(api, "toy", action="read", input=artifact.record.id)
+    expired = f"UPDATE jobs SET expires_at = now() - interval '1 s' WHERE id = '{first.id}'"
+    with engine.begin() as connection:
+        connection.execute(text(expired))
+        assert connection.execute(queries.jobs.expired(10)).scalars().all() == []
+    workplace.run()
+    assert user.refresh().succeeded
+    with engine.begin() as connection:
+        assert connection.execute(queries.jobs.expired(10)).scalars().all() == [first.id]
 
 
 def test_the_lease_outlives_a_database_outage(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -120,7 +121,7 @@ def print_jobs(jobs: Iterable[JobRecord]) -> None:
         return
     for job_id, state, created, kind, what, labels in rows:
         style = _STYLES.get(JobState.of(state), "")
-        first = Text(f"{job_id}  {created[:16]}  ").append(plain(state), style=style)
+        first = Text(f"{plain(job_id)}  {created[:16]}  ").append(plain(state), style=style)
         second = "  ".join(filter(None, (kind, what, labels)))
         console.print(first, soft_wrap=True)
         console.print(Text(f"  {_cut(plain(second), console.width - 2)}"), soft_wrap=True)
@@ -128,10 +129,10 @@ def print_jobs(jobs: Iterable[JobRecord]) -> None:
 
 def _headline(job: JobRecord) -> str:
     """The first figures of a result, such as `AUROC of snne 0.754`."""
-    from datassay.blocks import Headline
+    from datassay.blocks import shown
     from datassay.report.numbers import headline
 
-    figures = [Headline.model_validate(figure) for figure in (job.headline or [])[:2]]
+    figures = shown({"headline": job.headline}, job.type).headline[:2]
     return ", ".join(f"{figure.label} {headline(figure)}" for figure in figures)
 
 
@@ -192,7 +193,7 @@ class _Curves:
 
     def add(self, job: JobRecord) -> None:
         for name, point in (job.metrics_now or {}).items():
-            if point.get("value") is not None:
+            if point.get("value") is not None and point.get("step") is not None:
                 self._seen.setdefault(name, {})[int(point["step"])] = float(point["value"])
 
     def text(self) -> str:
@@ -202,7 +203,8 @@ class _Curves:
             values = [curve[step] for step in sorted(curve)][-self._WIDTH :]
             low, span = min(values), max(values) - min(values)
             drawn = "".join(
-                self._LEVELS[round((value - low) / span * 7) if span else 0] for value in values
+                self._LEVELS[round((value - low) / span * 7) if 0 < span < math.inf else 0]
+                for value in values
             )
             parts.append(f"{plain(name)} {values[-1]:.3g} {drawn}")
         return "  ".join(parts)

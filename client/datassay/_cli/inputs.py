@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -43,7 +44,7 @@ def check_paths(places: list[Place]) -> list[Place]:
 
 
 def _is_path(value: str) -> bool:
-    return not is_uri(value) and not value.startswith(("file_", "art_"))
+    return not is_uri(value) and re.fullmatch(r"(file|art)_[0-9a-f]+", value) is None
 
 
 def send(
@@ -74,6 +75,8 @@ def send(
         client.jobs.create(job_type, spec, dry_run=True, **options)
     except InvalidSpec as error:
         others = [fault for fault in error.errors if _STAND_IN not in fault.message]
+        if not error.errors:
+            raise
         if others:
             detail = f"{others[0].pointer}: {others[0].message}"
             raise InvalidSpec(_problem(error, detail, others)) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import tempfile
 import webbrowser
@@ -123,7 +124,7 @@ def download(session: Session, args: Namespace) -> None:
             known = ", ".join(names) or "none"
             raise UsageError(f"--name {unknown[0]}: the job has no such file; it has: {known}")
         found = [artifact for artifact in found if artifact.record.name in args.name]
-    written = save_artifacts(found, Path(args.out or job.id))
+    written = save_artifacts(found, Path(args.out or _file_name(job.id)))
     if session.as_json:
         write_json([str(path) for path in written])
     elif not written:
@@ -138,7 +139,7 @@ def open_report(session: Session, args: Namespace) -> None:
     if args.link:
         write_lines([job.report_url(args.days and 86_400 * args.days)])
         return
-    path = Path(tempfile.mkdtemp(prefix="datassay-")) / f"{job.id}.html"
+    path = Path(tempfile.mkdtemp(prefix="datassay-")) / f"{_file_name(job.id)}.html"
     job.result().to_html(path)
     if webbrowser.open(path.as_uri()):
         note(f"opened {path}")
@@ -229,7 +230,7 @@ def upload(session: Session, args: Namespace) -> None:
     if session.as_json:
         write_json([session.client.files.get(one) for one in ids])
     else:
-        _write("\n".join(ids))
+        write_lines(ids)
 
 
 def list_files(session: Session, args: Namespace) -> None:
@@ -256,7 +257,7 @@ def usage(session: Session, args: Namespace) -> None:
     if session.as_json:
         write_json(usage)
     else:
-        _write("\n".join(f"{q.what:<14} {q.used:>16,} of {q.limit:,}" for q in usage.quotas))
+        write_lines(f"{q.what:<14} {q.used:>16,} of {q.limit:,}" for q in usage.quotas)
 
 
 def types(session: Session, args: Namespace) -> None:
@@ -279,10 +280,15 @@ def printable(text: str) -> str:
 def _spec(args: Namespace) -> dict[str, Any]:
     spec: Any = {}
     if args.spec is not None:
-        text = sys.stdin.read() if args.spec == "-" else Path(args.spec).read_text("utf-8")
+        if args.spec == "-":
+            if sys.stdin is None:
+                raise UsageError("--spec -: there is no standard input")
+            text = sys.stdin.read()
+        else:
+            text = Path(args.spec).read_text("utf-8-sig")
         try:
             spec = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"--spec {args.spec}: not JSON ({error})") from error
     if not isinstance(spec, dict):
         raise UsageError(f"--spec {args.spec}: a JSON object is expected")
@@ -300,7 +306,7 @@ def _assign(spec: dict[str, Any], key: str, text: str) -> None:
             raise UsageError(f"--set {key}: {name} is no object")
     try:
         target[last] = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         target[last] = text
 
 
@@ -317,6 +323,11 @@ def save_artifacts(artifacts: Iterable[Artifact], folder: Path) -> list[Path]:
             advance, total = show(f"downloading {path.name}"), artifact.record.size
             written.append(artifact.download(path, partial(_advance, advance, total)))
     return written
+
+
+def _file_name(job_id: str) -> str:
+    """An id that the service sent, as a name that cannot lead elsewhere."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", job_id)[:64] or "job"
 
 
 def _advance(show: Callable[[int, int | None], None], total: int, done: int) -> None:
@@ -352,14 +363,16 @@ def tell(session: Session, job: Job, text: str) -> None:
     if session.as_json:
         write_json(job)
     else:
-        _write(text)
+        write_lines([text])
 
 
 def write_json(value: Any) -> None:
     def plain(part: Any) -> Any:
         return part.model_dump(mode="json", by_alias=True) if isinstance(part, BaseModel) else part
 
-    _write(json.dumps(value, default=plain, indent=2, ensure_ascii=False))
+    text = json.dumps(value, default=plain, indent=2, ensure_ascii=False)
+    # What could steer a terminal stands in strings only, where JSON has a way to write it.
+    _write("".join(c if c.isprintable() or c == "\n" else f"\\u{ord(c):04x}" for c in text))
 
 
 def write_lines(lines: Iterable[str]) -> None:

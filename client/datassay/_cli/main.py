@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import math
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -53,12 +55,17 @@ def main(argv: Sequence[str] | None = None, connect: Callable[..., Client] = Cli
     Raises:
         SystemExit: With 2 for arguments that cannot be parsed, with 0 for --help.
     """
+    if sys.stdout is None:
+        # Closed by who started us.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     args = parser().parse_args(argv)
     try:
         url, key = args.service_url, args.service_key
+        if args.data_dir is not None and url is not None:
+            raise ConfigurationError("give --url or --data-dir, not both")
         if args.data_dir is not None or (url is None and key is None):
             found = local.find(args.data_dir)
-            url, key = url or found[0], key or found[1]
+            url, key = found[0], key or found[1]
         with connect(base_url=url, api_key=key, max_retries=3) as client:
             run: Callable[[Session, argparse.Namespace], None] = args.run
             run(Session(client, as_json=args.as_json), args)
@@ -69,7 +76,7 @@ def main(argv: Sequence[str] | None = None, connect: Callable[..., Client] = Cli
     except KeyboardInterrupt:
         _complain("interrupted")
         return INTERRUPTED
-    except (DatassayError, OSError, ValueError) as error:
+    except (DatassayError, OSError, ValueError, ArithmeticError, RecursionError) as error:
         _complain(str(error))
         if isinstance(error, Unauthenticated):
             _complain(
@@ -165,6 +172,14 @@ def _common(absent: Any, absent_flag: Any) -> argparse.ArgumentParser:
     return common
 
 
+def number(text: str) -> float:
+    """A number that JSON has."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
+
+
 class Parser(argparse.ArgumentParser):
     """Names the nearest command or option when one is misspelt."""
 
@@ -236,7 +251,7 @@ def _add_submit(add: Adder) -> None:
     )
     submit.add_argument("--label", action="append", default=[], metavar="KEY=VALUE")
     submit.add_argument("--priority", type=int, metavar="N", help="-100 to 100, higher is sooner")
-    submit.add_argument("--timeout", type=float, metavar="SECONDS", help="limit of one attempt")
+    submit.add_argument("--timeout", type=number, metavar="SECONDS", help="limit of one attempt")
     submit.add_argument(
         "--cache",
         choices=("use", "refresh", "off"),
@@ -265,7 +280,7 @@ def _add_job_commands(add: Adder) -> None:
     report = add("open", jobs.open_report, "show the report of a job in a browser")
     report.add_argument("id", metavar="ID")
     report.add_argument("--link", action="store_true", help="print a link for people without a key")
-    report.add_argument("--days", type=float, metavar="N", help="how long the link works: 7")
+    report.add_argument("--days", type=number, metavar="N", help="how long the link works: 7")
     curves = add("metrics", jobs.metrics, "print what a job reported over time, such as losses")
     curves.add_argument("id", metavar="ID")
     events = add("events", jobs.events, "print the events of a job")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, Namespace
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -145,7 +145,7 @@ def budget(text: str) -> dict[str, Any]:
                 return {"fraction": share}
         elif int(text) > 0:
             return {"count": int(text)}
-    except (ValueError, InvalidOperation):
+    except (ValueError, ArithmeticError):
         pass
     raise UsageError(f"--budget {text}: a number of rows or a share such as 20% is expected")
 

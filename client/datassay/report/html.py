@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -58,7 +59,7 @@ def write_report(
 ) -> Path:
     """Write the report of a result and return its path."""
     target = Path(path)
-    target.write_text(render(result, content, title), encoding="utf-8")
+    target.write_text(render(result, content, title), encoding="utf-8", errors="replace")
     return target
 
 
@@ -295,7 +296,10 @@ def _heading(column: Column, sortable: bool, sort: str | None) -> str:
 
 def _cell(value: Any, column: Column) -> str:
     number = value.get("value") if isinstance(value, Mapping) else value
-    key = f' data-sort="{float(number)!r}"' if isinstance(number, int | float) else ""
+    key = ""
+    if isinstance(number, int | float):
+        # Larger ones are all the same to a table.
+        key = f' data-sort="{float(max(-1e300, min(1e300, number)))!r}"'
     kind = "number" if column.format != "text" or key else "words"
     return f'<td class="{kind}"{key}>{escape(cell(value, column.format))}</td>'
 
@@ -395,8 +399,17 @@ def shorten(text: str, width: int) -> str:
 
 def _json_block(value: Any) -> str:
     """JSON that cannot end the script element it stands in."""
-    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+    text = json.dumps(_finite(value), ensure_ascii=True, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _finite(value: Any) -> Any:
+    """The same with null for what JSON has no number for."""
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _policy(scripts: Iterable[str]) -> str:

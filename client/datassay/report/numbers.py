@@ -41,6 +41,13 @@ def with_interval(value: Any, low: Any, high: Any, kind: str) -> str:
 
 def one(value: Any, kind: str) -> str:
     """A single value; a format that is not known is text."""
+    try:
+        return _one(value, kind)
+    except (OverflowError, ValueError):
+        return "out of range"
+
+
+def _one(value: Any, kind: str) -> str:
     if value is None:
         return NOTHING
     if isinstance(value, bool):
@@ -59,7 +66,7 @@ def one(value: Any, kind: str) -> str:
 
 
 def _number(value: float) -> str:
-    if isinstance(value, int):
+    if isinstance(value, int) and abs(value) < 1e15:
         return f"{value:,}"
     size = abs(value)
     if size and (size < 0.001 or size >= 1e6):
