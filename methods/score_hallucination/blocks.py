@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,6 +32,7 @@ from methods.score_hallucination.result import (
     ScoringSummary,
 )
 from methods.score_hallucination.schema.items import Item
+from methods.score_hallucination.schema.verification import Verification
 from methods.score_hallucination.spec import Spec
 
 #: Scorers that have a column of their own in the list of samples.
@@ -273,8 +275,16 @@ class SampleWriter:
         self._writer.write(to_json(sample, inf_nan_mode="null") + b"\n")
         self._count += 1
 
-    def block(self, path: Path, ctx: RunContext, by: str) -> SamplesBlock:
-        """The list of what was written to `path`, the most suspicious items by a scorer first."""
+    def block(
+        self, path: Path, ctx: RunContext, by: str, verdicts: list[Verification] | None
+    ) -> SamplesBlock:
+        """The list of what was written to `path`, the most suspicious items by a scorer first.
+
+        Args:
+            verdicts: what two stages say of each item, where a verifier was asked for.
+        """
+        if verdicts is not None:
+            path = _with_verdicts(path, verdicts)
         inline = path.stat().st_size <= MAX_INLINE_SAMPLES
         by = by if by in self._scorers else self._scorers[0]
         columns = [
@@ -305,6 +315,8 @@ class SampleWriter:
                     help="Calibrated probability that the answer is right.",
                 )
             )
+        if verdicts is not None:
+            columns.append(Column(key="two_stages", label="Two stages"))
         samples, artifact = None, None
         if inline:
             samples = [Sample.model_validate_json(line) for line in path.open("rb")]
@@ -321,6 +333,17 @@ class SampleWriter:
             samples=samples,
             artifact=artifact,
         )
+
+
+def _with_verdicts(path: Path, verdicts: list[Verification]) -> Path:
+    """The samples with the verdict of two stages among their figures."""
+    target = path.with_name("verified-samples.jsonl")
+    with path.open("rb") as reader, target.open("wb") as writer:
+        for line, verdict in zip(reader, verdicts, strict=True):
+            sample = json.loads(line)
+            sample["values"]["two_stages"] = verdict.verdict
+            writer.write(to_json(sample) + b"\n")
+    return target
 
 
 def _groups(item: Item, result: ItemResult) -> list[dict[str, Any]]:

@@ -83,7 +83,7 @@ def run(spec: Spec, ctx: RunContext) -> Result:
                 samples.add(item, row)
                 done += 1
             ctx.progress("scoring", done, items.count)
-    verified = None
+    verdicts, verified = None, None
     if first is not None:
         verdicts, verified = verify(complete, first, options, np.array(tally.quality), ctx)
         path = _with_verdicts(path, verdicts)
@@ -110,7 +110,7 @@ def run(spec: Spec, ctx: RunContext) -> Result:
         {name for name in spec.scorers if SCORERS[name].direction == "confidence"},
     )
     best = blocks.best_scorer(summary.scorers)
-    return blocks.present(result, samples.block(shown, ctx, best), tally.sizes, drawn)
+    return blocks.present(result, samples.block(shown, ctx, best, verdicts), tally.sizes, drawn)
 
 
 def _calibration(spec: Spec, ctx: RunContext) -> Calibration | None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 from pydantic import ValidationError
 
+from methods.local import LocalContext
 from methods.registry import load_registry
 from methods.results import (
     MAX_HEADLINE_BYTES,
@@ -154,11 +157,6 @@ def test_the_samples_of_an_item_are_grouped_by_meaning() -> None:
             ]
         }
     )
-    import tempfile
-    from pathlib import Path
-
-    from methods.local import LocalContext
-
     found = job_type.load_runner()(spec, LocalContext(Path(tempfile.mkdtemp()), spec))
     assert isinstance(found, JobResult)
     [block] = [block for block in found.blocks if isinstance(block, SamplesBlock)]
@@ -277,3 +275,22 @@ def _samples(found: JobResult) -> list[Sample]:
     folder = gallery.result("score-hallucination")[1]
     lines = (folder / block.artifact.id).read_bytes().splitlines()
     return [Sample.model_validate_json(line) for line in lines]
+
+
+def test_the_verdict_of_two_stages_is_among_the_figures_of_an_item(tmp_path: Path) -> None:
+    job_type = load_registry()["score-hallucination"]
+    items = [
+        {
+            "responses": [{"text": text} for text in texts],
+            "verifier_responses": ["Canberra", "Canberra"],
+        }
+        for texts in (["Canberra"] * 3, ["Sydney", "Perth", "Hobart"])
+    ]
+    spec = job_type.spec.model_validate(
+        {"items": items, "verifier": {"lower": 0.1, "upper": 0.9, "verdict": 0.5}}
+    )
+    found = job_type.load_runner()(spec, LocalContext(tmp_path, spec))
+    assert isinstance(found, JobResult)
+    shown = [sample.values["two_stages"] for sample in _samples(found)]
+    assert shown == [item.verification.verdict for item in found.model_copy().items]  # type: ignore[attr-defined]
+    assert set(shown) == {"right", "hallucinated"}
