@@ -165,7 +165,10 @@ class Embedded:
         # What the other commands need to find this service without settings of their own.
         (self.data_dir / "address").write_text(f"{self.url}\n")
         ours = {name: v for name, v in environment.items() if name.startswith("DATASSAY_")}
-        _write_private(self.data_dir / "environment.json", json.dumps(ours, indent=1))
+        # Of the start before; other ports and passwords are true now.
+        file = self.data_dir / "environment.json"
+        file.unlink(missing_ok=True)
+        _write_private(file, json.dumps(ours, indent=1))
         return environment
 
     def _secret(self) -> str:

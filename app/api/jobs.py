@@ -167,7 +167,8 @@ def _add_common(router: APIRouter, results: Any) -> None:
             200: {"content": _EVENT_STREAM},
         },
     )
-    add("/{job_id}/metrics", list_job_metrics, methods=["GET"], responses=one)
+    found = responses(InvalidRequest, *_ALWAYS, NotFound)
+    add("/{job_id}/metrics", list_job_metrics, methods=["GET"], responses=found)
     add("/{job_id}/attempts", list_job_attempts, methods=["GET"], responses=one)
     ended = responses(*_ALWAYS, NotFound, JobTerminal, Conflict)
     accepted: Declared = {202: {"model": Job, "description": "The runner is being stopped."}}

@@ -12,6 +12,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from app.api.dependencies import JobId, JobsRead, JobsWrite, ServicesDep, limited_by_address
 from app.problems import (
     Forbidden,
+    InvalidRequest,
     InvalidSpec,
     JobFailed,
     JobNotFinished,
@@ -77,7 +78,7 @@ def create_router() -> APIRouter:
         methods=["GET"],
         response_class=HTMLResponse,
         dependencies=[Depends(limited_by_address)],
-        responses=page,
+        responses={**page, **responses(InvalidRequest)},
     )
     return router
 

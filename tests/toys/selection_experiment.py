@@ -145,6 +145,7 @@ class Experiment:
                 plan,
                 ResumeStore(LocalContext(Path(scratch)), "target"),
                 lambda done, steps: None,
+                lambda name, value, step: None,
             )
         right = np.concatenate(
             [
