@@ -70,7 +70,7 @@ def test_kill_9_of_the_worker_again_and_again(up: Up, tmp_path: Path) -> None:
         for round_ in range(3):
             spec = {"steps": 10, "step_seconds": 0.1, "journal": f"{journal}-{round_}"}
             job = client.jobs.create("toy", spec, max_attempts=5)
-            # The runner has begun, not only the claim: a start that is killed before counts nowhere.
+            # The runner has begun, not only the claim: a start that is killed before has no line.
             wait_for(Path(f"{journal}-{round_}").exists)
             for worker in up.named("workers", "--queues"):
                 worker.kill()
