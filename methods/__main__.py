@@ -94,13 +94,13 @@ def _show(job: JobType, result: dict[str, Any], context: LocalContext) -> None:
         MetricSeries(name=name, steps=sorted(curve), values=[curve[k] for k in sorted(curve)])
         for name, curve in context.metrics.items()
     ]
-    content = load(view.shown.blocks, _Folder(context.folder), series)
+    content = load(view.shown.blocks, ArtifactFolder(context.folder), series)
     report = write_report(context.folder / "report.html", view, content)
     print_result(view, content, where=f"Report: {report}")
 
 
 @dataclass(frozen=True)
-class _Folder:
+class ArtifactFolder:
     """Artifacts that `LocalContext` saved."""
 
     folder: Path

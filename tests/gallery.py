@@ -5,17 +5,18 @@ from __future__ import annotations
 import functools
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from datassay.blocks import Content, load
-from datassay.models import ArtifactRef, JobRecord
+from datassay.models import JobRecord
 from datassay.view import ResultView
 from sklearn.datasets import load_digits
 
+from methods.__main__ import ArtifactFolder
 from methods.local import LocalContext
 from methods.registry import load_registry
 from methods.results import JobResult
@@ -159,18 +160,4 @@ def view(name: str) -> tuple[ResultView, Content]:
         labels={"team": "research"},
     )
     shown = ResultView(json.loads(found.model_dump_json()), job)
-    return shown, load(shown.shown.blocks, Folder(folder))
-
-
-class Folder:
-    """Artifacts that `LocalContext` saved."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def lines(self, artifact: ArtifactRef) -> Iterator[dict[str, Any]]:
-        with (self._folder / artifact.id).open("rb") as reader:
-            yield from map(json.loads, reader)
-
-    def content(self, artifact: ArtifactRef) -> bytes:
-        return (self._folder / artifact.id).read_bytes()
+    return shown, load(shown.shown.blocks, ArtifactFolder(folder))

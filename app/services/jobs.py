@@ -219,11 +219,7 @@ class JobService:
     async def result(self, caller: Caller, job_id: str) -> dict[str, Any]:
         """The result. Raises `JobNotFinished` or `JobFailed`."""
         job = await self.get(caller, job_id)
-        if job.state not in TERMINAL:
-            raise JobNotFinished(f"{job_id} is {job.state}.", headers={"Retry-After": "1"})
-        if job.state != JobState.SUCCEEDED:
-            reason = job.error["message"] if job.error else f"It is {job.state}."
-            raise JobFailed(f"{job_id}: {reason}", job_error=job.error)
+        require_result(job, job_id)
         result: dict[str, Any] = job.result
         return result
 
@@ -336,6 +332,15 @@ _RETRIED = (
     "retention_seconds",
     "max_attempts",
 )
+
+
+def require_result(job: JobRow, job_id: str) -> None:
+    """Raises `JobNotFinished` or `JobFailed` where the job has no result."""
+    if job.state not in TERMINAL:
+        raise JobNotFinished(f"{job_id} is {job.state}.", headers={"Retry-After": "1"})
+    if job.state != JobState.SUCCEEDED:
+        reason = job.error["message"] if job.error else f"It is {job.state}."
+        raise JobFailed(f"{job_id}: {reason}", job_error=job.error)
 
 
 async def _job(session: AsyncSession, caller: Caller, job_id: str) -> JobRow:

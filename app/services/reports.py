@@ -16,12 +16,13 @@ from datassay.report.html import render
 from datassay.view import ResultView
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from app.problems import JobFailed, JobNotFinished, NotFound
+from app.problems import NotFound
 from app.services.curves import read_curves
+from app.services.jobs import require_result
+from app.services.long_polling import missing
 from infra.ids import is_id
 from infra.storage import Storage
 from models import queries
-from models.states import TERMINAL, JobState
 
 #: Bytes of an artifact that a report is made from; of a longer one, the first items.
 _MAX_READ = 64 * 1024 * 1024
@@ -52,12 +53,8 @@ class ReportService:
         async with self._reads.begin() as session:
             row = (await session.execute(*queries.jobs.get(tenant_id, job_id))).first()
             if row is None:
-                raise NotFound(f"There is no job {job_id[:64]}.")
-            if row.state not in TERMINAL:
-                raise JobNotFinished(f"{job_id} is {row.state}.", headers={"Retry-After": "1"})
-            if row.state != JobState.SUCCEEDED:
-                reason = row.error["message"] if row.error else f"It is {row.state}."
-                raise JobFailed(f"{job_id}: {reason}", job_error=row.error)
+                raise missing(job_id)
+            require_result(row, job_id)
             statement = queries.artifacts.of_job(tenant_id, job_id)
             artifacts = (await session.execute(statement)).scalars().all()
             curves, _ = await read_curves(session, tenant_id, job_id)

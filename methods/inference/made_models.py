@@ -52,7 +52,9 @@ class Manifest(BaseModel):
 
     format: Literal["datassay-model/1"] = "datassay-model/1"
     kind: Literal["full", "adapter"]
-    base: ModelBase | None = Field(None, description="Of an adapter: what it changes.")
+    base: ModelBase | None = Field(
+        None, description="The model that an adapter changes; null for a full model."
+    )
     files: dict[str, ModelFile]
 
 

@@ -34,8 +34,8 @@ class ModelDeclaration(BaseModel):
     max_in_flight: int = Field(32, ge=1, le=1024, description="Requests at a time to the server.")
     lora_base: str | None = Field(
         None,
-        description="Of a vLLM server that may load adapters while it runs: the name of the "
-        "declared weights that it has.",
+        description="The name of the declared weights that a vLLM server has which may load "
+        "adapters while it runs.",
     )
     lora_folder: str | None = Field(
         None, description="A folder that workers and that server both see, for the adapters."

@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from datassay.models import File, JobRecord, JobState, JobType
-from datassay.report.terminal import plain
+from datassay.report.terminal import head, plain
 
 #: Columns from which on a job fits one line.
 _WIDE = 140
@@ -124,7 +124,7 @@ def print_jobs(jobs: Iterable[JobRecord]) -> None:
         first = Text(f"{plain(job_id)}  {created[:16]}  ").append(plain(state), style=style)
         second = "  ".join(filter(None, (kind, what, labels)))
         console.print(first, soft_wrap=True)
-        console.print(Text(f"  {_cut(plain(second), console.width - 2)}"), soft_wrap=True)
+        console.print(Text(f"  {head(plain(second), console.width - 2)}"), soft_wrap=True)
 
 
 def _headline(job: JobRecord) -> str:
@@ -147,10 +147,6 @@ def print_rows(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*(Text(plain(cell)) for cell in row))
     console.print(table)
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def print_files(files: Iterable[File]) -> None:

@@ -93,7 +93,7 @@ def _headline(result: ResultView, width: int) -> list[Styled]:
     rows = []
     for name, figure in zip(names, figures, strict=True):
         value = plain(headline(figure))
-        row = Styled(f"  {_head(name, space):<{space}}  ")
+        row = Styled(f"  {head(name, space):<{space}}  ")
         row.append(value, style="bold")
         if interval := bounds(figure):
             row.append(f" {interval}", style="dim")
@@ -118,7 +118,7 @@ def _footer(result: ResultView, console: Console, where: str | None) -> list[Sty
     rows = []
     if drawn:
         text = f"{len(drawn)} figures: {', '.join(drawn)}"
-        rows += [Styled(_head(text, console.width), style="dim")]
+        rows += [Styled(head(text, console.width), style="dim")]
     if result.shown.unknown:
         rows.append(Styled(f"{result.shown.unknown} parts need a newer client.", style="yellow"))
     where = where or f"Report: datassay open {result.job.id}"
@@ -140,9 +140,9 @@ def _sample_rows(
     room = max(16, (width - figures - 14 - 7 - 4 * _PADDING) // 2)
     rows = [
         {
-            " id": _head(plain(sample.get("id", "")), 14),
+            " id": head(plain(sample.get("id", "")), 14),
             " prompt": shorten(plain(sample.get("prompt") or "–"), room),
-            " answer": _head(plain(sample.get("answer") or "–"), room),
+            " answer": head(plain(sample.get("answer") or "–"), room),
             " verdict": sample.get("verdict"),
             **(sample.get("values") or {}),
         }
@@ -188,8 +188,9 @@ def _table(
 
 
 def _cell(value: Any, column: Column) -> str:
-    return _head(plain(cell(value, column.format)), _WIDEST_TEXT)
+    return head(plain(cell(value, column.format)), _WIDEST_TEXT)
 
 
-def _head(text: str, width: int) -> str:
+def head(text: str, width: int) -> str:
+    """The beginning of a text, with an ellipsis where it was cut."""
     return text if len(text) <= width else text[: width - 1] + "…"
