@@ -73,6 +73,7 @@ MISTAKES: dict[str, tuple[int, str]] = {
     "download job_00000000000000000000000000000000": (3, "There is no job"),
     "keys create ci --scope jobs:raed": (3, "/scopes/0: "),
     "keys create ci --days 0": (2, "--days 0: a number above 0 is expected"),
+    "keys create ci --days inf": (2, "--days inf: a number above 0 is expected"),
     "list --api-key nonsense": (3, "give a key by --api-key"),
     "list --url http://127.0.0.1:9": (4, "refused"),
     "list --url ftp://service.test": (2, "not an http or https URL: 'ftp://service.test'"),

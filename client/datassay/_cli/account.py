@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from argparse import Namespace
 from typing import Any
 
@@ -60,7 +61,7 @@ _SCOPES = (
 
 def create_key(session: Session, args: Namespace) -> None:
     """Make an API key."""
-    if args.days is not None and not args.days > 0:
+    if args.days is not None and not 0 < args.days < math.inf:
         raise UsageError(f"--days {args.days:g}: a number above 0 is expected")
     seconds = None if args.days is None else 86_400 * args.days
     key = session.client.keys.create(args.name, args.scope or _SCOPES, expires_in=seconds)
