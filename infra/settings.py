@@ -102,6 +102,9 @@ class Settings(BaseSettings):
     rate_tenant: int = Field(12_000, ge=0, description="Requests a minute of one tenant.")
     rate_submit: int = Field(1_200, ge=0, description="New jobs and uploads a minute of a tenant.")
     rate_address: int = Field(600, ge=0, description="Requests a minute without a valid key.")
+    rate_patience: timedelta = Field(
+        timedelta(seconds=1), description="How long the broker may take to count a request."
+    )
 
     database_pool: int = 10
     database_connect_timeout: timedelta = timedelta(seconds=3)

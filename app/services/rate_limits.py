@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import NoReturn
 
 import structlog
@@ -19,8 +20,8 @@ from infra import metrics
 
 _log = structlog.get_logger(__name__)
 
-#: Seconds without a question after the broker did not answer, and how long one answer may take.
-_PAUSE, _PATIENCE = 1.0, 1.0
+#: Seconds without a question after the broker did not answer.
+_PAUSE = 1.0
 #: Seconds that taken tokens are kept, which part of a bucket they are at most, and for how many.
 _KEEP, _SHARE, _MOST = 1.0, 100, 10_000
 
@@ -82,10 +83,11 @@ class RateLimiter:
     """Takes tokens from Valkey, for who asks often a few at a time.
 
     No more pass than the buckets hold, however many gateways there are. Up to a hundredth of a
-    bucket may lie with a gateway for a second without being used.
+    bucket may lie with a gateway for a second without being used. `patience`: how long one answer
+    may take, before requests pass uncounted.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, patience: timedelta) -> None:
         # Celery's name for a socket is not that of its library.
         url = url.replace("redis+socket://", "unix://")
         # Few connections and a queue before them: a burst must not look like a dead broker.
@@ -93,8 +95,8 @@ class RateLimiter:
             url,
             max_connections=8,
             timeout=None,
-            socket_timeout=_PATIENCE,
-            socket_connect_timeout=_PATIENCE,
+            socket_timeout=patience.total_seconds(),
+            socket_connect_timeout=patience.total_seconds(),
             retry=Retry(NoBackoff(), 0),
         )
         self._redis = Redis.from_pool(pool)

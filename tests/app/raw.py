@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import httpx2
@@ -11,6 +12,9 @@ from sqlalchemy import Engine, text
 
 from infra.settings import Settings
 from server import keys
+
+#: How long a test's broker may take: a busy machine holds up everybody.
+PATIENCE = timedelta(minutes=2)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from infra.settings import Settings
 from models.database import async_engine, reading_sessions, sync_engine
 from server import keys
 from server.embedded import Valkey
-from tests.app.raw import connect, post, run_sql
+from tests.app.raw import PATIENCE, connect, post, run_sql
 from tests.models.factories import add_job
 
 _LISTENER = "test-listener"
@@ -258,7 +258,7 @@ def test_far_from_its_limit_a_tenant_submits_side_by_side(
 
 
 async def test_tokens_are_taken_together_and_what_is_left_comes_back(valkey: Valkey) -> None:
-    limiter = RateLimiter(valkey.url)
+    limiter = RateLimiter(valkey.url, PATIENCE)
     asked = 0
     take = limiter._take
 
@@ -275,7 +275,7 @@ async def test_tokens_are_taken_together_and_what_is_left_comes_back(valkey: Val
     left = int(headers["RateLimit"].split("r=")[1].split(";")[0])
     assert 5_500 <= left <= 5_999
     # A gateway that never comes back keeps a hundredth at most.
-    other = RateLimiter(valkey.url)
+    other = RateLimiter(valkey.url, PATIENCE)
     headers = await other.take(full)
     assert int(headers["RateLimit"].split("r=")[1].split(";")[0]) >= 5_500 - 60 - 1
     await limiter.close()
@@ -283,7 +283,7 @@ async def test_tokens_are_taken_together_and_what_is_left_comes_back(valkey: Val
 
 
 async def test_two_gateways_together_let_no_more_pass(valkey: Valkey) -> None:
-    limiters = [RateLimiter(valkey.url) for _ in range(2)]
+    limiters = [RateLimiter(valkey.url, PATIENCE) for _ in range(2)]
     shared = [Bucket("key", new_id("key"), 600)]
 
     async def passes(limiter: RateLimiter) -> int:
