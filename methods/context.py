@@ -101,3 +101,16 @@ class RunContext(Protocol):
 
     def remember(self, entries: Mapping[bytes, bytes]) -> None:
         """Offer later jobs what was costly; a key names the content: the value never changes."""
+
+    def record_release(self, data_set: str, release: str, rho: float) -> None:
+        """Enter a differentially private release into the ledger of the job's owner.
+
+        Call it before anybody can see what is released; the same one counts once.
+
+        Args:
+            data_set: SHA-256 of the records that it is of. release: SHA-256 of what is released.
+            rho: its zCDP parameter.
+        """
+
+    def releases(self, data_set: str | None = None) -> tuple[int, float]:
+        """How many releases the job's owner made of a data set, or of all, and their summed rho."""

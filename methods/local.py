@@ -176,6 +176,26 @@ class LocalContext:
     def remember(self, entries: Mapping[bytes, bytes]) -> None:
         return None
 
+    def record_release(self, data_set: str, release: str, rho: float) -> None:
+        ledger = self._ledger()
+        entry = {"data_set": data_set, "release": release, "rho": rho}
+        if entry not in ledger:
+            self._ledger_file.parent.mkdir(parents=True, exist_ok=True)
+            self._ledger_file.write_text(json.dumps([*ledger, entry]))
+
+    def releases(self, data_set: str | None = None) -> tuple[int, float]:
+        of = [one for one in self._ledger() if data_set in (None, one["data_set"])]
+        return len(of), float(sum(one["rho"] for one in of))
+
+    @property
+    def _ledger_file(self) -> Path:
+        # The children's, whichever job asked for them.
+        return self._children / "privacy-releases.json"
+
+    def _ledger(self) -> list[dict[str, Any]]:
+        file = self._ledger_file
+        return json.loads(file.read_text()) if file.exists() else []
+
     def _checkpoint_file(self, key: str) -> Path:
         return self.workdir / f"checkpoint-{sha256(key.encode()).hexdigest()[:16]}.json"
 

@@ -18,6 +18,7 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     Text,
+    UniqueConstraint,
     func,
     text,
 )
@@ -339,6 +340,30 @@ class CacheEntry(Base):
 
     # After a crash of the database it is empty, and writes cost half as much.
     __table_args__ = {"prefixes": ["UNLOGGED"]}  # noqa: RUF012 - SQLAlchemy reads it
+
+
+class PrivacyRelease(Base):
+    """A differentially private target that a job published; the ledger that releases add up in.
+
+    Rows outlive their jobs: deleting a job takes back nothing that was published.
+    """
+
+    __tablename__ = "privacy_releases"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    job_id: Mapped[str]
+    # SHA-256 of the texts that it is of, and of what was published.
+    data_set: Mapped[str]
+    release: Mapped[str]
+    # The zCDP parameter.
+    rho: Mapped[float] = mapped_column(Float(53))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (
+        UniqueConstraint("job_id", "data_set", "release"),
+        Index("ix_privacy_releases_owner", "tenant_id", "data_set"),
+    )
 
 
 class File(Base):

@@ -40,6 +40,7 @@ class Completion:
         tokens: how many.
         token_texts: (tokens,) what each one adds to the text; those that end it are not in `text`.
         top_logprobs: for every place the likeliest tokens, as text and logarithm.
+        cut: it ends at `max_tokens` and not by itself.
     """
 
     text: str
@@ -47,6 +48,7 @@ class Completion:
     tokens: int
     token_texts: list[str] | None = None
     top_logprobs: list[list[tuple[str, float]]] | None = None
+    cut: bool = False
 
 
 @dataclass

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers.decoders import DecodeStream
 from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
-    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForImageTextToText,
-    AutoTokenizer,
     LogitsProcessorList,
     StoppingCriteriaList,
+    StopStringCriteria,
     TemperatureLogitsWarper,
     TopPLogitsWarper,
 )
@@ -26,6 +19,7 @@ from transformers import (
 from methods.errors import JobError
 from methods.inference.completion import Completion, Sampling, Usage
 from methods.inference.kv_cache import shared_prefix
+from methods.inference.loading import load_language_model
 from methods.inference.logits_processors import Checked, Draw, DrawnLogprobs, Top
 from methods.inference.model_registry import ModelDeclaration
 
@@ -36,35 +30,7 @@ _WINDOW = 512
 
 def load_generator(source: ModelDeclaration) -> Generator:
     """Load weights (safetensors only) and tokenizer; on a GPU when there is one."""
-    assert source.path is not None, "weights have a path"
-    cuda = torch.cuda.is_available()
-    # bfloat16 is many times slower than float32 on most CPUs.
-    dtype = source.dtype if source.dtype != "auto" or cuda else "float32"
-    shared = {"revision": source.revision, "trust_remote_code": False}
-    base = _base_of(source.path)
-    # An adapter may have changed the tokenizer; most have none of their own.
-    own = (Path(source.path) / "tokenizer_config.json").is_file()
-    tokenizer = AutoTokenizer.from_pretrained(source.path if own else base, **shared)
-    kind = _kind_of(base, shared)
-    model = kind.from_pretrained(source.path, dtype=dtype, use_safetensors=True, **shared)
-    return Generator(model.eval().to("cuda" if cuda else "cpu"), tokenizer)
-
-
-def _base_of(path: str) -> str:
-    """Where the model lies that an adapter changes; of a full model, the model itself."""
-    adapter = Path(path) / "adapter_config.json"
-    if not adapter.is_file():
-        return path
-    return str(json.loads(adapter.read_text("utf-8"))["base_model_name_or_path"])
-
-
-def _kind_of(path: str, shared: dict[str, Any]) -> Any:
-    """The class of a model; one for images and texts answers texts without images too."""
-    config = type(AutoConfig.from_pretrained(path, **shared))
-    texts_only = config in MODEL_FOR_CAUSAL_LM_MAPPING
-    if not texts_only and config in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
-        return AutoModelForImageTextToText
-    return AutoModelForCausalLM
+    return Generator(*load_language_model(source))
 
 
 class Generator:
@@ -121,7 +87,7 @@ class Generator:
                 past_key_values=shared_prefix(self._model, encoded, draws),
                 max_new_tokens=sampling.max_tokens,
                 logits_processor=LogitsProcessorList([logprobs, *_drawing(sampling)]),
-                stopping_criteria=StoppingCriteriaList([Checked(check)]),
+                stopping_criteria=StoppingCriteriaList([Checked(check), *self._stops(sampling)]),
                 pad_token_id=self._tokenizer.pad_token_id,
             )[:, length:]
         values = logprobs.finish(drawn)
@@ -164,15 +130,21 @@ class Generator:
 
     def _strategy(self, sampling: Sampling) -> dict[str, Any]:
         # Where tokens are drawn, our processors leave one to take.
-        chosen: dict[str, Any] = {
+        return {
             "do_sample": False,
             "temperature": None,
             "top_p": None,
             "top_k": None,
         }
-        if sampling.stop:
-            chosen |= {"stop_strings": list(sampling.stop), "tokenizer": self._tokenizer}
-        return chosen
+
+    def _stops(self, sampling: Sampling) -> list[StopStringCriteria]:
+        if not sampling.stop:
+            return []
+        try:
+            return [StopStringCriteria(self._tokenizer, list(sampling.stop))]
+        except ValueError:
+            # A tokenizer whose tokens are whole words: answers are cut when they are there.
+            return []
 
     def _completion(
         self, tokens: Any, logprobs: Any, top: list[Top], sampling: Sampling
@@ -199,6 +171,7 @@ class Generator:
             ]
             if sampling.top_logprobs
             else None,
+            cut=not (len(places) or found) and count >= sampling.max_tokens,
         )
 
     def _texts(self, tokens: list[int]) -> list[str]:

@@ -86,6 +86,7 @@ def _completion(choice: dict[str, Any], sampling: Sampling) -> Completion:
         top_logprobs=[[(_kept(t), _bounded(v)) for t, v in top] for _, _, top in rows]
         if rows and sampling.top_logprobs
         else None,
+        cut=choice.get("finish_reason") == "length",
     )
 
 

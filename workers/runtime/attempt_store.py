@@ -56,6 +56,10 @@ class AttemptStore(Protocol):
 
     def remember(self, entries: Mapping[bytes, bytes]) -> None: ...
 
+    def record_release(self, data_set: str, release: str, rho: float) -> None: ...
+
+    def releases(self, data_set: str | None) -> tuple[int, float]: ...
+
 
 class DatabaseAttemptStore:
     """Writes under the fence of the attempt: a zombie's calls raise `LeaseLost`.
@@ -197,6 +201,15 @@ class DatabaseAttemptStore:
         for start in range(0, len(rows), _CACHED_AT_ONCE):
             part = dict(rows[start : start + _CACHED_AT_ONCE])
             self._lease.execute(queries.cache.put(self._tenant_id, part))
+
+    def record_release(self, data_set: str, release: str, rho: float) -> None:
+        """Enter a release into the ledger of this tenant."""
+        self._write(queries.releases.record(*self._owner, data_set, release, rho))
+
+    def releases(self, data_set: str | None) -> tuple[int, float]:
+        """What this tenant has released; see `RunContext.releases`."""
+        row = self._lease.execute(queries.releases.total(self._tenant_id, data_set))[0]
+        return row.releases, row.rho
 
     def _write(self, statement: Any) -> None:
         if not self._lease.execute(statement):

@@ -229,6 +229,13 @@ class JobContext:
         if entries:
             self._store.remember(entries)
 
+    def record_release(self, data_set: str, release: str, rho: float) -> None:
+        self._store.record_release(data_set, release, rho)
+
+    def releases(self, data_set: str | None = None) -> tuple[int, float]:
+        count, rho = self._store.releases(data_set)
+        return count, rho
+
 
 class _JobLog(logging.LoggerAdapter[logging.Logger]):
     """Lines from INFO on also become events that the job's owner sees."""

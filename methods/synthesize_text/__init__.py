@@ -1,0 +1,1 @@
+"""Labelled synthetic texts whose gradients point where those of real ones point."""

@@ -1,0 +1,210 @@
+"""Real texts with their labels, checked row by row and split by text."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+
+from methods.context import RunContext
+from methods.errors import JobError
+from methods.results import counted
+from methods.synthesize_text.child_jobs import LabelledTexts
+from methods.synthesize_text.filters import normalised
+from methods.typing import IntArray
+
+MAX_TEXTS, MAX_CHARACTERS, MAX_BYTES = 100_000, 20_000, 1 << 30
+_FEWEST, _REPORTED = 5, 100
+_SURROGATES = dict.fromkeys(range(55296, 57344), "�") | {0: "\ufffd"}
+
+
+@dataclass
+class SplitTexts:
+    """The different real texts of each label in two halves.
+
+    Attributes:
+        used, held: per label texts; `used_rows`, `held_rows`: their rows in the input, from 0.
+        warnings: what was left out.
+    """
+
+    used: list[list[str]]
+    held: list[list[str]]
+    used_rows: list[list[int]]
+    held_rows: list[list[int]]
+    warnings: list[str] = field(default_factory=list)
+
+    def digest(self, label: int) -> str:
+        """SHA-256 over the used texts of a label, whatever their order."""
+        texts = sorted(self.used[label])
+        return sha256(json.dumps(texts).encode()).hexdigest()
+
+
+def split_texts(texts: LabelledTexts, ctx: RunContext) -> SplitTexts:
+    """Read and split them. The same request gives the same split, wherever it is read.
+
+    Texts that are the same but for case and white space count once, at their first row, so that no
+    text is in both halves.
+
+    Raises:
+        JobError: `input_invalid` with the bad rows, or where a label has too few texts;
+            `too_large`; `input_unreadable`.
+    """
+    rows = _rows(texts, ctx)
+    if len(rows) > MAX_TEXTS:
+        raise JobError("too_large", f"{len(rows):,} rows; at most {MAX_TEXTS:,} are taken.")
+    numbers = {name: number for number, name in enumerate(texts.labels)}
+    bad: list[dict[str, Any]] = []
+    found: list[list[tuple[int, str]]] = [[] for _ in numbers]
+    first: dict[str, int] = {}
+    repeated = contradicted = 0
+    for row, given in enumerate(rows):
+        problems = _problems(row, given, texts, numbers)
+        if problems:
+            bad += problems
+            continue
+        text = given[texts.text_field].strip().translate(_SURROGATES)
+        label, key = numbers[_name(given[texts.label_field])], normalised(text)
+        if key in first:
+            repeated += 1
+            contradicted += first[key] != label
+            continue
+        first[key] = label
+        found[label].append((row, text))
+    if bad:
+        raise _invalid(bad, len(rows))
+    split = SplitTexts([], [], [], [])
+    if repeated:
+        split.warnings.append(
+            f"{counted(repeated, 'real text')} repeat an earlier one and were left out"
+            + (f", {contradicted:,} of them with another label." if contradicted else ".")
+        )
+    for label, own in enumerate(found):
+        order: IntArray = np.random.default_rng([texts.seed, 1, label]).permutation(len(own))
+        held = int(len(own) * texts.holdout)
+        if len(own) - held < _FEWEST:
+            raise JobError(
+                "input_invalid",
+                f"The label {texts.labels[label]!r} has {counted(len(own), 'different text')}, of "
+                f"which {held} are held out; at least {_FEWEST} must be left. Bring more texts or "
+                "lower holdout.",
+                details={"label": texts.labels[label], "texts": len(own), "held_out": held},
+            )
+        for places, target, target_rows in (
+            (sorted(order[held:].tolist()), split.used, split.used_rows),
+            (sorted(order[:held].tolist()), split.held, split.held_rows),
+        ):
+            target.append([own[place][1] for place in places])
+            target_rows.append([own[place][0] for place in places])
+    return split
+
+
+def _rows(texts: LabelledTexts, ctx: RunContext) -> list[Any]:
+    if texts.rows is not None:
+        return list(texts.rows)
+    assert texts.input is not None, "the spec has rows or an input"
+    with ctx.open_input(texts.input) as reader:
+        data = reader.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise JobError("too_large", f"texts: over {MAX_BYTES} bytes")
+    try:
+        content = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise JobError(
+            "input_invalid",
+            f"texts: line {line} is not UTF-8; save the file as UTF-8.",
+            details={"line": line},
+        ) from error
+    if not content.strip():
+        raise JobError("input_invalid", "texts: the file is empty.")
+    start = content.lstrip()[0]
+    if start == "[":
+        return _json_array(content)
+    return _json_lines(content) if start == "{" else _table(content, texts)
+
+
+def _json_array(content: str) -> list[Any]:
+    try:
+        found = json.loads(content)
+    except ValueError as error:
+        raise JobError("input_invalid", f"texts: not JSON: {error}") from error
+    assert isinstance(found, list), "it starts with a bracket"
+    return found
+
+
+def _json_lines(content: str) -> list[Any]:
+    # Not `splitlines`: U+2028 and its like are no ends of lines in JSON lines.
+    found = []
+    for number, line in enumerate(content.split("\n"), start=1):
+        if line.strip():
+            try:
+                found.append(json.loads(line))
+            except ValueError as error:
+                raise JobError(
+                    "input_invalid",
+                    f"texts: line {number} is not JSON: {error}",
+                    details={"line": number},
+                ) from error
+    return found
+
+
+def _table(content: str, texts: LabelledTexts) -> list[Any]:
+    header = content.split("\n", 1)[0]
+    separator = max("\t,;", key=header.count)
+    reader = csv.DictReader(io.StringIO(content, newline=""), delimiter=separator, strict=True)
+    missing = {texts.text_field, texts.label_field} - set(reader.fieldnames or [])
+    if missing:
+        raise JobError(
+            "input_invalid",
+            f"texts: the file is neither JSON nor a table with a header: no column "
+            f"{', '.join(map(repr, sorted(missing)))} in its first line. Set text_field and "
+            "label_field.",
+        )
+    try:
+        return list(reader)
+    except csv.Error as error:
+        raise JobError("input_invalid", f"texts: line {reader.line_num}: {error}") from error
+
+
+def _name(value: Any) -> str:
+    """A label as a name; 1 and "1" are the same."""
+    return str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+
+
+def _problems(
+    row: int, given: Any, texts: LabelledTexts, numbers: dict[str, int]
+) -> list[dict[str, Any]]:
+    if not isinstance(given, dict):
+        return [{"row": row, "field": "", "problem": "is not an object"}]
+    found = []
+    text = given.get(texts.text_field)
+    if not isinstance(text, str):
+        problem = "is missing" if text is None else "is not a string"
+        found.append({"row": row, "field": texts.text_field, "problem": problem})
+    elif not text.strip():
+        found.append({"row": row, "field": texts.text_field, "problem": "is empty"})
+    elif len(text) > MAX_CHARACTERS:
+        problem = f"has {len(text):,} characters; at most {MAX_CHARACTERS:,} are taken"
+        found.append({"row": row, "field": texts.text_field, "problem": problem})
+    label = given.get(texts.label_field)
+    if _name(label) not in numbers:
+        problem = "is missing" if label is None else f"{str(label)[:60]!r} is none of the labels"
+        found.append({"row": row, "field": texts.label_field, "problem": problem})
+    return found
+
+
+def _invalid(bad: list[dict[str, Any]], total: int) -> JobError:
+    first, rows = bad[0], len({one["row"] for one in bad})
+    kinds = Counter(one["field"] for one in bad)
+    return JobError(
+        "input_invalid",
+        f"{rows:,} of {counted(total, 'row')} of texts cannot be used; the first is row "
+        f"{first['row']}: {first['field']} {first['problem']}.",
+        details={"bad_rows": rows, "by_field": dict(kinds), "rows": bad[:_REPORTED]},
+    )
