@@ -20,6 +20,7 @@ from methods.__main__ import ArtifactFolder
 from methods.local import LocalContext
 from methods.registry import load_registry
 from methods.results import JobResult
+from tests.methods.synthesize_text import grammar
 
 ROOT = Path(__file__).parents[1]
 ANSWERS = ROOT / "examples" / "qa-gemma.jsonl"
@@ -102,6 +103,16 @@ def _hardness(folder: Path) -> dict[str, Any]:
     return {"datasets": sets, "explained_variance": 0.9, "n_bootstrap": 50}
 
 
+def _synthesize(folder: Path) -> dict[str, Any]:
+    more = {
+        "method": "gradmm",
+        "params": {"outer_steps": 2, "inner_steps": 4, "top_k": 8, "group_size": 4},
+        "per_label": 4,
+        "evaluate": {"steps": 4, "batch_size": 4},
+    }
+    return grammar.request(**more)
+
+
 def _example(name: str) -> Callable[[Path], dict[str, Any]]:
     return lambda folder: load_registry()[name].example
 
@@ -129,6 +140,7 @@ SPECS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "score-weak-labels": _weak_labels,
     "plan-test-time-compute": _example("plan-test-time-compute"),
     "score-task-hardness": _hardness,
+    "synthesize-text": _synthesize,
 }
 
 

@@ -20,7 +20,7 @@ DeviceName = Literal["cpu", "gpu"]
 class Label(SpecModel):
     """A label."""
 
-    name: str = Field(min_length=1, max_length=200, description="As the rows have it.")
+    name: str = Field(min_length=1, max_length=200, description="Name of the label in the rows.")
     word: str = Field(
         min_length=1,
         max_length=200,
@@ -34,7 +34,9 @@ class Generator(SpecModel):
 
     model: ModelRef = Field(description="A server or weights.")
     chat: bool = Field(False, description="The instruction is a user's turn of a chat.")
-    temperature: float = Field(1.0, gt=0, le=10, description="Above 1 is more random.")
+    temperature: float = Field(
+        1.0, gt=0, le=10, description="Randomness of the draws; above 1 is more."
+    )
     top_p: float = Field(0.95, gt=0, le=1, description="Nucleus of the probability to draw from.")
     stop: list[str] = Field(
         default=["\n"], max_length=8, description="Strings that end a text and are not part of it."

@@ -87,6 +87,6 @@ def ended(text: str, to_sentence: bool, words: int | None) -> str:
     if to_sentence and (ends := [found.end() for found in _SENTENCE.finditer(text)]):
         text = text[: ends[-1]]
     if words is not None:
-        places = [found.end() for found in re.finditer(r"\w+\S*", text)]
+        places = [found.end() for found in re.finditer(r"\w+", text)]
         text = text[: places[words - 1]] if len(places) > words else text
     return text

@@ -43,7 +43,8 @@ from methods.typing import FloatArray
 #: Texts of one request for draws, and requests of one part: some tens of seconds on a CPU.
 DRAWN_TOGETHER, _DRAWS_A_PART = 32, 4
 #: Texts that are optimised together. Fixed, for what stands beside a text changes its last bits;
-#: a stack is always whole, and texts beyond those asked for stand in for dropped ones.
+#: a stack is always whole, and texts beyond those asked for stand in for dropped ones. On a CPU a
+#: large model gains nothing by it, so there a stack is one group.
 _STACKED = {"cpu": 40, "gpu": 160}
 _SCORED_A_PART = 256
 #: Weights above which ADMM on a CPU is refused, and multiplications of a core a second.
@@ -110,11 +111,13 @@ class Making:
     Attributes:
         parts, restored: children, and those that were there already.
         forward_tokens: that models read or wrote.
+        parameters: weights of the model, once they are known.
     """
 
     def __init__(self, spec: Spec, ctx: RunContext) -> None:
         self._spec, self._ctx = spec, ctx
         self.parts = self.restored = self.forward_tokens = 0
+        self.parameters = 0
         self.words = [label.word for label in spec.labels]
         self.names = [label.name for label in spec.labels]
         generator = spec.generator or Generator(model=spec.model)
@@ -199,13 +202,19 @@ class Making:
         ]
         return self._collected(TEXTS_PART, parts, range(len(parts)), "drawing random tokens")
 
+    def _stack(self, size: int) -> int:
+        """Groups of a stack."""
+        if self._spec.device == "cpu" and self.parameters > _MOST_ON_CPU:
+            return 1
+        return max(1, _STACKED[self._spec.device] // size)
+
     def optimise(
         self, aims: Sequence[TargetPart], starts: Sequence[list[str]], tokens: Sequence[int]
     ) -> tuple[list[Drawn], list[Drawn]]:
         """Texts by ADMM for each label, and those of the first stack aimed at noise instead."""
         spec, params = self._spec, admm_params(self._spec)
         size = params.group_size
-        stack = max(1, _STACKED[spec.device] // size)
+        stack = self._stack(size)
         stacks = math.ceil(math.ceil(spec.per_label / size) / stack)
         parts, owners = [], []
         for noise in (False, True):
@@ -235,13 +244,14 @@ class Making:
 
     def check_affordable(self, made: TargetMade, tokens: Sequence[int]) -> None:
         """Raise `JobError('too_large')` where ADMM on a CPU would take for ever."""
+        self.parameters = made.parameters
         spec, params = self._spec, admm_params(self._spec)
         if spec.device == "gpu" or made.parameters <= _MOST_ON_CPU:
             return
-        stacked = _STACKED["cpu"]
-        texts = [(math.ceil(spec.per_label / stacked) + 1) * stacked for _ in tokens]
+        # The groups of a label and one more that is aimed at noise.
+        texts = (math.ceil(spec.per_label / params.group_size) + 1) * params.group_size
         steps = params.outer_steps * params.inner_steps
-        work = sum(n * length for n, length in zip(texts, tokens, strict=True))
+        work = texts * sum(tokens)
         hours = 6 * made.parameters * work * steps / _OPERATIONS / 3600
         if params.max_core_hours is None or hours > params.max_core_hours:
             raise JobError(

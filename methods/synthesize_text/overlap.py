@@ -140,13 +140,13 @@ def likeness(texts: Sequence[str], others: Sequence[str]) -> FloatArray:
             ends.append(len(columns))
         sizes = np.diff(ends)
         values = np.repeat(1 / np.sqrt(np.maximum(sizes, 1)), sizes)
-        return sparse.csr_matrix((values, columns, ends))
+        return sparse.csr_matrix((values, columns, ends), (len(many), len(place)))
 
-    if not len(others):
+    if not any(map(words, texts)) or not any(map(words, others)):
         return np.zeros(len(texts))
     left, right = bags(texts), bags(others)
+    # What only the others have came after the texts were counted.
     left.resize(len(texts), len(place))
-    right.resize(len(others), len(place))
     found = np.zeros(len(texts))
     for start in range(0, len(others), _BLOCK):
         near = (left @ right[start : start + _BLOCK].T).max(axis=1)

@@ -12,14 +12,15 @@ class SetDistances(SpecModel):
     """How far sets of texts are from a label's target: 1 - cosine of their mean gradient and it,
     from 0 to 2. Null where there is no such set."""
 
-    kept: float | None = Field(description="Of the texts that were kept.")
-    unselected: float | None = Field(description="Of drawn texts as they came, as many.")
-    random_vocabulary: float | None = Field(description="Of random tokens.")
+    kept: float | None = Field(description="Distance of the texts that were kept.")
+    unselected: float | None = Field(description="Distance of drawn texts as they came, as many.")
+    random_vocabulary: float | None = Field(description="Distance of random tokens.")
     noise_target: float | None = Field(
-        None, description="gradmm: of texts optimised towards noise in place of the target."
+        None,
+        description="Distance of texts that gradmm optimised towards noise in place of the target.",
     )
     held_out_real: float | None = Field(
-        None, description="Of real texts that the target does not have."
+        None, description="Distance of real texts that the target does not have."
     )
 
 
@@ -140,8 +141,8 @@ class NearestPair(SpecModel):
 class Leakage(SpecModel):
     """What kept texts tell of the real texts that they were aimed at: synthetic, not anonymised."""
 
-    used: Half = Field(description="Against texts that the target has.")
-    control: Half = Field(description="Against held-out texts, which nothing was aimed at.")
+    used: Half = Field(description="What is shared with texts that the target has.")
+    control: Half = Field(description="The same with held-out texts, which nothing was aimed at.")
     copying_auc: Interval = Field(
         description="Chance that a kept text shares a longer run with used than with held-out "
         "texts; 0.5: no more than by chance. 95 % interval."
@@ -176,8 +177,8 @@ class PrivacyStatement(SpecModel):
 
     mechanism: str = Field(description="What was released, and how.")
     adjacency: str = Field(description="What one person may change.")
-    epsilon: float = Field(description="Of each release.")
-    delta: float = Field(description="Of each release.")
+    epsilon: float = Field(description="Epsilon of each release.")
+    delta: float = Field(description="Delta of each release.")
     subspace: int = Field(description="Dimensions of the subspace.")
     releases: list[LabelRelease] = Field(description="One for each label; labels share no text.")
     epsilon_total: float = Field(
@@ -223,7 +224,7 @@ class Result(JobResult):
     )
     privacy: PrivacyStatement | None = Field(None, description="What was asked for, and holds.")
     preview: list[TextMade] = Field(description="Some of the kept texts.")
-    work: Work = Field(description="What it took.")
+    work: Work = Field(description="Parts, tokens and seconds that it took.")
     artifacts: dict[str, ArtifactRef] = Field(
         description="Files by name: texts.jsonl (all texts with scores and why they were "
         "dropped), train.jsonl (the kept ones, labels alternating), curves.jsonl, "

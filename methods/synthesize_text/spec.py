@@ -55,8 +55,8 @@ class _Admm(Params):
         None,
         gt=0,
         le=1e5,
-        description="On a CPU a model of over 50 million weights is refused, with an estimate, "
-        "unless this allows that many hours of one core.",
+        description="Hours of one core that the optimisation may take. A model of over 50 million "
+        "weights is refused on a CPU, with an estimate, unless this allows it.",
     )
 
 
@@ -178,8 +178,8 @@ class Evaluate(FineTuning):
 class Privacy(SpecModel):
     """Differential privacy of the target (experimental)."""
 
-    epsilon: float = Field(gt=0, le=1_000, description="Of one release, for each label.")
-    delta: float = Field(gt=0, lt=0.1, description="Of one release; well below 1 / texts.")
+    epsilon: float = Field(gt=0, le=1_000, description="Epsilon of one release, for each label.")
+    delta: float = Field(gt=0, lt=0.1, description="Delta of one release; well below 1 / texts.")
     clip: float | None = Field(
         None,
         gt=0,
@@ -246,7 +246,7 @@ class Spec(SpecModel):
         description="Tokens that gradmm never writes: those with one of these strings in them; "
         "`official`: all but words of letters, as the published code has it.",
     )
-    filter: Filter = Field(Filter(), description="Which texts are not kept.")
+    filter: Filter = Field(Filter(), description="Rules by which texts are dropped.")
     holdout: float = Field(
         0.5,
         ge=0,

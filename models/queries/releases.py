@@ -13,9 +13,7 @@ from models.tables import Job, PrivacyRelease
 
 def record(job_id: str, attempt: int, data_set: str, release: str, rho: float) -> Any:
     """Enter a release, once; returns a row unless the attempt is not the job's any more."""
-    source = select(
-        Job.tenant_id, Job.id, literal(data_set), literal(release), literal(rho)
-    ).where(
+    source = select(Job.tenant_id, Job.id, literal(data_set), literal(release), literal(rho)).where(
         Job.id == job_id,
         Job.attempt == attempt,
         Job.state.in_([JobState.RUNNING, JobState.CANCELLING]),
@@ -30,6 +28,7 @@ def record(job_id: str, attempt: int, data_set: str, release: str, rho: float) -
 def total(tenant_id: str, data_set: str | None) -> Select[int, float]:
     """How many releases an owner made of a data set, or of all, and their rho added up."""
     statement = select(
-        func.count().label("releases"), func.coalesce(func.sum(PrivacyRelease.rho), 0.0).label("rho")
+        func.count().label("releases"),
+        func.coalesce(func.sum(PrivacyRelease.rho), 0.0).label("rho"),
     ).where(PrivacyRelease.tenant_id == tenant_id)
     return statement if data_set is None else statement.where(PrivacyRelease.data_set == data_set)
