@@ -116,7 +116,6 @@ def _headline(result: Result) -> list[Headline]:
 def _labels(result: Result) -> TableBlock:
     columns = [
         Column(key="name", label="Label"),
-        Column(key="word", label="Word"),
         Column(key="real", label="Real texts aimed at", format="integer"),
         Column(key="drawn", label="Made", format="integer"),
         Column(key="kept", label="Kept", format="integer"),
@@ -134,7 +133,7 @@ def _labels(result: Result) -> TableBlock:
             help="Share to which the model itself gives the label.",
         ),
         Column(key="agreement_kept", label="Agreement, kept", format="percent"),
-        Column(key="log_loss", label="Log-loss", unit="nats a token", format="number"),
+        Column(key="log_loss", label="Log-loss", format="number", help="Nats a token."),
         Column(key="held_out_log_loss", label="Log-loss, real", format="number"),
     ]
     rows = [

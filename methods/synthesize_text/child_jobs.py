@@ -131,9 +131,6 @@ class TargetMade(SpecModel):
     )
     held_set_distance: float | None = None
     held_log_loss: float | None = None
-    held_agreement: float | None = Field(
-        None, description="Share of held-out texts of the label that the model gives it."
-    )
     release: Release | None = None
     versions: dict[str, str] = Field(description="Of the packages that read the model.")
 
@@ -169,6 +166,7 @@ class Optimise(SpecModel):
     starts: list[str] = Field(description="Drawn texts to start from.")
     prompt: str = Field(description="What precedes the text where the model picks tokens.")
     tokens: int
+    ends: Literal["sentence", "as-is"] = "sentence"
     ban: Literal["none", "official"] | list[str]
     reference: bool
     params: dict[str, Any] = Field(description="Of gradmm or gradmm-reference, all of them.")

@@ -18,7 +18,21 @@ from methods.synthesize_text.filters import (
 from methods.synthesize_text.herding import herd, nearest
 from methods.synthesize_text.making import Scored, is_reference
 from methods.synthesize_text.spec import GradmmParams, LmSelectParams, Spec
-from methods.typing import FloatArray, IntArray
+from methods.typing import BoolArray, FloatArray, IntArray
+
+
+def calibrated(made: list[Scored]) -> list[FloatArray]:
+    """(n, labels) probabilities of the label words, less the model's own leaning to one of them.
+
+    Batch calibration (arXiv:2309.17249): over the mean probability of each word among all texts,
+    every label counting alike. A small model may say one word of nearly every text.
+    """
+    prior = np.mean([texts.probabilities.mean(axis=0) for texts in made], axis=0)
+    found = []
+    for texts in made:
+        chances = texts.probabilities / np.maximum(prior, 1e-300)
+        found.append(chances / chances.sum(axis=1, keepdims=True))
+    return found
 
 
 @dataclass
@@ -27,12 +41,13 @@ class Choice:
 
     Attributes:
         kept: rows in the order in which they were chosen. reasons: of each row, None for kept ones.
-        distance: (n,) of each text alone.
+        distance: (n,) of each text alone. probabilities: (n, labels), calibrated.
     """
 
     kept: list[int]
     reasons: list[str | None]
     distance: FloatArray
+    probabilities: FloatArray
 
     def dropped_by(self) -> dict[str, int]:
         """Rows by reason."""
@@ -48,10 +63,11 @@ def choose(
         JobError: `numerical_failure` where a distance is undefined, or nothing is left of a label.
     """
     choices = []
+    chances = calibrated(made)
     for label, (texts, target) in enumerate(zip(made, targets, strict=True)):
         alone = checked(names[label], lambda t=texts, g=target: distances(t.factors, g, bias))
-        reasons = _filtered(spec, texts, label)
-        choices.append(Choice([], reasons, alone))
+        own = chances[label].argmax(axis=1) == label
+        choices.append(Choice([], _filtered(spec, texts, own), alone, chances[label]))
     if is_reference(spec):
         _as_published(spec, made, choices)
     else:
@@ -105,9 +121,8 @@ def set_distance_of(
     return float(checked(name, lambda: np.array(set_distance(factors, target, bias))))
 
 
-def _filtered(spec: Spec, texts: Scored, label: int) -> list[str | None]:
+def _filtered(spec: Spec, texts: Scored, own: BoolArray) -> list[str | None]:
     reasons: list[str | None] = [None] * len(texts)
-    own = texts.probabilities.argmax(axis=1) == label
     by_label = spec.filter.classifier or (
         isinstance(spec.params, LmSelectParams) and "classifier" in spec.params.selector
     )

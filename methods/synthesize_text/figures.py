@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,7 @@ from methods.results import (
     colour_by,
     first_of,
 )
-from methods.synthesize_text.child_jobs import TargetMade
-from methods.synthesize_text.choosing import Choice
-from methods.synthesize_text.making import Scored
+from methods.synthesize_text.made import Made
 from methods.synthesize_text.overlap import Overlap, words
 from methods.synthesize_text.result import Result
 
@@ -33,31 +31,15 @@ _COLOURS = {_KEPT: RIGHT, _DROPPED: NEUTRAL, _OWN: EMPHASIS, _OTHER: WRONG}
 
 
 @dataclass
-class Sets:
-    """What is compared for each label.
-
-    Attributes:
-        candidates: of which some are kept. unselected, random, noise: controls.
-    """
-
-    candidates: list[Scored]
-    unselected: list[Scored]
-    random: list[Scored]
-    noise: list[Scored] = field(default_factory=list)
-
-
-@dataclass
 class Drawing:
     """What figures are drawn from beside the result.
 
     Attributes:
-        targets: what became of each label's target. of_used, of_held: what each kept text shares
-            with either half of the real texts; empty without halves.
+        of_used, of_held: what each kept text shares with either half of the real texts; empty
+            without halves.
     """
 
-    targets: list[TargetMade]
-    sets: Sets
-    choices: list[Choice]
+    made: Made
     of_used: list[Overlap]
     of_held: list[Overlap]
 
@@ -79,7 +61,9 @@ def _strips(result: Result, drawing: Drawing) -> FigureBlock:
     """Each text's own distance to the target of its label."""
     rows: list[dict[str, Any]] = []
     total = 0
-    for label, choice, target in zip(result.labels, drawing.choices, drawing.targets, strict=True):
+    for label, choice, target in zip(
+        result.labels, drawing.made.choices, drawing.made.aims, strict=True
+    ):
         chosen = np.zeros(len(choice.distance), dtype=np.bool_)
         chosen[choice.kept] = True
         sets = {
@@ -91,7 +75,7 @@ def _strips(result: Result, drawing: Drawing) -> FigureBlock:
         for name, values in sets.items():
             total += len(values)
             rows += [
-                {"label": label.name, "texts": name, "distance": round(value, 6)}
+                {"of": f"{label.name}: {name}", "texts": name, "distance": round(value, 6)}
                 for value in _evenly(values, _POINTS)
             ]
     return FigureBlock(
@@ -106,12 +90,11 @@ def _strips(result: Result, drawing: Drawing) -> FigureBlock:
             mark={"type": "tick", "tooltip": True, "opacity": 0.6},
             encoding={
                 "x": axis("distance", "Distance to the target", zero=False),
-                "y": {"field": "texts", "type": "nominal", "title": None, "sort": list(_COLOURS)},
-                "row": {"field": "label", "type": "nominal", "title": None},
+                "y": {"field": "of", "type": "nominal", "title": None, "sort": None},
                 "color": colour_by("texts", _COLOURS),
             },
         )
-        | {"height": 90},
+        | {"height": {"step": 22}},
     )
 
 
@@ -232,12 +215,8 @@ def _runs(drawing: Drawing) -> FigureBlock:
 
 def _lengths(result: Result, drawing: Drawing) -> FigureBlock:
     sides: dict[str, Iterable[int]] = {
-        _KEPT: [
-            len(words(texts.texts[row]))
-            for texts, choice in zip(drawing.sets.candidates, drawing.choices, strict=True)
-            for row in choice.kept
-        ],
-        "real": [length for target in drawing.targets for length in target.words or []],
+        _KEPT: [len(words(text)) for own in drawing.made.kept() for text in own],
+        "real": [length for target in drawing.made.aims for length in target.words or []],
     }
     rows = []
     for name, lengths in sides.items():

@@ -40,8 +40,8 @@ from methods.synthesize_text.spec import GradmmParams, ReferenceParams, Spec
 from methods.synthesize_text.stored_factors import read_arrays, read_scores, read_target
 from methods.typing import FloatArray
 
-#: Texts of one request for draws, and requests of one part: some tens of seconds on a CPU.
-DRAWN_TOGETHER, _DRAWS_A_PART = 32, 4
+#: Texts of one request for draws, which is one part: a job that needs more or fewer finds them.
+DRAWN_TOGETHER = 32
 #: Texts that are optimised together. Fixed, for what stands beside a text changes its last bits;
 #: a stack is always whole, and texts beyond those asked for stand in for dropped ones. On a CPU a
 #: large model gains nothing by it, so there a stack is one group.
@@ -170,7 +170,7 @@ class Making:
         spec, groups = self._spec, math.ceil(count / DRAWN_TOGETHER)
         parts, owners = [], []
         for label, word in enumerate(self.words):
-            for start in range(0, groups, _DRAWS_A_PART):
+            for group in range(groups):
                 owners.append(label)
                 parts.append(
                     DrawsPart(
@@ -180,7 +180,7 @@ class Making:
                         ends="as-is" if spec.lengths == "fixed" else "sentence",
                         word_counts=word_counts[label],
                         group_size=DRAWN_TOGETHER,
-                        groups=list(range(start, min(groups, start + _DRAWS_A_PART))),
+                        groups=[group],
                         seed=spec.seed,
                         resource=self._resource,
                     )
@@ -229,6 +229,9 @@ class Making:
                                 starts=starts[label],
                                 prompt=spec.instruction.replace("{word}", self.words[label]),
                                 tokens=tokens[label],
+                                ends="as-is"
+                                if is_reference(spec) or spec.lengths == "fixed"
+                                else "sentence",
                                 ban="official" if is_reference(spec) else spec.ban,
                                 reference=is_reference(spec),
                                 params=params.model_dump(exclude={"max_core_hours"}),
@@ -242,8 +245,14 @@ class Making:
         found = self._collected(TEXTS_PART, parts, owners, "optimising")
         return found[: len(aims)], found[len(aims) :]
 
-    def check_affordable(self, made: TargetMade, tokens: Sequence[int]) -> None:
-        """Raise `JobError('too_large')` where ADMM on a CPU would take for ever."""
+    def check_affordable(
+        self, made: TargetMade, tokens: Sequence[int], before_drawing: bool = False
+    ) -> None:
+        """Raise `JobError('too_large')` where ADMM on a CPU would take for ever.
+
+        Args:
+            tokens: of a text, for each label; before the texts are drawn at most so many.
+        """
         self.parameters = made.parameters
         spec, params = self._spec, admm_params(self._spec)
         if spec.device == "gpu" or made.parameters <= _MOST_ON_CPU:
@@ -253,12 +262,14 @@ class Making:
         steps = params.outer_steps * params.inner_steps
         work = texts * sum(tokens)
         hours = 6 * made.parameters * work * steps / _OPERATIONS / 3600
-        if params.max_core_hours is None or hours > params.max_core_hours:
+        allowed = params.max_core_hours
+        if allowed is None or (hours > allowed and not before_drawing):
             raise JobError(
                 "too_large",
                 f"{spec.method} with a model of {made.parameters / 1e6:,.0f} million weights would "
-                f"take about {hours:,.1f} hours of one core. Set device to gpu, take a smaller "
-                "model or fewer steps, or allow it by params.max_core_hours.",
+                f"take {'up to' if before_drawing else 'about'} {hours:,.1f} hours of one core. "
+                "Set device to gpu, take a smaller model or fewer steps, or allow it by "
+                "params.max_core_hours.",
                 details={"parameters": made.parameters, "core_hours": round(hours, 2)},
             )
 

@@ -21,6 +21,7 @@ from methods.synthesize_text.child_jobs import (
     TextsMade,
     TextsPart,
 )
+from methods.synthesize_text.drawing import ended
 from methods.synthesize_text.factors import Factors, Target
 from methods.synthesize_text.filters import official_ban
 from methods.synthesize_text.label_model import LabelModel
@@ -99,7 +100,11 @@ def _optimised(
         lambda done, steps: ctx.progress("optimising", done * total, steps * total, "text-steps"),
         ctx.check,
     )
-    texts = [[_decoded(stack.model, ids) for ids in group] for group in outcome.ids.tolist()]
+    to_sentence = work.ends == "sentence"
+    texts = [
+        [ended(_decoded(stack.model, ids), to_sentence, None) for ids in group]
+        for group in outcome.ids.tolist()
+    ]
     length = work.tokens + len(stack.frame.before) + len(stack.frame.after)
     steps = outcome.steps * int(work.params["inner_steps"])
     return texts, TextsMade(

@@ -45,7 +45,8 @@ class LabelMade(SpecModel):
         "apart."
     )
     agreement: float | None = Field(
-        description="Share of all texts made for the label to which the model itself gives it."
+        description="Share of all texts made for the label to which the model itself gives it, "
+        "less its leaning to one label word over all texts (batch calibration, arXiv:2309.17249)."
     )
     agreement_kept: float | None = Field(description="The same of the kept texts.")
     log_loss: float | None = Field(

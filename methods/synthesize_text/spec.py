@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -106,10 +106,7 @@ class ReferenceParams(_Admm):
     outer_steps: int = Field(30, ge=1, le=1_000, description="Projections to tokens.")
 
 
-AnyParams = Annotated[
-    LmSampleParams | LmSelectParams | GradmmParams | ReferenceParams,
-    Field(union_mode="left_to_right"),
-]
+AnyParams = LmSelectParams | GradmmParams | ReferenceParams | LmSampleParams
 MethodName = Literal["lm-sample", "lm-select", "gradmm", "gradmm-reference"]
 PARAMS: dict[str, type[Params]] = {
     "lm-sample": LmSampleParams,
@@ -145,7 +142,9 @@ class Filter(SpecModel):
     """Which texts are not kept."""
 
     classifier: bool = Field(
-        True, description="Drop texts that the model itself gives another label."
+        True,
+        description="Drop texts that the model itself gives another label, by its probabilities of "
+        "the label words less its leaning to one of them over all texts.",
     )
     max_log_loss: float | None = Field(
         None,
@@ -228,7 +227,8 @@ class Spec(SpecModel):
         description="How long texts are. `sample`: as the generator ends them; one that was cut "
         "at `max_tokens` ends after its last whole sentence. `fixed`: all of `max_tokens`, or "
         "less where the generator ends. `as-real`: as long as real ones, which discloses that. "
-        "gradmm: the median of drawn texts, `max_tokens`, or the mean of real ones.",
+        "gradmm: the median of drawn texts, `max_tokens`, or the mean of real ones, and but for "
+        "`fixed` to the last whole sentence.",
     )
     method: MethodName = Field(
         "lm-select",

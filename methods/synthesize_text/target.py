@@ -51,6 +51,8 @@ def run(spec: TargetPart, ctx: RunContext) -> TargetMade:
     )
     if spec.privacy is not None:
         target, made.release = _noisy(spec, spec.privacy, scores.factors, split, reading)
+        # How many are long is a statistic of the real texts.
+        made.cut = 0
     else:
         target = Target(scores.factors)
         made.mean_tokens = float(scores.tokens.mean())
@@ -106,7 +108,6 @@ def _held_out(made: TargetMade, target: Target, split: SplitTexts, reading: _Rea
         made.held_set_distance = set_distance(scores.factors, target, bias)
         losses = scores.log_loss[np.isfinite(scores.log_loss)]
         made.held_log_loss = float(losses.mean()) if len(losses) else None
-        made.held_agreement = float((scores.probabilities.argmax(axis=1) == spec.label).mean())
     if other:
         found = distances(reading.scores(other, spec.label).factors, target, bias)
         made.held_other = _finite(found)

@@ -114,6 +114,16 @@ def test_figures_have_captions_and_are_there_twice_for_older_clients(name: str) 
     ]
 
 
+def test_no_figure_is_too_wide_to_be_drawn(name: str) -> None:
+    """Vega-Lite draws nothing where a chart of many panels takes its width from the page."""
+    for block in gallery.result(name)[0].blocks:
+        if isinstance(block, FigureBlock) and block.vega_lite.get("width") == "container":
+            facets = {"row", "column", "facet"}
+            assert not facets & {*block.vega_lite, *block.vega_lite.get("encoding", {})}, (
+                block.title
+            )
+
+
 def test_pictures_and_samples_can_be_read(name: str) -> None:
     found, folder = gallery.result(name)
     for block in found.blocks:

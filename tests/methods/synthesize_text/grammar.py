@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -70,9 +71,10 @@ def rows(count: int, seed: int = 7) -> list[dict[str, str]]:
     ]
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
-    vocabulary = {word: k for k, word in enumerate(["<unk>", "<s>", "</s>", "<pad>", *WORDS])}
-    backend = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
+def tokenizer(vocabulary: Sequence[str]) -> PreTrainedTokenizerFast:
+    """One token a word, words being what stands between spaces."""
+    words = {word: k for k, word in enumerate(["<unk>", "<s>", "</s>", "<pad>", *vocabulary])}
+    backend = Tokenizer(WordLevel(words, unk_token="<unk>"))
     backend.pre_tokenizer = Split(" ", "removed")
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
@@ -83,11 +85,18 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-@functools.cache
-def model_folder(steps: int = 300) -> str:
-    """A Llama of 64 dimensions that has read both grammars, a third with the label before it and a
-    third after it."""
-    own = tokenizer()
+def train(
+    folder: Path,
+    sentence_of: Callable[[str, np.random.Generator], str],
+    before: str,
+    after: str,
+    vocabulary: Sequence[str],
+    words: Sequence[str],
+    steps: int,
+) -> None:
+    """Train a Llama of 64 dimensions on sentences of label words: a third by themselves, a third
+    with `before`, a third with `after`, which have the word in place of `{word}`."""
+    own = tokenizer(vocabulary)
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(own),
@@ -107,21 +116,28 @@ def model_folder(steps: int = 300) -> str:
     rng = np.random.default_rng(0)
     for _ in range(steps):
         texts = []
-        for word, kind in itertools.product(("great", "bad"), (0, 1, 2)):
+        for word, kind in itertools.product(words, (0, 1, 2)):
             for _ in range(5):
-                text = sentence(word, rng)
-                before = f"A {word} review : " if kind == 1 else ""
-                after = f" It was {word}" if kind == 2 else ""
-                texts.append(f"{before}{text}{after} </s>")
+                text = sentence_of(word, rng)
+                first = before.replace("{word}", word) + " " if kind == 1 else ""
+                last = after.replace("{word}", word) if kind == 2 else ""
+                texts.append(f"{first}{text}{last} </s>")
         given = own(texts, return_tensors="pt", padding=True)
         labels = given["input_ids"].masked_fill(given["attention_mask"] == 0, -100)
         loss = model(**given, labels=labels).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    folder = Path(tempfile.mkdtemp(prefix="grammar-"))
     model.eval().save_pretrained(folder)
     own.save_pretrained(folder)
+
+
+@functools.cache
+def model_folder() -> str:
+    """A model that has read both grammars."""
+    folder = Path(tempfile.mkdtemp(prefix="grammar-"))
+    after = TEMPLATE.removeprefix("{text}")
+    train(folder, sentence, INSTRUCTION, after, WORDS, ("great", "bad"), steps=300)
     return str(folder)
 
 

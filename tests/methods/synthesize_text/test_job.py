@@ -19,7 +19,14 @@ from methods.synthesize_text import admm
 from methods.synthesize_text.job import run
 from methods.synthesize_text.result import Result
 from methods.synthesize_text.spec import Spec
-from tests.methods.synthesize_text.grammar import LABELS, model_folder, request, rows
+from tests.methods.synthesize_text.grammar import (
+    LABELS,
+    model_folder,
+    request,
+    rows,
+    sentences,
+)
+from tests.toys.fake_llm import FakeLLM, serving
 
 QUICK = {"outer_steps": 3, "inner_steps": 10, "top_k": 20}
 
@@ -206,8 +213,8 @@ def test_a_second_job_finds_what_the_first_one_made(tmp_path: Path) -> None:
     first = made(tmp_path / "one", children)
     second = made(tmp_path / "two", children, filter={"classifier": False}, per_label=16)
     assert first.work.restored == 0
-    # 128 texts of 160: the first part of each label is the same, and so is every text in it.
-    assert second.work.restored >= 2 + 2
+    # Both targets, and 128 texts of 160.
+    assert second.work.restored >= 2 + 8
     texts = [{row["text"] for row in lines(tmp_path / name)} for name in ("one", "two")]
     assert texts[1] <= texts[0]
 
@@ -420,3 +427,59 @@ def test_a_model_is_shared_and_never_changed(tmp_path: Path) -> None:
     before = models.load(model_folder(), load_on_cpu).weight.clone()
     run(spec, LocalContext(tmp_path, spec, models=models))
     assert models.load(model_folder(), load_on_cpu).weight.equal(before)
+
+
+def test_texts_may_come_from_a_server(tmp_path: Path) -> None:
+    llm = FakeLLM()
+
+    def say(body: dict[str, Any]) -> list[str]:
+        word = body["prompt"].split()[1]
+        return [f" {text}" for text in sentences(word, body["n"], body.get("seed", 0))]
+
+    llm.say = say
+    with serving(llm) as url:
+        models = Models(
+            {
+                "remote": ModelDeclaration(base_url=url),
+                "grammar": ModelDeclaration(path=model_folder()),
+            }
+        )
+        spec = Spec.model_validate(
+            request(model="grammar", generator={"model": "remote", "stop": ["\n"]})
+        )
+        result = run(spec, LocalContext(tmp_path, spec, models=models))
+    assert [label.kept for label in result.labels] == [20, 20]
+    assert all(label.agreement == 1 for label in result.labels)
+    asked = llm.requests
+    assert {body["prompt"] for body in asked} == {"A great review :", "A bad review :"}
+    assert len({(body["prompt"], body["seed"]) for body in asked}) == len(asked), "seeds differ"
+    assert {(body["max_tokens"], tuple(body["stop"])) for body in asked} == {(20, ("\n",))}
+    assert not any("written by the model" in warning for warning in result.warnings)
+
+
+def test_empty_answers_are_counted(tmp_path: Path) -> None:
+    llm = FakeLLM()
+    llm.say = lambda body: [" ...", *(["a film name3 was so warm ."] * (body["n"] - 1))]
+    with serving(llm) as url:
+        models = Models(
+            {
+                "remote": ModelDeclaration(base_url=url),
+                "grammar": ModelDeclaration(path=model_folder()),
+            }
+        )
+        spec = Spec.model_validate(
+            request(
+                model="grammar",
+                generator={"model": "remote"},
+                method="lm-sample",
+                filter={"classifier": False},
+            )
+        )
+        result = run(spec, LocalContext(tmp_path, spec, models=models))
+        label = result.labels[0]
+        assert label.dropped_by == {"duplicate": 19, "empty": 1}
+        assert (label.drawn, label.kept) == (21, 1)
+        llm.say = lambda body: ["..."] * body["n"]
+        again = Spec.model_validate(spec.model_dump(mode="json") | {"seed": 1})
+        with pytest.raises(JobError, match="are empty: the generator writes nothing"):
+            run(again, LocalContext(tmp_path, again, models=models))
