@@ -108,7 +108,6 @@ class Release(SpecModel):
         description="About which cosine the noisy target has to the exact one, if real texts have "
         "gradients as long as drawn ones."
     )
-    data_set: str = Field(description="SHA-256 of the texts, by which releases are added up.")
 
 
 class TargetMade(SpecModel):
@@ -183,13 +182,11 @@ class TextsPart(SpecModel):
 
 
 class TextsMade(SpecModel):
-    """The texts are the artifact `texts.jsonl`: `{"text", "group"}`, empty ones too."""
+    """The texts are the artifact `texts.jsonl`: `{"text", "group"}`, empty ones too; of optimised
+    ones `curves.json` has figures by name, outer step and group."""
 
     texts: int
     cut: int = Field(description="Texts that the generator did not end.")
-    curves: dict[str, list[list[float]]] | None = Field(
-        None, description="By name, outer step and group."
-    )
     forward_tokens: int
 
 

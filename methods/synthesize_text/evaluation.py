@@ -13,6 +13,9 @@ from methods.synthesize_text.result import ArmDifference, ArmMade, ArmSeed
 from methods.synthesize_text.seeds import derived_seed
 from methods.typing import FloatArray, IntArray
 
+#: Texts that are trained on at most: they travel in the spec of a part.
+_MOST = 10_000
+
 
 def evaluate(made: Made, making: Making) -> tuple[list[ArmMade], list[ArmDifference]]:
     """Fine-tune on each set and test on held-out real texts; empty where nobody asked for it."""
@@ -20,7 +23,7 @@ def evaluate(made: Made, making: Making) -> tuple[list[ArmMade], list[ArmDiffere
     spec = made.spec
     if spec.evaluate is None:
         return [], []
-    most = spec.evaluate.steps * spec.evaluate.batch_size
+    most = min(_MOST, spec.evaluate.steps * spec.evaluate.batch_size)
     arms: dict[str, list[list[str]] | None] = {"kept": made.kept()}
     sizes = [len(choice.kept) for choice in choices]
     controls = {"unselected": sets.unselected, "random-vocabulary": sets.random}

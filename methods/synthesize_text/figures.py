@@ -23,8 +23,8 @@ from methods.synthesize_text.made import Made
 from methods.synthesize_text.overlap import Overlap, words
 from methods.synthesize_text.result import Result
 
-#: Points of a strip, and words of a length.
-_POINTS = 150
+#: Points of the strips of one kind, over all labels; of a label at least so many.
+_POINTS, _FEWEST = 300, 20
 _KEPT, _DROPPED = "kept", "dropped"
 _OWN, _OTHER = "held-out real", "other labels' real"
 _COLOURS = {_KEPT: RIGHT, _DROPPED: NEUTRAL, _OWN: EMPHASIS, _OTHER: WRONG}
@@ -60,7 +60,7 @@ def draw(result: Result, drawing: Drawing) -> list[FigureBlock]:
 def _strips(result: Result, drawing: Drawing) -> FigureBlock:
     """Each text's own distance to the target of its label."""
     rows: list[dict[str, Any]] = []
-    total = 0
+    total, most = 0, max(_FEWEST, _POINTS // len(result.labels))
     for label, choice, target in zip(
         result.labels, drawing.made.choices, drawing.made.aims, strict=True
     ):
@@ -76,7 +76,7 @@ def _strips(result: Result, drawing: Drawing) -> FigureBlock:
             total += len(values)
             rows += [
                 {"of": f"{label.name}: {name}", "texts": name, "distance": round(value, 6)}
-                for value in _evenly(values, _POINTS)
+                for value in _evenly(values, most)
             ]
     return FigureBlock(
         title="Distance of each text to the target",

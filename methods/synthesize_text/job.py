@@ -33,8 +33,8 @@ from methods.synthesize_text.result import Leakage, Result, Work
 from methods.synthesize_text.seeds import derived_seed
 from methods.synthesize_text.spec import JOB, LmSelectParams, Spec
 
-#: Texts of a control set at most: a distance of a set needs no more.
-_CONTROLS = 500
+#: Drawn texts that an optimisation may start from: they travel in the spec of a part.
+_STARTS = 100
 #: Public texts that span the subspace, for each of its dimensions.
 _PUBLIC_PER_DIMENSION = 2
 
@@ -92,7 +92,7 @@ class _Job:
         result = Result(
             method=spec.method,
             labels=summary.labels(made),
-            curves=curves,
+            curves=summary.thinned(curves, self._count),
             evaluation=arms,
             differences=differences,
             diversity=summary.diversity(made),
@@ -184,19 +184,18 @@ class _Job:
 
     def _sets(self, drawn: list[Drawn], aims: list[TargetPart]) -> tuple[list[Drawn], Sets]:
         spec, making = self._spec, self._making
-        controls = min(spec.per_label, _CONTROLS)
         labels = list(range(self._count))
         with self._phase("scoring"):
             scored = making.score(drawn, labels)
             tokens = max(2, round(float(np.median(np.concatenate([s.tokens for s in scored])))))
-            random = making.score(making.random(controls, tokens), labels)
-        unselected = [one.first(controls) for one in scored]
+            random = making.score(making.random(spec.per_label, tokens), labels)
+        unselected = [one.first(spec.per_label) for one in scored]
         if not self._optimises:
             return drawn, Sets(scored, unselected, random)
         lengths = [self._length(label, scored[label]) for label in labels]
         making.check_affordable(self._aims[0], lengths)
         with self._phase("optimising"):
-            made, noise = making.optimise(aims, [one.texts[:_CONTROLS] for one in drawn], lengths)
+            made, noise = making.optimise(aims, [one.texts[:_STARTS] for one in drawn], lengths)
         if is_reference(spec):
             for one in made:
                 one.texts = [official_clean(text) or text for text in one.texts]

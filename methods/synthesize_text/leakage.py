@@ -12,6 +12,8 @@ from methods.synthesize_text.result import Half, Leakage, NearestPair
 from methods.typing import IntArray
 
 _SHOWN = 10
+#: Texts of a half that are compared at most, drawn by the seed.
+_MOST = 5_000
 
 
 def report(
@@ -31,7 +33,7 @@ def report(
     Returns:
         The report, and for each text what it shares with either half.
     """
-    size = min(len(used), len(held))
+    size = min(len(used), len(held), _MOST)
     # A longer list has longer runs in common: both halves get one length.
     mine: IntArray = np.sort(rng.choice(len(used), size, replace=False))
     others: IntArray = np.sort(rng.choice(len(held), size, replace=False))

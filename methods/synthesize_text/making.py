@@ -278,18 +278,22 @@ class Making:
     ) -> list[Drawn]:
         """The texts of parts, by owner and in the order of parts."""
         made: dict[int, tuple[TextsMade, list[dict[str, object]]]] = {}
+        curves: dict[int, dict[str, list[list[float]]]] = {}
         for child in self._children(kind, parts, phase, "parts"):
             with child.open("texts.jsonl") as reader:
                 rows = [json.loads(line) for line in reader.read().decode().splitlines() if line]
             made[child.place] = (TextsMade.model_validate(child.result), rows)
+            if isinstance(parts[child.place], TextsPart) and phase == "optimising":
+                with child.open("curves.json") as reader:
+                    curves[child.place] = json.loads(reader.read())
         found = [Drawn() for _ in range(max(owners) + 1)]
         for place, owner in enumerate(owners):
             report, rows = made[place]
             drawn = found[owner]
             drawn.cut += report.cut
             self.forward_tokens += report.forward_tokens
-            if report.curves is not None:
-                drawn.curves.append(report.curves)
+            if place in curves:
+                drawn.curves.append(curves[place])
             for row in rows:
                 text = str(row["text"])
                 if any(character.isalnum() for character in text):

@@ -107,10 +107,11 @@ def _optimised(
     ]
     length = work.tokens + len(stack.frame.before) + len(stack.frame.after)
     steps = outcome.steps * int(work.params["inner_steps"])
+    curves = {name: values.tolist() for name, values in outcome.curves.items()}
+    ctx.save_artifact("curves.json", json.dumps(curves).encode(), "application/json")
     return texts, TextsMade(
         texts=total,
         cut=0,
-        curves={name: values.tolist() for name, values in outcome.curves.items()},
         forward_tokens=total * length * steps,
     )
 

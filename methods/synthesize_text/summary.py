@@ -16,6 +16,8 @@ from methods.synthesize_text.overlap import words
 from methods.synthesize_text.result import Curve, Diversity, LabelMade, SetDistances, TextMade
 
 _PREVIEW = 20
+#: Outer steps in the result, over all labels; the artifact has all.
+_MOST_STEPS = 400
 T = TypeVar("T")
 
 
@@ -116,6 +118,20 @@ def preview(made: Made) -> list[TextMade]:
         for name, texts, choice in zip(made.names, made.sets.candidates, made.choices, strict=True)
     ]
     return alternating(rows)[:_PREVIEW]
+
+
+def thinned(curves: list[Curve], labels: int) -> list[Curve]:
+    """The curves at evenly spaced steps, first and last among them, where they have very many."""
+    most = max(10, _MOST_STEPS // labels)
+    last = {curve.label: curve.outer_step for curve in curves}
+
+    def shown(curve: Curve) -> bool:
+        steps = last[curve.label]
+        if steps <= most:
+            return True
+        return curve.outer_step in set(np.linspace(1, steps, most).astype(int).tolist())
+
+    return [curve for curve in curves if shown(curve)]
 
 
 def curves(made: Made) -> list[Curve]:

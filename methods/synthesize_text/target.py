@@ -161,7 +161,6 @@ def _noisy(
             # Of public texts: the real ones' own length would be one more release.
             float(np.linalg.norm(accountant.clipped(drawn, clip).mean(axis=0))),
         ),
-        data_set=data_set,
     )
     return Target(public, kept["weights"]), release
 

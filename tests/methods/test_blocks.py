@@ -271,6 +271,20 @@ def test_headlines_are_the_figures_of_the_result() -> None:
     assert shown["auroc"].value == max(one["auroc"]["value"] for one in ranking)
     assert shown["best"].value == max(ranking, key=lambda one: one["auroc"]["value"])["scorer"]
 
+    texts, folder = gallery.result("synthesize-text")
+    shown = headline("synthesize-text")
+    train = (folder / "artifacts" / "train.jsonl").read_text().splitlines()
+    assert shown["kept"].value == len(train)
+    labels = texts.model_dump()["labels"]
+    distances = [label["distance"]["kept"] for label in labels]
+    assert shown["distance"].value == pytest.approx(sum(distances) / len(distances))
+    arms = {arm["arm"]: arm for arm in texts.model_dump()["evaluation"]}
+    accuracy = {
+        name: sum(one["accuracy"] for one in arm["seeds"]) / len(arm["seeds"])
+        for name, arm in arms.items()
+    }
+    assert shown["gain"].value == pytest.approx(accuracy["kept"] - accuracy["unselected"])
+
     selection = gallery.result("select-subset")[0].model_dump()
     shown = headline("select-subset")
     assert shown["selected"].value == len(selection["indices"])
