@@ -150,7 +150,7 @@ class Admm:
         return (
             self._recipe.select == "tokens"
             and patience is not None
-            and bool((state.stale > patience).all())
+            and bool((state.stale >= patience).all())
         )
 
     def _project_step(self, state: _State, check: Callable[[], None]) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from methods.synthesize_text.choosing import distances_of
 from methods.synthesize_text.comparing import auc_interval
-from methods.synthesize_text.factors import distances
 from methods.synthesize_text.made import Made
 from methods.synthesize_text.result import Result
 
@@ -64,7 +64,7 @@ def of(result: Result, made: Made) -> list[str]:
     warn("The generator may have seen these or similar real texts when it was trained.")
     if spec.lengths == "as-real":
         warn("Lengths are those of real texts: they disclose that statistic.")
-    if spec.holdout == 0 and spec.privacy is None:
+    if result.leakage is None and spec.privacy is None:
         warn("No real text is held out, so copying and transfer have no control.")
     for release in result.privacy.releases if result.privacy else []:
         if release.expected_cosine < _LOW_COSINE:
@@ -79,17 +79,16 @@ def of(result: Result, made: Made) -> list[str]:
 
 def _of_controls(result: Result, made: Made) -> list[str]:
     warnings: list[str] = []
-    sets = made.sets
-    for label, texts in enumerate(sets.noise):
+    for label, texts in enumerate(made.sets.noise):
         target = made.targets[label]
-        near = distances(sets.candidates[label].factors, target, made.bias)
-        control = distances(texts.factors, target, made.bias)
+        near = made.choices[label].distance
+        control = distances_of(made.names[label], texts, target, made.bias)
         found = auc_interval(control, near)
         if found.low is None or found.low <= 0.5:
             warnings.append(
-                f"For {made.names[label]!r}, texts that were optimised towards noise are as "
-                "near to the target as those optimised towards it: the optimisation does "
-                "nothing here."
+                f"For {made.names[label]!r}, texts that were optimised towards the target cannot "
+                "be told by their distance from texts optimised towards noise: the optimisation "
+                "shows no effect here."
             )
     for one in result.differences:
         if one.than == "unselected" and one.verdict == "not told apart":

@@ -2,7 +2,7 @@
 
 All are pure: a part with the same content is not run again, so that a second job with other filters
 or another number of texts finds what the first one made, and a killed part alone is made again.
-Real texts are named by the input that has them, never copied into a part.
+Real texts in a file are named by it and not copied into a part; those of the request itself are.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ class LabelledTexts(SpecModel):
     text_field: str
     label_field: str
     labels: list[str]
+    distinct: bool = Field(True, description="Texts that repeat an earlier one count once.")
     holdout: float
     max_tokens: int
     seed: int
@@ -105,8 +106,8 @@ class Release(SpecModel):
     sigma: float = Field(description="Standard deviation of the noise in each dimension.")
     rho: float = Field(description="Its zCDP parameter; those of several releases add up.")
     expected_cosine: float = Field(
-        description="About which cosine the noisy target has to the exact one, if real texts have "
-        "gradients as long as drawn ones."
+        description="About which cosine the noisy target has to the exact one's part in the "
+        "subspace, if real texts have gradients as long as drawn ones."
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,7 +56,12 @@ class Choice:
 
 
 def choose(
-    spec: Spec, made: list[Scored], targets: list[Target], bias: bool, names: list[str]
+    spec: Spec,
+    made: list[Scored],
+    targets: list[Target],
+    bias: bool,
+    names: list[str],
+    check: Callable[[], None] = lambda: None,
 ) -> list[Choice]:
     """Filter and choose the texts of every label.
 
@@ -65,7 +71,7 @@ def choose(
     choices = []
     chances = calibrated(made)
     for label, (texts, target) in enumerate(zip(made, targets, strict=True)):
-        alone = checked(names[label], lambda t=texts, g=target: distances(t.factors, g, bias))
+        alone = distances_of(names[label], texts, target, bias)
         own = chances[label].argmax(axis=1) == label
         choices.append(Choice([], _filtered(spec, texts, own), alone, chances[label]))
     if is_reference(spec):
@@ -75,7 +81,7 @@ def choose(
             _balance(spec, choices)
         for choice, texts, target in zip(choices, made, targets, strict=True):
             open_ = np.array([k for k, why in enumerate(choice.reasons) if why is None], np.int64)
-            picks = _picked(spec, texts, target, choice, open_, bias)
+            picks = _picked(spec, texts, target, choice, open_, bias, check)
             choice.kept = open_[picks].tolist()
     for choice, name in zip(choices, names, strict=True):
         chosen = set(choice.kept)
@@ -94,10 +100,22 @@ def choose(
     return choices
 
 
-def checked(name: str, compute: object) -> FloatArray:
-    """What a function of distances gives. Raises `JobError` that names the label."""
+def distances_of(name: str, texts: Scored, target: Target, bias: bool) -> FloatArray:
+    """(n,) distance of each text of a label alone. Raises `JobError` that names the label."""
+    return _checked(name, lambda: distances(texts.factors, target, bias))
+
+
+def set_distance_of(
+    name: str, texts: Scored, rows: list[int] | None, target: Target, bias: bool
+) -> float:
+    """The distance of some of the texts of a label together; likewise."""
+    factors = texts.factors if rows is None else texts.factors.rows(np.array(rows, np.int64))
+    return float(_checked(name, lambda: np.array(set_distance(factors, target, bias))))
+
+
+def _checked(name: str, compute: Callable[[], FloatArray]) -> FloatArray:
     try:
-        found = compute()  # type: ignore[operator]
+        found = compute()
     except ZeroDivisionError as error:
         raise JobError(
             "numerical_failure",
@@ -110,15 +128,7 @@ def checked(name: str, compute: object) -> FloatArray:
             f"A distance of the label {name!r} is not finite.",
             details={"label": name},
         )
-    return np.asarray(found)
-
-
-def set_distance_of(
-    name: str, texts: Scored, rows: list[int] | None, target: Target, bias: bool
-) -> float:
-    """The distance of some of the texts of a label together."""
-    factors = texts.factors if rows is None else texts.factors.rows(np.array(rows, np.int64))
-    return float(checked(name, lambda: np.array(set_distance(factors, target, bias))))
+    return found
 
 
 def _filtered(spec: Spec, texts: Scored, own: BoolArray) -> list[str | None]:
@@ -164,12 +174,20 @@ def _balance(spec: Spec, choices: list[Choice]) -> None:
 
 
 def _picked(
-    spec: Spec, texts: Scored, target: Target, choice: Choice, open_: IntArray, bias: bool
+    spec: Spec,
+    texts: Scored,
+    target: Target,
+    choice: Choice,
+    open_: IntArray,
+    bias: bool,
+    check: Callable[[], None],
 ) -> IntArray:
     params, count = spec.params, spec.per_label
     if isinstance(params, LmSelectParams) and "gradient-herding" in params.selector:
-        pick = herd if params.objective == "set" else nearest
-        return pick(texts.factors.rows(open_), target, count, bias)[0]
+        factors = texts.factors.rows(open_)
+        if params.objective == "set":
+            return herd(factors, target, count, bias, check)[0]
+        return nearest(factors, target, count, bias)[0]
     if isinstance(params, GradmmParams):
         return np.argsort(choice.distance[open_], kind="stable")[:count]
     return np.arange(min(count, len(open_)))

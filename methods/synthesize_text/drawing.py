@@ -12,6 +12,8 @@ from methods.inference.completion import Completion, Sampling, Usage
 from methods.inference.llm import language_model
 from methods.resume import ResumeStore
 from methods.synthesize_text.child_jobs import DrawsPart, TextsMade
+from methods.synthesize_text.inputs import SURROGATES
+from methods.synthesize_text.overlap import first_words
 from methods.synthesize_text.seeds import derived_seed
 from methods.typing import IntArray
 
@@ -71,7 +73,7 @@ def _texts(answers: list[Completion], spec: DrawsPart, group: int) -> list[str]:
         drawn: IntArray = rng.choice(np.array(spec.word_counts), size=len(answers))
         lengths = [max(1, length) for length in drawn.tolist()]
     return [
-        ended(answer.text, answer.cut and spec.ends == "sentence", length)
+        ended(answer.text.translate(SURROGATES), answer.cut and spec.ends == "sentence", length)
         for answer, length in zip(answers, lengths, strict=True)
     ]
 
@@ -86,7 +88,4 @@ def ended(text: str, to_sentence: bool, words: int | None) -> str:
     text = text.strip()
     if to_sentence and (ends := [found.end() for found in _SENTENCE.finditer(text)]):
         text = text[: ends[-1]]
-    if words is not None:
-        places = [found.end() for found in re.finditer(r"\w+", text)]
-        text = text[: places[words - 1]] if len(places) > words else text
-    return text
+    return text if words is None else first_words(text, words)

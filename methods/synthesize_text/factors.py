@@ -44,6 +44,13 @@ class Factors:
     def __len__(self) -> int:
         return len(self.h)
 
+    def in_float64(self, most: int) -> Factors:
+        """The same in float64, if that takes at most so many bytes."""
+        entries = self.a.nnz if sparse.issparse(self.a) else self.a.size
+        if 8 * entries > most:
+            return self
+        return Factors(self.a.astype(np.float64), self.h.astype(np.float64), self.rest)
+
     def rows(self, chosen: IntArray | slice) -> Factors:
         """Some of them."""
         return Factors(self.a[chosen], self.h[chosen], self.rest[chosen])
@@ -107,10 +114,11 @@ class Target:
         n = len(factors)
         self.weights = np.full(n, 1 / n) if weights is None else np.asarray(weights, np.float64)
         outer = np.outer(self.weights, self.weights)
-        alone = np.diagonal(outer)
-        outputs = outputs_inner(factors, factors)
-        self.norm = _root((outer * outputs * states_inner(factors, factors)).sum())
-        self.norm_bias = _root((outer * outputs).sum() + (alone * factors.rest).sum())
+        outputs, states = outputs_inner(factors, factors), states_inner(factors, factors)
+        # What was left out of an a is taken to be orthogonal to all others.
+        outputs = outputs + np.diag(factors.rest)
+        self.norm = _root((outer * outputs * states).sum())
+        self.norm_bias = _root((outer * outputs).sum())
 
     def inner(self, x: Factors) -> tuple[FloatArray, FloatArray]:
         """(m,) inner products of gradients with the target's, of W and of the bias."""

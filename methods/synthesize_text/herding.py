@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,9 @@ from methods.synthesize_text.factors import (
     states_inner,
 )
 from methods.typing import FloatArray, IntArray
+
+#: Bytes up to which factors are converted once, and not again for every pick.
+_IN_FLOAT64 = 2 << 30
 
 
 @dataclass
@@ -49,7 +53,11 @@ class _Side:
 
 
 def herd(
-    candidates: Factors, target: Target, count: int, bias: bool = False
+    candidates: Factors,
+    target: Target,
+    count: int,
+    bias: bool = False,
+    check: Callable[[], None] = lambda: None,
 ) -> tuple[IntArray, FloatArray]:
     """Greedily add the candidate that brings the chosen set nearest to the target.
 
@@ -59,6 +67,7 @@ def herd(
     Args:
         count: how many to choose, at most all.
         bias: see `set_distance`.
+        check: called before each is added.
 
     Returns:
         (count,) candidates in the order in which they were chosen, the lowest index on ties, and
@@ -66,6 +75,7 @@ def herd(
     """
     with_w, with_b = target.inner(candidates)
     square_b, square_w = squares(candidates)
+    candidates = candidates.in_float64(_IN_FLOAT64)
     nothing = np.zeros(len(candidates))
     sides = [_Side(with_w, square_w, target.norm, nothing)]
     if bias:
@@ -73,6 +83,7 @@ def herd(
     open_ = np.ones(len(candidates), dtype=np.bool_)
     picks, after = [], []
     for _ in range(min(count, len(candidates))):
+        check()
         found = np.mean([side.distances() for side in sides], axis=0)
         best = int(np.argmin(np.where(open_, found, np.inf)))
         picks.append(best)

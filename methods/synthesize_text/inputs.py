@@ -17,11 +17,14 @@ from methods.errors import JobError
 from methods.results import counted
 from methods.synthesize_text.child_jobs import LabelledTexts
 from methods.synthesize_text.filters import normalised
+from methods.synthesize_text.seeds import derived_seed
 from methods.typing import IntArray
 
 MAX_TEXTS, MAX_CHARACTERS, MAX_BYTES = 100_000, 20_000, 1 << 30
+#: Texts of a label that a target is the mean of at most.
+MOST_USED = 2_000
 _FEWEST, _REPORTED = 5, 100
-_SURROGATES = dict.fromkeys(range(55296, 57344), "�") | {0: "\ufffd"}
+SURROGATES = dict.fromkeys(range(55296, 57344), "�") | {0: "\ufffd"}
 
 
 @dataclass
@@ -30,7 +33,7 @@ class SplitTexts:
 
     Attributes:
         used, held: per label texts; `used_rows`, `held_rows`: their rows in the input, from 0.
-        warnings: what was left out.
+        warnings: what was left out. seed: of the split.
     """
 
     used: list[list[str]]
@@ -38,6 +41,17 @@ class SplitTexts:
     used_rows: list[list[int]]
     held_rows: list[list[int]]
     warnings: list[str] = field(default_factory=list)
+    seed: int = 0
+
+    def aimed(self, label: int) -> tuple[list[str], list[int]]:
+        """The texts of a label that the target is the mean of, and their rows: all, or so many as
+        it takes, drawn by the seed."""
+        texts, rows = self.used[label], self.used_rows[label]
+        if len(texts) <= MOST_USED:
+            return texts, rows
+        rng = np.random.default_rng(derived_seed(self.seed, "used", label))
+        places: IntArray = np.sort(rng.choice(len(texts), MOST_USED, replace=False))
+        return [texts[k] for k in places], [rows[k] for k in places]
 
     def digest(self, label: int) -> str:
         """SHA-256 over the used texts of a label, whatever their order."""
@@ -68,17 +82,17 @@ def split_texts(texts: LabelledTexts, ctx: RunContext) -> SplitTexts:
         if problems:
             bad += problems
             continue
-        text = given[texts.text_field].strip().translate(_SURROGATES)
+        text = given[texts.text_field].strip().translate(SURROGATES)
         label, key = numbers[_name(given[texts.label_field])], normalised(text)
-        if key in first:
+        if key in first and texts.distinct:
             repeated += 1
             contradicted += first[key] != label
             continue
-        first[key] = label
+        first.setdefault(key, label)
         found[label].append((row, text))
     if bad:
         raise _invalid(bad, len(rows))
-    split = SplitTexts([], [], [], [])
+    split = SplitTexts([], [], [], [], seed=texts.seed)
     if repeated:
         split.warnings.append(
             f"{counted(repeated, 'real text')} repeat an earlier one and were left out"
@@ -132,7 +146,7 @@ def _rows(texts: LabelledTexts, ctx: RunContext) -> list[Any]:
 def _json_array(content: str) -> list[Any]:
     try:
         found = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise JobError("input_invalid", f"texts: not JSON: {error}") from error
     assert isinstance(found, list), "it starts with a bracket"
     return found
@@ -145,7 +159,7 @@ def _json_lines(content: str) -> list[Any]:
         if line.strip():
             try:
                 found.append(json.loads(line))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise JobError(
                     "input_invalid",
                     f"texts: line {number} is not JSON: {error}",
@@ -158,7 +172,11 @@ def _table(content: str, texts: LabelledTexts) -> list[Any]:
     header = content.split("\n", 1)[0]
     separator = max("\t,;", key=header.count)
     reader = csv.DictReader(io.StringIO(content, newline=""), delimiter=separator, strict=True)
-    missing = {texts.text_field, texts.label_field} - set(reader.fieldnames or [])
+    try:
+        columns = set(reader.fieldnames or [])
+    except csv.Error as error:
+        raise JobError("input_invalid", f"texts: line 1: {error}") from error
+    missing = {texts.text_field, texts.label_field} - columns
     if missing:
         raise JobError(
             "input_invalid",

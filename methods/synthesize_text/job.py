@@ -33,8 +33,9 @@ from methods.synthesize_text.result import Leakage, Result, Work
 from methods.synthesize_text.seeds import derived_seed
 from methods.synthesize_text.spec import JOB, LmSelectParams, Spec
 
-#: Drawn texts that an optimisation may start from: they travel in the spec of a part.
-_STARTS = 100
+#: Drawn texts that an optimisation starts from, however many are asked for: so the same request
+#: for more texts finds those that are there.
+_STARTS = 64
 #: Public texts that span the subspace, for each of its dimensions.
 _PUBLIC_PER_DIMENSION = 2
 
@@ -70,6 +71,7 @@ class _Job:
         ctx.progress("reading", 0, 1, "files")
         with self._phase("reading"):
             split = split_texts(spec.labelled(), ctx)
+        self._check_halves(split)
         aims: list[TargetPart] = []
         if spec.privacy is None:
             # Before any budget is spent: whether the gradient tells the labels apart at all.
@@ -124,9 +126,19 @@ class _Job:
         self._aims = [made for made, _, _, _ in found]
         self._targets = [target for _, target, _, _ in found]
         self._reused = [reused for _, _, reused, _ in found]
-        self._target_files = [data for _, _, _, data in found]
+        self._target_files = [data for _, _, _, data in found] if self._spec.keep_target else []
         self._bias = wants_bias(self._spec) and self._aims[0].head_bias
         return aims
+
+    def _check_halves(self, split: SplitTexts) -> None:
+        for name, held in zip(self._names, split.held, strict=True):
+            if self._spec.evaluate is not None and not held:
+                raise JobError(
+                    "input_invalid",
+                    f"No text of the label {name!r} is held out, and an evaluation needs some: "
+                    "raise holdout, or bring more texts.",
+                    details={"label": name},
+                )
 
     def _check_contrast(self) -> None:
         least = self._spec.min_contrast
@@ -144,7 +156,7 @@ class _Job:
     def _draw(self) -> list[Drawn]:
         """Drawn texts of each label."""
         spec = self._spec
-        count = spec.per_label
+        count = max(spec.per_label, _STARTS) if self._optimises else spec.per_label
         if isinstance(spec.params, LmSelectParams):
             count *= spec.params.over_sample
         if spec.privacy is not None:
@@ -152,6 +164,9 @@ class _Job:
         lengths: list[list[int] | None] = [None] * self._count
         if spec.lengths == "as-real":
             lengths = [made.words for made in self._aims]
+        made = self._aims[0] if self._aims else None
+        if made is not None:
+            self._making.check_memory(made, count)
         with self._phase("drawing"):
             drawn = self._making.draw(count, lengths)
             for name, one in zip(self._names, drawn, strict=True):
@@ -169,7 +184,14 @@ class _Job:
         drawn, sets = self._sets(drawn, aims)
         with self._phase("choosing"):
             self._ctx.progress("choosing", 0, 1, "steps")
-            choices = choose(self._spec, sets.candidates, self._targets, self._bias, self._names)
+            choices = choose(
+                self._spec,
+                sets.candidates,
+                self._targets,
+                self._bias,
+                self._names,
+                self._ctx.check,
+            )
         return Made(
             spec=self._spec,
             aims=self._aims,
@@ -211,7 +233,8 @@ class _Job:
         mean = self._aims[label].mean_tokens
         if spec.lengths == "as-real" and mean is not None:
             return max(2, min(spec.max_tokens, round(mean)))
-        return max(2, min(spec.max_tokens, round(float(np.median(drawn.tokens)))))
+        median = float(np.median(drawn.tokens[:_STARTS]))
+        return max(2, min(spec.max_tokens, round(median)))
 
     def _show(self, made: Made) -> None:
         labels = [
@@ -227,11 +250,12 @@ class _Job:
 
 
 def _leakage(made: Made, split: SplitTexts) -> tuple[Leakage | None, list[Overlap], list[Overlap]]:
-    used = [text for own in split.used for text in own]
+    aimed = [split.aimed(label) for label in range(len(made.names))]
+    used = [text for texts, _ in aimed for text in texts]
     held = [text for own in split.held for text in own]
     if made.spec.privacy is not None or not held:
         return None, [], []
-    used_rows = [row for own in split.used_rows for row in own]
+    used_rows = [row for _, rows in aimed for row in rows]
     texts = [text for own in made.kept() for text in own]
     rows, start = [], 0
     for one, choice in zip(made.sets.candidates, made.choices, strict=True):

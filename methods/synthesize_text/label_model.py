@@ -232,7 +232,12 @@ class LabelModel:
             texts, strings, given["input_ids"], given["offset_mapping"], strict=True
         ):
             start, stop = len(template.before), len(template.before) + len(text)
-            at = next(k for k, (_, end) in enumerate(places) if end > len(string) - len(word))
+            rest = len(string) - len(word)
+            at = next((k for k, (_, end) in enumerate(places) if end > rest), None)
+            if at is None:
+                raise JobError(
+                    "input_invalid", f"The model's tokenizer has no token for the word {word!r}."
+                )
             own = [k for k, (a, b) in enumerate(places[:at]) if b > start and a < stop and b > a]
             # A text may have none: the tokenizer knows nothing of it.
             first, last = (own[0], own[-1] + 1) if own else (0, 0)

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from methods.synthesize_text.comparing import auc_interval, paired_auc_interval
-from methods.synthesize_text.overlap import Overlap, RealTexts, likeness
+from methods.synthesize_text.overlap import Overlap, RealTexts, likeness, words
 from methods.synthesize_text.result import Half, Leakage, NearestPair
 from methods.typing import IntArray
 
 _SHOWN = 10
 #: Texts of a half that are compared at most, drawn by the seed.
-_MOST = 5_000
+_MOST, _MOST_WORDS = 5_000, 300_000
 
 
 def report(
@@ -33,7 +33,8 @@ def report(
     Returns:
         The report, and for each text what it shares with either half.
     """
-    size = min(len(used), len(held), _MOST)
+    longest = max(1.0, *(float(np.mean([len(words(t)) for t in half])) for half in (used, held)))
+    size = max(1, min(len(used), len(held), _MOST, int(_MOST_WORDS / longest)))
     # A longer list has longer runs in common: both halves get one length.
     mine: IntArray = np.sort(rng.choice(len(used), size, replace=False))
     others: IntArray = np.sort(rng.choice(len(held), size, replace=False))

@@ -47,6 +47,9 @@ DRAWN_TOGETHER = 32
 #: large model gains nothing by it, so there a stack is one group.
 _STACKED = {"cpu": 40, "gpu": 160}
 _SCORED_A_PART = 256
+#: As `label_model` has them, which imports torch; a test compares. Gradients that are held at most.
+_DENSE_OUTPUTS, _KEPT_OUTPUTS = 100_000, 4_096
+_MOST_BYTES = 8 << 30
 #: Weights above which ADMM on a CPU is refused, and multiplications of a core a second.
 _MOST_ON_CPU, _OPERATIONS = 50_000_000, 5e10
 
@@ -190,17 +193,19 @@ class Making:
 
     def random(self, count: int, tokens: int) -> list[Drawn]:
         """So many texts of random tokens; the same for every label but for their seeds."""
+        most = max(count, DRAWN_TOGETHER)
         parts = [
             TextsPart(
                 work=RandomVocabulary(model=self._spec.model, tokens=tokens),
-                group_size=count,
+                group_size=most,
                 groups=[0],
                 seed=derived_seed(self._spec.seed, "random", word),
                 device=self._spec.device,
             )
             for word in self.words
         ]
-        return self._collected(TEXTS_PART, parts, range(len(parts)), "drawing random tokens")
+        found = self._collected(TEXTS_PART, parts, range(len(parts)), "drawing random tokens")
+        return [one.first(count) for one in found]
 
     def _stack(self, size: int) -> int:
         """Groups of a stack."""
@@ -244,6 +249,20 @@ class Making:
                     )
         found = self._collected(TEXTS_PART, parts, owners, "optimising")
         return found[: len(aims)], found[len(aims) :]
+
+    def check_memory(self, made: TargetMade, count: int) -> None:
+        """Raise `JobError('too_large')` where the gradients of all texts would not fit."""
+        dense = made.outputs <= _DENSE_OUTPUTS
+        each = 4 * (made.outputs if dense else 3 * _KEPT_OUTPUTS) + 8 * made.width
+        total = each * count * len(self.words)
+        if total > _MOST_BYTES:
+            raise JobError(
+                "too_large",
+                f"{count:,} texts for each of {len(self.words)} labels have gradients of "
+                f"{total / 2**30:,.0f} GiB with this model; at most {_MOST_BYTES / 2**30:,.0f} are "
+                "held. Lower per_label or params.over_sample.",
+                details={"bytes": total},
+            )
 
     def check_affordable(
         self, made: TargetMade, tokens: Sequence[int], before_drawing: bool = False
@@ -343,8 +362,7 @@ class Making:
             if factors is None or not one.texts:
                 raise JobError(
                     "numerical_failure",
-                    f"All {one.empty} texts of a set are empty: the generator writes nothing, or "
-                    "its stop strings end a text at once.",
+                    f"All {one.empty} texts of a set to compare are without a letter.",
                     details={"empty": one.empty},
                 )
             own = {name: values[part] for name, values in columns.items()}

@@ -35,6 +35,8 @@ from methods.synthesize_text.template import Template
 #: The published code: every row of the start has this norm, and so has Phi-1.5's learning rate.
 OFFICIAL_NORM, _OFFICIAL_WIDTH = 1.4, 2_048
 _OFFICIAL_CANDIDATES = 500
+#: Factors of a target of noise at most.
+_NOISE = 256
 #: Texts of starts that are tried in one computation.
 _TRIED_TOGETHER = 160
 
@@ -132,6 +134,16 @@ class _Stack:
         )
         needed = len(self.frame.before) + work.tokens + len(self.frame.after) + 1
         prompt = list(model.tokenizer(work.prompt)["input_ids"])
+        while len(prompt) > 1 and prompt[-1] in model.special:
+            # Some tokenizers end every string.
+            prompt.pop()
+        self._samples = [ids for text in work.starts if (ids := model.token_ids(text))]
+        if not self._samples and not work.reference and work.params["start"] == "sample":
+            raise JobError(
+                "input_invalid",
+                "The model has no tokens for the drawn texts; take another generator, or "
+                "params.start normal.",
+            )
         if max(needed, len(prompt) + work.tokens) > model.positions:
             raise JobError(
                 "input_invalid",
@@ -160,10 +172,12 @@ class _Stack:
             return target
         # As many factors of the same lengths, in directions that say nothing.
         rng = np.random.default_rng(derived_seed(self._spec.seed, "noise"))
-        n = len(target.factors)
+        n = min(_NOISE, len(target.factors))
         a = rng.normal(size=(n, self.model.outputs)).astype(np.float32)
         h = rng.normal(size=(n, self.model.width)).astype(np.float32)
-        h *= np.linalg.norm(target.factors.h, axis=1, keepdims=True) / math.sqrt(self.model.width)
+        h *= np.linalg.norm(target.factors.h[:n], axis=1, keepdims=True) / math.sqrt(
+            self.model.width
+        )
         return Target(Factors.of(a / np.float32(math.sqrt(self.model.outputs)), h))
 
     def _recipe_of(self, work: Optimise) -> Recipe:
@@ -231,8 +245,7 @@ class _Stack:
         """Tokens of drawn texts, one after the other until they are enough."""
         ids: list[int] = []
         while len(ids) < self._work.tokens:
-            text = self._work.starts[int(rng.integers(len(self._work.starts)))]
-            ids += self.model.token_ids(text if not ids else f" {text}")
+            ids += self._samples[int(rng.integers(len(self._samples)))]
         return ids[: self._work.tokens]
 
 

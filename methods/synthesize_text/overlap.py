@@ -12,14 +12,23 @@ from scipy import sparse
 
 from methods.typing import FloatArray
 
-_WORD = re.compile(r"\w+")
+#: Scripts that put no space between words: each character counts as one.
+_DENSE = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+_WORD = re.compile(rf"[{_DENSE}]|[^\W{_DENSE}]+")
 #: Texts that are compared with all others at a time.
 _BLOCK = 1_000
 
 
 def words(text: str) -> list[str]:
-    """The words of a text in lower case; punctuation does not count."""
+    """The words of a text in lower case; punctuation does not count. In scripts without spaces
+    between words, such as Chinese, Japanese and Thai, each character is one."""
     return _WORD.findall(text.lower())
+
+
+def first_words(text: str, count: int) -> str:
+    """A text up to the end of so many words."""
+    ends = [found.end() for found in _WORD.finditer(text)]
+    return text[: ends[count - 1]] if len(ends) > count else text
 
 
 @dataclass(frozen=True)

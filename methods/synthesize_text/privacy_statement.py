@@ -53,8 +53,8 @@ def state(made: Made, split: SplitTexts, ctx: RunContext) -> PrivacyStatement | 
         epsilon_total=total,
         owner_epsilon_total=everything,
         statement=f"Experimental. Each release is ({asked.epsilon:g}, {asked.delta:g})-"
-        f"differentially private for {change}. With all releases of these texts so far, whose "
-        f"zCDP parameters add up, it is ({total:.3g}, {asked.delta:g}); somebody in every "
+        f"differentially private for {change}. With all releases of exactly these texts so far, "
+        f"whose zCDP parameters add up, it is ({total:.3g}, {asked.delta:g}); somebody in every "
         f"data set of this owner has ({everything:.3g}, {asked.delta:g}) over "
         f"{of_all:,} releases. Counts of texts are taken as public. One person is one text.",
     )

@@ -165,8 +165,9 @@ class LabelRelease(SpecModel):
     sigma: float = Field(description="Standard deviation of the noise in each dimension.")
     rho: float = Field(description="Its zCDP parameter.")
     expected_cosine: float = Field(
-        description="About which cosine the noisy target has to the exact one, if real texts have "
-        "gradients as long as drawn ones; below 0.3 it hardly says anything."
+        description="About which cosine the noisy target has to the exact one's part in the "
+        "subspace, if real texts have gradients as long as drawn ones; below 0.3 it hardly says "
+        "anything."
     )
     reused: bool = Field(description="The release of an earlier equal request; nothing was spent.")
     releases: int = Field(description="Releases of this data set and label by this owner so far.")

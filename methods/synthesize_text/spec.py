@@ -20,7 +20,7 @@ class Params(SpecModel):
 
 
 class LmSampleParams(Params):
-    """`lm-sample` has none: texts are kept as they come."""
+    """`lm-sample` has none: texts that pass the filters are kept as they come."""
 
 
 class LmSelectParams(Params):
@@ -32,7 +32,7 @@ class LmSelectParams(Params):
         max_length=2,
         description="`classifier`: only texts that the model itself gives their label. "
         "`gradient-herding`: of these the ones whose mean gradient comes nearest to the target; "
-        "without it the first ones drawn. Empty: the first ones drawn, of whatever label.",
+        "without it the first ones drawn that pass the filters.",
     )
     objective: Literal["set", "each"] = Field(
         "set",
@@ -232,9 +232,10 @@ class Spec(SpecModel):
     )
     method: MethodName = Field(
         "lm-select",
-        description="`lm-sample`: texts as a language model draws them for a label. `lm-select`: "
-        "the best of many such. `gradmm`: tokens optimised towards the gradient of the real texts "
-        "(arXiv:2502.17607), with its defects mended. `gradmm-reference`: as published.",
+        description="`lm-sample`: the first texts that a language model draws for a label and that "
+        "pass the filters. `lm-select`: the best of many such. `gradmm`: tokens optimised towards "
+        "the gradient of the real texts (arXiv:2502.17607), with its defects mended. "
+        "`gradmm-reference`: as published.",
     )
     params: AnyParams = Field(
         default_factory=LmSampleParams,
@@ -305,6 +306,13 @@ class Spec(SpecModel):
             return value
         return kind.model_validate({} if isinstance(value, LmSampleParams) else value)
 
+    @field_validator("min_contrast")
+    @classmethod
+    def _contrast_has_texts(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and info.data.get("holdout") == 0:
+            raise ValueError("a contrast needs held-out texts, raise holdout")
+        return value
+
     @field_validator("evaluate")
     @classmethod
     def _evaluation_has_texts(cls, value: Evaluate | None, info: ValidationInfo) -> Evaluate | None:
@@ -326,18 +334,23 @@ class Spec(SpecModel):
         if info.data.get("min_contrast") is not None:
             raise ValueError("min_contrast reads real texts, leave it out with privacy")
         params = info.data.get("params")
-        if isinstance(params, LmSampleParams):
-            raise ValueError("lm-sample aims at nothing, so it has nothing to protect")
+        selects = isinstance(params, LmSelectParams) and "gradient-herding" not in params.selector
+        if isinstance(params, LmSampleParams) or selects:
+            raise ValueError("nothing aims at the target, so there is nothing to protect")
         return value
 
     def labelled(self) -> LabelledTexts:
         """The real texts with all that says how they are read and split."""
+        fields, rows = {self.texts.text_field, self.texts.label_field}, self.texts.rows or []
         return LabelledTexts(
             input=self.texts.input,
-            rows=self.texts.rows,
+            rows=self.texts.rows
+            and [{k: v for k, v in row.items() if k in fields} for row in rows],
             text_field=self.texts.text_field,
             label_field=self.texts.label_field,
             labels=[label.name for label in self.labels],
+            # To leave out a text because of another one would let one record move two.
+            distinct=self.privacy is None,
             holdout=0.0 if self.privacy is not None else self.holdout,
             max_tokens=self.max_tokens,
             seed=self.seed,

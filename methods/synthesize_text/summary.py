@@ -8,9 +8,8 @@ from typing import TypeVar
 import numpy as np
 
 from methods.synthesize_text.child_jobs import TargetMade
-from methods.synthesize_text.choosing import set_distance_of
+from methods.synthesize_text.choosing import distances_of, set_distance_of
 from methods.synthesize_text.diversity import distinct, self_bleu, spread
-from methods.synthesize_text.factors import distances
 from methods.synthesize_text.made import Made
 from methods.synthesize_text.overlap import words
 from methods.synthesize_text.result import Curve, Diversity, LabelMade, SetDistances, TextMade
@@ -43,13 +42,14 @@ def labels(made: Made) -> list[LabelMade]:
         own = choice.probabilities.argmax(axis=1) == label
         together, alone = {}, {}
         for key, one in (
-            ("unselected", sets.unselected[label]),
-            ("random_vocabulary", sets.random[label]),
+            # As many as were kept: more texts have a smaller distance.
+            ("unselected", sets.unselected[label].first(len(choice.kept))),
+            ("random_vocabulary", sets.random[label].first(len(choice.kept))),
             ("noise_target", sets.noise[label] if sets.noise else None),
         ):
             if one is not None:
                 together[key] = set_distance_of(name, one, None, target, made.bias)
-                alone[key] = float(np.median(distances(one.factors, target, made.bias)))
+                alone[key] = float(np.median(distances_of(name, one, target, made.bias)))
         dropped = choice.dropped_by()
         if made.drawn[label].empty:
             dropped["empty"] = made.drawn[label].empty

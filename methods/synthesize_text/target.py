@@ -24,8 +24,8 @@ from methods.synthesize_text.stored_factors import MEDIA_TYPE, pack_target
 from methods.synthesize_text.template import Template
 from methods.typing import FloatArray, IntArray
 
-#: Texts of a label that the target is the mean of; held-out texts that are read beside them.
-MOST_USED, _MOST_HELD = 2_000, 500
+#: Held-out texts that are read beside the others.
+_MOST_HELD = 500
 #: Directions whose share of the largest is below this are rounding.
 _RANK = 1e-6
 
@@ -35,7 +35,7 @@ def run(spec: TargetPart, ctx: RunContext) -> TargetMade:
     split = split_texts(spec.texts, ctx)
     model = label_model(ctx, spec.model, spec.device)
     reading = _Reading(spec, ctx, model)
-    used, cut = reading.texts(_drawn(split.used[spec.label], MOST_USED, spec, "used"))
+    used, cut = reading.texts(split.aimed(spec.label)[0])
     scores = reading.scores(used, spec.label)
     made = TargetMade(
         used=len(used),
@@ -55,18 +55,23 @@ def run(spec: TargetPart, ctx: RunContext) -> TargetMade:
         made.cut = 0
     else:
         target = Target(scores.factors)
+        _check(target, spec)
         made.mean_tokens = float(scores.tokens.mean())
         made.words = [len(words(text)) for text in used[:_MOST_HELD]]
         _held_out(made, target, split, reading)
+    _check(target, spec)
     made.norm = target.norm
+    ctx.save_artifact("target.npz", pack_target(target), MEDIA_TYPE)
+    return made
+
+
+def _check(target: Target, spec: TargetPart) -> None:
     if not np.isfinite(target.norm) or target.norm <= 0:
         raise JobError(
             "numerical_failure",
             f"The gradient of the label {spec.texts.labels[spec.label]!r} is "
             f"{'zero' if target.norm == 0 else 'not finite'}, so it has no direction.",
         )
-    ctx.save_artifact("target.npz", pack_target(target), MEDIA_TYPE)
-    return made
 
 
 class _Reading:

@@ -219,6 +219,18 @@ def test_a_second_job_finds_what_the_first_one_made(tmp_path: Path) -> None:
     assert texts[1] <= texts[0]
 
 
+def test_more_optimised_texts_are_the_same_and_more(tmp_path: Path) -> None:
+    children = tmp_path / "children"
+    params = {"outer_steps": 1, "inner_steps": 2, "top_k": 8, "group_size": 4, "candidates": 2}
+    for name, count in (("few", 4), ("many", 44)):
+        result = made(tmp_path / name, children, method="gradmm", params=params, per_label=count)
+        assert result.labels[0].drawn == {"few": 40, "many": 80}[name]
+    few, many = ([row["text"] for row in lines(tmp_path / name)] for name in ("few", "many"))
+    assert few[:40] == many[:40]
+    # The draws, the targets, and both stacks of each label that the first job made.
+    assert result.work.restored >= 4 + 2 + 4
+
+
 def test_without_choice_nothing_is_chosen(tmp_path: Path) -> None:
     none = {"classifier": False, "balance": False, "dedupe": False}
     plain = made(tmp_path / "a", method="lm-sample", filter=none)
@@ -281,6 +293,16 @@ def test_a_release_is_made_once_and_added_up(tmp_path: Path) -> None:
     assert other.privacy.owner_epsilon_total > other.privacy.epsilon_total
 
 
+def test_one_record_moves_one_text_of_one_label(tmp_path: Path) -> None:
+    """Where a repeated text were left out, one record would move another label's target too."""
+    given = rows(10)
+    twin = [*given[:-1], {"text": given[0]["text"], "label": "positive"}]
+    for k, texts in enumerate((given, twin)):
+        result = made(tmp_path / str(k), texts={"rows": texts}, privacy=PRIVATE)
+        assert [label.real for label in result.labels] == [10, 10]
+        assert not any("repeat an earlier" in warning for warning in result.warnings)
+
+
 def test_noise_is_no_function_of_the_seed(tmp_path: Path) -> None:
     results = [made(tmp_path / str(k), privacy=PRIVATE, keep_target=True) for k in range(2)]
     targets = [
@@ -305,7 +327,13 @@ def test_the_word_private_needs_privacy(selected: tuple[Result, Path]) -> None:
         ({"method": "gradmm", "params": {"over_sample": 2}}, "params", "Extra inputs"),
         ({"privacy": PRIVATE, "evaluate": {}}, "privacy", "evaluate reads real texts"),
         ({"privacy": PRIVATE, "lengths": "as-real"}, "privacy", "as-real disclose"),
-        ({"privacy": PRIVATE, "method": "lm-sample"}, "privacy", "aims at nothing"),
+        ({"privacy": PRIVATE, "method": "lm-sample"}, "privacy", "nothing aims at the target"),
+        (
+            {"privacy": PRIVATE, "params": {"selector": ["classifier"]}},
+            "privacy",
+            "nothing aims at the target",
+        ),
+        ({"holdout": 0, "min_contrast": 2}, "min_contrast", "needs held-out texts"),
         ({"holdout": 0, "evaluate": {}}, "evaluate", "needs held-out texts"),
     ],
 )
@@ -355,6 +383,10 @@ def test_files_as_people_have_them(tmp_path: Path) -> None:
     assert len({result.labels[0].distance.kept for result in results}) == 1
     error = refused(tmp_path, "input_invalid", texts={"input": "table.csv"})
     assert "no column 'label', 'text'" in error.message
+    (tmp_path / "torn.csv").write_text('"text,label\nfine,negative\n')
+    refused(tmp_path, "input_invalid", texts={"input": "torn.csv"})
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    refused(tmp_path, "input_invalid", texts={"input": "deep.json"})
     (tmp_path / "latin.csv").write_bytes("text,label\nd\xe9j\xe0,negative\n".encode("latin-1"))
     assert (
         "line 2 is not UTF-8"
@@ -388,6 +420,11 @@ def test_repeated_texts_are_in_one_half_only(tmp_path: Path) -> None:
         ({"min_contrast": 1e9}, "numerical_failure", "below min_contrast"),
         ({"filter": {"max_log_loss": 1e-6}}, "numerical_failure", "was dropped"),
         ({"device": "gpu"}, "model_unavailable", "no GPU"),
+        (
+            {"texts": {"rows": rows(6)}, "holdout": 0.1, "evaluate": {}},
+            "input_invalid",
+            "an evaluation needs some",
+        ),
     ],
 )  # fmt: skip
 def test_what_cannot_be_done_says_so(
@@ -417,6 +454,31 @@ def test_a_large_model_on_a_cpu_needs_leave(
         tmp_path / "b", method="gradmm", params={**QUICK, "max_core_hours": 1}, per_label=4
     )
     assert allowed.labels[0].drawn == 10, "a stack of one group"
+
+
+def test_too_many_gradients_are_refused_before_anything_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from methods.synthesize_text import making
+
+    monkeypatch.setattr(making, "_MOST_BYTES", 100_000)
+    error = refused(tmp_path, "too_large")
+    assert "Lower per_label or params.over_sample" in error.message
+
+
+def test_weights_of_16_bits_are_tuned_in_32(tmp_path: Path) -> None:
+    """Steps of 1e-5 are below the rounding of most weights in bfloat16."""
+    models = Models({"half": ModelDeclaration(path=model_folder(), dtype="bfloat16")})
+    spec = Spec.model_validate(
+        request(model="half", evaluate={"steps": 5, "batch_size": 4, "lr": 1e-5, "arms": []})
+    )
+    result = run(spec, LocalContext(tmp_path, spec, models=models))
+    assert {arm.arm for arm in result.evaluation} == {"none", "kept"}
+    probabilities = [
+        np.load(path)["probabilities"]
+        for path in sorted((tmp_path / "children").glob("*/artifacts/outcome.npz"))
+    ]
+    assert len({chances.tobytes() for chances in probabilities}) == 4, "each seed moved it"
 
 
 def test_a_model_is_shared_and_never_changed(tmp_path: Path) -> None:

@@ -121,6 +121,19 @@ def test_sparse_factors_with_the_rest_are_the_dense_ones(n: int, seed: int) -> N
     assert set_distance(largest(x, 25), again) == set_distance(largest(x, 25), target)
 
 
+@given(SIZES, SEEDS)
+def test_what_a_sparse_set_leaves_out_does_not_part_it_from_itself(n: int, seed: int) -> None:
+    x = factors(n, seed, outputs=40)
+    order = np.argsort(-np.abs(x.a), axis=1)[:, :6]
+    a = np.zeros_like(x.a)
+    np.put_along_axis(a, order, np.take_along_axis(x.a, order, axis=1), axis=1)
+    cut = Factors(sparse.csr_matrix(a), x.h, (x.a**2).sum(axis=1) - (a**2).sum(axis=1))
+    rest = (cut.rest * (x.h**2).sum(axis=1)).sum() / n**2
+    target = Target(cut)
+    found = set_distance(cut, target)
+    assert found == pytest.approx(rest / target.norm**2, abs=1e-9), "the rest alone is unknown"
+
+
 @given(SIZES, SIZES, SEEDS, st.booleans())
 def test_herding_ends_at_the_distance_of_all(n: int, m: int, seed: int, bias: bool) -> None:
     x, target = factors(n, seed), Target(factors(m, seed + 1))
@@ -430,6 +443,26 @@ def test_a_cut_text_ends_after_a_sentence(text: str, whole: str) -> None:
     assert ended(text, True, None) == whole
     assert ended(f"  {text} ", False, None) == text
     assert words(ended(text, False, 2)) == words(text)[:2]
+
+
+def test_scripts_without_spaces_are_counted_by_characters() -> None:
+    assert words("很好的电影 film 3D。") == [*"很好的电影", "film", "3d"]
+    found = RealTexts(["这部电影很好"]).compare("那部电影很坏")
+    assert (found.longest_run, found.words) == (4, 6)
+
+
+def test_the_parent_knows_when_factors_are_cut() -> None:
+    from methods.synthesize_text import label_model, making
+
+    assert making._DENSE_OUTPUTS == label_model.DENSE_OUTPUTS
+    assert making._KEPT_OUTPUTS == label_model.KEPT_OUTPUTS
+
+
+def test_a_word_without_a_token_is_refused(model: LabelModel) -> None:
+    backend = Tokenizer(BPE({letter: k for k, letter in enumerate("abx ")}, []))
+    plain = LabelModel(model.model, PreTrainedTokenizerFast(tokenizer_object=backend))
+    with pytest.raises(JobError, match="no token for the word '好'"):
+        plain.encode(Template.parse("{text} {word}"), ["ab"], ["a", "好"])
 
 
 def test_texts_do_not_depend_on_bundles(tmp_path: Path) -> None:
