@@ -13,7 +13,16 @@ from app.problems import (
     Unauthenticated,
     responses,
 )
-from app.schemas.jobs import ApiKey, ApiKeyCreate, AuditRecord, Me, NewApiKey, Page, Usage
+from app.schemas.jobs import (
+    ApiKey,
+    ApiKeyCreate,
+    AuditRecord,
+    Me,
+    NewApiKey,
+    Page,
+    PrivacyRelease,
+    Usage,
+)
 
 _ALWAYS = (Unauthenticated, Forbidden)
 
@@ -31,6 +40,7 @@ def create_router() -> APIRouter:
     add("/api-keys/{key_id}", get_api_key, methods=["GET"], responses=one)
     add("/api-keys/{key_id}", revoke_api_key, methods=["DELETE"], status_code=204, responses=one)
     add("/audit", list_audit_records, methods=["GET"], responses=paged)
+    add("/privacy-releases", list_privacy_releases, methods=["GET"], responses=paged)
     return router
 
 
@@ -81,3 +91,11 @@ async def list_audit_records(
     """Every change of your tenant's things, newest first."""
     rows, following = await services.accounts.audit(caller, limit, cursor)
     return Page(items=[AuditRecord.model_validate(row) for row in rows], next_cursor=following)
+
+
+async def list_privacy_releases(
+    caller: UsageRead, services: ServicesDep, limit: Limit = 50, cursor: Cursor = None
+) -> Page[PrivacyRelease]:
+    """What your tenant's jobs have released under differential privacy, newest first."""
+    rows, following = await services.accounts.privacy_releases(caller, limit, cursor)
+    return Page(items=[PrivacyRelease.model_validate(row) for row in rows], next_cursor=following)

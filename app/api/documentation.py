@@ -72,6 +72,7 @@ SUMMARIES: Mapping[str, str] = {
     "get_api_key": "Describe an API key",
     "revoke_api_key": "Revoke an API key",
     "list_audit_records": "Read the audit log",
+    "list_privacy_releases": "List differentially private releases",
     "create_webhook_endpoint": "Register a webhook endpoint",
     "list_webhook_endpoints": "List webhook endpoints",
     "get_webhook_endpoint": "Describe a webhook endpoint",

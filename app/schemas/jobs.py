@@ -433,6 +433,18 @@ class AuditRecord(Wire):
     )
 
 
+class PrivacyRelease(Wire):
+    """A differentially private target that a job published."""
+
+    id: int = Field(description="Number of the release; newer ones have higher numbers.")
+    created_at: AwareDatetime = Field(description="When it was entered (UTC).")
+    job_id: str = Field(description="Id of the job that published it; it may be deleted by now.")
+    data_set: str = Field(description="SHA-256 over the texts that it is of, whatever their order.")
+    rho: float = Field(
+        description="zCDP parameter of the release; those of releases of the same texts add up."
+    )
+
+
 class Page(Wire, Generic[T]):
     """One page of a list; pass `next_cursor` as `cursor` to go on."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,7 +17,7 @@ from app.services.notifications import JobNotifications
 from app.services.quotas import Quotas
 from infra.api_keys import hint, new_token, token_digest
 from infra.ids import new_id
-from models.queries import accounts
+from models.queries import accounts, releases
 
 
 class AccountService:
@@ -89,11 +89,27 @@ class AccountService:
         self, caller: Caller, limit: int, cursor: str | None
     ) -> tuple[list[Any], str | None]:
         """A page of the trail, newest first, and the cursor of the next."""
+        return await self._page(accounts.audit, caller, limit, cursor)
+
+    async def privacy_releases(
+        self, caller: Caller, limit: int, cursor: str | None
+    ) -> tuple[list[Any], str | None]:
+        """A page of the ledger, newest first, and the cursor of the next."""
+        return await self._page(releases.listed, caller, limit, cursor)
+
+    async def _page(
+        self,
+        listed: Callable[[str, int, int | None], Any],
+        caller: Caller,
+        limit: int,
+        cursor: str | None,
+    ) -> tuple[list[Any], str | None]:
+        """A page of rows by falling number, and the cursor of the next."""
         if cursor is not None and not (cursor.isdecimal() and len(cursor) < 19):
             raise InvalidRequest("The cursor is not one that this list gave.")
         size = paging.page_size(limit)
         before = None if cursor is None else int(cursor)
-        statement = accounts.audit(caller.tenant_id, size + 1, before)
+        statement = listed(caller.tenant_id, size + 1, before)
         async with self._sessions.begin() as session:
             rows = list((await session.execute(statement)).scalars().all())
         return rows[:size], str(rows[size - 1].id) if len(rows) > size else None

@@ -21,6 +21,7 @@ from datassay.models import (
     Me,
     Model,
     NewApiKey,
+    PrivacyRelease,
     Readiness,
     Usage,
 )
@@ -146,6 +147,10 @@ class AsyncClient:
     def audit(self, *, limit: int | None = None) -> AsyncIterator[AuditRecord]:
         """Who changed what, newest first, at most `limit`; needs the scope `admin`."""
         return self._transport.pages(calls.audit(), AuditRecord, limit)
+
+    def privacy_releases(self, *, limit: int | None = None) -> AsyncIterator[PrivacyRelease]:
+        """What jobs have released under differential privacy, newest first, at most `limit`."""
+        return self._transport.pages(calls.privacy_releases(), PrivacyRelease, limit)
 
     async def ready(self) -> Readiness:
         """Whether the service can serve; asked once, without retries.

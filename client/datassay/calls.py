@@ -284,6 +284,11 @@ def audit() -> Call:
     return Call("GET", "/v1/audit")
 
 
+def privacy_releases() -> Call:
+    """List differentially private releases, newest first."""
+    return Call("GET", "/v1/privacy-releases")
+
+
 def ready() -> Call:
     """Whether the service can serve; 503 is an answer here, and asked once."""
     return Call("GET", "/readyz", retry=False, accepts=frozenset({503}))

@@ -20,6 +20,7 @@ from datassay.models import (
     Me,
     Model,
     NewApiKey,
+    PrivacyRelease,
     Readiness,
     Usage,
 )
@@ -176,6 +177,10 @@ class Client:
     def audit(self, *, limit: int | None = None) -> Iterator[AuditRecord]:
         """Who changed what, newest first, at most `limit`; needs the scope `admin`."""
         return self._transport.pages(calls.audit(), AuditRecord, limit)
+
+    def privacy_releases(self, *, limit: int | None = None) -> Iterator[PrivacyRelease]:
+        """What jobs have released under differential privacy, newest first, at most `limit`."""
+        return self._transport.pages(calls.privacy_releases(), PrivacyRelease, limit)
 
     def ready(self) -> Readiness:
         """Whether the service can serve; asked once, without retries.

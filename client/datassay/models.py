@@ -299,6 +299,16 @@ class AuditRecord(Wire):
     request_id: str | None = None
 
 
+class PrivacyRelease(Wire):
+    """A differentially private target that a job published; the `rho` of one data set add up."""
+
+    id: int
+    created_at: AwareDatetime
+    job_id: str
+    data_set: str
+    rho: float
+
+
 class WebhookEndpoint(Wire):
     """A URL that is notified when jobs end; `secret` is there once, right after it was made."""
 

@@ -119,11 +119,13 @@ class Admm:
         start: torch.Tensor,
         tell: Callable[[int, int], None] = lambda done, total: None,
         check: Callable[[], None] = lambda: None,
+        metric: Callable[[str, float, int], None] = lambda name, value, step: None,
     ) -> Outcome:
         """Optimise from X = `start`, (S, r, L, d).
 
         Args:
             tell: called with Adam steps done and in all.
+            metric: called after each outer step with the mean of each curve over groups.
 
         Raises:
             JobError: `numerical_failure` where a distance is not finite.
@@ -141,6 +143,8 @@ class Admm:
                 self._keep(state, optimizer)
             self._dual_step(state)
             state.outer, state.inner = state.outer + 1, 0
+            for name, rows in state.curves.items():
+                metric(name, float(np.mean(rows[-1])), state.outer)
         ids = self._finished(state, check)
         curves = {name: np.array(rows) for name, rows in state.curves.items()}
         return Outcome(ids.cpu().numpy(), state.outer, curves)

@@ -94,7 +94,7 @@ def _strips(result: Result, drawing: Drawing) -> FigureBlock:
                 "color": colour_by("texts", _COLOURS),
             },
         )
-        | {"height": {"step": 22}},
+        | {"height": 22 * len({row["of"] for row in rows})},
     )
 
 

@@ -101,6 +101,7 @@ def _optimised(
         stack.start(),
         lambda done, steps: ctx.progress("optimising", done * total, steps * total, "text-steps"),
         ctx.check,
+        ctx.metric,
     )
     to_sentence = work.ends == "sentence"
     texts = [

@@ -25,6 +25,14 @@ def record(job_id: str, attempt: int, data_set: str, release: str, rho: float) -
     ).returning(PrivacyRelease.id)
 
 
+def listed(tenant_id: str, limit: int, before: int | None) -> Select[PrivacyRelease]:
+    """A tenant's releases, newest first."""
+    statement = select(PrivacyRelease).where(PrivacyRelease.tenant_id == tenant_id)
+    if before is not None:
+        statement = statement.where(PrivacyRelease.id < before)
+    return statement.order_by(PrivacyRelease.id.desc()).limit(limit)
+
+
 def total(tenant_id: str, data_set: str | None) -> Select[int, float]:
     """How many releases an owner made of a data set, or of all, and their rho added up."""
     statement = select(

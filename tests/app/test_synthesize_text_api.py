@@ -14,7 +14,6 @@ from sqlalchemy import Engine
 from infra.settings import Settings
 from methods.synthesize_text.result import Result
 from tests import services
-from tests.app.raw import run_sql
 from tests.methods.synthesize_text import grammar
 
 SMALL = {"per_label": 8, "params": {"over_sample": 2}}
@@ -72,7 +71,7 @@ def test_texts_of_one_job_are_the_input_of_another(
 
 
 def test_releases_are_added_up_for_their_owner_and_outlive_the_jobs(
-    acme: Client, work: services.Workplace, engine: Engine
+    acme: Client, work: services.Workplace, settings: Settings
 ) -> None:
     private = {"epsilon": 2.0, "delta": 1e-4, "subspace": 8}
     job = finished(acme, work, spec(privacy=private))
@@ -91,12 +90,13 @@ def test_releases_are_added_up_for_their_owner_and_outlive_the_jobs(
     assert summed is not None
     assert 2.0 < summed.epsilon_total < 3.0
     assert [one.releases for one in summed.releases] == [2, 2]
-    rows = run_sql(
-        engine,
-        "SELECT tenants.name, count(*) FROM privacy_releases JOIN tenants "
-        "ON tenants.id = tenant_id GROUP BY tenants.name",
-    )
-    assert rows == [("acme", 4)]
+    listed = list(acme.privacy_releases())
+    assert len(listed) == 4
+    assert [one.id for one in listed] == sorted((one.id for one in listed), reverse=True)
+    assert len({one.data_set for one in listed}) == 2
+    assert sum(one.rho for one in listed[:2]) < sum(one.rho for one in listed[2:])
+    with services.client(acme.base_url, settings, "other") as stranger:
+        assert list(stranger.privacy_releases()) == []
 
 
 def test_a_wrong_request_is_refused_at_once(acme: Client) -> None:
