@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import os
 from hashlib import sha256
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from methods.arrays.npz import loadz, savez
 from methods.context import RunContext
 from methods.typing import AnyArray
 
@@ -55,17 +53,12 @@ class ResumeStore:
 
     def keep_arrays(self, name: str, **arrays: AnyArray) -> None:
         """Keep arrays to the last bit."""
-        stream = BytesIO()
-        np.savez(stream, **arrays)  # type: ignore[arg-type]
-        self.keep(name, stream.getvalue())
+        self.keep(name, savez(**arrays))
 
     def find_arrays(self, name: str) -> dict[str, AnyArray] | None:
         """The arrays that this or an earlier attempt kept."""
         data = self.find(name)
-        if data is None:
-            return None
-        with np.load(BytesIO(data), allow_pickle=False) as arrays:
-            return dict(arrays)
+        return None if data is None else loadz(data)
 
     def keep_value(self, name: str, value: Any) -> None:
         """Keep a JSON value of some kilobytes; for more there are files."""

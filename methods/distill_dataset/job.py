@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from io import BytesIO
 
 import numpy as np
 import torch
 
+from methods.arrays.npz import savez
 from methods.context import RunContext
 from methods.distill_dataset import blocks, picking
 from methods.distill_dataset.matching import (
@@ -26,10 +26,10 @@ from methods.rank_distilled_dataset.data.datasets import RealData
 from methods.rank_distilled_dataset.data.images import grid, write_png
 from methods.rank_distilled_dataset.networks.names import parse_name, too_small
 from methods.rank_distilled_dataset.networks.networks import build
-from methods.rank_distilled_dataset.seeds import derived_seed
 from methods.rank_distilled_dataset.training.session import one_thread
 from methods.results import FigureBlock, Provenance, chart
 from methods.resume import ResumeStore
+from methods.seeds import derived_seed
 
 #: How often, in seconds, the state of a distillation is kept.
 KEEP_EVERY = 30.0
@@ -55,9 +55,8 @@ def _run(spec: Spec, ctx: RunContext) -> Result:
         )
     images, rows, losses, earlier = _images(spec, real, ctx)
     targets = np.repeat(np.arange(len(real.classes)), spec.ipc)
-    buffer = BytesIO()
-    np.savez(buffer, images=images, labels=targets)
-    saved = ctx.save_artifact("distilled.npz", buffer.getvalue(), "application/x-npz")
+    data = savez(images=images, labels=targets)
+    saved = ctx.save_artifact("distilled.npz", data, "application/x-npz")
     columns = spec.ipc if 4 <= spec.ipc <= 20 else 10
     shown = grid(real.shown(images[: blocks.GRID_IMAGES]), columns, max(1, 48 // images.shape[2]))
     picture = ctx.save_artifact("distilled.png", write_png(shown), "image/png")

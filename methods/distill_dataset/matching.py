@@ -12,8 +12,8 @@ from torch.nn import functional
 from methods.rank_distilled_dataset.data.augment import Augment
 from methods.rank_distilled_dataset.data.examples import Examples
 from methods.rank_distilled_dataset.networks.networks import build
-from methods.rank_distilled_dataset.seeds import derived_seed
 from methods.rank_distilled_dataset.training.session import Recipe, train
+from methods.seeds import derived_seed
 
 #: Momentum of the images, in both papers' code.
 MOMENTUM = 0.5

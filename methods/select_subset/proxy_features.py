@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from methods.arrays.npz import savez
 from methods.context import RunContext
 from methods.errors import JobError
 from methods.results import ArtifactRef
@@ -129,8 +129,6 @@ def given(
 
 
 def _npz(tables: dict[str, Table]) -> bytes:
-    buffer = io.BytesIO()
     arrays: dict[str, Any] = {kind: table.values for kind, table in tables.items()}
     ids = next(iter(tables.values())).ids
-    np.savez(buffer, allow_pickle=False, id=np.array(ids, dtype=np.str_), **arrays)
-    return buffer.getvalue()
+    return savez(id=np.array(ids, dtype=np.str_), **arrays)

@@ -100,7 +100,7 @@ class Release(SpecModel):
     """A noisy target that was published."""
 
     n: int = Field(description="Texts that it is the mean of; taken as public.")
-    dimensions: int = Field(description="Of the subspace.")
+    dimensions: int = Field(description="Dimensions of the subspace.")
     clip: float = Field(description="Largest norm of a text's gradient in the subspace.")
     sensitivity: float = Field(description="How far one record can move the mean.")
     sigma: float = Field(description="Standard deviation of the noise in each dimension.")
@@ -132,7 +132,7 @@ class TargetMade(SpecModel):
     held_set_distance: float | None = None
     held_log_loss: float | None = None
     release: Release | None = None
-    versions: dict[str, str] = Field(description="Of the packages that read the model.")
+    versions: dict[str, str] = Field(description="Versions of the packages that read the model.")
 
 
 class DrawsPart(SpecModel):
@@ -169,7 +169,7 @@ class Optimise(SpecModel):
     ends: Literal["sentence", "as-is"] = "sentence"
     ban: Literal["none", "official"] | list[str]
     reference: bool
-    params: dict[str, Any] = Field(description="Of gradmm or gradmm-reference, all of them.")
+    params: dict[str, Any] = Field(description="All parameters of gradmm or gradmm-reference.")
 
 
 class TextsPart(SpecModel):

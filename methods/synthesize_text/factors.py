@@ -18,6 +18,8 @@ from methods.typing import AnyArray, FloatArray, IntArray
 
 #: A distance of a target with itself is 0 up to rounding of squares.
 _TINY = 1e-300
+#: Above so many outputs the largest entries of a gradient's a are kept, and the norm of the rest.
+DENSE_OUTPUTS, KEPT_OUTPUTS = 100_000, 4_096
 #: Rows of a product that are converted to float64 at a time.
 _ROWS = 256
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from io import BytesIO
 
 import numpy as np
 import torch
 
+from methods.arrays.npz import savez
 from methods.context import RunContext
 from methods.finetuning.loop import Loop
 from methods.finetuning.schedule import Plan, row_order
@@ -37,9 +37,8 @@ def run(spec: FinetunePart, ctx: RunContext) -> Finetuned:
         losses = _train(spec, model, _encoded(spec, model, texts), labels, ctx)
     tested, truth = _held_out(spec, split)
     chances = _probabilities(model, _encoded(spec, model, tested), ctx)
-    stream = BytesIO()
-    np.savez(stream, truth=np.array(truth), probabilities=chances)
-    ctx.save_artifact("outcome.npz", stream.getvalue(), MEDIA_TYPE)
+    data = savez(truth=np.array(truth), probabilities=chances)
+    ctx.save_artifact("outcome.npz", data, MEDIA_TYPE)
     return Finetuned(trained_on=len(texts), tested_on=len(tested), losses=losses)
 
 

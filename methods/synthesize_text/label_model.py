@@ -15,12 +15,10 @@ from scipy import sparse
 from methods.errors import JobError
 from methods.inference.loading import load_language_model
 from methods.inference.model_registry import ModelDeclaration
-from methods.synthesize_text.factors import Factors
+from methods.synthesize_text.factors import DENSE_OUTPUTS, KEPT_OUTPUTS, Factors
 from methods.synthesize_text.template import Template
 from methods.typing import FloatArray
 
-#: Above so many outputs the largest entries of a gradient's a are kept, and the norm of the rest.
-DENSE_OUTPUTS, KEPT_OUTPUTS = 100_000, 4_096
 #: Positions that are computed together, pads included.
 _POSITIONS = 4_096
 #: Entries of a block of logits.

@@ -11,6 +11,7 @@ from io import BytesIO
 import numpy as np
 from pydantic import BaseModel
 
+from methods.arrays.npz import loadz
 from methods.children import Child
 from methods.context import RunContext
 from methods.errors import JobError
@@ -34,10 +35,16 @@ from methods.synthesize_text.child_jobs import (
     TextsMade,
     TextsPart,
 )
-from methods.synthesize_text.factors import Factors, Target, joined
+from methods.synthesize_text.factors import (
+    DENSE_OUTPUTS,
+    KEPT_OUTPUTS,
+    Factors,
+    Target,
+    joined,
+)
 from methods.synthesize_text.seeds import derived_seed
 from methods.synthesize_text.spec import GradmmParams, ReferenceParams, Spec
-from methods.synthesize_text.stored_factors import read_arrays, read_scores, read_target
+from methods.synthesize_text.stored_factors import read_scores, read_target
 from methods.typing import FloatArray
 
 #: Texts of one request for draws, which is one part: a job that needs more or fewer finds them.
@@ -47,8 +54,7 @@ DRAWN_TOGETHER = 32
 #: large model gains nothing by it, so there a stack is one group.
 _STACKED = {"cpu": 40, "gpu": 160}
 _SCORED_A_PART = 256
-#: As `label_model` has them, which imports torch; a test compares. Gradients that are held at most.
-_DENSE_OUTPUTS, _KEPT_OUTPUTS = 100_000, 4_096
+#: Gradients that are held at most.
 _MOST_BYTES = 8 << 30
 #: Weights above which ADMM on a CPU is refused, and multiplications of a core a second.
 _MOST_ON_CPU, _OPERATIONS = 50_000_000, 5e10
@@ -252,8 +258,8 @@ class Making:
 
     def check_memory(self, made: TargetMade, count: int) -> None:
         """Raise `JobError('too_large')` where the gradients of all texts would not fit."""
-        dense = made.outputs <= _DENSE_OUTPUTS
-        each = 4 * (made.outputs if dense else 3 * _KEPT_OUTPUTS) + 8 * made.width
+        dense = made.outputs <= DENSE_OUTPUTS
+        each = 4 * (made.outputs if dense else 3 * KEPT_OUTPUTS) + 8 * made.width
         total = each * count * len(self.words)
         if total > _MOST_BYTES:
             raise JobError(
@@ -302,7 +308,8 @@ class Making:
             with child.open("texts.jsonl") as reader:
                 rows = [json.loads(line) for line in reader.read().decode().splitlines() if line]
             made[child.place] = (TextsMade.model_validate(child.result), rows)
-            if isinstance(parts[child.place], TextsPart) and phase == "optimising":
+            part = parts[child.place]
+            if isinstance(part, TextsPart) and isinstance(part.work, Optimise):
                 with child.open("curves.json") as reader:
                     curves[child.place] = json.loads(reader.read())
         found = [Drawn() for _ in range(max(owners) + 1)]
@@ -374,7 +381,7 @@ class Making:
         found: dict[int, tuple[int, FloatArray, FloatArray]] = {}
         for child in self._children(FINETUNE_PART, parts, "fine-tuning", "trainings"):
             with child.open("outcome.npz") as reader:
-                outcome = read_arrays(reader)
+                outcome = loadz(reader.read())
             truth, chances = outcome["truth"], outcome["probabilities"]
             found[child.place] = (int(child.result["trained_on"]), truth, chances)
         return [found[place] for place in range(len(parts))]

@@ -27,18 +27,27 @@ from methods.synthesize_text.filters import official_ban
 from methods.synthesize_text.label_model import LabelModel
 from methods.synthesize_text.loading import label_model
 from methods.synthesize_text.matching import MatchTarget
-from methods.synthesize_text.projection import Projection
+from methods.synthesize_text.projection import Projection, allowed_tokens
 from methods.synthesize_text.seeds import derived_seed
 from methods.synthesize_text.stored_factors import read_target
 from methods.synthesize_text.template import Template
 
 #: The published code: every row of the start has this norm, and so has Phi-1.5's learning rate.
-OFFICIAL_NORM, _OFFICIAL_WIDTH = 1.4, 2_048
+_OFFICIAL_NORM, _OFFICIAL_WIDTH = 1.4, 2_048
 _OFFICIAL_CANDIDATES = 500
 #: Factors of a target of noise at most.
 _NOISE = 256
 #: Texts of starts that are tried in one computation.
 _TRIED_TOGETHER = 160
+
+#: The published settings that a request cannot change.
+_OFFICIAL: dict[str, Any] = {
+    "lr": 0.008,
+    "clip": 1.0,
+    "penalty": "sum",
+    "select": "penalised",
+    "patience": None,
+}
 
 
 def run(spec: TextsPart, ctx: RunContext) -> TextsMade:
@@ -61,7 +70,7 @@ def _random(
     spec: TextsPart, work: RandomVocabulary, ctx: RunContext
 ) -> tuple[list[list[str]], TextsMade]:
     model = label_model(ctx, work.model, spec.device)
-    allowed = _allowed(model, model.special)
+    allowed = allowed_tokens(model, model.special)
     texts = []
     for group in spec.groups:
         rng = np.random.default_rng(derived_seed(spec.seed, "random", group))
@@ -69,10 +78,6 @@ def _random(
         texts.append([_decoded(model, row) for row in ids.tolist()])
     total = len(spec.groups) * spec.group_size
     return texts, TextsMade(texts=total, cut=0, forward_tokens=0)
-
-
-def _allowed(model: LabelModel, banned: set[int]) -> np.ndarray:
-    return np.array([token for token in range(len(model.embeddings)) if token not in banned])
 
 
 def _decoded(model: LabelModel, ids: list[int]) -> str:
@@ -126,7 +131,9 @@ class _Stack:
         self._spec, self._work, self._ctx = spec, work, ctx
         aim = work.target
         self.model = model = label_model(ctx, aim.model, spec.device)
-        self._banned = banned_tokens(model, work.ban)
+        banned = banned_tokens(model, work.ban)
+        self._allowed = allowed_tokens(model, banned)
+        self._norm = float(model.embeddings.norm(dim=1).mean())
         self._target = MatchTarget.of(self._aim(), model.device)
         sample = next((text for text in work.starts if text), "A text.")
         encoded = model.encode(Template.parse(aim.template), [sample], aim.words)[0]
@@ -152,14 +159,14 @@ class _Stack:
                 f"{max(needed, len(prompt) + work.tokens)}; the model has {model.positions} "
                 "positions. Lower max_tokens.",
             )
-        allowed = len(_allowed(model, self._banned))
+        allowed = len(self._allowed)
         if int(work.params["top_k"]) > allowed:
             raise JobError(
                 "input_invalid",
                 f"params.top_k is {work.params['top_k']}, and the model has {allowed} tokens that "
                 "are not banned; lower it.",
             )
-        project = Projection(model, prompt, self._banned, int(work.params["top_k"]))
+        project = Projection(model, prompt, banned, int(work.params["top_k"]))
         self._recipe = self._recipe_of(work)
         # Kept by what it depends on: the groups of the stack and all of the request.
         store = ResumeStore(ctx, spec.model_dump_json())
@@ -189,13 +196,12 @@ class _Stack:
             "rho": given["rho"],
         }
         if work.reference:
-            return Recipe(**shared, bias=self.model.bias is not None, **OFFICIAL)
+            return Recipe(**shared, bias=self.model.bias is not None, **_OFFICIAL)
         # The published rate, at the size of this model's embeddings.
-        norm = float(self.model.embeddings.norm(dim=1).mean())
-        unit = norm / math.sqrt(self.model.embeddings.shape[1])
+        unit = self._norm / math.sqrt(self.model.embeddings.shape[1])
         return Recipe(
             **shared,
-            lr=given["lr"] * unit / (OFFICIAL_NORM / math.sqrt(_OFFICIAL_WIDTH)),
+            lr=given["lr"] * unit / (_OFFICIAL_NORM / math.sqrt(_OFFICIAL_WIDTH)),
             clip=given["grad_clip"],
             bias=given["bias"] == "equal" and self.model.bias is not None,
             distance=given["distance"],
@@ -213,7 +219,6 @@ class _Stack:
         count = _OFFICIAL_CANDIDATES if reference else int(self._work.params["candidates"])
         kind = "normal" if reference else str(self._work.params["start"])
         rng = np.random.default_rng(derived_seed(self._spec.seed, "start", group))
-        norm = float(self.model.embeddings.norm(dim=1).mean())
         best, found = torch.inf, None
         together = max(1, _TRIED_TOGETHER // self._spec.group_size)
         for start in range(0, count, together):
@@ -222,14 +227,14 @@ class _Stack:
             x = torch.stack([self._candidate(kind, rng) for _ in range(some)])
             # As published, a random candidate is tried at its own norm; ours as it would be used.
             if kind == "normal" and not reference:
-                x = norm * x / x.norm(dim=-1, keepdim=True)
+                x = self._norm * x / x.norm(dim=-1, keepdim=True)
             with torch.no_grad():
                 tried = self.admm.distances(x)
             place = int(tried.argmin())
             if float(tried[place]) < best or found is None:
                 best, found = float(tried[place]), x[place]
         assert found is not None, "there is a candidate"
-        return OFFICIAL_NORM * found / found.norm(dim=-1, keepdim=True) if reference else found
+        return _OFFICIAL_NORM * found / found.norm(dim=-1, keepdim=True) if reference else found
 
     def _candidate(self, kind: str, rng: np.random.Generator) -> torch.Tensor:
         size, length = self._spec.group_size, self._work.tokens
@@ -237,7 +242,7 @@ class _Stack:
             shape = (size, length, self.model.embeddings.shape[1])
             return torch.tensor(rng.normal(size=shape).astype(np.float32), device=self.model.device)
         if kind == "embedding":
-            ids = rng.choice(_allowed(self.model, self._banned), size=(size, length)).tolist()
+            ids = rng.choice(self._allowed, size=(size, length)).tolist()
         else:
             ids = [self._of_samples(rng) for _ in range(size)]
         return self.model.embeddings[torch.tensor(ids, device=self.model.device)]
@@ -248,13 +253,3 @@ class _Stack:
         while len(ids) < self._work.tokens:
             ids += self._samples[int(rng.integers(len(self._samples)))]
         return ids[: self._work.tokens]
-
-
-#: The published settings that a request cannot change.
-OFFICIAL: dict[str, Any] = {
-    "lr": 0.008,
-    "clip": 1.0,
-    "penalty": "sum",
-    "select": "penalised",
-    "patience": None,
-}

@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import DynamicCache
 
 from methods.synthesize_text.label_model import LabelModel
+from methods.typing import IntArray
 
 #: Entries of a block of cosines.
 _CELLS = 1 << 26
+
+
+def allowed_tokens(model: LabelModel, banned: set[int]) -> IntArray:
+    """The tokens that may be written, in ascending order."""
+    rows = range(min(len(model.embeddings), model.outputs))
+    return np.array([row for row in rows if row not in banned], dtype=np.int64)
 
 
 class Projection:
@@ -32,10 +40,7 @@ class Projection:
     ) -> None:
         self._model, self._top_k = model, top_k
         table = model.embeddings
-        self._allowed = torch.tensor(
-            [row for row in range(len(table)) if row not in banned and row < model.outputs],
-            device=model.device,
-        )
+        self._allowed = torch.tensor(allowed_tokens(model, banned), device=model.device)
         if top_k > len(self._allowed):
             raise ValueError(f"top_k is {top_k}, and there are {len(self._allowed)} tokens")
         rows = table[self._allowed]

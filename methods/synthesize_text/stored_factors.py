@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from io import BytesIO
 from typing import Any, BinaryIO
 
 import numpy as np
 from scipy import sparse
 
+from methods.arrays.npz import loadz, savez
 from methods.synthesize_text.factors import Factors, Target
 from methods.typing import AnyArray, FloatArray
 
@@ -31,36 +31,24 @@ def _factors(arrays: dict[str, Any]) -> Factors:
     return Factors(a, arrays["h"], arrays["rest"])
 
 
-def _packed(arrays: dict[str, AnyArray]) -> bytes:
-    stream = BytesIO()
-    np.savez(stream, **arrays)  # type: ignore[arg-type]
-    return stream.getvalue()
-
-
-def read_arrays(reader: BinaryIO) -> dict[str, Any]:
-    """The arrays of an npz file."""
-    with np.load(BytesIO(reader.read()), allow_pickle=False) as file:
-        return dict(file)
-
-
 def pack_target(target: Target) -> bytes:
     """A target's factors and weights."""
-    return _packed({**_arrays(target.factors), "weights": target.weights})
+    return savez(**_arrays(target.factors), weights=target.weights)
 
 
 def read_target(reader: BinaryIO) -> Target:
     """What `pack_target` wrote."""
-    arrays = read_arrays(reader)
+    arrays = loadz(reader.read())
     return Target(_factors(arrays), arrays["weights"])
 
 
 def pack_scores(factors: Factors, **columns: FloatArray) -> bytes:
     """Factors of texts, and what else is known of each."""
-    return _packed({**_arrays(factors), **columns})
+    return savez(**_arrays(factors), **columns)
 
 
 def read_scores(reader: BinaryIO) -> tuple[Factors, dict[str, FloatArray]]:
     """What `pack_scores` wrote."""
-    arrays = read_arrays(reader)
+    arrays = loadz(reader.read())
     own = {"a", "h", "rest", "data", "indices", "indptr", "shape"}
     return _factors(arrays), {name: value for name, value in arrays.items() if name not in own}

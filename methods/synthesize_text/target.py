@@ -55,11 +55,11 @@ def run(spec: TargetPart, ctx: RunContext) -> TargetMade:
         made.cut = 0
     else:
         target = Target(scores.factors)
-        _check(target, spec)
         made.mean_tokens = float(scores.tokens.mean())
         made.words = [len(words(text)) for text in used[:_MOST_HELD]]
-        _held_out(made, target, split, reading)
     _check(target, spec)
+    if spec.privacy is None:
+        _held_out(made, target, split, reading)
     made.norm = target.norm
     ctx.save_artifact("target.npz", pack_target(target), MEDIA_TYPE)
     return made

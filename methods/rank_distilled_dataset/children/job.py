@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
-from io import BytesIO
 
-import numpy as np
 from pydantic import TypeAdapter
 from torch import nn
 
+from methods.arrays.npz import savez
 from methods.context import RunContext
 from methods.rank_distilled_dataset.children import teachers
 from methods.rank_distilled_dataset.children.setup import device_name, device_of, initial, run_seed
@@ -25,7 +24,6 @@ from methods.rank_distilled_dataset.children.spec import (
 from methods.rank_distilled_dataset.data import candidates, splits
 from methods.rank_distilled_dataset.data.examples import Examples, without_targets
 from methods.rank_distilled_dataset.data.splits import Parts
-from methods.rank_distilled_dataset.seeds import derived_seed
 from methods.rank_distilled_dataset.training.engines import train_all
 from methods.rank_distilled_dataset.training.session import (
     Curve,
@@ -37,6 +35,7 @@ from methods.rank_distilled_dataset.training.session import (
     train,
 )
 from methods.resume import ResumeStore
+from methods.seeds import derived_seed
 
 _RECIPE = TypeAdapter(Recipe)
 
@@ -116,7 +115,6 @@ def run_teacher(spec: TeacherTraining, ctx: RunContext) -> TeacherResult:
         curve = train(network, real.train.to(device), recipe, seed, check=ctx.check)
         network.eval()
         found = accuracy(network, real.real.test.to(device), ctx.check)
-    buffer = BytesIO()
-    np.savez(buffer, **{name: v.cpu().numpy() for name, v in network.state_dict().items()})
-    ctx.save_artifact("weights.npz", buffer.getvalue(), "application/x-npz")
+    data = savez(**{name: v.cpu().numpy() for name, v in network.state_dict().items()})
+    ctx.save_artifact("weights.npz", data, "application/x-npz")
     return TeacherResult(accuracy=found, seconds=curve.seconds)

@@ -9,7 +9,7 @@ from methods.errors import JobError
 from methods.jobtype import Resource
 from methods.rank_distilled_dataset.data.splits import Parts
 from methods.rank_distilled_dataset.networks.networks import build
-from methods.rank_distilled_dataset.seeds import derived_seed
+from methods.seeds import derived_seed
 
 
 def run_seed(seed: int, run: int) -> int:

@@ -12,8 +12,8 @@ from methods.context import RunContext
 from methods.rank_distilled_dataset.data import datasets
 from methods.rank_distilled_dataset.data.datasets import RealData, draw_subset, hold_out
 from methods.rank_distilled_dataset.data.examples import Examples
-from methods.rank_distilled_dataset.seeds import derived_seed
 from methods.rank_distilled_dataset.spec import Dataset
+from methods.seeds import derived_seed
 
 #: Test images that learning curves are measured on, where only the last epoch counts.
 MAX_CURVE = 1000

@@ -451,13 +451,6 @@ def test_scripts_without_spaces_are_counted_by_characters() -> None:
     assert (found.longest_run, found.words) == (4, 6)
 
 
-def test_the_parent_knows_when_factors_are_cut() -> None:
-    from methods.synthesize_text import label_model, making
-
-    assert making._DENSE_OUTPUTS == label_model.DENSE_OUTPUTS
-    assert making._KEPT_OUTPUTS == label_model.KEPT_OUTPUTS
-
-
 def test_a_word_without_a_token_is_refused(model: LabelModel) -> None:
     backend = Tokenizer(BPE({letter: k for k, letter in enumerate("abx ")}, []))
     plain = LabelModel(model.model, PreTrainedTokenizerFast(tokenizer_object=backend))

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 import numpy as np
 import numpy.typing as npt
 
+from methods.arrays.npz import loadz, savez
 from methods.children import Child
 from methods.context import RunContext
 from methods.finetuning.loop import Trained, weights_of
@@ -38,7 +39,7 @@ from methods.select_subset.proxy.shards.pipeline import (
     work_of,
 )
 from methods.select_subset.proxy.shards.reader import PackReader, Reader
-from methods.select_subset.proxy.shards.shard_format import loadz, pack, savez
+from methods.select_subset.proxy.shards.shard_format import pack
 from methods.select_subset.reading_plan import OF_CLIP, ReadingWork, of_images
 from methods.select_subset.result import BadRow
 from methods.select_subset.spec import Spec

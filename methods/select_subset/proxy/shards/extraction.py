@@ -10,6 +10,7 @@ from hashlib import sha256
 import numpy as np
 import numpy.typing as npt
 
+from methods.arrays.npz import loadz, savez
 from methods.context import RunContext
 from methods.finetuning.loop import weights_of
 from methods.resume import ResumeStore
@@ -19,7 +20,7 @@ from methods.select_subset.proxy.rows.spool import Spool
 from methods.select_subset.proxy.shards.engines import Engine, InProcessEngine, Key, cut, of_kinds
 from methods.select_subset.proxy.shards.ray_data import RayData, ray_address, ray_folder
 from methods.select_subset.proxy.shards.reader import Reader
-from methods.select_subset.proxy.shards.shard_format import loadz, pack, savez
+from methods.select_subset.proxy.shards.shard_format import pack
 from methods.select_subset.reading_plan import ReadingWork, of_images
 from methods.select_subset.schema.proxy_model import ProxyModel
 from methods.typing import AnyArray, IntArray

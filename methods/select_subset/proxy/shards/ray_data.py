@@ -13,11 +13,11 @@ from uuid import uuid4
 
 import fsspec
 
+from methods.arrays.npz import loadz
 from methods.context import RunContext
 from methods.errors import JobError
 from methods.inference.model_registry import ModelDeclaration
 from methods.select_subset.proxy.shards.engines import Key
-from methods.select_subset.proxy.shards.shard_format import loadz
 from methods.select_subset.reading_plan import ReadingWork
 from methods.typing import AnyArray
 

@@ -15,6 +15,7 @@ import sys
 import threading
 from typing import Any
 
+from methods.arrays.npz import savez
 from methods.errors import JobError
 from methods.inference.model_registry import ModelDeclaration, Models
 from methods.select_subset.proxy.shards.ray_data import (
@@ -26,7 +27,6 @@ from methods.select_subset.proxy.shards.ray_data import (
     weights_name,
 )
 from methods.select_subset.proxy.shards.reader import PackReader
-from methods.select_subset.proxy.shards.shard_format import savez
 from methods.select_subset.reading_plan import ReadingWork
 
 #: An actor that dies on a shard is started again so often; then the attempt fails.

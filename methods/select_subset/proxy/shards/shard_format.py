@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from methods.arrays.npz import loadz, savez
 from methods.select_subset.proxy.rows.conversations import Turn
 from methods.select_subset.proxy.rows.spool import RowSource, parse_record, record_of
 from methods.typing import IntArray
@@ -53,16 +51,3 @@ class Pack:
         start, end = self._spans[row]
         turns, images = parse_record(self._records[start:end])
         return turns, [image for image in images if isinstance(image, bytes)]
-
-
-def savez(**arrays: npt.NDArray[Any]) -> bytes:
-    """Arrays by name as an npz file."""
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
-    return buffer.getvalue()
-
-
-def loadz(data: bytes) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of an npz file, nothing unpickled."""
-    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
