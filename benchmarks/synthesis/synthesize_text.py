@@ -80,8 +80,8 @@ def distance(way: str, outputs: int, width: int) -> dict[str, float]:
     """Seconds of one distance and its gradient."""
     import torch
 
-    from methods.synthesize_text.factors import Factors, Target
-    from methods.synthesize_text.matching import MatchTarget, group_distances
+    from methods.synthesize_text.gradients.factors import Factors, Target
+    from methods.synthesize_text.gradients.matching import MatchTarget, group_distances
 
     torch.manual_seed(0)
     head = torch.nn.Linear(width, outputs, bias=False)
@@ -130,7 +130,7 @@ def distance(way: str, outputs: int, width: int) -> dict[str, float]:
 def _model() -> tuple[Any, list[list[int]], list[int], int]:
     """A label model, real texts of one length, the prompt and the label's token."""
     from methods.inference.model_registry import ModelDeclaration
-    from methods.synthesize_text.label_model import load_on_cpu
+    from methods.synthesize_text.gradients.label_model import load_on_cpu
     from tests.methods.synthesize_text import grammar
 
     model = load_on_cpu(ModelDeclaration(path=FOLDER))
@@ -144,7 +144,7 @@ def projection(way: str) -> dict[str, float]:
     """Seconds of the projection of a group."""
     import torch
 
-    from methods.synthesize_text.projection import Projection
+    from methods.synthesize_text.optimisation.projection import Projection
 
     model, _, _, _ = _model()
     instruction = model.token_ids(INSTRUCTION)
@@ -174,7 +174,7 @@ def projection(way: str) -> dict[str, float]:
 def _distance_of(model: Any, target: Any, ids: Any, prompt: list[int], word: int) -> float:
     import torch
 
-    from methods.synthesize_text.matching import group_distances
+    from methods.synthesize_text.gradients.matching import group_distances
 
     with torch.inference_mode():
         framed = torch.cat([ids, torch.tensor([prompt] * len(ids))], dim=1)
@@ -186,10 +186,10 @@ def ours(reference: bool) -> dict[str, float]:
     """Seconds a text of our loop, and the distance of its tokens."""
     import torch
 
-    from methods.synthesize_text.admm import Admm, Frame, Recipe
-    from methods.synthesize_text.factors import Factors, Target
-    from methods.synthesize_text.matching import MatchTarget
-    from methods.synthesize_text.projection import Projection
+    from methods.synthesize_text.gradients.factors import Factors, Target
+    from methods.synthesize_text.gradients.matching import MatchTarget
+    from methods.synthesize_text.optimisation.admm import Admm, Frame, Recipe
+    from methods.synthesize_text.optimisation.projection import Projection
 
     model, real, prompt, word = _model()
     with torch.inference_mode():
@@ -221,8 +221,8 @@ def official(folder: str) -> dict[str, float]:
     """Seconds a text of the official loop on the same model, and the distance of its tokens."""
     import torch
 
-    from methods.synthesize_text.factors import Factors, Target
-    from methods.synthesize_text.matching import MatchTarget
+    from methods.synthesize_text.gradients.factors import Factors, Target
+    from methods.synthesize_text.gradients.matching import MatchTarget
 
     model, real, prompt, word = _model()
     # It imports both and needs neither. After transformers, which would ask for their versions.

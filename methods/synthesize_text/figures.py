@@ -19,9 +19,9 @@ from methods.results import (
     colour_by,
     first_of,
 )
-from methods.synthesize_text.made import Made
-from methods.synthesize_text.overlap import Overlap, words
+from methods.synthesize_text.outcome.made import Made
 from methods.synthesize_text.result import Result
+from methods.synthesize_text.texts.overlap import Overlap, words
 
 #: Points of the strips of one kind, over all labels; of a label at least so many.
 _POINTS, _FEWEST = 300, 20

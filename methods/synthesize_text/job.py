@@ -11,8 +11,12 @@ import numpy as np
 from methods.context import RunContext
 from methods.errors import JobError
 from methods.results import Provenance
-from methods.synthesize_text import (
-    blocks,
+from methods.synthesize_text import blocks
+from methods.synthesize_text.child_jobs import TargetMade, TargetPart
+from methods.synthesize_text.figures import Drawing
+from methods.synthesize_text.gradients.factors import Target
+from methods.synthesize_text.making import Drawn, Making, Scored, is_reference, wants_bias
+from methods.synthesize_text.outcome import (
     cautions,
     evaluation,
     leakage,
@@ -20,18 +24,14 @@ from methods.synthesize_text import (
     saving,
     summary,
 )
-from methods.synthesize_text.child_jobs import TargetMade, TargetPart
-from methods.synthesize_text.choosing import choose
-from methods.synthesize_text.factors import Target
-from methods.synthesize_text.figures import Drawing
-from methods.synthesize_text.filters import official_clean
-from methods.synthesize_text.inputs import SplitTexts, split_texts
-from methods.synthesize_text.made import Made, Sets
-from methods.synthesize_text.making import Drawn, Making, Scored, is_reference, wants_bias
-from methods.synthesize_text.overlap import Overlap
+from methods.synthesize_text.outcome.choosing import choose
+from methods.synthesize_text.outcome.made import Made, Sets
 from methods.synthesize_text.result import Leakage, Result, Work
 from methods.synthesize_text.seeds import derived_seed
 from methods.synthesize_text.spec import JOB, LmSelectParams, Spec
+from methods.synthesize_text.texts.filters import official_clean
+from methods.synthesize_text.texts.inputs import SplitTexts, split_texts
+from methods.synthesize_text.texts.overlap import Overlap
 
 #: Drawn texts that an optimisation starts from, however many are asked for: so the same request
 #: for more texts finds those that are there.

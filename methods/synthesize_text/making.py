@@ -35,16 +35,16 @@ from methods.synthesize_text.child_jobs import (
     TextsMade,
     TextsPart,
 )
-from methods.synthesize_text.factors import (
+from methods.synthesize_text.gradients.factors import (
     DENSE_OUTPUTS,
     KEPT_OUTPUTS,
     Factors,
     Target,
     joined,
 )
+from methods.synthesize_text.gradients.stored_factors import read_scores, read_target
 from methods.synthesize_text.seeds import derived_seed
 from methods.synthesize_text.spec import GradmmParams, ReferenceParams, Spec
-from methods.synthesize_text.stored_factors import read_scores, read_target
 from methods.typing import FloatArray
 
 #: Texts of one request for draws, which is one part: a job that needs more or fewer finds them.

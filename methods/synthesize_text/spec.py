@@ -10,7 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from methods.jobtype import InputRef, JobType, ModelRef, SpecModel
 from methods.synthesize_text.child_jobs import PARTS, FineTuning, Generator, Label, LabelledTexts
 from methods.synthesize_text.result import Result
-from methods.synthesize_text.template import Template
+from methods.synthesize_text.texts.template import Template
 
 MAX_SEED = 2**31 - 1
 

@@ -11,14 +11,15 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from methods.synthesize_text import accountant, filters
-from methods.synthesize_text.admm import Admm, Frame, Recipe
-from methods.synthesize_text.factors import Factors, Target, distances, set_distance
-from methods.synthesize_text.herding import herd
-from methods.synthesize_text.label_model import LabelModel
-from methods.synthesize_text.matching import MatchTarget, group_distances
-from methods.synthesize_text.overlap import RealTexts
-from methods.synthesize_text.projection import Projection
+from methods.synthesize_text.gradients import accountant
+from methods.synthesize_text.gradients.factors import Factors, Target, distances, set_distance
+from methods.synthesize_text.gradients.herding import herd
+from methods.synthesize_text.gradients.label_model import LabelModel
+from methods.synthesize_text.gradients.matching import MatchTarget, group_distances
+from methods.synthesize_text.optimisation.admm import Admm, Frame, Recipe
+from methods.synthesize_text.optimisation.projection import Projection
+from methods.synthesize_text.texts import filters
+from methods.synthesize_text.texts.overlap import RealTexts
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "synthesis"
 TRACES = sorted(GOLDEN.glob("admm_trace_*.npz"))

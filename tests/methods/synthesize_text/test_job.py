@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from methods.errors import JobError, ShuttingDown
 from methods.inference.model_registry import ModelDeclaration, Models
 from methods.local import LocalContext
-from methods.synthesize_text import admm
 from methods.synthesize_text.job import run
+from methods.synthesize_text.optimisation import admm
 from methods.synthesize_text.result import Result
 from methods.synthesize_text.spec import Spec
 from tests.methods.synthesize_text.grammar import (
@@ -116,8 +116,8 @@ def test_no_copy_goes_unreported(selected: tuple[Result, Path]) -> None:
 
 def test_starting_from_real_texts_would_be_seen(tmp_path: Path) -> None:
     """Texts that are the used ones give themselves away; the control half does not."""
-    from methods.synthesize_text import leakage
-    from methods.synthesize_text.inputs import split_texts
+    from methods.synthesize_text.outcome import leakage
+    from methods.synthesize_text.texts.inputs import split_texts
 
     spec = Spec.model_validate(request())
     split = split_texts(spec.labelled(), LocalContext(tmp_path, spec))
@@ -488,7 +488,7 @@ def test_weights_of_16_bits_are_tuned_in_32(tmp_path: Path) -> None:
 def test_a_model_is_shared_and_never_changed(tmp_path: Path) -> None:
     models = Models(any_path=True)
     spec = Spec.model_validate(request(evaluate={"steps": 5, "lr": 1e-2}))
-    from methods.synthesize_text.label_model import load_on_cpu
+    from methods.synthesize_text.gradients.label_model import load_on_cpu
 
     before = models.load(model_folder(), load_on_cpu).weight.clone()
     run(spec, LocalContext(tmp_path, spec, models=models))

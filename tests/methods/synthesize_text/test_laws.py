@@ -32,19 +32,28 @@ from transformers import (
 from methods.errors import JobError
 from methods.inference.model_registry import ModelDeclaration
 from methods.local import LocalContext
-from methods.synthesize_text import accountant, comparing, diversity, filters
 from methods.synthesize_text.child_jobs import DrawsPart, Generator
-from methods.synthesize_text.drawing import ended
-from methods.synthesize_text.drawing import run as draw
-from methods.synthesize_text.factors import Factors, Target, distances, inner, set_distance, squares
-from methods.synthesize_text.herding import herd, nearest
-from methods.synthesize_text.label_model import LabelModel, load_on_cpu
-from methods.synthesize_text.matching import MatchTarget, group_distances
-from methods.synthesize_text.overlap import RealTexts, likeness, words
-from methods.synthesize_text.projection import Projection
-from methods.synthesize_text.stored_factors import pack_target, read_target
-from methods.synthesize_text.target import _basis
-from methods.synthesize_text.template import Template
+from methods.synthesize_text.gradients import accountant
+from methods.synthesize_text.gradients.factors import (
+    Factors,
+    Target,
+    distances,
+    inner,
+    set_distance,
+    squares,
+)
+from methods.synthesize_text.gradients.herding import herd, nearest
+from methods.synthesize_text.gradients.label_model import LabelModel, load_on_cpu
+from methods.synthesize_text.gradients.matching import MatchTarget, group_distances
+from methods.synthesize_text.gradients.stored_factors import pack_target, read_target
+from methods.synthesize_text.gradients.target import _basis
+from methods.synthesize_text.optimisation.projection import Projection
+from methods.synthesize_text.outcome import comparing
+from methods.synthesize_text.texts import diversity, filters
+from methods.synthesize_text.texts.drawing import ended
+from methods.synthesize_text.texts.drawing import run as draw
+from methods.synthesize_text.texts.overlap import RealTexts, likeness, words
+from methods.synthesize_text.texts.template import Template
 from tests.methods.synthesize_text.grammar import TEMPLATE, model_folder, sentences
 
 SIZES = st.integers(2, 7)

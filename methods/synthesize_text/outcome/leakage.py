@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from methods.synthesize_text.comparing import auc_interval, paired_auc_interval
-from methods.synthesize_text.overlap import Overlap, RealTexts, likeness, words
+from methods.synthesize_text.outcome.comparing import auc_interval, paired_auc_interval
 from methods.synthesize_text.result import Half, Leakage, NearestPair
+from methods.synthesize_text.texts.overlap import Overlap, RealTexts, likeness, words
 from methods.typing import IntArray
 
 _SHOWN = 10

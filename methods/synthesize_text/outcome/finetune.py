@@ -13,11 +13,11 @@ from methods.finetuning.loop import Loop
 from methods.finetuning.schedule import Plan, row_order
 from methods.resume import ResumeStore
 from methods.synthesize_text.child_jobs import Finetuned, FinetunePart
-from methods.synthesize_text.inputs import SplitTexts, split_texts
-from methods.synthesize_text.label_model import Encoded, LabelModel, load_label_model
+from methods.synthesize_text.gradients.label_model import Encoded, LabelModel, load_label_model
+from methods.synthesize_text.gradients.stored_factors import MEDIA_TYPE
 from methods.synthesize_text.seeds import derived_seed
-from methods.synthesize_text.stored_factors import MEDIA_TYPE
-from methods.synthesize_text.template import Template
+from methods.synthesize_text.texts.inputs import SplitTexts, split_texts
+from methods.synthesize_text.texts.template import Template
 from methods.typing import FloatArray, IntArray
 
 #: Held-out texts that are tested at most: an accuracy of so many has a standard error of 1 %.

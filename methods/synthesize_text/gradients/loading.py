@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from methods.context import RunContext
 from methods.synthesize_text.child_jobs import DeviceName
-from methods.synthesize_text.label_model import LabelModel, load_on_cpu, load_on_gpu
+from methods.synthesize_text.gradients.label_model import LabelModel, load_on_cpu, load_on_gpu
 
 
 def label_model(ctx: RunContext, name: str, device: DeviceName) -> LabelModel:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from methods.synthesize_text.factors import (
+from methods.synthesize_text.gradients.factors import (
     Factors,
     Target,
     distances,

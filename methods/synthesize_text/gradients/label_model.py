@@ -15,8 +15,8 @@ from scipy import sparse
 from methods.errors import JobError
 from methods.inference.loading import load_language_model
 from methods.inference.model_registry import ModelDeclaration
-from methods.synthesize_text.factors import DENSE_OUTPUTS, KEPT_OUTPUTS, Factors
-from methods.synthesize_text.template import Template
+from methods.synthesize_text.gradients.factors import DENSE_OUTPUTS, KEPT_OUTPUTS, Factors
+from methods.synthesize_text.texts.template import Template
 from methods.typing import FloatArray
 
 #: Positions that are computed together, pads included.

@@ -17,9 +17,9 @@ import torch
 
 from methods.errors import JobError
 from methods.resume import ResumeStore
-from methods.synthesize_text.label_model import LabelModel
-from methods.synthesize_text.matching import Kind, MatchTarget, group_distances
-from methods.synthesize_text.projection import Projection
+from methods.synthesize_text.gradients.label_model import LabelModel
+from methods.synthesize_text.gradients.matching import Kind, MatchTarget, group_distances
+from methods.synthesize_text.optimisation.projection import Projection
 from methods.typing import AnyArray, FloatArray, IntArray
 
 #: Seconds between checkpoints.

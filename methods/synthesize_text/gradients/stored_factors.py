@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from methods.arrays.npz import loadz, savez
-from methods.synthesize_text.factors import Factors, Target
+from methods.synthesize_text.gradients.factors import Factors, Target
 from methods.typing import AnyArray, FloatArray
 
 MEDIA_TYPE = "application/x-npz"

@@ -12,16 +12,23 @@ import numpy as np
 from methods.context import RunContext
 from methods.errors import JobError
 from methods.resume import ResumeStore
-from methods.synthesize_text import accountant
 from methods.synthesize_text.child_jobs import NoisyTarget, Release, TargetMade, TargetPart
-from methods.synthesize_text.factors import Factors, Target, distances, inner, set_distance, squares
-from methods.synthesize_text.inputs import SplitTexts, split_texts
-from methods.synthesize_text.label_model import LabelModel, Scores
-from methods.synthesize_text.loading import label_model
-from methods.synthesize_text.overlap import words
+from methods.synthesize_text.gradients import accountant
+from methods.synthesize_text.gradients.factors import (
+    Factors,
+    Target,
+    distances,
+    inner,
+    set_distance,
+    squares,
+)
+from methods.synthesize_text.gradients.label_model import LabelModel, Scores
+from methods.synthesize_text.gradients.loading import label_model
+from methods.synthesize_text.gradients.stored_factors import MEDIA_TYPE, pack_target
 from methods.synthesize_text.seeds import derived_seed
-from methods.synthesize_text.stored_factors import MEDIA_TYPE, pack_target
-from methods.synthesize_text.template import Template
+from methods.synthesize_text.texts.inputs import SplitTexts, split_texts
+from methods.synthesize_text.texts.overlap import words
+from methods.synthesize_text.texts.template import Template
 from methods.typing import FloatArray, IntArray
 
 #: Held-out texts that are read beside the others.

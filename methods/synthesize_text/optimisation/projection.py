@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
-from methods.synthesize_text.label_model import LabelModel
+from methods.synthesize_text.gradients.label_model import LabelModel
 from methods.typing import IntArray
 
 #: Entries of a block of cosines.

@@ -13,7 +13,6 @@ from methods.children import Child
 from methods.context import RunContext
 from methods.errors import JobError
 from methods.resume import ResumeStore
-from methods.synthesize_text.admm import Admm, Frame, Recipe
 from methods.synthesize_text.child_jobs import (
     TARGET_PART,
     Optimise,
@@ -21,16 +20,17 @@ from methods.synthesize_text.child_jobs import (
     TextsMade,
     TextsPart,
 )
-from methods.synthesize_text.drawing import ended
-from methods.synthesize_text.factors import Factors, Target
-from methods.synthesize_text.filters import official_ban
-from methods.synthesize_text.label_model import LabelModel
-from methods.synthesize_text.loading import label_model
-from methods.synthesize_text.matching import MatchTarget
-from methods.synthesize_text.projection import Projection, allowed_tokens
+from methods.synthesize_text.gradients.factors import Factors, Target
+from methods.synthesize_text.gradients.label_model import LabelModel
+from methods.synthesize_text.gradients.loading import label_model
+from methods.synthesize_text.gradients.matching import MatchTarget
+from methods.synthesize_text.gradients.stored_factors import read_target
+from methods.synthesize_text.optimisation.admm import Admm, Frame, Recipe
+from methods.synthesize_text.optimisation.projection import Projection, allowed_tokens
 from methods.synthesize_text.seeds import derived_seed
-from methods.synthesize_text.stored_factors import read_target
-from methods.synthesize_text.template import Template
+from methods.synthesize_text.texts.drawing import ended
+from methods.synthesize_text.texts.filters import official_ban
+from methods.synthesize_text.texts.template import Template
 
 #: The published code: every row of the start has this norm, and so has Phi-1.5's learning rate.
 _OFFICIAL_NORM, _OFFICIAL_WIDTH = 1.4, 2_048

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from methods.synthesize_text.overlap import words
+from methods.synthesize_text.texts.overlap import words
 from methods.typing import FloatArray
 
 #: Texts of a label that are compared with each other at most, drawn evenly.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from methods.synthesize_text.choosing import distances_of
-from methods.synthesize_text.comparing import auc_interval
-from methods.synthesize_text.made import Made
+from methods.synthesize_text.outcome.choosing import distances_of
+from methods.synthesize_text.outcome.comparing import auc_interval
+from methods.synthesize_text.outcome.made import Made
 from methods.synthesize_text.result import Result
 
 _LOW_CONTRAST, _FEW_TEXTS, _LOW_AGREEMENT, _LOW_COSINE = 1.2, 20, 0.6, 0.3

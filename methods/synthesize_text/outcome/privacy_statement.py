@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from methods.context import RunContext
-from methods.synthesize_text import accountant
-from methods.synthesize_text.inputs import SplitTexts
-from methods.synthesize_text.made import Made
+from methods.synthesize_text.gradients import accountant
+from methods.synthesize_text.outcome.made import Made
 from methods.synthesize_text.result import LabelRelease, PrivacyStatement
+from methods.synthesize_text.texts.inputs import SplitTexts
 
 
 def state(made: Made, split: SplitTexts, ctx: RunContext) -> PrivacyStatement | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from methods.synthesize_text.child_jobs import TargetMade
-from methods.synthesize_text.choosing import Choice
-from methods.synthesize_text.factors import Target
+from methods.synthesize_text.gradients.factors import Target
 from methods.synthesize_text.making import Drawn, Scored
+from methods.synthesize_text.outcome.choosing import Choice
 from methods.synthesize_text.spec import Spec
 
 

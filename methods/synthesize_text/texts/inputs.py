@@ -16,8 +16,8 @@ from methods.context import RunContext
 from methods.errors import JobError
 from methods.results import counted
 from methods.synthesize_text.child_jobs import LabelledTexts
-from methods.synthesize_text.filters import normalised
 from methods.synthesize_text.seeds import derived_seed
+from methods.synthesize_text.texts.filters import normalised
 from methods.typing import IntArray
 
 MAX_TEXTS, MAX_CHARACTERS, MAX_BYTES = 100_000, 20_000, 1 << 30

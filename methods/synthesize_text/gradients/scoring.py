@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from methods.context import RunContext
 from methods.synthesize_text.child_jobs import ScoresMade, ScoresPart
-from methods.synthesize_text.loading import label_model
-from methods.synthesize_text.stored_factors import MEDIA_TYPE, pack_scores
-from methods.synthesize_text.template import Template
+from methods.synthesize_text.gradients.loading import label_model
+from methods.synthesize_text.gradients.stored_factors import MEDIA_TYPE, pack_scores
+from methods.synthesize_text.texts.template import Template
 
 
 def run(spec: ScoresPart, ctx: RunContext) -> ScoresMade:

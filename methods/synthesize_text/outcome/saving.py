@@ -8,12 +8,12 @@ import numpy as np
 
 from methods.context import RunContext
 from methods.results import ArtifactRef
-from methods.synthesize_text.made import Made
-from methods.synthesize_text.overlap import Overlap
+from methods.synthesize_text.gradients.stored_factors import MEDIA_TYPE
+from methods.synthesize_text.outcome.made import Made
+from methods.synthesize_text.outcome.summary import alternating
 from methods.synthesize_text.result import Curve
-from methods.synthesize_text.stored_factors import MEDIA_TYPE
-from methods.synthesize_text.summary import alternating
-from methods.synthesize_text.template import Template
+from methods.synthesize_text.texts.overlap import Overlap
+from methods.synthesize_text.texts.template import Template
 
 _JSON_LINES = "application/x-ndjson"
 

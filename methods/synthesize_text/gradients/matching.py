@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from methods.synthesize_text.factors import Target
+from methods.synthesize_text.gradients.factors import Target
 
 Kind = Literal["cos", "l2"]
 

@@ -8,11 +8,11 @@ from typing import TypeVar
 import numpy as np
 
 from methods.synthesize_text.child_jobs import TargetMade
-from methods.synthesize_text.choosing import distances_of, set_distance_of
-from methods.synthesize_text.diversity import distinct, self_bleu, spread
-from methods.synthesize_text.made import Made
-from methods.synthesize_text.overlap import words
+from methods.synthesize_text.outcome.choosing import distances_of, set_distance_of
+from methods.synthesize_text.outcome.made import Made
 from methods.synthesize_text.result import Curve, Diversity, LabelMade, SetDistances, TextMade
+from methods.synthesize_text.texts.diversity import distinct, self_bleu, spread
+from methods.synthesize_text.texts.overlap import words
 
 _PREVIEW = 20
 #: Outer steps in the result, over all labels; the artifact has all.

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from methods.errors import JobError
-from methods.synthesize_text.factors import Target, distances, set_distance
-from methods.synthesize_text.filters import (
+from methods.synthesize_text.gradients.factors import Target, distances, set_distance
+from methods.synthesize_text.gradients.herding import herd, nearest
+from methods.synthesize_text.making import Scored, is_reference
+from methods.synthesize_text.spec import GradmmParams, LmSelectParams, Spec
+from methods.synthesize_text.texts.filters import (
     duplicates,
     official_balance,
     official_top,
     unbalanced,
 )
-from methods.synthesize_text.herding import herd, nearest
-from methods.synthesize_text.making import Scored, is_reference
-from methods.synthesize_text.spec import GradmmParams, LmSelectParams, Spec
 from methods.typing import BoolArray, FloatArray, IntArray
 
 

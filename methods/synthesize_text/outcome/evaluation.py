@@ -6,9 +6,9 @@ import numpy as np
 
 from methods.results import Interval
 from methods.synthesize_text.child_jobs import FinetunePart
-from methods.synthesize_text.comparing import correct, mean_auc, mean_interval
-from methods.synthesize_text.made import Made
 from methods.synthesize_text.making import Making
+from methods.synthesize_text.outcome.comparing import correct, mean_auc, mean_interval
+from methods.synthesize_text.outcome.made import Made
 from methods.synthesize_text.result import ArmDifference, ArmMade, ArmSeed
 from methods.synthesize_text.seeds import derived_seed
 from methods.typing import FloatArray, IntArray

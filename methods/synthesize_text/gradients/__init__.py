@@ -1,0 +1,1 @@
+"""Gradients of the output head: their factors, distances, targets, exact or noisy."""

@@ -1,0 +1,1 @@
+"""Embeddings optimised towards a target, and back to tokens."""

@@ -1,0 +1,1 @@
+"""What is kept of the texts, and how it stands beside controls."""

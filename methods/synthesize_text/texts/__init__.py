@@ -1,0 +1,1 @@
+"""Texts themselves: real ones read, others drawn, filtered and compared word by word."""
