@@ -59,6 +59,14 @@ DOCUMENTED: dict[str, dict[str, Any]] = {
         "set": ['scorers=["snne"]'],
         "wait": True,
     },
+    "datassay files upload texts.csv": {"run": "upload", "paths": ["texts.csv"]},
+    "datassay submit synthesize-text --spec spec.json --set texts.input=file_… --wait": {
+        "run": "submit",
+        "type": "synthesize-text",
+        "spec": "spec.json",
+        "set": ["texts.input=file_…"],
+        "wait": True,
+    },
     "datassay result job_… --html report.html": {
         "run": "result",
         "id": "job_…",
