@@ -87,6 +87,7 @@ EXTRAS = {
     "torch": "torch",
     "transformers": "torch",
     "peft": "alignment",
+    "trl": "alignment",
     "PIL": "torch",
     "pyarrow": "parquet",
     "sklearn": "datasets",

@@ -103,8 +103,10 @@ class LocalContext:
             shutil.copyfile(source, target)
         with target.open("rb") as reader:
             digest = file_digest(reader, "sha256").hexdigest()
+        # Of a child its whole path: its sisters read it too.
+        own = f"artifacts/{name}" if self._outer is None else str(target.resolve())
         return ArtifactRef(
-            id=f"artifacts/{name}",
+            id=own,
             name=name,
             media_type=media_type,
             size=target.stat().st_size,

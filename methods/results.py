@@ -351,9 +351,9 @@ def _cell(row: BaseModel | Mapping[str, Any], key: str) -> Cell:
     return cell
 
 
-def counted(number: int, thing: str) -> str:
+def counted(number: int, thing: str, plural: str | None = None) -> str:
     """A number with what it counts, such as `1 item` or `2,000 items`."""
-    return f"{number:,} {thing}" + ("" if number == 1 else "s")
+    return f"{number:,} {thing if number == 1 else plural or f'{thing}s'}"
 
 
 def first_of(shown: int, total: int, things: str, which: str) -> str:

@@ -7,6 +7,8 @@ piece is there whole or not at all.
 from __future__ import annotations
 
 import os
+import tarfile
+from collections.abc import Collection
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,26 @@ class ResumeStore:
                 return None
             path.write_bytes(kept.read_bytes())
         return path.read_bytes()
+
+    def keep_folder(self, name: str, folder: Path, without: Collection[str] = ()) -> None:
+        """Keep the files of a folder, of any size, but for those of some names."""
+        path = self.path(name)
+        with tarfile.open(path, "w") as archive:
+            for file in sorted(one for one in folder.rglob("*") if one.is_file()):
+                if file.name not in without:
+                    archive.add(file, file.relative_to(folder).as_posix())
+        self._ctx.keep_file(f"{self._name}/{name}", path)
+        path.unlink()
+
+    def find_folder(self, name: str, target: Path) -> bool:
+        """Put the files of a kept folder into another one; whether there were any."""
+        kept = self._ctx.kept_file(f"{self._name}/{name}")
+        if kept is None:
+            return False
+        target.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(kept) as archive:
+            archive.extractall(target, filter="data")
+        return True
 
     def keep_arrays(self, name: str, **arrays: AnyArray) -> None:
         """Keep arrays to the last bit."""

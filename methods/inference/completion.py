@@ -3,6 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
+
+from methods.seeds import derived_seed
+
+#: A text; for a chat also its turns, each with `role` and `content`.
+Prompt: TypeAlias = str | list[dict[str, str]]
+
+
+def as_turns(prompt: Prompt) -> list[dict[str, str]]:
+    """The turns of a chat: a text is one of the user."""
+    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
 
 
 @dataclass(frozen=True)
@@ -17,7 +28,11 @@ class Sampling:
         logprobs: whether the log-probability of every drawn token is wanted.
         top_logprobs: so many of the likeliest tokens of every place are wanted too; servers limit
             it, vLLM to 20 unless told otherwise.
-        chat: the prompt is the user's turn of a chat, by the model's own template.
+        chat: the prompt is the user's turn of a chat, or all its turns, by the model's own
+            template.
+        seed_each: every prompt, and where weights are in this process every sample, has a seed of
+            its own, derived from `seed` and the prompt: whatever is asked beside it changes
+            nothing.
     """
 
     n: int = 10
@@ -29,6 +44,13 @@ class Sampling:
     logprobs: bool = True
     top_logprobs: int = 0
     chat: bool = False
+    seed_each: bool = False
+
+    def seed_of(self, prompt: Prompt, sample: int = 0) -> int | None:
+        """The seed of a prompt, below 2^31, as servers take it."""
+        if self.seed is None or not self.seed_each:
+            return self.seed
+        return derived_seed(self.seed, prompt, sample, bits=31)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from methods.errors import JobError
-from methods.inference.completion import Completion, Sampling, Usage
+from methods.inference.completion import Completion, Prompt, Sampling, Usage, as_turns
 from methods.inference.kv_cache import shared_prefix
 from methods.inference.loading import load_language_model
 from methods.inference.logits_processors import Checked, Draw, DrawnLogprobs, Top
@@ -48,7 +48,7 @@ class Generator:
 
     def sample(
         self,
-        prompts: Iterable[tuple[int, str]],
+        prompts: Iterable[tuple[int, Prompt]],
         sampling: Sampling,
         usage: Usage,
         check: Callable[[], None],
@@ -59,7 +59,7 @@ class Generator:
         draws = sampling.n if sampling.temperature > 0 else 1
         size = max(1, _SEQUENCES // draws)
         while window := list(islice(source, _WINDOW)):
-            window.sort(key=lambda entry: len(entry[1]))
+            window.sort(key=lambda entry: _length(entry[1]))
             for start in range(0, len(window), size):
                 check()
                 part = window[start : start + size]
@@ -69,7 +69,7 @@ class Generator:
 
     def _batch(
         self,
-        prompts: list[str],
+        prompts: list[Prompt],
         sampling: Sampling,
         draws: int,
         usage: Usage,
@@ -78,6 +78,9 @@ class Generator:
         encoded = self._encode(prompts, sampling)
         length = encoded["input_ids"].shape[1]
         logprobs = DrawnLogprobs(sampling.top_logprobs)
+        own_seeds = None
+        if sampling.seed is not None and sampling.seed_each:
+            own_seeds = [sampling.seed_of(p, k) or 0 for p in prompts for k in range(draws)]
         with torch.inference_mode(), torch.random.fork_rng(enabled=sampling.seed is not None):
             if sampling.seed is not None:
                 torch.manual_seed(sampling.seed)
@@ -86,7 +89,7 @@ class Generator:
                 **self._strategy(sampling),
                 past_key_values=shared_prefix(self._model, encoded, draws),
                 max_new_tokens=sampling.max_tokens,
-                logits_processor=LogitsProcessorList([logprobs, *_drawing(sampling)]),
+                logits_processor=LogitsProcessorList([logprobs, *_drawing(sampling, own_seeds)]),
                 stopping_criteria=StoppingCriteriaList([Checked(check), *self._stops(sampling)]),
                 pad_token_id=self._tokenizer.pad_token_id,
             )[:, length:]
@@ -103,13 +106,13 @@ class Generator:
             for k in range(len(prompts))
         ]
 
-    def _encode(self, prompts: list[str], sampling: Sampling) -> Any:
+    def _encode(self, prompts: list[Prompt], sampling: Sampling) -> Any:
         if sampling.chat:
             if self._tokenizer.chat_template is None:
                 raise JobError("model_rejected_request", "The model has no chat template.")
             prompts = [
                 self._tokenizer.apply_chat_template(
-                    [{"role": "user", "content": prompt}],
+                    as_turns(prompt),
                     tokenize=False,
                     add_generation_prompt=True,
                 )
@@ -181,11 +184,16 @@ class Generator:
         return [(stream.step(backend, token) or "").replace("\x00", "\ufffd") for token in tokens]
 
 
-def _drawing(sampling: Sampling) -> list[Any]:
+def _length(prompt: Prompt) -> int:
+    """About how long; it only groups prompts."""
+    return sum(len(turn["content"]) for turn in as_turns(prompt))
+
+
+def _drawing(sampling: Sampling, own_seeds: list[int] | None) -> list[Any]:
     """Processors that leave the token to take; none where it is the likeliest."""
     if sampling.temperature == 0:
         return []
     warpers: list[Any] = [TemperatureLogitsWarper(float(sampling.temperature))]
     if sampling.top_p < 1:
         warpers.append(TopPLogitsWarper(sampling.top_p))
-    return [*warpers, Draw()]
+    return [*warpers, Draw(own_seeds)]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from methods.inference.completion import Completion, Sampling, Usage
+from methods.inference.completion import Completion, Prompt, Sampling, Usage
 from methods.inference.model_registry import JobModels, Models
 
 
@@ -15,7 +15,7 @@ class LanguageModel(Protocol):
 
     def sample(
         self,
-        prompts: Iterable[tuple[int, str]],
+        prompts: Iterable[tuple[int, Prompt]],
         sampling: Sampling,
         usage: Usage,
         check: Callable[[], None],

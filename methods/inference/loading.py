@@ -33,16 +33,16 @@ def load_language_model(source: ModelDeclaration, device: str | None = None) -> 
     # bfloat16 is many times slower than float32 on most CPUs.
     dtype = "float32" if source.dtype == "auto" and device == "cpu" else source.dtype
     shared = {"revision": source.revision, "trust_remote_code": False}
-    base = _base_of(source.path)
+    base = base_path(source.path)
     # An adapter may have changed the tokenizer; most have none of their own.
     own = (Path(source.path) / "tokenizer_config.json").is_file()
     tokenizer = AutoTokenizer.from_pretrained(source.path if own else base, **shared)
-    kind = _kind_of(base, shared)
+    kind = kind_of_model(base, shared)
     model = kind.from_pretrained(source.path, dtype=dtype, use_safetensors=True, **shared)
     return model.eval().to(device), tokenizer
 
 
-def _base_of(path: str) -> str:
+def base_path(path: str) -> str:
     """Where the model lies that an adapter changes; of a full model, the model itself."""
     adapter = Path(path) / "adapter_config.json"
     if not adapter.is_file():
@@ -50,7 +50,7 @@ def _base_of(path: str) -> str:
     return str(json.loads(adapter.read_text("utf-8"))["base_model_name_or_path"])
 
 
-def _kind_of(path: str, shared: dict[str, Any]) -> Any:
+def kind_of_model(path: str, shared: dict[str, Any]) -> Any:
     """The class of a model; one for images and texts answers texts without images too."""
     config = type(AutoConfig.from_pretrained(path, **shared))
     texts_only = config in MODEL_FOR_CAUSAL_LM_MAPPING

@@ -20,7 +20,14 @@ class Draw(LogitsProcessor):  # type: ignore[misc]
 
     One random number a row, by inversion. `torch.multinomial` draws one for every token of the
     vocabulary, which with 262,144 of them took a third of the time.
+
+    seeds: of each row, so that a row does not depend on those beside it; None: of all together.
     """
+
+    def __init__(self, seeds: list[int] | None = None) -> None:
+        self._generators = None
+        if seeds is not None:
+            self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         """See `LogitsProcessor`. Raises `JobError('numerical_failure')`."""
@@ -32,11 +39,18 @@ class Draw(LogitsProcessor):  # type: ignore[misc]
         ends = likely.sum(dim=-1).double().cumsum(dim=-1)
         if not ends.isfinite().all():
             raise JobError("numerical_failure", "The model's logits are not finite.")
-        where = torch.rand(rows, 1, dtype=torch.float64, device=scores.device) * ends[:, -1:]
+        where = self._numbers(rows, scores.device) * ends[:, -1:]
         block, start = _first_beyond(ends, where)
         inside = likely[torch.arange(rows, device=scores.device), block[:, 0]].double()
         place, _ = _first_beyond(inside.cumsum(dim=-1), where - start)
         return torch.full_like(scores, -math.inf).scatter_(1, block * side + place, 0.0)
+
+    def _numbers(self, rows: int, device: Any) -> Any:
+        """(rows, 1) random numbers from 0 to 1."""
+        if self._generators is None:
+            return torch.rand(rows, 1, dtype=torch.float64, device=device)
+        drawn = [torch.rand(1, dtype=torch.float64, generator=own) for own in self._generators]
+        return torch.stack(drawn).to(device)
 
 
 def _first_beyond(ends: Any, where: Any) -> tuple[Any, Any]:

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from methods.inference.completion import Completion, Sampling, Usage
+from methods.inference.completion import Completion, Prompt, Sampling, Usage
 from methods.inference.model_registry import ModelDeclaration
 from methods.inference.openai_http import Server
 from methods.inference.openai_server import OpenAIServer
@@ -34,7 +34,7 @@ class LoraServer:
 
     def sample(
         self,
-        prompts: Iterable[tuple[int, str]],
+        prompts: Iterable[tuple[int, Prompt]],
         sampling: Sampling,
         usage: Usage,
         check: Callable[[], None],

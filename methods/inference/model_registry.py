@@ -168,10 +168,19 @@ class JobModels(Models):
 
     def lora_server(self, name: str) -> tuple[str, ModelDeclaration] | None:
         """A declared server that may load this adapter while it runs, with its name."""
+        base = self.base_of(name)
+        server = None if base is None else self.server_of(base)
+        return None if server is None else (server, self._shared.declared[server])
+
+    def base_of(self, name: str) -> str | None:
+        """The declared model that an adapter changes which a job made; None of any other."""
         self.find(name)
-        base = self._bases.get(name)
+        return self._bases.get(name)
+
+    def server_of(self, weights: str) -> str | None:
+        """A declared server that has these declared weights and may load adapters of them."""
         servers = self._shared.declared.items()
-        return next((s for s in servers if base is not None and s[1].lora_base == base), None)
+        return next((name for name, one in servers if one.lora_base == weights), None)
 
     def packed(self, folder: Path, target: Path, base: str | None) -> Path:
         """Write the model of a folder to `target`; see `RunContext.save_model`."""

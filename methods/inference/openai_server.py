@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 
 from methods.errors import JobError
-from methods.inference.completion import Completion, Sampling, Usage
+from methods.inference.completion import Completion, Prompt, Sampling, Usage, as_turns
 from methods.inference.counters import TOKENS
 from methods.inference.model_registry import ModelDeclaration
 from methods.inference.openai_http import Server
@@ -23,7 +23,7 @@ class OpenAIServer:
 
     def sample(
         self,
-        prompts: Iterable[tuple[int, str]],
+        prompts: Iterable[tuple[int, Prompt]],
         sampling: Sampling,
         usage: Usage,
         check: Callable[[], None],
@@ -34,7 +34,7 @@ class OpenAIServer:
         for number, answer in self._server.ask(requests, check, waiting):
             yield number, self._read(answer, sampling, usage)
 
-    def _request(self, prompt: str, sampling: Sampling) -> tuple[str, dict[str, Any]]:
+    def _request(self, prompt: Prompt, sampling: Sampling) -> tuple[str, dict[str, Any]]:
         body: dict[str, Any] = {
             "model": self._server.model,
             "n": sampling.n,
@@ -45,10 +45,10 @@ class OpenAIServer:
         if sampling.stop:
             body["stop"] = list(sampling.stop)
         if sampling.seed is not None:
-            body["seed"] = sampling.seed
+            body["seed"] = sampling.seed_of(prompt)
         top, wanted = sampling.top_logprobs, sampling.logprobs or sampling.top_logprobs > 0
         if sampling.chat:
-            body["messages"] = [{"role": "user", "content": prompt}]
+            body["messages"] = as_turns(prompt)
             asked = {"logprobs": True} | ({"top_logprobs": top} if top else {})
             return "/chat/completions", body | (asked if wanted else {})
         body["prompt"] = prompt

@@ -11,9 +11,9 @@ from methods.context import RunContext
 from methods.inference.completion import Completion, Sampling, Usage
 from methods.inference.llm import language_model
 from methods.resume import ResumeStore
+from methods.row_files import SURROGATES
 from methods.synthesize_text.child_jobs import DrawsPart, TextsMade
 from methods.synthesize_text.seeds import derived_seed
-from methods.synthesize_text.texts.inputs import SURROGATES
 from methods.synthesize_text.texts.overlap import first_words
 from methods.typing import IntArray
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections import Counter
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -15,16 +12,16 @@ import numpy as np
 from methods.context import RunContext
 from methods.errors import JobError
 from methods.results import counted
+from methods.row_files import SURROGATES, invalid_rows, read_rows
 from methods.synthesize_text.child_jobs import LabelledTexts
 from methods.synthesize_text.seeds import derived_seed
 from methods.synthesize_text.texts.filters import normalised
 from methods.typing import IntArray
 
-MAX_TEXTS, MAX_CHARACTERS, MAX_BYTES = 100_000, 20_000, 1 << 30
+MAX_TEXTS, MAX_CHARACTERS = 100_000, 20_000
 #: Texts of a label that a target is the mean of at most.
 MOST_USED = 2_000
-_FEWEST, _REPORTED = 5, 100
-SURROGATES = dict.fromkeys(range(55296, 57344), "�") | {0: "\ufffd"}
+_FEWEST = 5
 
 
 @dataclass
@@ -91,7 +88,7 @@ def split_texts(texts: LabelledTexts, ctx: RunContext) -> SplitTexts:
         first.setdefault(key, label)
         found[label].append((row, text))
     if bad:
-        raise _invalid(bad, len(rows))
+        raise invalid_rows("texts", bad, len(rows))
     split = SplitTexts([], [], [], [], seed=texts.seed)
     if repeated:
         split.warnings.append(
@@ -122,72 +119,8 @@ def _rows(texts: LabelledTexts, ctx: RunContext) -> list[Any]:
     if texts.rows is not None:
         return list(texts.rows)
     assert texts.input is not None, "the spec has rows or an input"
-    with ctx.open_input(texts.input) as reader:
-        data = reader.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise JobError("too_large", f"texts: over {MAX_BYTES} bytes")
-    try:
-        content = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise JobError(
-            "input_invalid",
-            f"texts: line {line} is not UTF-8; save the file as UTF-8.",
-            details={"line": line},
-        ) from error
-    if not content.strip():
-        raise JobError("input_invalid", "texts: the file is empty.")
-    start = content.lstrip()[0]
-    if start == "[":
-        return _json_array(content)
-    return _json_lines(content) if start == "{" else _table(content, texts)
-
-
-def _json_array(content: str) -> list[Any]:
-    try:
-        found = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise JobError("input_invalid", f"texts: not JSON: {error}") from error
-    assert isinstance(found, list), "it starts with a bracket"
-    return found
-
-
-def _json_lines(content: str) -> list[Any]:
-    # Not `splitlines`: U+2028 and its like are no ends of lines in JSON lines.
-    found = []
-    for number, line in enumerate(content.split("\n"), start=1):
-        if line.strip():
-            try:
-                found.append(json.loads(line))
-            except (ValueError, RecursionError) as error:
-                raise JobError(
-                    "input_invalid",
-                    f"texts: line {number} is not JSON: {error}",
-                    details={"line": number},
-                ) from error
-    return found
-
-
-def _table(content: str, texts: LabelledTexts) -> list[Any]:
-    header = content.split("\n", 1)[0]
-    separator = max("\t,;", key=header.count)
-    reader = csv.DictReader(io.StringIO(content, newline=""), delimiter=separator, strict=True)
-    try:
-        columns = set(reader.fieldnames or [])
-    except csv.Error as error:
-        raise JobError("input_invalid", f"texts: line 1: {error}") from error
-    missing = {texts.text_field, texts.label_field} - columns
-    if missing:
-        raise JobError(
-            "input_invalid",
-            f"texts: the file is neither JSON nor a table with a header: no column "
-            f"{', '.join(map(repr, sorted(missing)))} in its first line. Set text_field and "
-            "label_field.",
-        )
-    try:
-        return list(reader)
-    except csv.Error as error:
-        raise JobError("input_invalid", f"texts: line {reader.line_num}: {error}") from error
+    fields = (texts.text_field, texts.label_field)
+    return read_rows(ctx, texts.input, "texts", fields, "Set text_field and label_field.")
 
 
 def _name(value: Any) -> str:
@@ -215,14 +148,3 @@ def _problems(
         problem = "is missing" if label is None else f"{str(label)[:60]!r} is none of the labels"
         found.append({"row": row, "field": texts.label_field, "problem": problem})
     return found
-
-
-def _invalid(bad: list[dict[str, Any]], total: int) -> JobError:
-    first, rows = bad[0], len({one["row"] for one in bad})
-    kinds = Counter(one["field"] for one in bad)
-    return JobError(
-        "input_invalid",
-        f"{rows:,} of {counted(total, 'row')} of texts cannot be used; the first is row "
-        f"{first['row']}: {first['field']} {first['problem']}.",
-        details={"bad_rows": rows, "by_field": dict(kinds), "rows": bad[:_REPORTED]},
-    )

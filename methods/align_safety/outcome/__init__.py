@@ -1,0 +1,1 @@
+"""What trained models did: responses, choice, cautions, files."""

@@ -1,0 +1,1 @@
+"""Refusal fine-tuning by trl and peft: rows, template, modules, training."""

@@ -1,0 +1,139 @@
+"""Runs a score-responses job."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+from methods.context import RunContext
+from methods.responses import cautions
+from methods.responses.gates import judge_gates, pareto_front
+from methods.responses.importing import import_responses
+from methods.responses.rates import Response, paired, rates_of, refused, right, unsafe
+from methods.responses.schema import Rates
+from methods.responses.scoring import (
+    as_line,
+    as_response,
+    judge_here,
+    judge_used,
+    phrases_of,
+    sample_pairs,
+)
+from methods.results import ArtifactRef, Provenance
+from methods.row_files import read_text
+from methods.score_responses.blocks import present
+from methods.score_responses.spec import JOB, Arm, ArmScored, Result, Spec
+
+
+def run(spec: Spec, ctx: RunContext) -> Result:
+    """Score the responses of a spec; see `Spec` and `Result`."""
+    arms: list[list[Response]] = []
+    formats, warnings = [], []
+    for place, arm in enumerate(spec.arms):
+        ctx.progress("reading", place, len(spec.arms), "models")
+        given = import_responses(_content(arm, ctx), f"arms/{arm.name}", arm.set)
+        formats.append(given.format)
+        warnings += given.warnings
+        phrases = phrases_of(spec.judge)
+        arms.append(
+            [as_response(one, spec.think, spec.extractor, phrases) for one in given.responses]
+        )
+    together = [one for own in arms for one in own]
+    judge_here(together, spec.judge, ctx)
+    rates = [rates_of(own) for own in arms]
+    scored = [
+        _scored(spec, arm.name, kind, own, arms[0], shares)
+        for arm, kind, own, shares in zip(spec.arms, formats, arms, rates, strict=True)
+    ]
+    judge = judge_used(together, spec.judge)
+    result = Result(
+        arms=scored,
+        front=_front(scored),
+        judge=judge,
+        samples=sample_pairs(arms[0], arms[-1], spec.show_harmful),
+        artifacts=_save(spec, arms, scored, ctx),
+        provenance=Provenance.of(JOB, spec.seed, rules=judge.version),
+    )
+    result.warnings = [*warnings, *_cautions(spec, result, arms)]
+    return present(result, spec)
+
+
+def _content(arm: Arm, ctx: RunContext) -> str | list[Any]:
+    if arm.rows is not None:
+        return list(arm.rows)
+    assert arm.input is not None, "the spec has rows or an input"
+    return read_text(ctx, arm.input, f"arms/{arm.name}")
+
+
+def _scored(
+    spec: Spec,
+    name: str,
+    kind: str,
+    own: list[Response],
+    first: list[Response],
+    rates: Rates,
+) -> ArmScored:
+    accuracy = paired(right(first), right(own))
+    held, verdict = judge_gates(rates, accuracy, spec.gates)
+    compared = own is not first
+    return ArmScored(
+        name=name,
+        format=kind,
+        rates=rates,
+        harmful=paired(unsafe(first), unsafe(own)) if compared else None,
+        accuracy=accuracy if compared else None,
+        over_refusal=paired(refused(first, "benign"), refused(own, "benign")) if compared else None,
+        gates=held,
+        verdict=verdict,
+    )
+
+
+def _front(scored: list[ArmScored]) -> list[str]:
+    points = []
+    for arm in scored:
+        found = (arm.rates.harmful_rate, arm.rates.accuracy, arm.rates.over_refusal)
+        values = [one.value for one in found if one is not None and one.value is not None]
+        if len(values) < len(found):
+            return []
+        points.append(values)
+    safety, accuracy, over = zip(*points, strict=True)
+    front = pareto_front([1 - value for value in safety], accuracy, over)
+    return [scored[place].name for place in front]
+
+
+def _cautions(spec: Spec, result: Result, arms: list[list[Response]]) -> list[str]:
+    found = [*cautions.about_sets(result.arms[0].rates), *cautions.about_judge(result.judge)]
+    for arm in result.arms:
+        found += cautions.about_rates(arm.name, arm.rates)
+    everything = {(one.set, *one.place) for own in arms for one in own}
+    for name, own in zip([arm.name for arm in spec.arms], arms, strict=True):
+        lacking = len(everything) - len(own)
+        if lacking:
+            found.append(
+                f"{name} has no response to {lacking:,} of {len(everything):,} prompts and "
+                "samples that another model has: its shares are of other prompts, and paired tests "
+                "leave those out."
+            )
+    return found
+
+
+def _save(
+    spec: Spec, arms: list[list[Response]], scored: list[ArmScored], ctx: RunContext
+) -> dict[str, ArtifactRef]:
+    names = [arm.name for arm in spec.arms]
+    lines = [as_line(name, one) for name, own in zip(names, arms, strict=True) for one in own]
+    table = io.StringIO()
+    writer = csv.writer(table)
+    fields = list(Rates.model_fields)
+    writer.writerow(["name", "verdict", *fields])
+    for one in scored:
+        values = [getattr(one.rates, name) for name in fields]
+        writer.writerow(
+            [one.name, one.verdict, *(getattr(value, "value", value) for value in values)]
+        )
+    data = "".join(line + "\n" for line in lines).encode()
+    return {
+        "responses.jsonl": ctx.save_artifact("responses.jsonl", data, "application/x-ndjson"),
+        "arms.csv": ctx.save_artifact("arms.csv", table.getvalue().encode(), "text/csv"),
+    }
