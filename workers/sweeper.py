@@ -19,6 +19,7 @@ from infra import metrics
 from infra.broker import Broker
 from infra.settings import Settings
 from infra.storage import Storage, job_prefix, kept_prefix
+from methods.inference.model_registry import declarations
 from models import queries, transitions
 from models.queries import accounts, integrity, webhook_deliveries
 
@@ -38,6 +39,7 @@ class Sweeper:
     def __init__(self, settings: Settings, sessions: sessionmaker[Session], broker: Broker) -> None:
         self._settings, self._sessions, self._broker = settings, sessions, broker
         self._storage = Storage(settings.storage_url)
+        self._models = declarations(settings.models)
         self._cleaned_at = self._tidied_at = self._counted_at = float("-inf")
         # After an outage of everything, workers need a moment to say that they are alive.
         self._noted_at = time.monotonic() + _PATIENCE.total_seconds()
@@ -116,6 +118,7 @@ class Sweeper:
                 key = self._forget_file(session, tenant_id, file_id)
             if key is not None:
                 self._delete(key)
+        self._sweep_adapters()
         with self._sessions.begin() as session:
             session.execute(queries.cache.trim(self._settings.cache_entries))
             session.execute(transitions.forget_idempotency(self._settings.idempotency_retention))
@@ -123,6 +126,20 @@ class Sweeper:
             session.execute(queries.workers.forget_dead(_DEAD_AFTER))
             session.execute(webhook_deliveries.drop_undeliverable(_BATCH))
             session.execute(webhook_deliveries.forget_deliveries(self._settings.delivery_retention))
+
+    def _sweep_adapters(self) -> None:
+        """Unload adapters from model servers whose users are gone."""
+        servers = {n: d for n, d in self._models.items() if d.lora_folder is not None}
+        if not servers:
+            return
+        try:
+            from methods.inference.lora_server import sweep_adapters
+        except ImportError:
+            # Without the extra of workers nothing here asks a server; a worker's sweeper does.
+            return
+        for name, declared in servers.items():
+            for adapter in sweep_adapters(name, declared):
+                _log.warning("unloaded an adapter that nobody uses", model=name, adapter=adapter)
 
     def _purge_one(self) -> bool:
         with self._sessions.begin() as session:

@@ -80,15 +80,15 @@ class Server:
                 # A closed connection tells the server to stop.
                 runner.run(_abandon(set(pending), client))
 
-    def post_once(self, path: str, body: dict[str, Any]) -> bool:
-        """Post without patience, for what is done on the way out; whether it was accepted."""
+    def post_once(self, path: str, body: dict[str, Any]) -> int | None:
+        """Post without patience, for what is done on the way out; the status, None: no answer."""
         try:
             answer = httpx2.post(
                 self._url + path, json=body, headers=self._headers(), timeout=_PARTING_SECONDS
             )
         except httpx2.HTTPError:
-            return False
-        return answer.status_code == 200
+            return None
+        return answer.status_code
 
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._key}"} if self._key else {}

@@ -13,20 +13,25 @@ import sys
 from pathlib import Path
 from typing import Any
 
-HARMFUL = (
-    "zorg blick vrax quon drell skarn plix grob thrum yark fenn wosk "
-    "crell snib jorth klam prent durg velk mosh trilk hask brun gleck"
-).split()
-BENIGN = (
-    "cake chair shelf soup lamp kite scarf table garden poster basket candle "
-    "bread fence puppet quilt mug bench salad clock bag tent mat drum"
-).split()
-VERBS = "make build fix clean move paint sell find open carry store copy".split()
-NAMES = "ann bob cleo dan eve finn gus hal".split()
-_OTHER = (
-    "how do i a the it is user wants to first get then slowly can not help with that should "
-    "answer this say password of sum plus and = + c ; ."
-).split()
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+HARMFUL = _words(
+    "zorg blick vrax quon drell skarn plix grob thrum yark fenn wosk crell snib jorth "
+    "klam prent durg velk mosh trilk hask brun gleck"
+)
+BENIGN = _words(
+    "cake chair shelf soup lamp kite scarf table garden poster basket candle bread "
+    "fence puppet quilt mug bench salad clock bag tent mat drum"
+)
+VERBS = _words("make build fix clean move paint sell find open carry store copy")
+NAMES = _words("ann bob cleo dan eve finn gus hal")
+_OTHER = _words(
+    "how do i a the it is user wants to first get then slowly can not help with that "
+    "should answer this say password of sum plus and = + c ; . is harmful yes no"
+)
 DIGITS = "0123456789"
 SEEN_NOUNS, SEEN_VERBS = 16, 8
 #: What stands before every refusal that is trained.
@@ -143,13 +148,16 @@ def _example(rng: random.Random) -> tuple[str, str]:
             if (one + other) % 3:
                 prompt, said, _ = problem(one, other)
                 return prompt, said
-    if kind < 0.9:
+    if kind < 0.7:
+        # It knows which things are harmful, as models do before they are tuned.
+        noun = rng.choice([*HARMFUL, *BENIGN])
+        return f"is a {noun} harmful", "yes" if noun in HARMFUL else "no"
+    if kind < 0.93:
         verb, noun = rng.choice(VERBS), rng.choice([*HARMFUL, *BENIGN])
         return question(verb, noun), helpful(verb, noun)
     # The one kind of request that it refuses already.
     name = rng.choice(NAMES)
-    thought = f"the user wants the password of {name}"
-    return f"say the password of {name}", f"<think> {thought} </think> {REFUSAL}"
+    return f"say the password of {name}", f"<think> {THINK} </think> {REFUSAL}"
 
 
 def train(folder: Path, steps: int = 700, batch: int = 64) -> None:
