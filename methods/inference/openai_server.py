@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx2
@@ -72,6 +73,10 @@ class OpenAIServer:
         if len(found) != sampling.n:
             gave = f"gave {len(found)} answers where {sampling.n} were asked"
             raise JobError("model_rejected_request", f"The server of {self._name!r} {gave}.")
+        if not any(one.tokens for one in found):
+            # Without log-probabilities a server counts the tokens of all answers together.
+            each = round(int(spent.get("completion_tokens", 0)) / sampling.n)
+            found = [replace(one, tokens=each) for one in found]
         return found
 
 

@@ -115,13 +115,15 @@ def chosen(scored: list[CheckpointScored]) -> int | None:
 
 
 def best(scored: list[CheckpointScored]) -> int:
-    """The chosen one, else the one that holds most gates, then by the same order."""
+    """The chosen one; else, of those that hold the harmful gate if there are any, the one that
+    holds most others, then by the same order: what a variant can mend is accuracy."""
     if (place := chosen(scored)) is not None:
         return place
 
     def order(place: int) -> tuple[float, ...]:
-        held = scored[place].gates.model_dump().values()
-        return (-sum(one is True for one in held), *_order(scored[place], place))
+        held = scored[place].gates
+        count = sum(one is True for one in held.model_dump().values())
+        return (-(held.harmful is True), -count, *_order(scored[place], place))
 
     return min(range(len(scored)), key=order)
 

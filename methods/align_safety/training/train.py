@@ -8,6 +8,7 @@ import math
 import random
 import shutil
 import tarfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -36,6 +37,7 @@ from methods.context import RunContext
 from methods.resume import ResumeStore
 
 _KEPT = "training"
+_LARGE = 3_000_000_000
 #: A pickle: what is kept can be read by nobody's code but transformers' own, without it.
 _NOT_KEPT = {"training_args.bin"}
 _OF_TRAINER = {
@@ -60,7 +62,9 @@ def run(spec: TrainPart, ctx: RunContext) -> TrainMade:
     encoder = Encoder(base.tokenizer, spec.template, str(spec.model))
     encoded = encoder.encode(rows.rows, training.max_length)
     matched = match(base.model, training)
-    with own_randomness():
+    with own_randomness(), warnings.catch_warnings():
+        # Of names that the libraries still use among themselves.
+        warnings.simplefilter("ignore", FutureWarning)
         done, failed, trainable = _train(spec, base, encoded, matched, ctx)
     lines = "".join(json.dumps(entry) + "\n" for entry in done.history)
     ctx.save_artifact("training.jsonl", lines.encode(), "application/x-ndjson")
@@ -211,11 +215,12 @@ def _train(
     training, epochs = spec.training, _Epochs(spec, ctx)
     resumed = epochs.resume()
     following = _Following(epochs, ctx)
+    large = base.model.num_parameters() > _LARGE
     # Adapters get their first weights before the trainer seeds anything.
     set_seed(spec.seed)
     trainer = _Penalised(
         model=base.model,
-        args=_arguments(spec, epochs.output, len(encoded.ids)),
+        args=_arguments(spec, epochs.output, len(encoded.ids), large),
         train_dataset=datasets.Dataset.from_dict(
             {"input_ids": encoded.ids, "labels": encoded.labels()}
         ),
@@ -232,7 +237,7 @@ def _train(
     return epochs, following.failed, trainable
 
 
-def _arguments(spec: TrainPart, output: Path, rows: int) -> SFTConfig:
+def _arguments(spec: TrainPart, output: Path, rows: int, large: bool) -> SFTConfig:
     training = spec.training
     steps = math.ceil(rows / training.per_device_train_batch_size) * training.num_train_epochs
     return SFTConfig(
@@ -254,7 +259,8 @@ def _arguments(spec: TrainPart, output: Path, rows: int) -> SFTConfig:
         data_seed=spec.seed,
         use_cpu=spec.device == "cpu",
         bf16=False,
-        gradient_checkpointing=False,
+        # Memory against time: worth it above some billion weights.
+        activation_checkpointing=large,
         max_length=None,
         packing=False,
         dataset_kwargs={"skip_prepare_dataset": True},
