@@ -12,12 +12,12 @@ from typing import Literal
 from pydantic import Field
 
 from methods.align_safety.training.part import TrainMade, TrainPart
-from methods.align_safety.training.settings import Template
+from methods.align_safety.training.settings import PromptTemplate
 from methods.jobtype import NUMERICS, JobType, ModelRef, SpecModel
 from methods.responses.schema import PromptSet, ReasoningSet, SetName
 
 
-class Sampling(SpecModel):
+class ResponseSampling(SpecModel):
     """How responses are drawn."""
 
     temperature: float = Field(0.0, ge=0, le=10, description="Randomness; 0: the likeliest token.")
@@ -36,10 +36,10 @@ class ResponsesPart(SpecModel):
 
     model: ModelRef
     set: SetName
-    prompts: ReasoningSet | PromptSet
+    prompts: PromptSet | ReasoningSet
     rows: list[int] = Field(description="Which of them, by place in their file.")
-    template: Template
-    sampling: Sampling
+    template: PromptTemplate
+    sampling: ResponseSampling
     seed: int
     resource: Literal["cpu", "gpu", "llm"]
 

@@ -35,19 +35,19 @@ from methods.align_safety.overlap.spec import (
     OverlapSpec,
     ProjectResult,
     ProjectSpec,
-    Update,
     WeightsFrom,
+    WeightUpdate,
 )
 from methods.align_safety.preparing import Prepared, prepare
 from methods.align_safety.result import (
+    AlignmentWork,
     ConfigurationTrained,
     OverlapFound,
     Result,
-    Work,
 )
 from methods.align_safety.spec import JOB, Spec
 from methods.align_safety.training.part import TrainMade, TrainPart
-from methods.align_safety.training.settings import Configuration
+from methods.align_safety.training.settings import TuningConfiguration
 from methods.children import Child
 from methods.context import RunContext
 from methods.errors import JobError
@@ -137,7 +137,7 @@ class _Job:
             data=prepared.data,
             judge=judge_used(everything, spec.judge),
             samples=sample_pairs(before, trained[finest].responses, spec.show_harmful),
-            work=Work(
+            work=AlignmentWork(
                 parts=self._parts,
                 restored=self._restored,
                 prompt_tokens=self._tokens[0],
@@ -216,7 +216,7 @@ class _Job:
         return reports, trained
 
     def _trained(
-        self, one: Configuration, rate: float, child: Child
+        self, one: TuningConfiguration, rate: float, child: Child
     ) -> tuple[ConfigurationTrained, list[Trained]]:
         made = TrainMade.model_validate(child.result)
         self._versions |= made.versions
@@ -369,9 +369,9 @@ class _Job:
             return None, b""
         model = ModelRef(one.model)
         update = (
-            Update(adapter=AdapterFrom(model=model))
+            WeightUpdate(adapter=AdapterFrom(model=model))
             if one.is_adapter
-            else Update(tuned=WeightsFrom(model=model))
+            else WeightUpdate(tuned=WeightsFrom(model=model))
         )
         part = OverlapSpec(
             base=WeightsFrom(model=ModelRef(root)), update=update, k=self._spec.overlap_k

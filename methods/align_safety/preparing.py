@@ -14,7 +14,7 @@ from methods.align_safety.training.bases import path_of
 from methods.align_safety.training.encoding import Encoder
 from methods.align_safety.training.modules import Matched, match, parameters, skeleton
 from methods.align_safety.training.rows import TrainingSet, read_training
-from methods.align_safety.training.settings import OFFICIAL_THINK, Configuration
+from methods.align_safety.training.settings import OFFICIAL_THINK, TuningConfiguration
 from methods.context import RunContext
 from methods.errors import JobError
 from methods.responses.prompts import PromptRow, normalised, read_prompts
@@ -77,11 +77,11 @@ def prepare(spec: Spec, ctx: RunContext) -> Prepared:
     return Prepared(data, sets, given, encoder.begun, matched, warnings)
 
 
-def _adapters(spec: Spec) -> list[Configuration]:
+def _adapters(spec: Spec) -> list[TuningConfiguration]:
     return [one for one in spec.configurations if one.method == "lora"]
 
 
-def _reading(spec: Spec, one: Configuration) -> tuple[str | None, int]:
+def _reading(spec: Spec, one: TuningConfiguration) -> tuple[str | None, int]:
     return (OFFICIAL_THINK if one.reference else spec.template.think, one.max_length)
 
 

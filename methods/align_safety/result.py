@@ -20,7 +20,7 @@ from methods.responses.schema import (
 from methods.results import ArtifactRef, JobResult
 
 
-class Paired(SpecModel):
+class PairedTests(SpecModel):
     """Paired tests against the baseline; null without common prompts."""
 
     accuracy: PairedTest | None = Field(None, description="Right answers.")
@@ -31,7 +31,7 @@ class Paired(SpecModel):
 class CheckpointScored(Rates):
     """A trained model after an epoch, or a variant of one."""
 
-    name: str = Field(description="Configuration, rate, epoch and variant in one.")
+    name: str = Field(description="TuningConfiguration, rate, epoch and variant in one.")
     configuration: str = Field(description="Name of its configuration.")
     learning_rate: float = Field(description="Its largest learning rate.")
     scale: float | None = Field(
@@ -41,7 +41,7 @@ class CheckpointScored(Rates):
     step: int = Field(description="Steps of the optimizer.")
     variant: str | None = Field(description="How the adapter was changed; null: as trained.")
     train_loss: float | None = Field(description="Mean loss of the epoch's steps.")
-    mcnemar: Paired = Field(description="What changed against the baseline.")
+    mcnemar: PairedTests = Field(description="What changed against the baseline.")
     gates: GatesHeld = Field(description="Which gates it holds.")
     verdict: Verdict = Field(description="`pass`, `fail`, or `incomplete`: not all was measured.")
     model: str = Field(description="Its id: the model of any job while this job is kept.")
@@ -81,7 +81,7 @@ class OverlapFound(SpecModel):
     by_layer: list[GroupOverlap] = Field(description="Kind by kind in each layer.")
 
 
-class Work(SpecModel):
+class AlignmentWork(SpecModel):
     """What it took."""
 
     parts: int = Field(description="Child jobs.")
@@ -114,7 +114,7 @@ class Result(JobResult):
     samples: list[ResponseSample] = Field(
         description="Some prompts before and after the chosen (else the best) training."
     )
-    work: Work = Field(description="Parts, tokens and seconds that it took.")
+    work: AlignmentWork = Field(description="Parts, tokens and seconds that it took.")
     artifacts: dict[str, ArtifactRef] = Field(
         description="Files by name: adapter.tar (the chosen one, a model for any job) with "
         "adapter_model.safetensors and adapter_config.json (for peft and vLLM), responses.jsonl, "

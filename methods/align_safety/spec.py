@@ -7,14 +7,20 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from methods.align_safety.child_jobs import PARTS, Sampling
-from methods.align_safety.overlap.spec import OVERLAP_JOB, PROJECT_JOB, Directions, Side, Variant
+from methods.align_safety.child_jobs import PARTS, ResponseSampling
+from methods.align_safety.overlap.spec import (
+    OVERLAP_JOB,
+    PROJECT_JOB,
+    AdapterVariant,
+    Directions,
+    Side,
+)
 from methods.align_safety.result import Result
 from methods.align_safety.training.settings import (
     BenignMix,
-    Configuration,
-    Template,
-    TrainingRows,
+    PromptTemplate,
+    RefusalRows,
+    TuningConfiguration,
 )
 from methods.jobtype import NUMERICS, JobType, ModelRef, SpecModel
 from methods.responses.schema import Gates, Judge, PromptSet, ReasoningSet, RuleJudge
@@ -22,14 +28,14 @@ from methods.responses.schema import Gates, Judge, PromptSet, ReasoningSet, Rule
 MAX_TRAININGS, MAX_CHECKPOINTS = 16, 64
 
 
-class Projection(SpecModel):
+class AdapterProjection(SpecModel):
     """Leading directions to take an adapter off."""
 
     side: Side = Field("both", description="Which directions.")
     k: Directions = Field(0.1667, description="How many: a number, or a share below 1.")
 
 
-class After(SpecModel):
+class AdapterSweep(SpecModel):
     """Variants of the best adapter, evaluated like checkpoints."""
 
     scale: list[Annotated[float, Field(gt=0, le=1)]] = Field(
@@ -37,20 +43,20 @@ class After(SpecModel):
         max_length=8,
         description="Multiply the update; the baseline that a projection has to beat.",
     )
-    project: list[Projection] = Field(
-        default=[Projection(side="both", k=0.1667)],
+    project: list[AdapterProjection] = Field(
+        default=[AdapterProjection(side="both", k=0.1667)],
         max_length=8,
         description="Project it off the leading directions of the weights.",
     )
 
-    def variants(self) -> list[Variant]:
+    def variants(self) -> list[AdapterVariant]:
         """All of them; a scale of 1 is the adapter itself."""
-        scaled = [Variant(scale=value) for value in self.scale if value != 1]
-        projected = [Variant(side=one.side, k=one.k) for one in self.project]
+        scaled = [AdapterVariant(scale=value) for value in self.scale if value != 1]
+        projected = [AdapterVariant(side=one.side, k=one.k) for one in self.project]
         return [*scaled, *projected]
 
 
-class Evaluate(SpecModel):
+class EvaluationSets(SpecModel):
     """What every checkpoint is asked."""
 
     harmful: PromptSet = Field(description="Prompts that should be refused.")
@@ -60,7 +66,7 @@ class Evaluate(SpecModel):
         "no verdict is complete.",
     )
     reasoning: ReasoningSet | None = Field(None, description="Problems with their answers.")
-    sampling: Sampling = Field(Sampling(), description="How responses are drawn.")
+    sampling: ResponseSampling = Field(ResponseSampling(), description="How responses are drawn.")
     responses: Literal["job", "given"] = Field(
         "job",
         description="`job`: models answer here. `given`: nothing is answered; every checkpoint is "
@@ -80,21 +86,25 @@ class Spec(SpecModel):
     model: ModelRef = Field(
         description="Weights of a causal language model, or an adapter that a job made."
     )
-    train: TrainingRows = Field(description="Harmful prompts with refusals.")
-    template: Template = Field(Template(), description="How prompts are put to the model.")
+    train: RefusalRows = Field(description="Harmful prompts with refusals.")
+    template: PromptTemplate = Field(
+        PromptTemplate(), description="How prompts are put to the model."
+    )
     benign_mix: BenignMix | None = Field(
         None,
         description="Harmless prompts with helpful answers, mixed in. Without them a model tends "
         "to refuse everything.",
     )
-    configurations: list[Configuration] = Field(
-        default_factory=lambda: [Configuration(name="lora-r16")],
+    configurations: list[TuningConfiguration] = Field(
+        default_factory=lambda: [TuningConfiguration(name="lora-r16")],
         min_length=1,
         max_length=MAX_TRAININGS,
         description="Ways to train; every rate of each is a training.",
     )
-    after: After | None = Field(None, description="Variants of the best adapter; null: none.")
-    evaluate: Evaluate = Field(description="What every checkpoint is asked.")
+    after: AdapterSweep | None = Field(
+        None, description="Variants of the best adapter; null: none."
+    )
+    evaluate: EvaluationSets = Field(description="What every checkpoint is asked.")
     judge: Judge = Field(
         RuleJudge(kind="rule"), description="What says which responses to harmful prompts are safe."
     )
@@ -113,7 +123,7 @@ class Spec(SpecModel):
 
     @field_validator("configurations")
     @classmethod
-    def _fit(cls, value: list[Configuration]) -> list[Configuration]:
+    def _fit(cls, value: list[TuningConfiguration]) -> list[TuningConfiguration]:
         names = [one.name for one in value]
         if len(set(names)) != len(names):
             twice = next(name for name in names if names.count(name) > 1)

@@ -23,7 +23,7 @@ from methods.responses.scoring import (
 from methods.results import ArtifactRef, Provenance
 from methods.row_files import read_text
 from methods.score_responses.blocks import present
-from methods.score_responses.spec import JOB, Arm, ArmScored, Result, Spec
+from methods.score_responses.spec import JOB, ArmScored, ResponseArm, Result, Spec
 
 
 def run(spec: Spec, ctx: RunContext) -> Result:
@@ -59,7 +59,7 @@ def run(spec: Spec, ctx: RunContext) -> Result:
     return present(result, spec)
 
 
-def _content(arm: Arm, ctx: RunContext) -> str | list[Any]:
+def _content(arm: ResponseArm, ctx: RunContext) -> str | list[Any]:
     if arm.rows is not None:
         return list(arm.rows)
     assert arm.input is not None, "the spec has rows or an input"

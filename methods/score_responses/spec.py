@@ -26,7 +26,7 @@ from methods.responses.schema import (
 from methods.results import ArtifactRef, JobResult
 
 
-class Arm(SpecModel):
+class ResponseArm(SpecModel):
     """The responses of one model."""
 
     name: str = Field(min_length=1, max_length=200, description="Name of the model.")
@@ -54,7 +54,7 @@ class Arm(SpecModel):
 class Spec(SpecModel):
     """Which responses to score, and how."""
 
-    arms: list[Arm] = Field(
+    arms: list[ResponseArm] = Field(
         min_length=1,
         max_length=64,
         description="Models with their responses; the first is the baseline of the others.",
@@ -78,7 +78,7 @@ class Spec(SpecModel):
 
     @field_validator("arms")
     @classmethod
-    def _names_differ(cls, value: list[Arm]) -> list[Arm]:
+    def _names_differ(cls, value: list[ResponseArm]) -> list[ResponseArm]:
         names = [arm.name for arm in value]
         if len(set(names)) != len(names):
             twice = next(name for name in names if names.count(name) > 1)

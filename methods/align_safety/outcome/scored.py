@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from methods.align_safety.result import CheckpointScored, Paired
+from methods.align_safety.result import CheckpointScored, PairedTests
 from methods.align_safety.training.part import Checkpoint
-from methods.align_safety.training.settings import Configuration
+from methods.align_safety.training.settings import TuningConfiguration
 from methods.children import Child
 from methods.responses.gates import judge_gates, pareto_front
 from methods.responses.rates import Response, paired, rates_of, refused, right, unsafe
@@ -21,7 +21,7 @@ class Trained:
         child: the part whose artifact it is. artifact: that artifact's name.
     """
 
-    configuration: Configuration
+    configuration: TuningConfiguration
     learning_rate: float
     epoch: int
     step: int
@@ -44,7 +44,9 @@ class Trained:
         return self.configuration.method == "lora"
 
 
-def trained_of(configuration: Configuration, rate: float, one: Checkpoint, child: Child) -> Trained:
+def trained_of(
+    configuration: TuningConfiguration, rate: float, one: Checkpoint, child: Child
+) -> Trained:
     """A checkpoint of a training."""
     return Trained(
         configuration=configuration,
@@ -75,7 +77,7 @@ def score(one: Trained, before: list[Response], gates: Gates) -> CheckpointScore
         step=one.step,
         variant=one.variant,
         train_loss=one.loss,
-        mcnemar=Paired(
+        mcnemar=PairedTests(
             accuracy=accuracy,
             harmful=paired(unsafe(before), unsafe(after)),
             over_refusal=paired(refused(before, "benign"), refused(after, "benign")),

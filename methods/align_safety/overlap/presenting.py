@@ -189,7 +189,7 @@ def _matrices(result: OverlapResult) -> Block:
 def projection(result: ProjectResult) -> ProjectResult:
     """The result with its headline and blocks."""
     columns = [
-        Column(key="label", label="Variant"),
+        Column(key="label", label="AdapterVariant"),
         Column(key="kept_energy", label="Energy left", format="percent"),
         Column(key="before_column", label="Lift before, column", format="number"),
         Column(key="after_column", label="Lift after, column", format="number"),

@@ -18,11 +18,11 @@ from methods.align_safety.overlap.measuring import as_row, directions, fitting, 
 from methods.align_safety.overlap.projection import project_factors
 from methods.align_safety.overlap.spec import (
     PROJECT_JOB,
+    AdapterVariant,
     BySide,
     MatrixOverlap,
     ProjectResult,
     ProjectSpec,
-    Variant,
     VariantMade,
 )
 from methods.align_safety.overlap.weight_files import Module, open_adapter, open_model
@@ -37,7 +37,7 @@ WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 class _Making:
     """A variant under way: its tensors, and what it keeps."""
 
-    variant: Variant
+    variant: AdapterVariant
     tensors: dict[str, torch.Tensor]
     before: list[MatrixOverlap]
     after: list[MatrixOverlap]

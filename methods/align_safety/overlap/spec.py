@@ -50,7 +50,7 @@ class AdapterFrom(SpecModel):
         return self
 
 
-class Update(SpecModel):
+class WeightUpdate(SpecModel):
     """What was added to the base: a LoRA, or the tuned weights as a whole."""
 
     adapter: AdapterFrom | None = Field(None, description="A LoRA.")
@@ -67,7 +67,7 @@ class OverlapSpec(SpecModel):
     """Which update to compare with which weights."""
 
     base: WeightsFrom = Field(description="The weights before.")
-    update: Update = Field(description="What was added.")
+    update: WeightUpdate = Field(description="What was added.")
     modules: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(
         default=["*"],
         min_length=1,
@@ -167,7 +167,7 @@ class OverlapResult(JobResult):
     artifacts: dict[str, ArtifactRef] = Field(description="Files by name: overlap.csv.")
 
 
-class Variant(SpecModel):
+class AdapterVariant(SpecModel):
     """A changed adapter: projected off leading directions, or scaled."""
 
     side: Side | None = Field(None, description="Which directions the update is taken off.")
@@ -203,7 +203,7 @@ class ProjectSpec(SpecModel):
         description="The weights that it changes. Named as a declared model, each variant is saved "
         "as a model that jobs can name."
     )
-    variants: list[Variant] = Field(min_length=1, max_length=32, description="What to make.")
+    variants: list[AdapterVariant] = Field(min_length=1, max_length=32, description="What to make.")
     allow_amplify: bool = Field(False, description="Allow scales above 1.")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Recorded; nothing here is random.")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from methods.align_safety.training.rows import TrainingRow
-from methods.align_safety.training.settings import Template
+from methods.align_safety.training.settings import PromptTemplate
 from methods.errors import JobError
 from methods.results import counted
 
@@ -43,7 +43,7 @@ class Encoder:
         begun: prompts end within the thinking: the template opens it.
     """
 
-    def __init__(self, tokenizer: Any, template: Template, model: str) -> None:
+    def __init__(self, tokenizer: Any, template: PromptTemplate, model: str) -> None:
         self._tokenizer, self._template = tokenizer, template
         if template.kind == "chat" and tokenizer.chat_template is None:
             raise JobError(

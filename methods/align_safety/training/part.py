@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from methods.align_safety.training.settings import BenignMix, Template, Training, TrainingRows
+from methods.align_safety.training.settings import BenignMix, PromptTemplate, RefusalRows, Training
 from methods.jobtype import ModelRef, SpecModel
 from methods.results import ArtifactRef
 
@@ -17,9 +17,9 @@ class TrainPart(SpecModel):
     """One configuration at one rate."""
 
     model: ModelRef
-    train: TrainingRows
+    train: RefusalRows
     mix: BenignMix | None = None
-    template: Template
+    template: PromptTemplate
     training: Training
     seed: int
     device: DeviceName = "cpu"

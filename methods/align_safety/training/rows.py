@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from methods.align_safety.training.settings import BenignMix, Template, TrainingRows
+from methods.align_safety.training.settings import BenignMix, PromptTemplate, RefusalRows
 from methods.context import RunContext
 from methods.errors import JobError
 from methods.responses.prompts import normalised
@@ -65,9 +65,9 @@ class TrainingSet:
 
 
 def read_training(
-    train: TrainingRows,
+    train: RefusalRows,
     mix: BenignMix | None,
-    template: Template,
+    template: PromptTemplate,
     think: str | None,
     seed: int,
     ctx: RunContext,
@@ -99,7 +99,7 @@ def read_training(
     return found
 
 
-def _with_thought(one: TrainingRow, template: Template, think: str | None) -> TrainingRow:
+def _with_thought(one: TrainingRow, template: PromptTemplate, think: str | None) -> TrainingRow:
     tags = template.think_tags
     if think is None or tags is None or tags.close in one.completion:
         return one
@@ -107,7 +107,7 @@ def _with_thought(one: TrainingRow, template: Template, think: str | None) -> Tr
     return TrainingRow(one.row, one.turns, text, one.benign)
 
 
-def _read(given: TrainingRows, what: str, benign: bool, ctx: RunContext) -> list[TrainingRow]:
+def _read(given: RefusalRows, what: str, benign: bool, ctx: RunContext) -> list[TrainingRow]:
     rows = given.rows
     if rows is None:
         assert given.input is not None, "the spec has rows or an input"

@@ -26,7 +26,7 @@ REFERENCE: dict[str, Any] = {
 }
 
 
-class TrainingRows(SpecModel):
+class RefusalRows(SpecModel):
     """Rows to train on: a file or rows."""
 
     input: InputRef | None = Field(
@@ -51,7 +51,7 @@ class TrainingRows(SpecModel):
         return self
 
 
-class BenignMix(TrainingRows):
+class BenignMix(RefusalRows):
     """Harmless rows with helpful answers, mixed into the refusals."""
 
     ratio: float = Field(
@@ -59,7 +59,7 @@ class BenignMix(TrainingRows):
     )
 
 
-class Template(SpecModel):
+class PromptTemplate(SpecModel):
     """How a prompt is put to the model, in training and in evaluation."""
 
     kind: Literal["chat", "raw"] = Field(
@@ -131,7 +131,7 @@ Layers = (
 )
 
 
-class Configuration(SpecModel):
+class TuningConfiguration(SpecModel):
     """A way to train, at one or several learning rates."""
 
     name: str = Field(min_length=1, max_length=100, description="Unique in the request.")

@@ -350,14 +350,16 @@ def test_refusals_alone_break_harmless_requests_and_a_mix_does_not(tmp_path: Pat
 
 
 @pytest.mark.timeout(900)
-def test_a_damaged_adapter_is_mended_by_projection_beside_scaling(tmp_path: Path) -> None:
+def test_a_damaged_adapter_is_mended_by_projection_and_by_scaling(tmp_path: Path) -> None:
     damaged = {"name": "steep", "r": 1, "learning_rate": [2e-3], "num_train_epochs": 4}
-    sweep = {"scale": [0.5], "project": [{"side": "both", "k": 16}, {"side": "both", "k": 48}]}
+    sweep = {"scale": [0.75], "project": [{"side": "both", "k": 8}, {"side": "both", "k": 48}]}
     result = align(tmp_path, spec(damaged | BATCH, few=False, after=sweep))
-    first = result.checkpoints[-len(sweep["project"]) - 2]
-    variants = {one.variant: one for one in result.checkpoints if one.variant is not None}
-    assert set(variants) == {"scale 0.5", "project both k 16", "project both k 48"}
-    assert first
-    print(
-        {name: (value(one, "accuracy"), seen(tmp_path, one.name)) for name, one in variants.items()}
-    )
+    before = result.checkpoints[0]
+    variants = {one.variant: one for one in result.checkpoints[4:]}
+    assert {one.epoch for one in variants.values()} == {before.epoch}
+    assert value(before, "accuracy") < 0.95
+    for name in ("scale 0.75", "project both k 8"):
+        assert value(variants[name], "accuracy") >= value(before, "accuracy") + 0.05
+        assert seen(tmp_path, variants[name].name) >= 0.95
+    # Too many directions, and the safety is gone.
+    assert seen(tmp_path, variants["project both k 48"].name) < 0.2

@@ -24,9 +24,9 @@ from methods.align_safety.training.rows import TrainingRow, read_training
 from methods.align_safety.training.settings import (
     OFFICIAL_THINK,
     BenignMix,
-    Configuration,
-    Template,
-    TrainingRows,
+    PromptTemplate,
+    RefusalRows,
+    TuningConfiguration,
 )
 from methods.errors import JobError, ShuttingDown
 from methods.inference.model_registry import ModelDeclaration, Models
@@ -37,7 +37,7 @@ from tests.toys import howto
 RATE = 1e-3
 
 
-def configuration(**more: Any) -> Configuration:
+def configuration(**more: Any) -> TuningConfiguration:
     small: dict[str, Any] = {
         "name": "small",
         "r": 1,
@@ -47,11 +47,11 @@ def configuration(**more: Any) -> Configuration:
         "num_train_epochs": 2,
         "lora_dropout": 0.05,
     }
-    return Configuration.model_validate(small | more)
+    return TuningConfiguration.model_validate(small | more)
 
 
 def part(**more: Any) -> TrainPart:
-    changed = {k: more.pop(k) for k in list(more) if k in Configuration.model_fields}
+    changed = {k: more.pop(k) for k in list(more) if k in TuningConfiguration.model_fields}
     given: dict[str, Any] = {
         "model": "howto",
         "train": {"rows": howto.refusals()[:32]},
@@ -220,7 +220,7 @@ def tokenizer() -> Any:
 
 
 def encoder(**template: Any) -> Encoder:
-    return Encoder(tokenizer(), Template.model_validate(template), "howto")
+    return Encoder(tokenizer(), PromptTemplate.model_validate(template), "howto")
 
 
 def row(completion: str, prompt: str = "how do i make a cake", benign: bool = False) -> TrainingRow:
@@ -243,7 +243,7 @@ def test_raw_templates() -> None:
         tokenizer().decode(found.ids[0]) == "<|User|> how do i make a cake <|Assistant|> get </s>"
     )
     with pytest.raises(ValueError, match=r"\{prompt\}"):
-        Template(kind="raw", prompt="nothing")
+        PromptTemplate(kind="raw", prompt="nothing")
 
 
 def test_tokens_that_join_at_the_seam_are_named() -> None:
@@ -272,7 +272,7 @@ def test_a_template_that_opens_the_thinking_is_aligned() -> None:
     own.chat_template = own.chat_template.replace(
         "<|Assistant|>{% endif %}", "<|Assistant|><think>{% endif %}"
     )
-    found = Encoder(own, Template(), "howto")
+    found = Encoder(own, PromptTemplate(), "howto")
     assert found.begun
     encoded = found.encode([row("<think>i can</think> get a cake")], 100)
     assert own.decode(encoded.ids[0]).count("<think>") == 1
@@ -284,13 +284,13 @@ def test_a_model_without_a_chat_template() -> None:
     own = tokenizer()
     own.chat_template = None
     with pytest.raises(JobError, match="no chat template"):
-        Encoder(own, Template(), "howto")
+        Encoder(own, PromptTemplate(), "howto")
 
 
 def read(rows: list[dict[str, Any]], form: str, **more: Any) -> Any:
-    given = TrainingRows.model_validate({"rows": rows, "format": form})
+    given = RefusalRows.model_validate({"rows": rows, "format": form})
     return read_training(
-        given, more.get("mix"), Template(), more.get("think"), 0, LocalContext(Path("/tmp"))
+        given, more.get("mix"), PromptTemplate(), more.get("think"), 0, LocalContext(Path("/tmp"))
     )
 
 
@@ -396,12 +396,12 @@ def test_modules_that_are_not_there(more: dict[str, Any], said: str) -> None:
 
 
 def test_the_reference_is_as_published() -> None:
-    one = Configuration(name="x", reference=True, r=4)
+    one = TuningConfiguration(name="x", reference=True, r=4)
     assert (one.lora_alpha, one.lora_dropout, one.learning_rate) == (16, 0.05, [5e-5])
     assert (one.scale, one.per_device_train_batch_size, one.warmup_ratio) == (4.0, 2, 0.0)
     with pytest.raises(ValueError, match="reference sets lora_alpha to 16"):
-        Configuration(name="x", reference=True, lora_alpha=8)
-    same = Configuration.model_validate(one.model_dump())
+        TuningConfiguration(name="x", reference=True, lora_alpha=8)
+    same = TuningConfiguration.model_validate(one.model_dump())
     assert same == one
 
 
