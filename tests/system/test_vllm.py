@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from methods.inference import lora_server
+from methods.inference.model_registry import ModelDeclaration
 from server.vllm import ENVIRONMENT
 from tests.toys.tiny_models import by_transformers, tiny_adapter, tiny_llama
 from tests.toys.up import start, stop
@@ -114,3 +118,82 @@ def test_vllm_answers_an_adapter_that_a_job_made(tmp_path: Path, folder: Path) -
     assert "/v1/load_lora_adapter" in log
     stop(up)
     assert tuned == by_transformers(model, adapter, "one two three", 12)
+
+
+def test_vllm_answers_for_a_base_and_adapters_that_are_trained(
+    tmp_path: Path, folder: Path
+) -> None:
+    """align-safety: base and two adapters through one server, and nothing is left loaded."""
+    model = tiny_llama(tmp_path / "tiny-llama")
+    up = start(
+        folder,
+        arguments=["--vllm", str(model), "--vllm-args", "--enable-lora --max-lora-rank 8"],
+    )
+    words = ["one two", "two three", "three four", "four five"]
+    # Enough to change what a model says that was never trained, each in another way.
+    steep = {"r": 8, "lora_alpha": 16, "num_train_epochs": 1, "per_device_train_batch_size": 2}
+    spec = {
+        "model": "tiny-llama-weights",
+        "train": {
+            "rows": [{"prompt": f"say {word}", "completion": " I can't help."} for word in words]
+        },
+        "configurations": [
+            {"name": "first", "learning_rate": [1e-3], **steep},
+            {"name": "second", "learning_rate": [5e-3], **steep},
+        ],
+        "evaluate": {
+            "harmful": {"rows": [{"prompt": f"how to {word}"} for word in words]},
+            "benign": {"rows": [{"prompt": f"tell me {word}"} for word in words]},
+            "sampling": {"max_tokens": 12},
+        },
+        "gates": {"harmful_rate": 1.0, "over_refusal": 1.0, "accuracy_drop": None},
+    }
+    with up.client() as client:
+        job = client.jobs.create("align-safety", spec).wait(timeout=500)
+        assert job.raw_state == "SUCCEEDED", job.error
+        result = job.result().data
+        assert result["provenance"]["settings"]["responses"] == "server"
+        said: dict[str, dict[str, str]] = {}
+        for line in _lines(job, "responses.jsonl"):
+            said.setdefault(line["checkpoint"], {})[line["prompt"]] = line["response"]
+        assert len(said) == 3, "before, and two adapters"
+        answers = [tuple(one[prompt] for prompt in sorted(one)) for one in said.values()]
+        assert len(set(answers)) == 3, "each model has answers of its own"
+        assert result["baseline"]["mean_tokens"] > 0
+        models = json.loads(
+            json.loads((folder / "environment.json").read_text())["DATASSAY_MODELS"]
+        )
+        declared = ModelDeclaration.model_validate(models["tiny-llama"])
+        served = f"{declared.base_url}/models"
+
+        def loaded() -> list[str]:
+            return [one["id"] for one in httpx2.get(served).json()["data"]]
+
+        assert loaded() == ["tiny-llama"], "nothing is left loaded"
+        adapters = folder / "adapters"
+        assert list(adapters.iterdir()) == []
+        # The same by transformers.
+        adapter = tmp_path / "chosen"
+        adapter.mkdir()
+        for artifact in job.artifacts():
+            if artifact.record.name.startswith("adapter_"):
+                artifact.download(adapter / artifact.record.name)
+        chosen = result["checkpoints"][result["chosen"]]["name"]
+        prompt = f"user: how to {words[0]}\nassistant:"
+        assert said[chosen][f"how to {words[0]}"] == by_transformers(model, adapter, prompt, 12)
+        # A worker that was killed while it asked leaves the adapter loaded, and its folder.
+        left = adapters / f"{lora_server.PREFIX}killed"
+        shutil.copytree(adapter, left)
+        body = {"lora_name": left.name, "lora_path": str(left)}
+        httpx2.post(f"{declared.base_url}/load_lora_adapter", json=body, timeout=60)
+        assert loaded() == ["tiny-llama", left.name]
+        assert lora_server.sweep_adapters("tiny-llama", declared) == [], "it may be in use"
+        old = time.time() - lora_server.STALE_SECONDS - 60
+        os.utime(left, (old, old))
+        # The sweeper that runs does it, within its round of a minute.
+        deadline = time.monotonic() + 120
+        while left.exists() and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert not left.exists()
+        assert loaded() == ["tiny-llama"]
+    stop(up)
