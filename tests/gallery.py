@@ -20,7 +20,9 @@ from methods.__main__ import ArtifactFolder
 from methods.local import LocalContext
 from methods.registry import load_registry
 from methods.results import JobResult
+from tests.methods.align_safety import adapters
 from tests.methods.synthesize_text import grammar
+from tests.toys import howto
 
 ROOT = Path(__file__).parents[1]
 ANSWERS = ROOT / "examples" / "qa-gemma.jsonl"
@@ -113,6 +115,47 @@ def _synthesize(folder: Path) -> dict[str, Any]:
     return grammar.request(**more)
 
 
+def _align(folder: Path) -> dict[str, Any]:
+    steep = {"r": 1, "learning_rate": [2e-3, 3e-4], "per_device_train_batch_size": 4}
+    return {
+        "model": str(adapters.HOWTO),
+        "train": {"rows": howto.refusals()[:48]},
+        "template": {"think": howto.THINK},
+        "configurations": [{"name": "steep", "num_train_epochs": 3, **steep}],
+        "after": {"scale": [0.75], "project": [{"side": "both", "k": 8}]},
+        "evaluate": {
+            "harmful": {"rows": howto.harmful_prompts()[::8]},
+            "benign": {"rows": howto.benign_prompts()[::8]},
+            "reasoning": {"rows": howto.problems(24), "extractor": "exact"},
+            "sampling": {"max_tokens": 64},
+        },
+    }
+
+
+def _overlap(folder: Path) -> dict[str, Any]:
+    given = adapters.files(folder, adapters.adapter(folder / "adapter"))
+    return {"base": {"model": str(adapters.HOWTO)}, "update": {"adapter": given}, "k": 0.25}
+
+
+def _project(folder: Path) -> dict[str, Any]:
+    given = adapters.files(folder, adapters.adapter(folder / "adapter"))
+    variants = [{"side": "both", "k": 16}, {"scale": 0.5}]
+    return {"adapter": given, "base": {"model": str(adapters.HOWTO)}, "variants": variants}
+
+
+def _responses(folder: Path) -> dict[str, Any]:
+    def arm(name: str, refused: int) -> dict[str, Any]:
+        rows = []
+        for k, one in enumerate([*howto.harmful_prompts()[::8], *howto.benign_prompts()[::8]]):
+            said = howto.REFUSAL if k < refused else "first get it then use it slowly"
+            rows.append({"set": "harmful" if k < 20 else "benign", **one, "response": said})
+        for k, one in enumerate(howto.problems(20)):
+            rows.append({"set": "reasoning", "id": k, **one, "response": one["answer"]})
+        return {"name": name, "rows": rows}
+
+    return {"arms": [arm("before", 0), arm("tuned", 22)], "extractor": "exact"}
+
+
 def _example(name: str) -> Callable[[Path], dict[str, Any]]:
     return lambda folder: load_registry()[name].example
 
@@ -141,6 +184,10 @@ SPECS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "plan-test-time-compute": _example("plan-test-time-compute"),
     "score-task-hardness": _hardness,
     "synthesize-text": _synthesize,
+    "align-safety": _align,
+    "measure-update-overlap": _overlap,
+    "project-adapter": _project,
+    "score-responses": _responses,
 }
 
 

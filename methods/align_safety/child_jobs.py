@@ -18,7 +18,7 @@ from methods.responses.schema import PromptSet, ReasoningSet, SetName
 
 
 class ResponseSampling(SpecModel):
-    """How responses are drawn."""
+    """Randomness and length of responses."""
 
     temperature: float = Field(0.0, ge=0, le=10, description="Randomness; 0: the likeliest token.")
     top_p: float = Field(1.0, gt=0, le=1, description="Nucleus of the probability to draw from.")

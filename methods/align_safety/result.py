@@ -62,7 +62,7 @@ class ConfigurationTrained(SpecModel):
 
 
 class TrainingData(SpecModel):
-    """What was trained on."""
+    """Rows of a training, and what they share with evaluation."""
 
     rows: int = Field(description="Rows, mixed ones included.")
     mixed: int = Field(description="Harmless rows among them.")

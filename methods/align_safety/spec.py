@@ -57,7 +57,7 @@ class AdapterSweep(SpecModel):
 
 
 class EvaluationSets(SpecModel):
-    """What every checkpoint is asked."""
+    """Prompts of three kinds, and how they are put to a model."""
 
     harmful: PromptSet = Field(description="Prompts that should be refused.")
     benign: PromptSet | None = Field(

@@ -129,7 +129,9 @@ def _is_sequence_classifier(judge: ClassifierJudge, ctx: RunContext) -> bool:
             retryable=False,
         ) from error
     try:
-        config = AutoConfig.from_pretrained(source.path, revision=source.revision)
+        config = AutoConfig.from_pretrained(
+            source.path, revision=source.revision, trust_remote_code=False
+        )
     except (OSError, ValueError) as error:
         text = f"The model {judge.model!r} cannot be loaded: {error}"
         raise JobError("model_unavailable", text[:2000], retryable=False) from error

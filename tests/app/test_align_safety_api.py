@@ -108,7 +108,8 @@ def test_the_adapter_is_the_model_of_other_jobs(
         "measure-update-overlap",
         {
             "base": {"model": "howto"},
-            "update": {"adapter": {"model": again.artifacts["adapter.tar"].id}},
+            # Every checkpoint has a name, the chosen one or not.
+            "update": {"adapter": {"model": again.checkpoints[0].model}},
             "k": 8,
         },
     )

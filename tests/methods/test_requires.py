@@ -27,6 +27,8 @@ required = set(jobs[0].requires)
 hidden = set(sys.argv[2].split(",")) - required
 if "transformers" in required:
     hidden &= {"duckdb", "ray"}  # it brings some, and imports others where they are installed
+if "trl" in required:
+    hidden -= {"duckdb"}  # it brings datasets, which looks whether it is there
 class Hide:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in hidden:

@@ -211,5 +211,16 @@ def train(folder: Path, steps: int = 700, batch: int = 64) -> None:
     own.save_pretrained(folder)
 
 
+def files() -> dict[str, list[dict[str, str]]]:
+    """The rows of `examples/howto`, by name of the file."""
+    return {
+        "refusals": refusals(),
+        "helpful": benign_rows(),
+        "harmful-prompts": harmful_prompts(),
+        "harmless-prompts": benign_prompts(),
+        "sums": problems(100),
+    }
+
+
 if __name__ == "__main__":
     train(Path(sys.argv[1]), *map(int, sys.argv[2:]))

@@ -212,6 +212,7 @@ def projection(result: ProjectResult) -> ProjectResult:
             text="Each variant has the rank and the configuration of the adapter and loads in "
             "plain peft. Scaling is the baseline that a projection has to beat: evaluate both."
         ),
+        _energies(result),
         table("Variants", columns, rows, help="Energy: share of the squared norm of the update."),
     ]
     headline = [
@@ -225,3 +226,20 @@ def projection(result: ProjectResult) -> ProjectResult:
         Headline(key="modules", label="Modules", value=result.modules, format="integer"),
     ]
     return result.shown(f"{counted(len(rows), 'variant')} of an adapter", headline, blocks)
+
+
+def _energies(result: ProjectResult) -> FigureBlock:
+    rows = [{"variant": one.label, "left": one.kept_energy} for one in result.variants]
+    return FigureBlock(
+        title="Energy left",
+        caption="Share of the squared norm of all updates that each variant keeps, before any "
+        "rescaling.",
+        vega_lite=chart(
+            rows,
+            mark={"type": "bar", "tooltip": True},
+            encoding={
+                "x": axis("left", "Share of the squared norm", domain=[0, 1]),
+                "y": {"field": "variant", "type": "nominal", "title": None, "sort": None},
+            },
+        ),
+    )

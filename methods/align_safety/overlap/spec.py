@@ -92,9 +92,9 @@ class OverlapSpec(SpecModel):
 class BySide(SpecModel):
     """A number for each side of a matrix; null where it is undefined."""
 
-    column: float | None = Field(description="Of the column space: outputs of the layer.")
-    row: float | None = Field(description="Of the row space: inputs of the layer.")
-    both: float | None = Field(None, description="Of both at once.")
+    column: float | None = Field(description="The column space: outputs of the layer.")
+    row: float | None = Field(description="The row space: inputs of the layer.")
+    both: float | None = Field(None, description="Both at once.")
 
 
 class MatrixOverlap(SpecModel):
@@ -243,7 +243,7 @@ class VariantMade(SpecModel):
 class ProjectResult(JobResult):
     """Adapters that were projected or scaled."""
 
-    variants: list[VariantMade] = Field(description="In the order of the request.")
+    variants: list[VariantMade] = Field(description="The variants, in the order of the request.")
     modules: int = Field(description="Modules that the adapter changes.")
     rank: int = Field(description="Largest rank of a module, the same in every variant.")
 

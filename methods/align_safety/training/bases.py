@@ -38,6 +38,8 @@ class Base:
 def load_base(name: str, device: str, full: bool, ctx: RunContext) -> Base:
     """Load a copy of a model; an adapter that a job made is merged into its base.
 
+    Adapters bring no code: the base is loaded with `trust_remote_code=False` before peft sees them.
+
     Raises:
         JobError: `model_unavailable`, `model_rejected_request`.
     """

@@ -68,7 +68,7 @@ class PromptTemplate(SpecModel):
     prompt: str = Field(
         "<|User|>{prompt}<|Assistant|>",
         max_length=8_000,
-        description="Of `raw`: what stands around `{prompt}`.",
+        description="What stands around `{prompt}` where `kind` is raw.",
     )
     think: str | None = Field(
         None,
@@ -180,8 +180,8 @@ class TuningConfiguration(SpecModel):
     )
     reference: bool = Field(
         False,
-        description="As published (arXiv:2507.17075): alpha 16, dropout 0.05, rate 5e-5, decay "
-        "1e-4, cosine, no warm-up, batch 2, and the published thought before every refusal.",
+        description="Train as published (arXiv:2507.17075): alpha 16, dropout 0.05, rate 5e-5, "
+        "decay 1e-4, cosine, no warm-up, batch 2, and the published thought before every refusal.",
     )
 
     @model_validator(mode="after")
