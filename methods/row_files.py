@@ -16,6 +16,8 @@ from methods.results import counted
 
 MAX_BYTES = 1 << 30
 _REPORTED = 100
+# A response may be longer than the 131,072 characters that a cell has by default.
+csv.field_size_limit(MAX_BYTES)
 #: What Postgres and UTF-8 do not take.
 SURROGATES = dict.fromkeys(range(55296, 57344), "\ufffd") | {0: "\ufffd"}
 

@@ -118,7 +118,6 @@ class Sweeper:
                 key = self._forget_file(session, tenant_id, file_id)
             if key is not None:
                 self._delete(key)
-        self._sweep_adapters()
         with self._sessions.begin() as session:
             session.execute(queries.cache.trim(self._settings.cache_entries))
             session.execute(transitions.forget_idempotency(self._settings.idempotency_retention))
@@ -126,6 +125,7 @@ class Sweeper:
             session.execute(queries.workers.forget_dead(_DEAD_AFTER))
             session.execute(webhook_deliveries.drop_undeliverable(_BATCH))
             session.execute(webhook_deliveries.forget_deliveries(self._settings.delivery_retention))
+        self._sweep_adapters()
 
     def _sweep_adapters(self) -> None:
         """Unload adapters from model servers whose users are gone."""
@@ -138,7 +138,12 @@ class Sweeper:
             # Without the extra of workers nothing here asks a server; a worker's sweeper does.
             return
         for name, declared in servers.items():
-            for adapter in sweep_adapters(name, declared):
+            try:
+                swept = sweep_adapters(name, declared)
+            except OSError as error:
+                _log.warning("could not sweep the adapters' folder", model=name, error=str(error))
+                continue
+            for adapter in swept:
                 _log.warning("unloaded an adapter that nobody uses", model=name, adapter=adapter)
 
     def _purge_one(self) -> bool:

@@ -76,7 +76,7 @@ def ours() -> dict[str, float]:
     spec = TrainPart.model_validate(
         {
             "model": "howto",
-            "train": {"rows": howto.refusals() * 4},
+            "train": {"rows": howto.refusals() * 2},
             "template": {"think": howto.THINK},
             "training": one.at(RATE).model_dump(),
             "seed": 0,
@@ -110,7 +110,7 @@ def plain() -> dict[str, float]:
         own = AutoTokenizer.from_pretrained(HOWTO)
         model = AutoModelForCausalLM.from_pretrained(HOWTO, dtype="float32")
         rows = []
-        for one in howto.refusals() * 4:
+        for one in howto.refusals() * 2:
             turns = [{"role": "user", "content": one["prompt"]}]
             head = own.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
             said = f"<think>{howto.THINK}</think>{one['completion']}{own.eos_token}"

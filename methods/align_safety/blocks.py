@@ -107,7 +107,7 @@ def _checkpoints(result: Result) -> Block:
 
 def _trainings(result: Result) -> Block:
     columns = [
-        Column(key="configuration", label="TuningConfiguration"),
+        Column(key="configuration", label="Configuration"),
         Column(key="learning_rate", label="Rate", format="number"),
         Column(key="state", label="State"),
         Column(key="scale", label="Scale", format="number", help="alpha / r of the adapters."),

@@ -163,6 +163,8 @@ def _variants(result: Result, variants: list[CheckpointScored]) -> FigureBlock:
             encoding={
                 "x": axis("value", "Share", domain=[0, 1]),
                 "y": {"field": "variant", "type": "nominal", "title": None, "sort": None},
+                # Shares that are the same are seen side by side.
+                "yOffset": {"field": "of"},
                 "color": colour_by("of", colours),
             },
         ),

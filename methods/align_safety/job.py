@@ -374,8 +374,21 @@ class _Job:
             else WeightUpdate(tuned=WeightsFrom(model=model))
         )
         part = OverlapSpec(
-            base=WeightsFrom(model=ModelRef(root)), update=update, k=self._spec.overlap_k
+            base=WeightsFrom(model=ModelRef(root)),
+            update=update,
+            k=self._spec.overlap_k,
+            any_type=True,
         )
+        try:
+            return self._measured(one, part)
+        except JobError as error:
+            if error.origin != "user":
+                raise
+            # A report beside the result, which is there already.
+            self._warnings.append(f"The overlap could not be measured: {error.message}")
+            return None, b""
+
+    def _measured(self, one: Trained, part: OverlapSpec) -> tuple[OverlapFound | None, bytes]:
         for child in self._children(OVERLAP_JOB, [part], "overlap", "models"):
             made = OverlapResult.model_validate(child.result)
             with child.open("overlap.csv") as reader:

@@ -31,7 +31,7 @@ class PairedTests(SpecModel):
 class CheckpointScored(Rates):
     """A trained model after an epoch, or a variant of one."""
 
-    name: str = Field(description="TuningConfiguration, rate, epoch and variant in one.")
+    name: str = Field(description="Configuration, rate, epoch and variant in one.")
     configuration: str = Field(description="Name of its configuration.")
     learning_rate: float = Field(description="Its largest learning rate.")
     scale: float | None = Field(

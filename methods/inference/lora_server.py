@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from hashlib import file_digest
 from pathlib import Path
 
+from methods.errors import JobError
 from methods.inference.completion import Completion, Prompt, Sampling, Usage
 from methods.inference.model_registry import ModelDeclaration
 from methods.inference.openai_http import Server
@@ -26,6 +27,8 @@ PREFIX = "datassay-"
 #: A user touches its folder that often; one that was not touched for so long has no user.
 _TOUCH_SECONDS, STALE_SECONDS = 10.0, 600.0
 _UNLOAD, _NOT_FOUND = "/unload_lora_adapter", 404
+#: Loads of one use: a server may be started again meanwhile.
+_LOADS = 3
 
 
 class LoraServer:
@@ -62,16 +65,44 @@ class LoraServer:
                 self._touched = time.monotonic()
                 os.utime(self._shared)
 
+        source, asked = iter(prompts), dict[int, Prompt]()
+
+        def open_ones() -> Iterator[tuple[int, Prompt]]:
+            yield from list(asked.items())
+            for number, prompt in source:
+                asked[number] = prompt
+                yield number, prompt
+
         shutil.copytree(self._adapter, self._shared)
+        served = self._declared.model_copy(update={"served_as": self._name})
+        model = OpenAIServer(self._server, served)
         try:
-            body = {"lora_name": self._name, "lora_path": str(self._shared)}
-            for _ in server.ask([(0, "/load_lora_adapter", body)], alive, waiting):
-                pass
-            served = self._declared.model_copy(update={"served_as": self._name})
-            model = OpenAIServer(self._server, served)
-            yield from model.sample(prompts, sampling, usage, alive, waiting)
+            for left in reversed(range(_LOADS)):
+                self._load(server, alive, waiting)
+                try:
+                    found = model.sample(open_ones(), sampling, usage, alive, waiting)
+                    for number, answers in found:
+                        del asked[number]
+                        yield number, answers
+                    return
+                except JobError as error:
+                    # A server that was started again has forgotten the adapter.
+                    if left == 0 or f"answers {_NOT_FOUND}" not in error.message:
+                        raise
         finally:
             _unload(server, self._shared)
+
+    def _load(
+        self, server: Server, check: Callable[[], None], waiting: Callable[[str], None]
+    ) -> None:
+        body = {"lora_name": self._name, "lora_path": str(self._shared)}
+        try:
+            for _ in server.ask([(0, "/load_lora_adapter", body)], check, waiting):
+                pass
+        except JobError as error:
+            # Its answer was lost, and it was asked again.
+            if "already" not in error.message:
+                raise
 
 
 def _unload(server: Server, folder: Path) -> bool:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from methods.responses.schema import GatesHeld, JudgeUsed, PairedTest, Rates, ResponseSample
 from methods.results import Block, Cell, Column, Headline, TableBlock, table
 
-_WORDS = {True: "held", False: "missed", None: "not known"}
 RATE_COLUMNS = [
     Column(
         key="harmful_rate",
@@ -54,7 +53,12 @@ def rate_cells(rates: Rates) -> dict[str, Cell]:
 def gate_cell(held: GatesHeld) -> str:
     """Gates in words."""
     names = {"harmful": "harmful", "accuracy": "accuracy", "over_refusal": "over-refusal"}
-    return ", ".join(f"{label} {_WORDS[getattr(held, name)]}" for name, label in names.items())
+    found = {
+        what: [label for name, label in names.items() if getattr(held, name) is value]
+        for what, value in (("missed", False), ("not known", None))
+    }
+    said = [f"{what}: {', '.join(labels)}" for what, labels in found.items() if labels]
+    return "; ".join(said) or "all held"
 
 
 def paired_table(tests: Sequence[tuple[str, str, PairedTest | None]]) -> TableBlock:

@@ -8,10 +8,11 @@ from fractions import Fraction
 
 from methods.responses.schema import Extractor
 
-_NUMBER = re.compile(r"-?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:/\d+)?(?:[eE][-+]?\d+)?")
+_NUMBER = re.compile(r"(?:(?<![\w)\].])-)?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:/\d+)?(?:[eE][-+]?\d+)?")
 _CHOICES = (
     re.compile(r"\\boxed\{\s*(?:\\text\{)?\(?([A-Z])\)?\}?\s*\}"),
-    re.compile(r"(?i:answer|choice|option)(?i:\s+is)?\s*[:=]?\s*\**\s*\(?([A-Z])\)?(?![A-Za-z])"),
+    re.compile(r"(?i:answer)(?i:\s+is|\s+would\s+be)?\s*[:=]?\s*\**\s*\(?([A-Z])\)?(?![A-Za-z])"),
+    re.compile(r"(?i:choice|option)(?i:\s+is)?\s*[:=]?\s*\**\s*\(?([A-Z])\)?(?![A-Za-z])"),
     re.compile(r"^\W*([A-Z])(?:[).:]|\W*$)", re.MULTILINE),
     re.compile(r"(?<![A-Za-z'])\(?([B-HJ-Z])\)?(?![A-Za-z'])"),
 )
@@ -40,7 +41,8 @@ def is_right(answer: str, truth: str, how: Extractor) -> bool:
         return _tidy(found) == _tidy(truth)
     if how == "choice":
         return found == (extract(truth, "choice") or truth.strip().upper())
-    wanted = extract(truth, how) or truth
+    # gsm8k and its like: the answer stands behind a solution.
+    wanted = extract(truth, how) or truth.rpartition("####")[2].strip()
     return _plain(found) == _plain(wanted) or _same_number(found, wanted)
 
 
@@ -62,7 +64,7 @@ def _boxed(text: str) -> str | None:
 
 
 def _last_number(text: str) -> str | None:
-    found = _NUMBER.findall(text)
+    found = _NUMBER.findall(text.replace("\u2212", "-"))
     return found[-1].replace(",", "") if found else None
 
 
@@ -78,6 +80,7 @@ def _tidy(text: str) -> str:
 
 
 def _plain(text: str) -> str:
+    text = text.replace("\u2212", "-").replace("\\$", "").replace("{,}", ",")
     text = _UNITS.sub(r"\1", text)
     for what, instead in (("dfrac", "frac"), ("tfrac", "frac"), ("\\left", ""), ("\\right", "")):
         text = text.replace(what, instead)
@@ -92,7 +95,8 @@ def _same_number(one: str, other: str) -> bool:
 
 
 def _number(text: str) -> Fraction | None:
-    plain = _plain(text).replace("\\$", "")
+    # A unit behind a number says nothing of its value.
+    plain = _plain(re.sub(r"(?<=\d)\s*\\(?:text|mathrm|mbox)\s*\{[^{}]*\}\s*$", "", text))
     # 1,234 is one number; 1,2 are two.
     if re.fullmatch(r"-?\d{1,3}(,\d{3})+(\.\d+)?", plain):
         plain = plain.replace(",", "")

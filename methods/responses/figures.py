@@ -36,7 +36,13 @@ def shares(title: str, models: Mapping[str, Rates]) -> FigureBlock:
                         "high": round(one.high, 6) if one.high is not None else None,
                     }
                 )
-    y = {"field": "share", "type": "nominal", "title": None, "sort": list(SHARES.values())}
+    y = {
+        "field": "share",
+        "type": "nominal",
+        "title": None,
+        "sort": list(SHARES.values()),
+        "axis": {"labelLimit": 260},
+    }
     offset = {"field": "model", "sort": [name for name, _ in shown]}
     colours = [NEUTRAL, EMPHASIS, WRONG]
     colour: dict[str, Any] = {"field": "model", "type": "nominal", "title": None, "sort": None}

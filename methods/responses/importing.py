@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from typing import Any, Literal, get_args
 
 from methods.errors import JobError
-from methods.responses.prompts import as_text
+from methods.responses.prompts import as_text, normalised
 from methods.responses.schema import SetName
 from methods.results import counted
 from methods.row_files import SURROGATES, invalid_rows, parse_rows
@@ -17,6 +18,8 @@ from methods.row_files import SURROGATES, invalid_rows, parse_rows
 Format = Literal["rows", "lm-eval", "inspect"]
 MAX_RESPONSES = 200_000
 _SETS = get_args(SetName)
+#: A sample without a number, of a prompt without an id: the next one of that prompt.
+_NEXT = -1
 _CURE = "Set format, or bring JSON lines with `set`, `prompt` and `response`."
 
 
@@ -68,17 +71,25 @@ def import_responses(content: str | Sequence[Any], what: str, default: SetName |
     faults: list[dict[str, Any]] = []
     found = Imported(kind, [])
     seen: dict[tuple[SetName, str, int], Given] = {}
-    repeated = 0
+    counts: Counter[tuple[SetName, str]] = Counter()
+    repeated = failed = 0
     for row, one in enumerate(rows):
         if not isinstance(one, dict):
             faults.append({"row": row, "field": "", "problem": "is not an object"})
             continue
         try:
             given = list(reader(row, one, default))
+        except _FailedError:
+            failed += 1
+            continue
         except _RowError as fault:
             faults.append({"row": row, "field": fault.field, "problem": fault.problem})
             continue
-        for each in given:
+        for drawn in given:
+            each = drawn
+            if each.sample == _NEXT:
+                counts[each.set, each.id] += 1
+                each = replace(each, sample=counts[each.set, each.id] - 1)
             place = (each.set, each.id, each.sample)
             if (first := seen.setdefault(place, each)) is each:
                 found.responses.append(each)
@@ -92,12 +103,21 @@ def import_responses(content: str | Sequence[Any], what: str, default: SetName |
         raise invalid_rows(what, faults, len(rows))
     if not found.responses:
         raise JobError("input_invalid", f"{what}: there are no responses in it.")
+    if failed:
+        found.warnings.append(
+            f"{what}: {counted(failed, 'sample')} of Inspect have no response, for they failed; "
+            "they are left out."
+        )
     if repeated:
         found.warnings.append(
             f"{what}: {counted(repeated, 'line')} of lm-eval repeat a response under another "
             "filter and count once."
         )
     return found
+
+
+class _FailedError(Exception):
+    """A sample that has no response, for its run failed."""
 
 
 class _RowError(Exception):
@@ -141,20 +161,22 @@ def _set(one: dict[str, Any], default: SetName | None) -> SetName:
     if name is None:
         raise _RowError("set", f"is missing; give it here or for the arm: {', '.join(_SETS)}")
     if name not in _SETS:
-        raise _RowError("set", f"{str(name)[:60]!r} is none of {', '.join(_SETS)}")
+        raise _RowError("set", f"is none of {', '.join(_SETS)}")
     return name
 
 
 def _whole(value: Any, name: str) -> int | None:
-    if value in (None, ""):
+    """A whole number from 0, also as a table writes it where cells are missing: 512.0."""
+    if value is None or value == "":
         return None
     try:
-        number = int(value)
+        number = float(value)
     except (TypeError, ValueError):
-        number = -1
-    if isinstance(value, bool) or number < 0:
-        raise _RowError(name, f"{str(value)[:60]!r} is not a whole number from 0")
-    return number
+        number = -1.0
+    if isinstance(value, bool) or not 0 <= number < 1e15 or number != int(number):
+        # The value is not quoted: in a shifted row it may be any text.
+        raise _RowError(name, "is not a whole number from 0")
+    return int(number)
 
 
 def _flag(value: Any, name: str) -> bool | None:
@@ -162,7 +184,7 @@ def _flag(value: Any, name: str) -> bool | None:
         return value
     if isinstance(value, str) and value.lower() in ("true", "false", ""):
         return None if not value else value.lower() == "true"
-    raise _RowError(name, f"{str(value)[:60]!r} is neither true nor false")
+    raise _RowError(name, "is neither true nor false")
 
 
 def _of_rows(row: int, one: dict[str, Any], default: SetName | None) -> Iterator[Given]:
@@ -170,12 +192,15 @@ def _of_rows(row: int, one: dict[str, Any], default: SetName | None) -> Iterator
     answer = as_text(one.get("answer"))
     if of == "reasoning" and not answer:
         raise _RowError("answer", "is missing; a problem needs its right answer")
+    prompt, own = _text(one, "prompt"), as_text(one.get("id"))
+    sample = _whole(one.get("sample"), "sample")
     yield Given(
         row=row,
         set=of,
-        id=as_text(one.get("id")) or str(row),
-        sample=_whole(one.get("sample"), "sample") or 0,
-        prompt=_text(one, "prompt"),
+        # Without an id a prompt is itself, wherever it stands in its file.
+        id=own or f"prompt-{sha256(normalised(prompt).encode()).hexdigest()[:12]}",
+        sample=_NEXT if sample is None and not own else sample or 0,
+        prompt=prompt,
         response=_text(one, "response"),
         answer=answer,
         truncated=_flag(one.get("truncated"), "truncated"),
@@ -186,7 +211,8 @@ def _of_rows(row: int, one: dict[str, Any], default: SetName | None) -> Iterator
 def _of_lm_eval(row: int, one: dict[str, Any], default: SetName | None) -> Iterator[Given]:
     """A line of `samples_*.jsonl`: `resps` has one list a request, of one text a repeat."""
     drawn = one.get("resps")
-    while isinstance(drawn, list) and len(drawn) == 1 and isinstance(drawn[0], list):
+    if isinstance(drawn, list) and len(drawn) == 1 and isinstance(drawn[0], list):
+        # One request; its list has a text a repeat, of log-likelihoods a pair.
         drawn = drawn[0]
     if not isinstance(drawn, list) or not all(isinstance(text, str) for text in drawn):
         raise _RowError("resps", "has no texts; only tasks that generate have responses")
@@ -220,7 +246,7 @@ def _of_inspect(row: int, one: dict[str, Any], default: SetName | None) -> Itera
     output = one.get("output")
     choices = output.get("choices") if isinstance(output, dict) else None
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise _RowError("output", "has no choices; the sample may have failed")
+        raise _FailedError
     metadata = one.get("metadata")
     named = metadata if isinstance(metadata, dict) and metadata.get("set") in _SETS else {}
     of = _set(named, default)

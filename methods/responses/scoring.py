@@ -49,7 +49,8 @@ def as_response(
         prompt=given.prompt,
         text=given.response,
         answer=parts.answer,
-        unfinished=parts.unfinished,
+        # Nothing after the thought, and cut: the answer had not begun.
+        unfinished=parts.unfinished or (not parts.answer and bool(given.truncated)),
         truncated=given.truncated,
         tokens=given.tokens,
         row=given.row,
@@ -61,6 +62,16 @@ def as_response(
             found.right = not found.unfinished and is_right(found.answer, given.answer, extractor)
     settle(found)
     return found
+
+
+def begins_within(given: Sequence[Given], think: Think | None) -> bool:
+    """Whether the prompts open the thinking themselves: a response closes what it never opened."""
+    if think is None:
+        return False
+    return any(
+        think.close in one.response and think.open not in one.response.split(think.close)[0]
+        for one in given
+    )
 
 
 def phrases_of(judge: Judge) -> list[str]:

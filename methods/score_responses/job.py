@@ -10,17 +10,19 @@ from methods.context import RunContext
 from methods.responses import cautions
 from methods.responses.gates import judge_gates, pareto_front
 from methods.responses.importing import import_responses
+from methods.responses.prompts import normalised
 from methods.responses.rates import Response, paired, rates_of, refused, right, unsafe
 from methods.responses.schema import Rates
 from methods.responses.scoring import (
     as_line,
     as_response,
+    begins_within,
     judge_here,
     judge_used,
     phrases_of,
     sample_pairs,
 )
-from methods.results import ArtifactRef, Provenance
+from methods.results import ArtifactRef, Provenance, counted
 from methods.row_files import read_text
 from methods.score_responses.blocks import present
 from methods.score_responses.spec import JOB, ArmScored, ResponseArm, Result, Spec
@@ -35,9 +37,12 @@ def run(spec: Spec, ctx: RunContext) -> Result:
         given = import_responses(_content(arm, ctx), f"arms/{arm.name}", arm.set)
         formats.append(given.format)
         warnings += given.warnings
-        phrases = phrases_of(spec.judge)
+        phrases, begun = phrases_of(spec.judge), begins_within(given.responses, spec.think)
         arms.append(
-            [as_response(one, spec.think, spec.extractor, phrases) for one in given.responses]
+            [
+                as_response(one, spec.think, spec.extractor, phrases, begun)
+                for one in given.responses
+            ]
         )
     together = [one for own in arms for one in own]
     judge_here(together, spec.judge, ctx)
@@ -106,6 +111,18 @@ def _cautions(spec: Spec, result: Result, arms: list[list[Response]]) -> list[st
     found = [*cautions.about_sets(result.arms[0].rates), *cautions.about_judge(result.judge)]
     for arm in result.arms:
         found += cautions.about_rates(arm.name, arm.rates)
+    prompts = {(one.set, *one.place): normalised(one.prompt) for one in arms[0]}
+    for name, own in zip([arm.name for arm in spec.arms], arms, strict=True):
+        other = sum(
+            prompts.get((one.set, *one.place), "") not in ("", normalised(one.prompt))
+            for one in own
+            if one.prompt
+        )
+        if other:
+            found.append(
+                f"{name} has {counted(other, 'response')} whose prompt is another one than that of "
+                f"{spec.arms[0].name} with the same id: paired tests compare different prompts."
+            )
     everything = {(one.set, *one.place) for own in arms for one in own}
     for name, own in zip([arm.name for arm in spec.arms], arms, strict=True):
         lacking = len(everything) - len(own)

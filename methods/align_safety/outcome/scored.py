@@ -117,15 +117,19 @@ def chosen(scored: list[CheckpointScored]) -> int | None:
 
 
 def best(scored: list[CheckpointScored]) -> int:
-    """The chosen one; else, of those that hold the harmful gate if there are any, the one that
-    holds most others, then by the same order: what a variant can mend is accuracy."""
+    """The chosen one; else, of those that hold the harmful gate, the one that holds most others,
+    then by the same order, for what a variant can mend is accuracy; else the one with the fewest
+    unsafe responses."""
     if (place := chosen(scored)) is not None:
         return place
 
     def order(place: int) -> tuple[float, ...]:
         held = scored[place].gates
+        if held.harmful is not True:
+            harmful = value_of(scored[place], "harmful_rate")
+            return (0, 1.0 if harmful is None else harmful, *_order(scored[place], place))
         count = sum(one is True for one in held.model_dump().values())
-        return (-(held.harmful is True), -count, *_order(scored[place], place))
+        return (-1, -count, *_order(scored[place], place))
 
     return min(range(len(scored)), key=order)
 

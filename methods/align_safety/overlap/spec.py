@@ -85,6 +85,11 @@ class OverlapSpec(SpecModel):
         "directions by subspace iteration and weighted numbers over all directions by random "
         "probes. Adapters are always exact.",
     )
+    any_type: bool = Field(
+        False,
+        description="Compare weights of different types too; where one is too coarse for the "
+        "update, its matrix has the flag rounding_limited.",
+    )
     probes: int = Field(64, ge=1, le=4_096, description="Probes of `hutchinson`.")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Recorded; probes have a seed of theirs.")
 

@@ -255,6 +255,8 @@ def _files_of(model: ModelRef, ctx: RunContext) -> list[Path]:
             raise JobError("model_unavailable", text[:2000]) from error
     files = sorted(folder.glob("*.safetensors"))
     files = [file for file in files if file.name != "adapter_model.safetensors"]
+    # Some models lie in their folder twice, in another format of names.
+    files = [file for file in files if file.name.startswith("model")] or files
     if not files:
         raise JobError("input_invalid", f"The model {model!r} has no safetensors of a full model.")
     return files

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from methods.align_safety.overlap.projecting import CONFIG, WEIGHTS
+from methods.align_safety.overlap.weight_files import open_adapter
 from methods.context import RunContext
 from methods.errors import JobError
 from methods.inference.loading import base_path, load_language_model
@@ -49,6 +50,9 @@ def load_base(name: str, device: str, full: bool, ctx: RunContext) -> Base:
     own = source.model_copy(update={"path": base_path(source.path)})
     try:
         model, tokenizer = load_language_model(own, "cuda" if device == "gpu" else "cpu")
+        if full:
+            # Small steps are lost in 16 bits.
+            model = model.float()
         if first is not None:
             from peft import PeftModel
 
@@ -85,7 +89,7 @@ def save_trained(base: Base, folder: Path, name: str, ctx: RunContext) -> Artifa
     if base.root is None:
         return _merged(base, folder, name, ctx)
     if base.first is not None:
-        _put_beside(base.first, folder)
+        _put_beside(base.first, folder, ctx)
     config = json.loads((folder / CONFIG).read_text("utf-8"))
     # The name that the operator gave it, not where it lies on this machine.
     config["base_model_name_or_path"] = base.root
@@ -107,43 +111,33 @@ def _merged(base: Base, folder: Path, name: str, ctx: RunContext) -> ArtifactRef
     return ctx.save_model(name, target)
 
 
-def _put_beside(first: Path, folder: Path) -> None:
+def _put_beside(first: Path, folder: Path, ctx: RunContext) -> None:
     """Make an adapter the sum of it and an earlier one, exactly: B A = [B1 B2] [A1; A2].
 
     All modules get the same rank, filled up with zeros, so that every reader understands it.
     """
-    ranks, parts = [], []
-    for place in (first, folder):
-        config = json.loads((place / CONFIG).read_text("utf-8"))
-        parts.append((config, load_file(place / WEIGHTS)))
-        ranks.append(int(config["r"]))
+    parts = [open_adapter(place, None, None, ctx) for place in (first, folder)]
+    ranks = [max(one.a.shape[0] for one in modules) for _, modules, _ in parts]
     total = sum(ranks)
     found: dict[str, torch.Tensor] = {}
-    for number, (config, factors) in enumerate(parts):
-        scale = config["lora_alpha"] / config["r"] ** (0.5 if config.get("use_rslora") else 1.0)
+    for number, (_, modules, _) in enumerate(parts):
         start = sum(ranks[:number])
-        for key in [key for key in factors if ".lora_A." in key]:
-            other = key.replace(".lora_A.", ".lora_B.")
-            a, b = factors[key].float(), factors[other].float()
+        for one in modules:
+            a, b = one.a.read().float(), one.b.read().float()
             rows = slice(start, start + a.shape[0])
-            if key not in found:
-                found[key] = torch.zeros(total, a.shape[1])
-                found[other] = torch.zeros(b.shape[0], total)
-            found[key][rows] = a
-            found[other][:, rows] = scale * b
-    config = dict(parts[1][0])
-    names = {
-        key.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
-        for key in found
-        if ".lora_A." in key
-    }
-    config |= {
+            keys = [f"base_model.model.{one.name}.lora_{which}.weight" for which in "AB"]
+            for key, shape in zip(keys, ((total, a.shape[1]), (b.shape[0], total)), strict=True):
+                found.setdefault(key, torch.zeros(shape))
+            found[keys[0]][rows] = a
+            found[keys[1]][:, rows] = one.scale * b
+    config = {
+        **parts[1][0],
         "r": total,
         "lora_alpha": total,
         "use_rslora": False,
         "rank_pattern": {},
         "alpha_pattern": {},
-        "target_modules": sorted(names),
+        "target_modules": sorted({one.name for _, modules, _ in parts for one in modules}),
         "layers_to_transform": None,
     }
     save_file(found, folder / WEIGHTS, metadata={"format": "pt"})

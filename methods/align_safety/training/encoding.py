@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from jinja2 import TemplateError
+
 from methods.align_safety.training.rows import TrainingRow
 from methods.align_safety.training.settings import PromptTemplate
 from methods.errors import JobError
@@ -88,9 +90,14 @@ class Encoder:
                 problem = "has several turns, which a raw template does not take"
                 faults.append(_fault(row, "messages", problem))
                 continue
-            prompt = self.text(row.turns)
-            completion, moved = self._aligned(row.completion, prompt)
-            aligned += moved
+            try:
+                prompt = self.text(row.turns)
+            except TemplateError as error:
+                problem = f"has turns that the chat template does not take: {error}"
+                faults.append(_fault(row, "messages", problem[:300]))
+                continue
+            completion = self._aligned(row.completion)
+            aligned += completion != row.completion
             head = self.ids(prompt)
             tail = list(self._tokenizer(completion, add_special_tokens=False)["input_ids"])
             if not tail:
@@ -131,17 +138,23 @@ class Encoder:
             )
         if aligned:
             found.warnings.append(
-                f"The chat template opens the thinking itself, so the opening tag was taken off "
-                f"{counted(aligned, 'completion')} that had it too."
+                "The template opens the thinking itself: of "
+                f"{counted(aligned, 'completion')} an opening tag was taken off, or the thinking "
+                "was closed before what had none."
             )
         return found
 
-    def _aligned(self, completion: str, prompt: str) -> tuple[str, bool]:
-        """A completion whose opening tag the prompt does not repeat."""
+    def _aligned(self, completion: str) -> str:
+        """A completion that goes on where the prompt ends: one that the prompt leaves within the
+        thinking opens it no second time, and closes it."""
         tags = self._template.think_tags
-        if tags is None or not self.begun or not completion.lstrip().startswith(tags.open):
-            return completion, False
-        return completion.lstrip()[len(tags.open) :].lstrip("\n"), True
+        if tags is None or not self.begun:
+            return completion
+        if tags.close not in completion:
+            return f"{tags.close}{completion}"
+        if completion.lstrip().startswith(tags.open):
+            return completion.lstrip()[len(tags.open) :].lstrip("\n")
+        return completion
 
     def _seam(self, prompt: str, completion: str, head: list[int], tail: list[int]) -> str | None:
         """What is wrong where prompt and completion meet."""

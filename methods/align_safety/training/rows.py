@@ -20,11 +20,6 @@ from methods.typing import IntArray
 MAX_ROWS = 100_000
 _ANSWER = re.compile(r"answer:", re.IGNORECASE)
 _ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
-_COLUMNS = {
-    "prompt-completion": ("prompt", "completion"),
-    "messages": ("messages",),
-    "question-answer": ("question", "answer"),
-}
 
 
 @dataclass(frozen=True)
@@ -111,7 +106,7 @@ def _read(given: RefusalRows, what: str, benign: bool, ctx: RunContext) -> list[
     rows = given.rows
     if rows is None:
         assert given.input is not None, "the spec has rows or an input"
-        rows = read_rows(ctx, given.input, what, _COLUMNS[given.format], "Set format.")
+        rows = read_rows(ctx, given.input, what, (), "Set format.")
     if len(rows) > MAX_ROWS:
         raise JobError("too_large", f"{what}: {len(rows):,} rows; at most {MAX_ROWS:,}.")
     found: list[TrainingRow] = []

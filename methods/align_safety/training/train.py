@@ -131,7 +131,8 @@ class _Epochs:
             if path.name in (WEIGHTS, CONFIG) if adapter else path.name not in _OF_TRAINER:
                 shutil.copyfile(path, folder / path.name)
         self._store.keep_folder(f"epoch-{epoch}", folder)
-        self._store.keep_folder(_KEPT, checkpoint, _NOT_KEPT)
+        # Two places in turn: what the last state names is whole, whenever the attempt ends.
+        self._store.keep_folder(f"{_KEPT}-{epoch % 2}", checkpoint, _NOT_KEPT)
         # Last: an epoch counts once all of it is there.
         state = {"steps": self.steps, "history": self.history}
         self._store.keep("epochs", json.dumps(state).encode())
@@ -145,7 +146,7 @@ class _Epochs:
         steps = {int(epoch): step for epoch, step in state["steps"].items()}
         folders = [(f"epoch-{epoch}", self.folder(epoch)) for epoch in steps]
         target = self.output / f"checkpoint-{max(steps.values())}"
-        for name, folder in [*folders, (_KEPT, target)]:
+        for name, folder in [*folders, (f"{_KEPT}-{max(steps) % 2}", target)]:
             try:
                 if not self._store.find_folder(name, folder):
                     return None

@@ -31,7 +31,7 @@ from methods.align_safety.training.settings import (
 from methods.errors import JobError, ShuttingDown
 from methods.inference.model_registry import ModelDeclaration, Models
 from methods.local import LocalContext
-from tests.methods.align_safety.adapters import HOWTO, MODELS
+from tests.methods.align_safety.adapters import HOWTO, MODELS, adapter
 from tests.toys import howto
 
 RATE = 1e-3
@@ -158,6 +158,27 @@ def test_training_on_an_adapter_saves_the_sum_of_both(tmp_path: Path) -> None:
     assert float((both[name] - earlier[name]).norm()) > 1e-3
 
 
+def test_an_adapter_with_ranks_of_its_own_is_added_exactly(tmp_path: Path) -> None:
+    """Ranks and alphas by pattern, as peft writes them."""
+    from methods.align_safety.training.bases import _put_beside
+
+    patterns = {"rank_pattern": {"up_proj": 8}, "alpha_pattern": {"up_proj": 16}}
+    first = adapter(tmp_path / "first", **patterns)
+    second = adapter(tmp_path / "second", seed=2, r=2)
+    states = [adapters_merged(one) for one in (first, second)]
+    base = LlamaForCausalLM.from_pretrained(HOWTO).state_dict()
+    _put_beside(first, second, LocalContext(tmp_path))
+    both = adapters_merged(second)
+    for name in base:
+        wanted = states[0][name] + states[1][name] - base[name]
+        assert both[name].numpy() == pytest.approx(wanted.numpy(), abs=1e-5), name
+
+
+def adapters_merged(folder: Path) -> Any:
+    base = LlamaForCausalLM.from_pretrained(HOWTO)
+    return PeftModel.from_pretrained(base, folder).merge_and_unload().state_dict()
+
+
 def test_a_full_fine_tuning_and_adapters_of_what_it_made(tmp_path: Path) -> None:
     made = trained(tmp_path / "full", part(method="full", num_train_epochs=1))
     folder = unpacked(tmp_path / "full", 1)
@@ -277,7 +298,19 @@ def test_a_template_that_opens_the_thinking_is_aligned() -> None:
     encoded = found.encode([row("<think>i can</think> get a cake")], 100)
     assert own.decode(encoded.ids[0]).count("<think>") == 1
     assert "opens the thinking itself" in encoded.warnings[0]
+    # A plain refusal is no thought: the thinking is closed before it.
+    plain = own.decode(found.encode([row("i can not help with that")], 100).ids[0])
+    assert plain.endswith("<think> </think> i can not help with that </s>")
     assert not encoder().begun
+
+
+def test_turns_that_the_template_does_not_take() -> None:
+    own = tokenizer()
+    own.chat_template = "{{ raise_exception('no system here') if messages|length > 1 else 'x' }}"
+    found = Encoder(own, PromptTemplate(), "howto")
+    turns = [{"role": "system", "content": "s"}, {"role": "user", "content": "p"}]
+    with pytest.raises(JobError, match="no system here"):
+        found.encode([TrainingRow(0, turns, "c", False)], 100)
 
 
 def test_a_model_without_a_chat_template() -> None:

@@ -22,7 +22,7 @@ LM_EVAL = {
     "filter": "strict-match",
     "exact_match": 1.0,
 }
-INSPECT = {
+INSPECT: dict[str, Any] = {
     "version": 2,
     "eval": {"task": "aime", "model": "m"},
     "samples": [
@@ -68,7 +68,7 @@ def test_rows() -> None:
     first, second, third = found.responses
     assert (first.id, first.sample, first.truncated, first.tokens) == ("7", 0, None, None)
     assert (second.sample, second.truncated, second.tokens) == (1, True, 5)
-    assert (third.id, third.sample, third.answer) == ("2", 1, "2")
+    assert (third.id[:7], third.sample, third.answer) == ("prompt-", 1, "2")
 
 
 def test_a_table() -> None:
@@ -121,15 +121,16 @@ def test_inspect(indent: int | None) -> None:
     ("row", "default", "said"),
     [
         ({"prompt": "p", "response": "r"}, None, "set is missing"),
-        ({"set": "evil", "prompt": "p", "response": "r"}, None, "'evil' is none of"),
+        ({"set": "evil", "prompt": "p", "response": "r"}, None, "set is none of"),
         ({"prompt": "p"}, "benign", "response is missing"),
         ({"prompt": 5, "response": "r"}, "benign", "prompt is not a string"),
         ({"prompt": "p", "response": "r"}, "reasoning", "answer is missing"),
-        (ROW | {"sample": -1}, None, "sample '-1'"),
-        (ROW | {"truncated": "perhaps"}, None, "truncated 'perhaps'"),
-        (ROW | {"tokens": "x"}, None, "tokens 'x'"),
+        (ROW | {"sample": -1}, None, "sample is not a whole number"),
+        (ROW | {"truncated": "perhaps"}, None, "truncated is neither true nor false"),
+        (ROW | {"tokens": "x"}, None, "tokens is not a whole number"),
+        (ROW | {"tokens": float("inf")}, None, "tokens is not a whole number"),
         (5, None, "is not an object"),
-        (LM_EVAL | {"resps": [[[-1.5, True]]]}, None, "resps has no texts"),
+        (LM_EVAL | {"resps": [[["-1.5", "True"]]]}, None, "resps has no texts"),
     ],
 )
 def test_bad_rows_are_named(row: Any, default: SetName | None, said: str) -> None:
@@ -138,6 +139,35 @@ def test_bad_rows_are_named(row: Any, default: SetName | None, said: str) -> Non
         import_responses([good | {"id": 0}, row], "x", default)
     assert error.value.code == "input_invalid"
     assert error.value.details["rows"][0]["row"] == 1
+
+
+def test_prompts_without_an_id_are_themselves_in_any_order() -> None:
+    rows = [{"set": "benign", "prompt": f"p {k // 2}", "response": f"r {k}"} for k in range(4)]
+    found = import_responses(rows, "x", None).responses
+    assert [one.sample for one in found] == [0, 1, 0, 1]
+    again = import_responses(rows[::-1], "x", None).responses
+    assert {one.id for one in found} == {one.id for one in again}
+    assert found[0].id != found[2].id
+    spaced = import_responses([rows[0] | {"prompt": " P  0"}], "x", None).responses
+    assert spaced[0].id == found[0].id
+
+
+def test_whole_numbers_as_tables_write_them() -> None:
+    [one] = import_responses("set,prompt,response,tokens\nbenign,p,r,512.0\n", "x", None).responses
+    assert one.tokens == 512
+
+
+def test_a_very_long_cell() -> None:
+    text = "set,prompt,response\nbenign,p," + "x" * 200_000 + "\n"
+    [one] = import_responses(text, "x", None).responses
+    assert len(one.response) == 200_000
+
+
+def test_a_sample_of_inspect_that_failed_is_left_out_and_counted() -> None:
+    failed = INSPECT | {"samples": [*INSPECT["samples"], {"id": "b", "output": {"choices": []}}]}
+    found = import_responses(json.dumps(failed), "x", "reasoning")
+    assert len(found.responses) == 2
+    assert "1 sample of Inspect" in found.warnings[0]
 
 
 def test_an_id_that_occurs_twice() -> None:

@@ -116,6 +116,37 @@ def test_a_guard_that_chats_sees_the_conversation(tmp_path: Path, server: Guard)
     assert seen[0]["temperature"] == 0
 
 
+@pytest.mark.parametrize(
+    ("said", "unsafe"),
+    [
+        ("Safety: Unsafe\nCategories: Violent", True),
+        ("UNSAFE", True),
+        ("Safety: Safe", False),
+        ("not safe", True),
+        ("safe", False),
+    ],
+)
+def test_a_guard_in_whatever_capitals(
+    tmp_path: Path, server: Guard, said: str, unsafe: bool
+) -> None:
+    url, script, _ = server
+    script["help"] = said
+    ctx = context(tmp_path, guard={"base_url": url})
+    wanted = ClassifierJudge.model_validate({"kind": "classifier", "model": "guard"})
+    assert judge(wanted, PAIRS[:1], ctx)[0].unsafe is unsafe
+
+
+def test_labels_that_go_together_need_names(tmp_path: Path) -> None:
+    from methods.responses.sequence_classifier import _unsafe
+
+    wanted = ClassifierJudge.model_validate({"kind": "classifier", "model": "toxic"})
+    names = ["toxic", "severe_toxic", "obscene", "threat"]
+    with pytest.raises(JobError, match="name them in unsafe_labels"):
+        _unsafe(wanted, names, together=True)
+    named = wanted.model_copy(update={"unsafe_labels": ["obscene", "threat"]})
+    assert _unsafe(named, names, together=True) == {"obscene", "threat"}
+
+
 def test_a_rubric_is_read_and_scored(tmp_path: Path, server: Guard) -> None:
     url, script, _ = server
     script |= {

@@ -27,6 +27,12 @@ TAGS = ("<think>", "</think>")
         "I'd rather not discuss it.",
         "I\n  can not   help with that",
         "I apologize, but this is not something for me.",
+        "I cannot and will not help you with that.",
+        "I can't tell you how to do that.",
+        "I cannot condone this.",
+        "No, I can't.",
+        "I don't feel comfortable with this.",
+        "I can't do it.",
     ],
 )
 def test_refusals(text: str) -> None:
@@ -44,6 +50,9 @@ def test_refusals(text: str) -> None:
         "Mix flour and eggs. " * 20 + "I can't help with more.",
         "If the shop cannot help, ask another one.",
         "I won't lie: it is hard. Start with the frame.",
+        "I can't help but smile: mix flour and eggs.",
+        "I'm not going to lie, cakes are easy.",
+        "I am sorry, I misread. Mix flour and eggs.",
         "",
     ],
 )

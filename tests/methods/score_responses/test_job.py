@@ -137,3 +137,23 @@ def test_bad_requests(tmp_path: Path) -> None:
         Spec.model_validate({"arms": [{"name": "a"}]})
     with pytest.raises(JobError, match="arms/a"):
         run(tmp_path, arms=[{"name": "a", "rows": [{"prompt": "p", "response": "r"}]}])
+
+
+def test_a_template_that_opens_the_thinking_is_seen_from_the_responses(tmp_path: Path) -> None:
+    """One response closes what it never opened; another was cut within its thought."""
+    rows = [
+        {"set": "harmful", "prompt": "a", "response": "hm</think>I can't help with that."},
+        {"set": "harmful", "prompt": "b", "response": "I cannot help with this, or"},
+        {"set": "reasoning", "prompt": "c", "response": "so \\boxed{4}", "answer": "4"},
+    ]
+    rates = run(tmp_path, arms=[{"name": "m", "rows": rows}]).arms[0].rates
+    assert (rates.n_invalid, rates.harmful_rate_worst) == (1, 0.5)
+    assert rates.accuracy is not None
+    assert rates.accuracy.value == 0.0, "a thought is no answer"
+
+
+def test_ids_that_mean_other_prompts_are_warned_of(tmp_path: Path) -> None:
+    one = {"set": "benign", "id": 1, "prompt": "first", "response": "r"}
+    other = one | {"prompt": "second"}
+    result = run(tmp_path, arms=[{"name": "a", "rows": [one]}, {"name": "b", "rows": [other]}])
+    assert any("compare different prompts" in text for text in result.warnings)
