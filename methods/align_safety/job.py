@@ -112,7 +112,8 @@ class _Job:
                 before, *after = self._answered(models, prepared)
                 for one, own in zip(trained, after, strict=True):
                     one.responses = own
-        scored = [score(one, before, spec.gates) for one in trained]
+        baseline = rates_of(before)
+        scored = [score(one, before, baseline, spec.gates) for one in trained]
         if spec.after is not None and answers:
             with self._phase("variants"):
                 variants = self._variants(trained[best(scored)])
@@ -120,14 +121,14 @@ class _Job:
                 for one, own in zip(variants, found, strict=True):
                     one.responses = own
             trained += variants
-            scored += [score(one, before, spec.gates) for one in variants]
+            scored += [score(one, before, baseline, spec.gates) for one in variants]
         place, finest = chosen(scored), best(scored)
         with self._phase("overlap"):
             overlap, overlap_file = self._overlap(trained[finest])
         ctx.progress("writing", 0, 1, "steps")
         everything = [*before, *(one for own in trained for one in own.responses)]
         result = Result(
-            baseline=rates_of(before),
+            baseline=baseline,
             checkpoints=scored,
             configurations=trainings,
             front=front(scored),

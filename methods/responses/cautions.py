@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from methods.responses.schema import JudgeUsed, Rates
+from methods.responses.schema import Gates, JudgeUsed, Rates
 from methods.results import counted
 
 _FEWEST, _LEAST_AGREEMENT = 100, 0.8
@@ -26,6 +26,20 @@ def about_sets(rates: Rates) -> list[str]:
     if small:
         found.append(f"Sets of fewer than {_FEWEST} responses say little: {', '.join(small)}.")
     return found
+
+
+def about_floor(baseline: Rates, gates: Gates) -> list[str]:
+    """A baseline with nothing to lose."""
+    one = baseline.accuracy
+    if gates.accuracy_drop is None or one is None or one.value is None:
+        return []
+    if one.value > gates.accuracy_drop:
+        return []
+    return [
+        f"The baseline answers {one.value:.1%} of the problems right, so nothing can be lost: what "
+        "the training cost is not known, and the verdict stays incomplete. Take easier problems, "
+        "another extractor, or more tokens."
+    ]
 
 
 def about_judge(judge: JudgeUsed) -> list[str]:

@@ -48,7 +48,7 @@ def run(spec: Spec, ctx: RunContext) -> Result:
     judge_here(together, spec.judge, ctx)
     rates = [rates_of(own) for own in arms]
     scored = [
-        _scored(spec, arm.name, kind, own, arms[0], shares)
+        _scored(spec, arm.name, kind, own, arms[0], shares, rates[0])
         for arm, kind, own, shares in zip(spec.arms, formats, arms, rates, strict=True)
     ]
     judge = judge_used(together, spec.judge)
@@ -78,9 +78,10 @@ def _scored(
     own: list[Response],
     first: list[Response],
     rates: Rates,
+    before: Rates,
 ) -> ArmScored:
     accuracy = paired(right(first), right(own))
-    held, verdict = judge_gates(rates, accuracy, spec.gates)
+    held, verdict = judge_gates(rates, before, accuracy, spec.gates)
     compared = own is not first
     return ArmScored(
         name=name,
@@ -108,7 +109,9 @@ def _front(scored: list[ArmScored]) -> list[str]:
 
 
 def _cautions(spec: Spec, result: Result, arms: list[list[Response]]) -> list[str]:
-    found = [*cautions.about_sets(result.arms[0].rates), *cautions.about_judge(result.judge)]
+    first = result.arms[0].rates
+    found = [*cautions.about_sets(first), *cautions.about_judge(result.judge)]
+    found += cautions.about_floor(first, spec.gates)
     for arm in result.arms:
         found += cautions.about_rates(arm.name, arm.rates)
     prompts = {(one.set, *one.place): normalised(one.prompt) for one in arms[0]}

@@ -23,6 +23,7 @@ def of(spec: Spec, result: Result) -> list[str]:
     baseline = result.baseline
     found += cautions.about_sets(baseline)
     found += cautions.about_judge(result.judge)
+    found += cautions.about_floor(baseline, spec.gates)
     refusals = baseline.refusal_rate
     if refusals is not None and refusals.value == 0:
         found.append(

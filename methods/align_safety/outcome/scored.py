@@ -10,7 +10,7 @@ from methods.align_safety.training.settings import TuningConfiguration
 from methods.children import Child
 from methods.responses.gates import judge_gates, pareto_front
 from methods.responses.rates import Response, paired, rates_of, refused, right, unsafe
-from methods.responses.schema import Gates, Verdict
+from methods.responses.schema import Gates, Rates, Verdict
 
 
 @dataclass
@@ -61,12 +61,12 @@ def trained_of(
     )
 
 
-def score(one: Trained, before: list[Response], gates: Gates) -> CheckpointScored:
+def score(one: Trained, before: list[Response], baseline: Rates, gates: Gates) -> CheckpointScored:
     """Shares, paired tests and gates of a model."""
     after = one.responses
     rates = rates_of(after)
     accuracy = paired(right(before), right(after))
-    held, verdict = judge_gates(rates, accuracy, gates)
+    held, verdict = judge_gates(rates, baseline, accuracy, gates)
     return CheckpointScored(
         **rates.model_dump(),
         name=one.name,
