@@ -8,6 +8,8 @@ from fractions import Fraction
 
 from methods.responses.schema import Extractor
 
+#: Boxes that are tried, from the end: a text of nothing but open ones ends too.
+_MOST_BOXES = 20
 _NUMBER = re.compile(r"(?:(?<![\w)\].])-)?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:/\d+)?(?:[eE][-+]?\d+)?")
 _CHOICES = (
     re.compile(r"\\boxed\{\s*(?:\\text\{)?\(?([A-Z])\)?\}?\s*\}"),
@@ -49,7 +51,10 @@ def is_right(answer: str, truth: str, how: Extractor) -> bool:
 def _boxed(text: str) -> str | None:
     """What is in the last `\\boxed{}` whose braces are balanced."""
     end = len(text)
-    while (start := text.rfind("\\boxed", 0, end)) >= 0:
+    for _ in range(_MOST_BOXES):
+        start = text.rfind("\\boxed", 0, end)
+        if start < 0:
+            return None
         rest = text[start + len("\\boxed") :].lstrip()
         if rest.startswith("{"):
             depth = 0

@@ -16,9 +16,9 @@ from methods.inference.loading import kind_of_model
 from methods.inference.model_registry import ModelDeclaration
 
 _ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj", "out_proj", "qkv_proj", "query_key_value"}
-_ATTENTION |= {"c_attn", "dense", "Wqkv"}
+_ATTENTION |= {"c_attn", "attn.c_proj", "dense", "Wqkv"}
 _MLP = {"gate_proj", "up_proj", "down_proj", "gate_up_proj", "fc1", "fc2", "fc_in", "fc_out"}
-_MLP |= {"c_fc", "dense_h_to_4h", "dense_4h_to_h", "w1", "w2", "w3"}
+_MLP |= {"c_fc", "mlp.c_proj", "dense_h_to_4h", "dense_4h_to_h", "w1", "w2", "w3"}
 _UP = {"up_proj", "fc1", "fc_in", "c_fc", "dense_h_to_4h", "w3", "gate_up_proj"}
 _GROUPS = {"mlp": _MLP, "up": _UP, "attention+mlp": _ATTENTION | _MLP}
 #: Parts of a model that do not write its answers.
@@ -70,7 +70,7 @@ def match(model: Any, training: Training) -> Matched:
     known = sorted({name.rpartition(".")[2] for name in inside})
     wanted: str | list[str] = training.target_modules
     if isinstance(wanted, str):
-        chosen = [name for name in inside if name.rpartition(".")[2] in _GROUPS[wanted]]
+        chosen = [name for name in inside if _kind(name) in _GROUPS[wanted]]
         missing: list[str] = [] if chosen else [wanted]
     else:
         chosen = [n for n in inside if any(n == one or n.endswith(f".{one}") for one in wanted)]
@@ -91,6 +91,12 @@ def match(model: Any, training: Training) -> Matched:
                 details={"module": name},
             )
     return Matched(chosen, count, [linear[name] for name in chosen])
+
+
+def _kind(name: str) -> str:
+    """The last part of a name; GPT-2 calls two modules `c_proj`."""
+    *_, parent, last = ["", *name.split(".")]
+    return f"{parent}.{last}" if last == "c_proj" else last
 
 
 def _range(training: Training, count: int) -> tuple[int, int]:

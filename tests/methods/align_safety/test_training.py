@@ -12,7 +12,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file
-from transformers import AutoTokenizer, LlamaForCausalLM
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 
 from methods.align_safety.overlap.directions import leading
 from methods.align_safety.overlap.penalty import overlap_penalty, span
@@ -413,6 +413,17 @@ def test_modules() -> None:
     assert len(matched(target_modules="attention+mlp", layers="all").names) == 21
     assert len(matched(target_modules=["k_proj"], layers=[1, 2]).names) == 2
     assert matched(target_modules="mlp", layers="all").trainable(2) == 9 * 2 * (96 + 256)
+
+
+def test_groups_of_gpt_2() -> None:
+    """Its weights lie the other way round, and two modules of a layer are called `c_proj`."""
+    with torch.device("meta"):
+        model = GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=3, n_head=2, vocab_size=50))
+    for group, count in (("mlp", 2), ("up", 1), ("attention+mlp", 4)):
+        found = match(model, configuration(target_modules=group, layers="all").at(RATE))
+        assert len(found.names) == 3 * count
+    up = match(model, configuration(target_modules="up", layers=[0, 0]).at(RATE))
+    assert (up.names, up.shapes) == (["transformer.h.0.mlp.c_fc"], [(128, 32)])
 
 
 @pytest.mark.parametrize(

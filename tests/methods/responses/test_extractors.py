@@ -76,6 +76,10 @@ def test_a_number_is_itself_in_every_form(number: int) -> None:
     assert not is_right(rf"\boxed{{{number + 1}}}", str(number), "boxed")
 
 
+def test_a_text_of_open_boxes_ends() -> None:
+    assert extract("\\boxed{" * 20_000, "boxed") is None
+
+
 @given(st.text(max_size=200))
 def test_no_text_breaks_an_extractor(text: str) -> None:
     hows: tuple[Extractor, ...] = ("boxed", "last-number", "choice", "exact")
