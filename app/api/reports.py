@@ -70,7 +70,9 @@ def create_router() -> APIRouter:
         create_report_link,
         methods=["POST"],
         status_code=201,
-        responses=responses(Unauthenticated, Forbidden, NotFound, JobNotFinished, InvalidSpec),
+        responses=responses(
+            InvalidRequest, Unauthenticated, Forbidden, NotFound, JobNotFinished, InvalidSpec
+        ),
     )
     add(
         "/reports/{token}",

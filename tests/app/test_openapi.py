@@ -122,3 +122,15 @@ def test_every_field_has_a_description() -> None:
 @pytest.mark.parametrize("text", ["Of sgd.", "To the minute.", "By another job."])
 def test_a_fragment_is_found(text: str) -> None:
     assert FRAGMENT.match(text)
+
+
+def test_operations_with_a_body_say_that_it_may_be_malformed() -> None:
+    paths = json.loads(STORED.read_text())["paths"]
+    with_body = {
+        (path, method): operation["responses"]
+        for path, operations in paths.items()
+        for method, operation in operations.items()
+        if isinstance(operation, dict) and "requestBody" in operation
+    }
+    assert len(with_body) > 15
+    assert [where for where, known in with_body.items() if "400" not in known] == []
