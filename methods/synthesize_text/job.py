@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 
 from methods.context import RunContext
 from methods.errors import JobError
+from methods.parts import Phases
 from methods.results import Provenance
 from methods.synthesize_text import blocks
 from methods.synthesize_text.child_jobs import TargetMade, TargetPart
@@ -51,7 +48,7 @@ class _Job:
         self._making = Making(spec, ctx)
         self._names = self._making.names
         self._count = len(spec.labels)
-        self._seconds: dict[str, float] = {}
+        self._phases = Phases()
         self._optimises = spec.method.startswith("gradmm")
         self._aims: list[TargetMade] = []
         self._targets: list[Target] = []
@@ -59,17 +56,10 @@ class _Job:
         self._target_files: list[bytes] = []
         self._bias = False
 
-    @contextmanager
-    def _phase(self, name: str) -> Iterator[None]:
-        began = time.monotonic()
-        yield
-        spent = self._seconds.get(name, 0.0) + time.monotonic() - began
-        self._seconds[name] = round(spent, 3)
-
     def run(self) -> Result:
         spec, ctx = self._spec, self._ctx
         ctx.progress("reading", 0, 1, "files")
-        with self._phase("reading"):
+        with self._phases.of("reading"):
             split = split_texts(spec.labelled(), ctx)
         self._check_halves(split)
         aims: list[TargetPart] = []
@@ -85,10 +75,10 @@ class _Job:
             aims = self._aim([one.texts for one in drawn])
         made = self._make(drawn, aims)
         self._show(made)
-        with self._phase("fine-tuning"):
+        with self._phases.of("fine-tuning"):
             arms, differences = evaluation.evaluate(made, self._making)
         ctx.progress("drawing figures", 0, 1, "steps")
-        with self._phase("comparing"):
+        with self._phases.of("comparing"):
             found, of_used, of_held = _leakage(made, split)
         curves = summary.curves(made)
         result = Result(
@@ -102,10 +92,10 @@ class _Job:
             privacy=privacy_statement.state(made, split, ctx),
             preview=summary.preview(made),
             work=Work(
-                parts=self._making.parts,
-                restored=self._making.restored,
+                parts=self._making.parts.asked,
+                restored=self._making.parts.restored,
                 forward_tokens=self._making.forward_tokens,
-                seconds=self._seconds,
+                seconds=self._phases.seconds,
             ),
             artifacts=saving.save(made, of_used, of_held, curves, ctx),
             provenance=Provenance.of(JOB, spec.seed, bias=made.bias, device=spec.device),
@@ -121,7 +111,7 @@ class _Job:
         aims = [
             self._making.target_part(label, texts[:needed]) for label, texts in enumerate(public)
         ]
-        with self._phase("target"):
+        with self._phases.of("target"):
             found = self._making.targets(aims)
         self._aims = [made for made, _, _, _ in found]
         self._targets = [target for _, target, _, _ in found]
@@ -167,7 +157,7 @@ class _Job:
         made = self._aims[0] if self._aims else None
         if made is not None:
             self._making.check_memory(made, count)
-        with self._phase("drawing"):
+        with self._phases.of("drawing"):
             drawn = self._making.draw(count, lengths)
             for name, one in zip(self._names, drawn, strict=True):
                 if not one.texts:
@@ -182,7 +172,7 @@ class _Job:
     def _make(self, drawn: list[Drawn], aims: list[TargetPart]) -> Made:
         """All sets, and what is kept of the candidates."""
         drawn, sets = self._sets(drawn, aims)
-        with self._phase("choosing"):
+        with self._phases.of("choosing"):
             self._ctx.progress("choosing", 0, 1, "steps")
             choices = choose(
                 self._spec,
@@ -207,7 +197,7 @@ class _Job:
     def _sets(self, drawn: list[Drawn], aims: list[TargetPart]) -> tuple[list[Drawn], Sets]:
         spec, making = self._spec, self._making
         labels = list(range(self._count))
-        with self._phase("scoring"):
+        with self._phases.of("scoring"):
             scored = making.score(drawn, labels)
             tokens = max(2, round(float(np.median(np.concatenate([s.tokens for s in scored])))))
             random = making.score(making.random(spec.per_label, tokens), labels)
@@ -216,12 +206,12 @@ class _Job:
             return drawn, Sets(scored, unselected, random)
         lengths = [self._length(label, scored[label]) for label in labels]
         making.check_affordable(self._aims[0], lengths)
-        with self._phase("optimising"):
+        with self._phases.of("optimising"):
             made, noise = making.optimise(aims, [one.texts[:_STARTS] for one in drawn], lengths)
         if is_reference(spec):
             for one in made:
                 one.texts = [official_clean(text) or text for text in one.texts]
-        with self._phase("scoring"):
+        with self._phases.of("scoring"):
             found = making.score([*made, *noise], labels * 2)
         sets = Sets(found[: self._count], unselected, random, found[self._count :])
         return made, sets

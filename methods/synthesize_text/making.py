@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 
@@ -12,10 +12,10 @@ import numpy as np
 from pydantic import BaseModel
 
 from methods.arrays.npz import loadz
-from methods.children import Child
 from methods.context import RunContext
 from methods.errors import JobError
 from methods.jobtype import JobType
+from methods.parts import Parts
 from methods.synthesize_text.child_jobs import (
     DRAWS_PART,
     FINETUNE_PART,
@@ -118,32 +118,21 @@ class Making:
     """Asks for parts and counts them.
 
     Attributes:
-        parts, restored: children, and those that were there already.
+        parts: its children, counted.
         forward_tokens: that models read or wrote.
         parameters: weights of the model, once they are known.
     """
 
     def __init__(self, spec: Spec, ctx: RunContext) -> None:
         self._spec, self._ctx = spec, ctx
-        self.parts = self.restored = self.forward_tokens = 0
-        self.parameters = 0
+        self.parts = Parts(ctx)
+        self.forward_tokens = self.parameters = 0
         self.words = [label.word for label in spec.labels]
         self.names = [label.name for label in spec.labels]
         generator = spec.generator or Generator(model=spec.model)
         self._generator = generator
         is_server = ctx.models.find(generator.model).base_url is not None
         self._resource = "llm" if is_server else spec.device
-
-    def _children(
-        self, kind: JobType, specs: Sequence[BaseModel], phase: str, unit: str
-    ) -> Iterator[Child]:
-        total = len(specs)
-        self._ctx.progress(phase, 0, total, unit)
-        for done, child in enumerate(self._ctx.fan_out(kind.name, specs), start=1):
-            self.parts += 1
-            self.restored += child.reused
-            self._ctx.progress(phase, done, total, unit)
-            yield child
 
     def target_part(self, label: int, public: Sequence[str] = ()) -> TargetPart:
         """The part that computes a label's target."""
@@ -166,7 +155,7 @@ class Making:
         """What became of targets, in order: the report, the target, whether it was there already,
         and its file."""
         found: dict[int, tuple[TargetMade, Target, bool, bytes]] = {}
-        for child in self._children(TARGET_PART, parts, "target", "labels"):
+        for child in self.parts.ask(TARGET_PART, parts, "target", "labels"):
             with child.open("target.npz") as reader:
                 data = reader.read()
             target = read_target(BytesIO(data))
@@ -304,7 +293,7 @@ class Making:
         """The texts of parts, by owner and in the order of parts."""
         made: dict[int, tuple[TextsMade, list[dict[str, object]]]] = {}
         curves: dict[int, dict[str, list[list[float]]]] = {}
-        for child in self._children(kind, parts, phase, "parts"):
+        for child in self.parts.ask(kind, parts, phase, "parts"):
             with child.open("texts.jsonl") as reader:
                 rows = [json.loads(line) for line in reader.read().decode().splitlines() if line]
             made[child.place] = (TextsMade.model_validate(child.result), rows)
@@ -348,7 +337,7 @@ class Making:
             )
         texts = [text for _, text in flat]
         read: dict[int, tuple[Factors, dict[str, FloatArray]]] = {}
-        for child in self._children(SCORES_PART, parts, "scoring", "parts"):
+        for child in self.parts.ask(SCORES_PART, parts, "scoring", "parts"):
             made = ScoresMade.model_validate(child.result)
             self.forward_tokens += made.forward_tokens
             for row, text in made.shortened.items():
@@ -379,7 +368,7 @@ class Making:
     def finetune(self, parts: Sequence[FinetunePart]) -> list[tuple[int, FloatArray, FloatArray]]:
         """Per fine-tuning: texts trained on, true labels, probabilities of held-out texts."""
         found: dict[int, tuple[int, FloatArray, FloatArray]] = {}
-        for child in self._children(FINETUNE_PART, parts, "fine-tuning", "trainings"):
+        for child in self.parts.ask(FINETUNE_PART, parts, "fine-tuning", "trainings"):
             with child.open("outcome.npz") as reader:
                 outcome = loadz(reader.read())
             truth, chances = outcome["truth"], outcome["probabilities"]
