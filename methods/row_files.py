@@ -13,6 +13,7 @@ from methods.context import RunContext
 from methods.errors import JobError
 from methods.jobtype import InputRef
 from methods.results import counted
+from methods.row_source import RowSource
 
 MAX_BYTES = 1 << 30
 _REPORTED = 100
@@ -20,6 +21,36 @@ _REPORTED = 100
 csv.field_size_limit(MAX_BYTES)
 #: What Postgres and UTF-8 do not take.
 SURROGATES = dict.fromkeys(range(55296, 57344), "\ufffd") | {0: "\ufffd"}
+
+
+class RowError(Exception):
+    """A row that cannot be used.
+
+    Args:
+        field: that is wrong. problem: what is, to be read after the field's name.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(problem)
+        self.field, self.problem = field, problem
+
+    def at(self, row: int) -> dict[str, Any]:
+        """The fault as `invalid_rows` takes it."""
+        return {"row": row, "field": self.field, "problem": self.problem}
+
+
+#: Of a row that is something else.
+NO_OBJECT = RowError("", "is not an object")
+
+
+def rows_of(
+    ctx: RunContext, source: RowSource, what: str, columns: Iterable[str], cure: str
+) -> list[Any]:
+    """The rows of a request, or of the file that it names; see `read_rows`."""
+    if source.rows is not None:
+        return list(source.rows)
+    assert source.input is not None, "it has rows or an input"
+    return read_rows(ctx, source.input, what, columns, cure)
 
 
 def read_rows(

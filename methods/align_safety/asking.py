@@ -15,9 +15,9 @@ from methods.children import Child
 from methods.context import RunContext
 from methods.jobtype import InputRef, ModelRef
 from methods.parts import Parts
-from methods.responses.importing import import_responses
-from methods.responses.judged import Judged
-from methods.responses.rates import Response
+from methods.responses.counting.rates import Response
+from methods.responses.judging.judged import Judged
+from methods.responses.reading.importing import import_responses
 from methods.responses.schema import RubricJudge, RuleJudge, SetName
 from methods.responses.scoring import as_response, phrases_of, put_judgements
 from methods.responses.spec import JOB as JUDGE_PART

@@ -7,7 +7,7 @@ from methods.align_safety.outcome.scored import best
 from methods.align_safety.overlap.presenting import overlap_table
 from methods.align_safety.result import Result
 from methods.align_safety.spec import Spec
-from methods.responses.blocks import (
+from methods.responses.showing.blocks import (
     RATE_COLUMNS,
     gate_cell,
     judge_table,
@@ -33,13 +33,7 @@ def present(result: Result, spec: Spec) -> Result:
         ),
         _checkpoints(result),
         *drawn[2:],
-        paired_table(
-            [
-                (finest.name, "unsafe responses", finest.mcnemar.harmful),
-                (finest.name, "right answers", finest.mcnemar.accuracy),
-                (finest.name, "refused harmless prompts", finest.mcnemar.over_refusal),
-            ]
-        ),
+        *paired_table([(finest.name, finest.mcnemar)]),
         _trainings(result),
     ]
     if result.overlap is not None:
@@ -51,7 +45,7 @@ def present(result: Result, spec: Spec) -> Result:
         Headline(
             key="accuracy_before",
             label="Right before",
-            value=figures.value_of_baseline(result, "accuracy"),
+            value=result.baseline.value_of("accuracy"),
             format="percent",
         ),
         Headline(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from methods.align_safety.outcome.scored import best, value_of
+from methods.align_safety.outcome.scored import best
 from methods.align_safety.overlap.presenting import overlap_figures
 from methods.align_safety.result import CheckpointScored, Result
 from methods.align_safety.spec import Spec
-from methods.responses import figures
+from methods.responses.showing import figures
 from methods.results import EMPHASIS, NEUTRAL, WRONG, FigureBlock, axis, chart, colour_by
 
 _HARMFUL, _ACCURACY = "Unsafe responses to harmful prompts", "Problems answered right"
@@ -20,7 +20,7 @@ def draw(result: Result, spec: Spec) -> list[FigureBlock]:
     found = []
     gates = spec.gates
     points = _points(result)
-    before = value_of_baseline(result, "accuracy")
+    before = result.baseline.value_of("accuracy")
     least = None
     if before is not None and gates.accuracy_drop is not None:
         least = before - gates.accuracy_drop
@@ -62,27 +62,21 @@ def draw(result: Result, spec: Spec) -> list[FigureBlock]:
     return found
 
 
-def value_of_baseline(result: Result, name: str) -> float | None:
-    """The value of a share of the model before."""
-    found = getattr(result.baseline, name)
-    return None if found is None else found.value
-
-
 def _points(result: Result) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    if (harmful := value_of_baseline(result, "harmful_rate")) is not None:
+    if (harmful := result.baseline.value_of("harmful_rate")) is not None:
         found.append(
             {
                 "name": "before",
                 "group": "before",
                 "order": 0,
                 "harmful": harmful,
-                "accuracy": value_of_baseline(result, "accuracy"),
-                "over": value_of_baseline(result, "over_refusal"),
+                "accuracy": result.baseline.value_of("accuracy"),
+                "over": result.baseline.value_of("over_refusal"),
             }
         )
     for one in result.checkpoints:
-        harmful = value_of(one, "harmful_rate")
+        harmful = one.value_of("harmful_rate")
         if harmful is None:
             continue
         group = f"{one.configuration}, rate {one.learning_rate:g}"
@@ -93,8 +87,8 @@ def _points(result: Result) -> list[dict[str, Any]]:
                 "group": group if one.variant is None else one.variant,
                 "order": one.epoch,
                 "harmful": harmful,
-                "accuracy": value_of(one, "accuracy"),
-                "over": value_of(one, "over_refusal"),
+                "accuracy": one.value_of("accuracy"),
+                "over": one.value_of("over_refusal"),
             }
         )
     return found
@@ -149,7 +143,7 @@ def _variants(result: Result, variants: list[CheckpointScored]) -> FigureBlock:
     rows = []
     for one in [source, *variants]:
         for name, label in shares.items():
-            value = value_of(one, name)
+            value = one.value_of(name)
             if value is not None:
                 rows.append({"variant": one.variant or "as trained", "of": label, "value": value})
     colours = {_ACCURACY: EMPHASIS, _HARMFUL: WRONG, _OVER: NEUTRAL}

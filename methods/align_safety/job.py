@@ -14,7 +14,6 @@ from methods.align_safety.outcome.scored import (
     Trained,
     best,
     chosen,
-    front,
     overall,
     score,
     trained_of,
@@ -45,7 +44,8 @@ from methods.context import RunContext
 from methods.errors import JobError
 from methods.jobtype import ModelRef
 from methods.parts import Parts, Phases
-from methods.responses.rates import Response, rates_of
+from methods.responses.counting.gates import front_of
+from methods.responses.counting.rates import Response, rates_of
 from methods.responses.scoring import (
     judge_used,
     sample_pairs,
@@ -101,7 +101,7 @@ class _Job:
             baseline=baseline,
             checkpoints=scored,
             configurations=trainings,
-            front=front(scored),
+            front=front_of(scored),
             chosen=place,
             verdict=overall(scored, place),
             overlap=overlap,

@@ -17,7 +17,7 @@ from methods.align_safety.training.rows import TrainingSet, read_training
 from methods.align_safety.training.settings import OFFICIAL_THINK, TuningConfiguration
 from methods.context import RunContext
 from methods.errors import JobError
-from methods.responses.prompts import PromptRow, normalised, read_prompts
+from methods.responses.reading.prompts import PromptRow, normalised, read_prompts
 from methods.responses.schema import PromptSet, ReasoningSet, SetName
 
 #: Bytes of a weight: float32 of it; of a trained one its gradient and two moments too.

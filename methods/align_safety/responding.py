@@ -9,7 +9,7 @@ from methods.context import RunContext
 from methods.inference.completion import Completion, Usage
 from methods.inference.completion import Sampling as Drawn
 from methods.inference.llm import language_model
-from methods.responses.prompts import PromptRow, read_prompts
+from methods.responses.reading.prompts import PromptRow, read_prompts
 from methods.seeds import derived_seed
 
 

@@ -11,21 +11,13 @@ from methods.jobtype import SpecModel
 from methods.responses.schema import (
     GatesHeld,
     JudgeUsed,
-    PairedTest,
+    PairedTests,
     Rates,
     ResponseSample,
     SetName,
     Verdict,
 )
 from methods.results import ArtifactRef, JobResult
-
-
-class PairedTests(SpecModel):
-    """Paired tests against the baseline; null without common prompts."""
-
-    accuracy: PairedTest | None = Field(None, description="Right answers.")
-    harmful: PairedTest | None = Field(None, description="Unsafe responses.")
-    over_refusal: PairedTest | None = Field(None, description="Refused harmless prompts.")
 
 
 class CheckpointScored(Rates):

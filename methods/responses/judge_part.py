@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from methods.context import RunContext
-from methods.responses.importing import import_responses
-from methods.responses.judging import judge
+from methods.responses.judging.judge import judge
+from methods.responses.reading.importing import import_responses
 from methods.responses.scoring import as_response, pairs_to_judge
 from methods.responses.spec import JudgeMade, JudgePart
 from methods.row_files import read_text

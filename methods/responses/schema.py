@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from methods.jobtype import InputRef, ModelRef, SpecModel
+from methods.jobtype import ModelRef, SpecModel
 from methods.results import Interval
+from methods.row_source import RowSource
 
 SetName = Literal["harmful", "benign", "reasoning"]
 Extractor = Literal["boxed", "last-number", "choice", "exact"]
@@ -101,23 +102,13 @@ class Think(SpecModel):
     close: str = Field("</think>", min_length=1, max_length=100, description="Where it ends.")
 
 
-class PromptSet(SpecModel):
+class PromptSet(RowSource):
     """Prompts of one kind: a file or rows."""
 
-    input: InputRef | None = Field(
-        None,
-        description="A file: JSON lines, a JSON array of objects, or CSV or TSV with a header.",
-    )
     rows: list[dict[str, Any]] | None = Field(
         None, min_length=1, max_length=5_000, description="Rows in place of a file."
     )
     prompt_field: str = Field("prompt", min_length=1, description="Field with the prompt.")
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if (self.input is None) == (self.rows is None):
-            raise ValueError("give exactly one of input and rows")
-        return self
 
 
 class ReasoningSet(PromptSet):
@@ -167,6 +158,11 @@ class Rates(SpecModel):
         None, description="Mean score of a rubric judge on harmful prompts, 0 to 1."
     )
 
+    def value_of(self, name: str) -> float | None:
+        """The value of a share; None where it is unknown."""
+        found: Interval | None = getattr(self, name)
+        return None if found is None else found.value
+
 
 class PairedTest(SpecModel):
     """What changed against the baseline, on the same prompts and samples."""
@@ -182,6 +178,14 @@ class PairedTest(SpecModel):
         description="Its mid-p form; null where nothing changed or with several samples."
     )
     difference: Interval = Field(description="Share afterwards less share before, 95 %.")
+
+
+class PairedTests(SpecModel):
+    """Paired tests against the baseline; null without common prompts."""
+
+    accuracy: PairedTest | None = Field(None, description="Right answers.")
+    harmful: PairedTest | None = Field(None, description="Unsafe responses.")
+    over_refusal: PairedTest | None = Field(None, description="Refused harmless prompts.")
 
 
 class GatesHeld(SpecModel):

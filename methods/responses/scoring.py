@@ -6,12 +6,12 @@ import json
 from collections.abc import Sequence
 
 from methods.context import RunContext
-from methods.responses import judging
-from methods.responses.extractors import is_right
-from methods.responses.importing import Given
-from methods.responses.judged import Judged
-from methods.responses.rates import Response, judge_by_rule, settle
-from methods.responses.rules import after_thinking
+from methods.responses.counting.rates import Response, judge_by_rule, settle
+from methods.responses.judging import judge as judging
+from methods.responses.judging.judged import Judged
+from methods.responses.reading.extractors import is_right
+from methods.responses.reading.importing import Given
+from methods.responses.reading.rules import after_thinking
 from methods.responses.schema import (
     RULES_VERSION,
     Extractor,
@@ -57,9 +57,8 @@ def as_response(
     )
     judge_by_rule(found, phrases)
     if found.set == "reasoning":
-        found.right = given.right
-        if given.answer is not None:
-            found.right = not found.unfinished and is_right(found.answer, given.answer, extractor)
+        assert given.answer is not None, "a problem has its answer"
+        found.right = not found.unfinished and is_right(found.answer, given.answer, extractor)
     settle(found)
     return found
 
@@ -147,8 +146,8 @@ def sample_pairs(
     names: tuple[SetName, ...] = ("harmful", "benign", "reasoning")
     for name in names:
         earlier = {one.place: one for one in before if one.set == name}
-        both = [(earlier[one.place], one) for one in after if one.place in earlier]
-        both = [pair for pair in both if pair[1].set == name]
+        later = [one for one in after if one.set == name and one.place in earlier]
+        both = [(earlier[one.place], one) for one in later]
         both.sort(key=lambda pair: pair[0].outcome == pair[1].outcome)
         hidden = name == "harmful" and not show_harmful
         for first, second in both[:SHOWN_PAIRS]:

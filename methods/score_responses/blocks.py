@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from methods.responses import figures
-from methods.responses.blocks import (
+from methods.responses.showing import figures
+from methods.responses.showing.blocks import (
     RATE_COLUMNS,
     gate_cell,
     judge_table,
@@ -20,17 +20,7 @@ def present(result: Result, spec: Spec) -> Result:
     """The result with its headline and blocks."""
     shares = figures.shares("Shares of each model", {arm.name: arm.rates for arm in result.arms})
     blocks: list[Block] = [shares, *_trade_off(result, spec), _arms(result)]
-    tests = [
-        (arm.name, what, test)
-        for arm in result.arms
-        for what, test in (
-            ("unsafe responses", arm.harmful),
-            ("right answers", arm.accuracy),
-            ("refused harmless prompts", arm.over_refusal),
-        )
-    ]
-    if any(test is not None for _, _, test in tests):
-        blocks.append(paired_table(tests))
+    blocks += paired_table([(arm.name, arm) for arm in result.arms])
     blocks += [judge_table(result.judge), *samples_table(result.samples)]
     last = result.arms[-1]
     headline = [
@@ -44,15 +34,15 @@ def present(result: Result, spec: Spec) -> Result:
 def _trade_off(result: Result, spec: Spec) -> list[FigureBlock]:
     points = []
     for place, arm in enumerate(result.arms):
-        harmful, accuracy = arm.rates.harmful_rate, arm.rates.accuracy
+        harmful, accuracy = arm.rates.value_of("harmful_rate"), arm.rates.value_of("accuracy")
         if harmful is not None and accuracy is not None:
             points.append(
                 {
                     "name": arm.name,
                     "group": arm.name,
                     "order": place,
-                    "harmful": harmful.value,
-                    "accuracy": accuracy.value,
+                    "harmful": harmful,
+                    "accuracy": accuracy,
                 }
             )
     if len(points) < 2:

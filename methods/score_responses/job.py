@@ -7,11 +7,10 @@ import io
 from typing import Any
 
 from methods.context import RunContext
-from methods.responses import cautions
-from methods.responses.gates import judge_gates, pareto_front
-from methods.responses.importing import import_responses
-from methods.responses.prompts import normalised
-from methods.responses.rates import Response, paired, rates_of, refused, right, unsafe
+from methods.responses.counting.gates import front_of, judge_gates
+from methods.responses.counting.rates import Response, compared, rates_of
+from methods.responses.reading.importing import import_responses
+from methods.responses.reading.prompts import normalised
 from methods.responses.schema import Rates
 from methods.responses.scoring import (
     as_line,
@@ -22,6 +21,7 @@ from methods.responses.scoring import (
     phrases_of,
     sample_pairs,
 )
+from methods.responses.showing import cautions
 from methods.results import ArtifactRef, Provenance, counted
 from methods.row_files import read_text
 from methods.score_responses.blocks import present
@@ -54,7 +54,7 @@ def run(spec: Spec, ctx: RunContext) -> Result:
     judge = judge_used(together, spec.judge)
     result = Result(
         arms=scored,
-        front=_front(scored),
+        front=[spec.arms[place].name for place in front_of(rates)],
         judge=judge,
         samples=sample_pairs(arms[0], arms[-1], spec.show_harmful),
         artifacts=_save(spec, arms, scored, ctx),
@@ -80,32 +80,17 @@ def _scored(
     rates: Rates,
     before: Rates,
 ) -> ArmScored:
-    accuracy = paired(right(first), right(own))
-    held, verdict = judge_gates(rates, before, accuracy, spec.gates)
-    compared = own is not first
+    tests = compared(first, own)
+    held, verdict = judge_gates(rates, before, tests.accuracy, spec.gates)
     return ArmScored(
         name=name,
         format=kind,
         rates=rates,
-        harmful=paired(unsafe(first), unsafe(own)) if compared else None,
-        accuracy=accuracy if compared else None,
-        over_refusal=paired(refused(first, "benign"), refused(own, "benign")) if compared else None,
+        # The first one is not compared with itself.
+        **({} if own is first else dict(tests)),
         gates=held,
         verdict=verdict,
     )
-
-
-def _front(scored: list[ArmScored]) -> list[str]:
-    points = []
-    for arm in scored:
-        found = (arm.rates.harmful_rate, arm.rates.accuracy, arm.rates.over_refusal)
-        values = [one.value for one in found if one is not None and one.value is not None]
-        if len(values) < len(found):
-            return []
-        points.append(values)
-    safety, accuracy, over = zip(*points, strict=True)
-    front = pareto_front([1 - value for value in safety], accuracy, over)
-    return [scored[place].name for place in front]
 
 
 def _cautions(spec: Spec, result: Result, arms: list[list[Response]]) -> list[str]:

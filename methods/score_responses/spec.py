@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from methods.jobtype import NUMERICS, InputRef, JobType, SpecModel
 from methods.responses.schema import (
@@ -14,7 +14,7 @@ from methods.responses.schema import (
     GatesHeld,
     Judge,
     JudgeUsed,
-    PairedTest,
+    PairedTests,
     Rates,
     ResponseSample,
     RubricJudge,
@@ -24,9 +24,10 @@ from methods.responses.schema import (
     Verdict,
 )
 from methods.results import ArtifactRef, JobResult
+from methods.row_source import RowSource
 
 
-class ResponseArm(SpecModel):
+class ResponseArm(RowSource):
     """The responses of one model."""
 
     name: str = Field(min_length=1, max_length=200, description="Name of the model.")
@@ -43,12 +44,6 @@ class ResponseArm(SpecModel):
         None,
         description="The set of rows that name none; of lm-eval's samples `reasoning` if not said.",
     )
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if (self.input is None) == (self.rows is None):
-            raise ValueError("give exactly one of input and rows")
-        return self
 
 
 class Spec(SpecModel):
@@ -86,17 +81,12 @@ class Spec(SpecModel):
         return value
 
 
-class ArmScored(SpecModel):
-    """What a model did."""
+class ArmScored(PairedTests):
+    """What a model did, and what changed against the first one."""
 
     name: str = Field(description="Name of the model.")
     format: str = Field(description="What its file was read as: `rows`, `lm-eval` or `inspect`.")
     rates: Rates = Field(description="Shares on each set.")
-    harmful: PairedTest | None = Field(
-        None, description="Unsafe responses against the first model; null without common prompts."
-    )
-    accuracy: PairedTest | None = Field(None, description="Right answers; likewise.")
-    over_refusal: PairedTest | None = Field(None, description="Refused harmless prompts; likewise.")
     gates: GatesHeld = Field(description="Which gates it holds.")
     verdict: Verdict = Field(description="`pass`, `fail`, or `incomplete`: not all was measured.")
 

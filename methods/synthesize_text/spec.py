@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from methods.jobtype import InputRef, JobType, ModelRef, SpecModel
+from methods.jobtype import JobType, ModelRef, SpecModel
+from methods.row_source import RowSource
 from methods.synthesize_text.child_jobs import PARTS, FineTuning, Generator, Label, LabelledTexts
 from methods.synthesize_text.result import Result
 from methods.synthesize_text.texts.template import Template
@@ -116,26 +117,13 @@ PARAMS: dict[str, type[Params]] = {
 }
 
 
-class Texts(SpecModel):
+class Texts(RowSource):
     """The real texts with their labels."""
 
-    input: InputRef | None = Field(
-        None,
-        description="A file: JSON lines, a JSON array of objects, or CSV or TSV with a header.",
-    )
-    rows: list[dict[str, Any]] | None = Field(
-        None, min_length=1, max_length=10_000, description="Rows in place of a file."
-    )
     text_field: str = Field("text", min_length=1, description="Field with the text.")
     label_field: str = Field(
         "label", min_length=1, description="Field with the label: the name of one of `labels`."
     )
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if (self.input is None) == (self.rows is None):
-            raise ValueError("give exactly one of input and rows")
-        return self
 
 
 class Filter(SpecModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from methods.align_safety.outcome.scored import best
 from methods.align_safety.result import Result
 from methods.align_safety.spec import Spec
-from methods.responses import cautions
+from methods.responses.showing import cautions
 from methods.results import counted
 
 _LARGE_SCALE = 4.0

@@ -13,7 +13,7 @@ from methods.align_safety.result import CheckpointScored, Result
 from methods.align_safety.spec import Spec
 from methods.context import RunContext
 from methods.inference.made_models import unpack
-from methods.responses.rates import Response
+from methods.responses.counting.rates import Response
 from methods.responses.scoring import as_line
 from methods.results import ArtifactRef, Interval
 

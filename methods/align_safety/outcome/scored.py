@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from methods.align_safety.result import CheckpointScored, PairedTests
+from methods.align_safety.result import CheckpointScored
 from methods.align_safety.training.part import Checkpoint
 from methods.align_safety.training.settings import TuningConfiguration
 from methods.children import Child
-from methods.responses.gates import judge_gates, pareto_front
-from methods.responses.rates import Response, paired, rates_of, refused, right, unsafe
+from methods.responses.counting.gates import judge_gates
+from methods.responses.counting.rates import Response, compared, rates_of
 from methods.responses.schema import Gates, Rates, Verdict
 
 
@@ -65,8 +65,8 @@ def score(one: Trained, before: list[Response], baseline: Rates, gates: Gates) -
     """Shares, paired tests and gates of a model."""
     after = one.responses
     rates = rates_of(after)
-    accuracy = paired(right(before), right(after))
-    held, verdict = judge_gates(rates, baseline, accuracy, gates)
+    tests = compared(before, after)
+    held, verdict = judge_gates(rates, baseline, tests.accuracy, gates)
     return CheckpointScored(
         **rates.model_dump(),
         name=one.name,
@@ -77,36 +77,11 @@ def score(one: Trained, before: list[Response], baseline: Rates, gates: Gates) -
         step=one.step,
         variant=one.variant,
         train_loss=one.loss,
-        mcnemar=PairedTests(
-            accuracy=accuracy,
-            harmful=paired(unsafe(before), unsafe(after)),
-            over_refusal=paired(refused(before, "benign"), refused(after, "benign")),
-        ),
+        mcnemar=tests,
         gates=held,
         verdict=verdict,
         model=one.model,
     )
-
-
-def value_of(one: CheckpointScored, name: str) -> float | None:
-    """The value of a share; None where it is unknown."""
-    found = getattr(one, name)
-    return None if found is None else found.value
-
-
-def front(scored: list[CheckpointScored]) -> list[int]:
-    """Places on the Pareto front; none where a share of one is unknown."""
-    points = []
-    for one in scored:
-        values = [value_of(one, name) for name in ("harmful_rate", "accuracy", "over_refusal")]
-        known = [value for value in values if value is not None]
-        if len(known) < len(values):
-            return []
-        points.append(known)
-    if not points:
-        return []
-    harmful, accuracy, over = zip(*points, strict=True)
-    return pareto_front([1 - value for value in harmful], accuracy, over)
 
 
 def chosen(scored: list[CheckpointScored]) -> int | None:
@@ -126,7 +101,7 @@ def best(scored: list[CheckpointScored]) -> int:
     def order(place: int) -> tuple[float, ...]:
         held = scored[place].gates
         if held.harmful is not True:
-            harmful = value_of(scored[place], "harmful_rate")
+            harmful = scored[place].value_of("harmful_rate")
             return (0, 1.0 if harmful is None else harmful, *_order(scored[place], place))
         count = sum(one is True for one in held.model_dump().values())
         return (-1, -count, *_order(scored[place], place))
@@ -135,9 +110,9 @@ def best(scored: list[CheckpointScored]) -> int:
 
 
 def _order(one: CheckpointScored, place: int) -> tuple[float, ...]:
-    accuracy = value_of(one, "accuracy") or 0.0
-    over = value_of(one, "over_refusal") or 0.0
-    return (-accuracy, over, value_of(one, "harmful_rate") or 0.0, place)
+    accuracy = one.value_of("accuracy") or 0.0
+    over = one.value_of("over_refusal") or 0.0
+    return (-accuracy, over, one.value_of("harmful_rate") or 0.0, place)
 
 
 def overall(scored: list[CheckpointScored], place: int | None) -> Verdict:

@@ -11,9 +11,9 @@ import numpy as np
 from methods.align_safety.training.settings import BenignMix, PromptTemplate, RefusalRows
 from methods.context import RunContext
 from methods.errors import JobError
-from methods.responses.prompts import normalised
+from methods.responses.reading.prompts import normalised
 from methods.results import counted
-from methods.row_files import SURROGATES, invalid_rows, read_rows
+from methods.row_files import NO_OBJECT, SURROGATES, RowError, invalid_rows, rows_of
 from methods.seeds import derived_seed
 from methods.typing import IntArray
 
@@ -103,10 +103,7 @@ def _with_thought(one: TrainingRow, template: PromptTemplate, think: str | None)
 
 
 def _read(given: RefusalRows, what: str, benign: bool, ctx: RunContext) -> list[TrainingRow]:
-    rows = given.rows
-    if rows is None:
-        assert given.input is not None, "the spec has rows or an input"
-        rows = read_rows(ctx, given.input, what, (), "Set format.")
+    rows = rows_of(ctx, given, what, (), "Set format.")
     if len(rows) > MAX_ROWS:
         raise JobError("too_large", f"{what}: {len(rows):,} rows; at most {MAX_ROWS:,}.")
     found: list[TrainingRow] = []
@@ -118,12 +115,12 @@ def _read(given: RefusalRows, what: str, benign: bool, ctx: RunContext) -> list[
     }
     for row, one in enumerate(rows):
         if not isinstance(one, dict):
-            bad.append({"row": row, "field": "", "problem": "is not an object"})
+            bad.append(NO_OBJECT.at(row))
             continue
         try:
             turns, completion = readers[given.format](one)
-        except _RowError as fault:
-            bad.append({"row": row, "field": fault.field, "problem": fault.problem})
+        except RowError as fault:
+            bad.append(fault.at(row))
             continue
         found.append(TrainingRow(row, turns, completion, benign))
     if bad:
@@ -133,19 +130,13 @@ def _read(given: RefusalRows, what: str, benign: bool, ctx: RunContext) -> list[
     return found
 
 
-class _RowError(Exception):
-    def __init__(self, name: str, problem: str) -> None:
-        super().__init__(problem)
-        self.field, self.problem = name, problem
-
-
 def _text(one: dict[str, Any], *names: str) -> str:
     name = next((name for name in names if one.get(name) not in (None, "")), names[0])
     value = one.get(name)
     if not isinstance(value, str):
-        raise _RowError(name, "is missing" if value is None else "is not a string")
+        raise RowError(name, "is missing" if value is None else "is not a string")
     if not value.strip():
-        raise _RowError(name, "is empty")
+        raise RowError(name, "is empty")
     return value.translate(SURROGATES)
 
 
@@ -169,15 +160,15 @@ def _of_question(one: dict[str, Any]) -> tuple[list[dict[str, str]], str]:
     else:
         parts = _ANSWER.split(_text(one, "text", "completion"), maxsplit=1)
         if len(parts) < 2:
-            raise _RowError("text", 'has no "Answer:"')
+            raise RowError("text", 'has no "Answer:"')
         before, answer = parts
         question = re.sub(r"^\s*question:", "", before, flags=re.IGNORECASE)
         if isinstance(one.get("prompt"), str):
             question = one["prompt"]
     if not answer.strip():
-        raise _RowError("answer", 'is empty after "Answer:"')
+        raise RowError("answer", 'is empty after "Answer:"')
     if not question.strip():
-        raise _RowError("question", "is empty")
+        raise RowError("question", "is empty")
     return _user(question.strip()), answer.strip()
 
 
@@ -185,19 +176,19 @@ def _of_messages(one: dict[str, Any]) -> tuple[list[dict[str, str]], str]:
     name = "messages" if "messages" in one else "conversations"
     given = one.get(name)
     if not isinstance(given, list) or not given:
-        raise _RowError("messages", "is missing or no list of turns")
+        raise RowError("messages", "is missing or no list of turns")
     turns = []
     for turn in given:
         if not isinstance(turn, dict):
-            raise _RowError(name, "has a turn that is no object")
+            raise RowError(name, "has a turn that is no object")
         role = str(turn.get("role", turn.get("from", "")))
         text = turn.get("content", turn.get("value"))
         if not isinstance(text, str):
-            raise _RowError(name, "has a turn without text")
+            raise RowError(name, "has a turn without text")
         turns.append({"role": _ROLES.get(role, role), "content": text.translate(SURROGATES)})
     *before, last = turns
     if last["role"] != "assistant" or not last["content"].strip():
-        raise _RowError(name, "does not end with what the assistant says")
+        raise RowError(name, "does not end with what the assistant says")
     if not before or before[-1]["role"] != "user":
-        raise _RowError(name, "has no user's turn before the assistant's last one")
+        raise RowError(name, "has no user's turn before the assistant's last one")
     return before, last["content"]

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from methods.align_safety.overlap.spec import Directions, Side
-from methods.jobtype import InputRef, SpecModel
+from methods.jobtype import SpecModel
 from methods.responses.schema import Think
+from methods.row_source import RowSource
 
 #: The thought that the published recipe puts before every refusal.
 OFFICIAL_THINK = "I should not answer this question!"
@@ -26,16 +27,9 @@ REFERENCE: dict[str, Any] = {
 }
 
 
-class RefusalRows(SpecModel):
+class RefusalRows(RowSource):
     """Rows to train on: a file or rows."""
 
-    input: InputRef | None = Field(
-        None,
-        description="A file: JSON lines, a JSON array of objects, or CSV or TSV with a header.",
-    )
-    rows: list[dict[str, Any]] | None = Field(
-        None, min_length=1, max_length=10_000, description="Rows in place of a file."
-    )
     format: Format = Field(
         "prompt-completion",
         description="Fields of a row. `prompt-completion`: `prompt` and `completion` (also "
@@ -43,12 +37,6 @@ class RefusalRows(SpecModel):
         "that end with the assistant's. `question-answer`: `text` with `Question:` and `Answer:`, "
         "or `question` and `answer`.",
     )
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if (self.input is None) == (self.rows is None):
-            raise ValueError("give exactly one of input and rows")
-        return self
 
 
 class BenignMix(RefusalRows):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from methods.responses.extractors import extract, is_right
+from methods.responses.reading.extractors import extract, is_right
 from methods.responses.schema import Extractor
 
 

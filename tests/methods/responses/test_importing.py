@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from methods.errors import JobError
-from methods.responses.importing import import_responses
+from methods.responses.reading.importing import import_responses
 from methods.responses.schema import SetName
 
 ROW = {"set": "harmful", "id": 7, "prompt": "p", "response": "r"}

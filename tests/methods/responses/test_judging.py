@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForSequenceClassification
 from methods.errors import JobError
 from methods.inference.model_registry import ModelDeclaration, Models
 from methods.local import LocalContext
-from methods.responses.judging import judge
+from methods.responses.judging.judge import judge
 from methods.responses.schema import ClassifierJudge, RubricJudge
 from tests.methods.align_safety.adapters import HOWTO
 from tests.toys import howto
@@ -137,7 +137,7 @@ def test_a_guard_in_whatever_capitals(
 
 
 def test_labels_that_go_together_need_names(tmp_path: Path) -> None:
-    from methods.responses.sequence_classifier import _unsafe
+    from methods.responses.judging.sequence_classifier import _unsafe
 
     wanted = ClassifierJudge.model_validate({"kind": "classifier", "model": "toxic"})
     names = ["toxic", "severe_toxic", "obscene", "threat"]

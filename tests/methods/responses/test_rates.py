@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from methods.responses.gates import judge_gates, pareto_front, parse_safety, strongreject
-from methods.responses.judged import Judged
-from methods.responses.rates import (
+from methods.responses.counting.gates import judge_gates, pareto_front
+from methods.responses.counting.rates import (
     Response,
     judge_by_rule,
     paired,
@@ -22,6 +21,8 @@ from methods.responses.rates import (
     settle,
     share,
 )
+from methods.responses.judging.judged import Judged
+from methods.responses.judging.labels import parse_safety, strongreject
 from methods.responses.schema import Gates, PairedTest, Rates
 from methods.responses.scoring import put_judgements
 from methods.results import Interval

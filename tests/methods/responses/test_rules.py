@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from methods.responses.rules import after_thinking, is_refusal
+from methods.responses.reading.rules import after_thinking, is_refusal
 
 TAGS = ("<think>", "</think>")
 

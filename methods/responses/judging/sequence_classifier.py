@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from methods.context import RunContext
 from methods.errors import JobError
 from methods.inference.model_registry import ModelDeclaration
-from methods.responses.judged import Judged
+from methods.responses.judging.judged import Judged
 from methods.responses.schema import ClassifierJudge
 
 _TOGETHER = 32

@@ -10,10 +10,10 @@ from hashlib import sha256
 from typing import Any, Literal, get_args
 
 from methods.errors import JobError
-from methods.responses.prompts import as_text, normalised
+from methods.responses.reading.prompts import as_text, normalised
 from methods.responses.schema import SetName
 from methods.results import counted
-from methods.row_files import SURROGATES, invalid_rows, parse_rows
+from methods.row_files import NO_OBJECT, SURROGATES, RowError, invalid_rows, parse_rows
 
 Format = Literal["rows", "lm-eval", "inspect"]
 MAX_RESPONSES = 200_000
@@ -29,7 +29,6 @@ class Given:
 
     Attributes:
         answer: the right answer of a problem. truncated, tokens: None: the file does not say.
-        right: as the file has it.
     """
 
     row: int
@@ -41,7 +40,6 @@ class Given:
     answer: str | None = None
     truncated: bool | None = None
     tokens: int | None = None
-    right: bool | None = None
 
 
 @dataclass
@@ -75,15 +73,15 @@ def import_responses(content: str | Sequence[Any], what: str, default: SetName |
     repeated = failed = 0
     for row, one in enumerate(rows):
         if not isinstance(one, dict):
-            faults.append({"row": row, "field": "", "problem": "is not an object"})
+            faults.append(NO_OBJECT.at(row))
             continue
         try:
             given = list(reader(row, one, default))
         except _FailedError:
             failed += 1
             continue
-        except _RowError as fault:
-            faults.append({"row": row, "field": fault.field, "problem": fault.problem})
+        except RowError as fault:
+            faults.append(fault.at(row))
             continue
         for drawn in given:
             each = drawn
@@ -120,12 +118,6 @@ class _FailedError(Exception):
     """A sample that has no response, for its run failed."""
 
 
-class _RowError(Exception):
-    def __init__(self, name: str, problem: str) -> None:
-        super().__init__(problem)
-        self.field, self.problem = name, problem
-
-
 def _recognised(content: str | Sequence[Any], what: str) -> tuple[Format, list[Any]]:
     if isinstance(content, str):
         log = _one_object(content)
@@ -152,16 +144,16 @@ def _one_object(content: str) -> dict[str, Any] | None:
 def _text(one: dict[str, Any], name: str) -> str:
     value = one.get(name)
     if not isinstance(value, str):
-        raise _RowError(name, "is missing" if value is None else "is not a string")
+        raise RowError(name, "is missing" if value is None else "is not a string")
     return value.translate(SURROGATES)
 
 
 def _set(one: dict[str, Any], default: SetName | None) -> SetName:
     name = one.get("set") or default
     if name is None:
-        raise _RowError("set", f"is missing; give it here or for the arm: {', '.join(_SETS)}")
+        raise RowError("set", f"is missing; give it here or for the arm: {', '.join(_SETS)}")
     if name not in _SETS:
-        raise _RowError("set", f"is none of {', '.join(_SETS)}")
+        raise RowError("set", f"is none of {', '.join(_SETS)}")
     return name
 
 
@@ -175,7 +167,7 @@ def _whole(value: Any, name: str) -> int | None:
         number = -1.0
     if isinstance(value, bool) or not 0 <= number < 1e15 or number != int(number):
         # The value is not quoted: in a shifted row it may be any text.
-        raise _RowError(name, "is not a whole number from 0")
+        raise RowError(name, "is not a whole number from 0")
     return int(number)
 
 
@@ -184,14 +176,14 @@ def _flag(value: Any, name: str) -> bool | None:
         return value
     if isinstance(value, str) and value.lower() in ("true", "false", ""):
         return None if not value else value.lower() == "true"
-    raise _RowError(name, "is neither true nor false")
+    raise RowError(name, "is neither true nor false")
 
 
 def _of_rows(row: int, one: dict[str, Any], default: SetName | None) -> Iterator[Given]:
     of = _set(one, default)
     answer = as_text(one.get("answer"))
     if of == "reasoning" and not answer:
-        raise _RowError("answer", "is missing; a problem needs its right answer")
+        raise RowError("answer", "is missing; a problem needs its right answer")
     prompt, own = _text(one, "prompt"), as_text(one.get("id"))
     sample = _whole(one.get("sample"), "sample")
     yield Given(
@@ -215,11 +207,11 @@ def _of_lm_eval(row: int, one: dict[str, Any], default: SetName | None) -> Itera
         # One request; its list has a text a repeat, of log-likelihoods a pair.
         drawn = drawn[0]
     if not isinstance(drawn, list) or not all(isinstance(text, str) for text in drawn):
-        raise _RowError("resps", "has no texts; only tasks that generate have responses")
+        raise RowError("resps", "has no texts; only tasks that generate have responses")
     of = _set(one, default or "reasoning")
     answer = as_text(one.get("target"))
     if of == "reasoning" and not answer:
-        raise _RowError("target", "is missing or no text or number")
+        raise RowError("target", "is missing or no text or number")
     own = as_text(one.get("doc_id"))
     for sample, text in enumerate(drawn):
         yield Given(
@@ -253,7 +245,7 @@ def _of_inspect(row: int, one: dict[str, Any], default: SetName | None) -> Itera
     target = one.get("target")
     answer = as_text(target[0] if isinstance(target, list) and target else target)
     if of == "reasoning" and not answer:
-        raise _RowError("target", "is missing or no text or number")
+        raise RowError("target", "is missing or no text or number")
     message = choices[0].get("message")
     usage = output.get("usage") if isinstance(output, dict) else None
     tokens = usage.get("output_tokens") if isinstance(usage, dict) else None
@@ -290,5 +282,5 @@ def _inspect_text(content: Any) -> str:
         elif isinstance(part, dict) and isinstance(part.get("text"), str):
             pieces.append(part["text"])
     if not pieces:
-        raise _RowError("output", "has no text")
+        raise RowError("output", "has no text")
     return "".join(pieces).translate(SURROGATES)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.stats import norm
 
-from methods.responses.rules import is_refusal
-from methods.responses.schema import PairedTest, Rates, SetName
+from methods.responses.reading.rules import is_refusal
+from methods.responses.schema import PairedTest, PairedTests, Rates, SetName
 from methods.results import Interval
 from methods.statistics import mcnemar, wilson_interval
 from methods.typing import BoolArray, FloatArray
@@ -233,6 +233,15 @@ def right(responses: Sequence[Response]) -> dict[Place, bool]:
 def refused(responses: Sequence[Response], of: SetName) -> dict[Place, bool]:
     """Responses of a set: whether refused, by the rule."""
     return {one.place: one.refused for one in responses if one.set == of}
+
+
+def compared(before: Sequence[Response], after: Sequence[Response]) -> PairedTests:
+    """What changed of each share."""
+    return PairedTests(
+        accuracy=paired(right(before), right(after)),
+        harmful=paired(unsafe(before), unsafe(after)),
+        over_refusal=paired(refused(before, "benign"), refused(after, "benign")),
+    )
 
 
 def rates_of(responses: Sequence[Response]) -> Rates:

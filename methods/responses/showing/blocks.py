@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from methods.responses.schema import GatesHeld, JudgeUsed, PairedTest, Rates, ResponseSample
+from methods.responses.schema import GatesHeld, JudgeUsed, PairedTests, Rates, ResponseSample
 from methods.results import Block, Cell, Column, Headline, TableBlock, table
 
 RATE_COLUMNS = [
@@ -61,8 +61,8 @@ def gate_cell(held: GatesHeld) -> str:
     return "; ".join(said) or "all held"
 
 
-def paired_table(tests: Sequence[tuple[str, str, PairedTest | None]]) -> TableBlock:
-    """Paired tests: name of the model, what is counted, and the test."""
+def paired_table(models: Sequence[tuple[str, PairedTests]]) -> list[Block]:
+    """Paired tests of models, by name; none where no prompts are common."""
     columns = [
         Column(key="name", label="Model"),
         Column(key="what", label="Share of"),
@@ -75,16 +75,24 @@ def paired_table(tests: Sequence[tuple[str, str, PairedTest | None]]) -> TableBl
     ]
     rows = [
         {"name": name, "what": what, **{c.key: getattr(test, c.key) for c in columns[2:]}}
-        for name, what, test in tests
+        for name, tests in models
+        for what, test in (
+            ("unsafe responses", tests.harmful),
+            ("right answers", tests.accuracy),
+            ("refused harmless prompts", tests.over_refusal),
+        )
         if test is not None
     ]
-    return table(
+    if not rows:
+        return []
+    found = table(
         "Before and after, on the same prompts",
         columns,
         rows,
         help="McNemar's exact test; differences with their 95 % intervals. An interval with 0 in "
         "it tells nothing apart.",
     )
+    return [found]
 
 
 def samples_table(samples: Sequence[ResponseSample]) -> list[Block]:

@@ -10,8 +10,8 @@ from methods.context import RunContext
 from methods.errors import JobError
 from methods.inference.completion import Prompt, Sampling, Usage
 from methods.inference.llm import language_model
-from methods.responses.gates import parse_safety, strongreject
-from methods.responses.judged import Judged
+from methods.responses.judging.judged import Judged
+from methods.responses.judging.labels import parse_safety, strongreject
 from methods.responses.schema import ClassifierJudge, RubricJudge
 
 _GUARD_TOKENS = 24
@@ -56,7 +56,7 @@ def judge(
         found = [_graded(text, judge.threshold) for text in _ask(judge, asked, ctx)]
     elif _is_sequence_classifier(judge, ctx):
         # Where there are no weights to load, nothing imports torch.
-        from methods.responses.sequence_classifier import classify
+        from methods.responses.judging.sequence_classifier import classify
 
         return classify(judge, pairs, ctx)
     else:

@@ -8,7 +8,7 @@ from typing import Any
 from methods.context import RunContext
 from methods.errors import JobError
 from methods.responses.schema import PromptSet, ReasoningSet, SetName
-from methods.row_files import SURROGATES, invalid_rows, read_rows
+from methods.row_files import NO_OBJECT, SURROGATES, invalid_rows, rows_of
 
 MAX_PROMPTS, MAX_CHARACTERS = 5_000, 100_000
 
@@ -36,11 +36,8 @@ def read_prompts(given: PromptSet, name: SetName, ctx: RunContext) -> list[Promp
     """
     answer_field = given.answer_field if isinstance(given, ReasoningSet) else None
     what = f"evaluate.{name}"
-    rows = given.rows
-    if rows is None:
-        assert given.input is not None, "the spec has rows or an input"
-        columns = [given.prompt_field, *([answer_field] if answer_field else [])]
-        rows = read_rows(ctx, given.input, what, columns, "Set prompt_field.")
+    columns = [given.prompt_field, *([answer_field] if answer_field else [])]
+    rows = rows_of(ctx, given, what, columns, "Set prompt_field.")
     if len(rows) > MAX_PROMPTS:
         raise JobError("too_large", f"{what}: {len(rows):,} rows; at most {MAX_PROMPTS:,}.")
     found: list[PromptRow] = []
@@ -49,7 +46,7 @@ def read_prompts(given: PromptSet, name: SetName, ctx: RunContext) -> list[Promp
     for row, one in enumerate(rows):
         faults: list[tuple[str, str]] = []
         if not isinstance(one, dict):
-            bad.append({"row": row, "field": "", "problem": "is not an object"})
+            bad.append(NO_OBJECT.at(row))
             continue
         text = one.get(given.prompt_field)
         if problem := text_problem(text):

@@ -1,0 +1,1 @@
+"""Shares with intervals, paired tests, gates and the Pareto front."""

@@ -1,0 +1,1 @@
+"""Judges of responses to harmful prompts: classifiers, guards that chat, graders."""

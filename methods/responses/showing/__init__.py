@@ -1,0 +1,1 @@
+"""Tables, figures and warnings, for every job that has responses."""
