@@ -18,6 +18,7 @@ from methods.align_safety.outcome.scored import (
     score,
     trained_of,
 )
+from methods.align_safety.overlap.grouping import about_rounding
 from methods.align_safety.overlap.spec import (
     OVERLAP_JOB,
     PROJECT_JOB,
@@ -267,6 +268,6 @@ class _Job:
                 by_kind=made.by_kind,
                 by_layer=made.by_layer,
             )
-            self._warnings += [w for w in made.warnings if "hides" in w]
+            self._warnings += about_rounding(made.matrices)
             return found, data
         raise AssertionError("one child was asked for")

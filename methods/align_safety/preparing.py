@@ -14,7 +14,6 @@ from methods.align_safety.training.bases import path_of
 from methods.align_safety.training.encoding import Encoder
 from methods.align_safety.training.modules import Matched, match, parameters, skeleton
 from methods.align_safety.training.rows import TrainingSet, read_training
-from methods.align_safety.training.settings import OFFICIAL_THINK, TuningConfiguration
 from methods.context import RunContext
 from methods.errors import JobError
 from methods.responses.reading.prompts import PromptRow, normalised, read_prompts
@@ -38,7 +37,6 @@ class Prepared:
     sets: dict[SetName, list[PromptRow]]
     given: dict[SetName, PromptSet | ReasoningSet]
     begun: bool
-    matched: dict[str, Matched]
     warnings: list[str] = field(default_factory=list)
 
 
@@ -59,30 +57,27 @@ def prepare(spec: Spec, ctx: RunContext) -> Prepared:
         text = f"The model {spec.model!r} cannot be loaded: {error}"
         raise JobError("model_unavailable", text[:2000], retryable=False) from error
     encoder = Encoder(tokenizer, spec.template, str(spec.model))
-    matched = {one.name: match(model, one.at(one.learning_rate[0])) for one in _adapters(spec)}
+    matched = {
+        one.name: match(model, one.at(one.learning_rate[0]))
+        for one in spec.configurations
+        if one.method == "lora"
+    }
     warnings: list[str] = []
-    cut, trained = 0, None
-    for think, length in sorted({_reading(spec, one) for one in spec.configurations}, key=str):
-        trained = read_training(spec.train, spec.benign_mix, spec.template, think, spec.seed, ctx)
-        encoded = encoder.encode(trained.rows, length)
+    cut, trained = 0, read_training(spec.train, spec.benign_mix, spec.seed, ctx)
+    readings = {
+        (spec.template.thought_of(one.reference), one.max_length) for one in spec.configurations
+    }
+    for think, length in sorted(readings, key=str):
+        encoded = encoder.encode(trained.thinking(spec.template, think), length)
         cut = max(cut, encoded.cut)
         warnings += [one for one in encoded.warnings if one not in warnings]
-    assert trained is not None, "there is a configuration"
     warnings += trained.warnings
     _check_memory(spec, parameters(model), matched)
     sets, given, twice = _sets(spec, trained, ctx)
     data = TrainingData(
         rows=len(trained.rows), mixed=trained.mixed, cut=cut, overlap_with_evaluation=twice
     )
-    return Prepared(data, sets, given, encoder.begun, matched, warnings)
-
-
-def _adapters(spec: Spec) -> list[TuningConfiguration]:
-    return [one for one in spec.configurations if one.method == "lora"]
-
-
-def _reading(spec: Spec, one: TuningConfiguration) -> tuple[str | None, int]:
-    return (OFFICIAL_THINK if one.reference else spec.template.think, one.max_length)
+    return Prepared(data, sets, given, encoder.begun, warnings)
 
 
 def _sets(

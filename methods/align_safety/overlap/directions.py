@@ -55,10 +55,9 @@ def leading(weight: torch.Tensor, k: int, sketch: bool = False) -> Leading:
 
 def gram(weight: torch.Tensor) -> torch.Tensor:
     """(m, m) weight weight^T in float64."""
-    rows = weight.shape[0]
-    total = torch.zeros(rows, rows, dtype=torch.float64)
     if weight.numel() <= SMALL or weight.dtype == torch.float64:
         return weight.double() @ weight.double().T
+    total = torch.zeros(weight.shape[0], weight.shape[0], dtype=torch.float64)
     for start in range(0, weight.shape[1], _BLOCK):
         block = weight[:, start : start + _BLOCK].float()
         total += (block @ block.T).double()

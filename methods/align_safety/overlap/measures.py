@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -57,16 +58,20 @@ class Factors:
         self._left, left_core = torch.linalg.qr(b.double())
         self._right, right_core = torch.linalg.qr(a.double().T)
         self._core = scale * left_core @ right_core.T
-        self._values = torch.linalg.svdvals(self._core)
+
+    @cached_property
+    def _svd(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        left, values, right = torch.linalg.svd(self._core)
+        return left, values, right
 
     def squared_norm(self) -> float:
         return float((self._core**2).sum())
 
     def singular_values(self) -> torch.Tensor | None:
-        return self._values
+        return self._svd[1]
 
     def spectral(self) -> float:
-        return float(self._values[0])
+        return float(self._svd[1][0])
 
     def projected(self, found: Leading) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         left, right = found.left.T @ self._left, found.right.T @ self._right
@@ -82,7 +87,7 @@ class Factors:
         return float((columns**2).sum()), float((rows**2).sum()), both, inner
 
     def affinity(self, found: Leading) -> tuple[float, float] | None:
-        left, values, right = torch.linalg.svd(self._core)
+        left, values, right = self._svd
         rank = _rank(values)
         return (
             _affinity(found.left, self._left @ left[:, :rank]),
@@ -96,25 +101,33 @@ class Full:
     def __init__(self, update: torch.Tensor) -> None:
         self.shape = (update.shape[0], update.shape[1])
         self._update = update
-        self._values: torch.Tensor | None = None
+        self._tall = self.shape[0] > self.shape[1]
+
+    @cached_property
+    def _gram(self) -> torch.Tensor:
+        """Of the smaller side."""
+        return gram(self._update.T if self._tall else self._update)
+
+    @cached_property
+    def _svd(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Of a small update."""
+        left, values, right = torch.linalg.svd(self._update.double(), full_matrices=False)
+        return left, values, right
+
+    @cached_property
+    def _values(self) -> torch.Tensor:
+        if self._update.numel() <= SMALL:
+            return self._svd[1]
+        return torch.linalg.eigvalsh(self._gram).flip(0).clamp(min=0).sqrt()
 
     def squared_norm(self) -> float:
         return sum(float((row.double() ** 2).sum()) for row in self._update.split(256))
 
     def singular_values(self) -> torch.Tensor | None:
-        return self._all_values()
-
-    def _all_values(self) -> torch.Tensor:
-        if self._values is None:
-            small = self._update if self.shape[0] <= self.shape[1] else self._update.T
-            if small.numel() <= SMALL:
-                self._values = torch.linalg.svdvals(small.double())
-            else:
-                self._values = torch.linalg.eigvalsh(gram(small)).flip(0).clamp(min=0).sqrt()
         return self._values
 
     def spectral(self) -> float:
-        return float(self._all_values()[0])
+        return float(self._values[0])
 
     def projected(self, found: Leading) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         columns = product(self._update.T, found.left).T
@@ -122,19 +135,19 @@ class Full:
         return columns @ columns.T, rows.T @ rows, columns @ found.right
 
     def against(self, weight: torch.Tensor) -> tuple[float, float, float, float]:
-        if self.shape[0] > self.shape[1]:
-            rows, columns, both, inner = Full(self._update.T).against(weight.T)
-            return columns, rows, both, inner
-        own = gram(weight)
-        mixed = product(self._update, weight.T)
-        columns = float((own * gram(self._update)).sum())
+        update = self._update.T if self._tall else self._update
+        weight = weight.T if self._tall else weight
+        own, mixed = gram(weight), product(update, weight.T)
+        near = float((own * self._gram).sum())
+        far = float((mixed**2).sum())
         both = float((own @ mixed * mixed).sum())
-        return columns, float((mixed**2).sum()), both, float(mixed.trace())
+        columns, rows = (far, near) if self._tall else (near, far)
+        return columns, rows, both, float(mixed.trace())
 
     def affinity(self, found: Leading) -> tuple[float, float] | None:
         if self._update.numel() > SMALL:
             return None
-        left, values, right = torch.linalg.svd(self._update.double(), full_matrices=False)
+        left, values, right = self._svd
         rank = _rank(values)
         return _affinity(found.left, left[:, :rank]), _affinity(found.right, right[:rank].T)
 
@@ -152,7 +165,7 @@ class Sketched(Full):
         self._probes = probes
 
     def singular_values(self) -> torch.Tensor | None:
-        return super().singular_values() if self._update.numel() <= SMALL else None
+        return self._values if self._update.numel() <= SMALL else None
 
     def spectral(self) -> float:
         if self._update.numel() <= SMALL:

@@ -8,13 +8,12 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from methods.align_safety.overlap import presenting
 from methods.align_safety.overlap.directions import leading
+from methods.align_safety.overlap.grouping import about_rounding, grouped
 from methods.align_safety.overlap.measures import (
-    SIDES,
     Factors,
     Full,
     Overlap,
@@ -25,7 +24,6 @@ from methods.align_safety.overlap.measures import (
 from methods.align_safety.overlap.spec import (
     OVERLAP_JOB,
     BySide,
-    GroupOverlap,
     MatrixOverlap,
     OverlapResult,
     OverlapSpec,
@@ -237,45 +235,6 @@ def _matches(name: str, patterns: list[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, one) or name.endswith(f".{one}") for one in patterns)
 
 
-def grouped(rows: list[MatrixOverlap], by_layer: bool) -> list[GroupOverlap]:
-    """Rows together by kind, or by kind and layer."""
-    groups: dict[tuple[str, int | None], list[MatrixOverlap]] = {}
-    for row in rows:
-        groups.setdefault((row.kind, row.layer if by_layer else None), []).append(row)
-
-    def mean(values: list[float | None]) -> float | None:
-        known = [value for value in values if value is not None]
-        return float(np.mean(known)) if known else None
-
-    def over(own: list[MatrixOverlap], side: str) -> float | None:
-        found = [(row.fro**2, getattr(row.energy, side), getattr(row.null, side)) for row in own]
-        found = [one for one in found if one[1] is not None]
-        null = sum(weight * expected for weight, _, expected in found)
-        return sum(weight * energy for weight, energy, _ in found) / null if null else None
-
-    return [
-        GroupOverlap(
-            kind=kind,
-            layer=layer,
-            n=len(own),
-            lift=BySide.model_validate({side: over(own, side) for side in SIDES}),
-            lift_mean=BySide.model_validate(
-                {side: mean([getattr(row.lift, side) for row in own]) for side in SIDES}
-            ),
-            stable_rank=mean([row.stable_rank for row in own]),
-            rel_norm=mean([row.rel_norm for row in own]),
-        )
-        for (kind, layer), own in sorted(
-            groups.items(), key=lambda one: (one[0][1] or 0, one[0][0])
-        )
-    ]
-
-
-def _layer_then_kind(group: tuple[tuple[str, int | None], object]) -> tuple[int, str]:
-    (kind, layer), _ = group
-    return layer or 0, kind
-
-
 def _csv(rows: list[MatrixOverlap]) -> bytes:
     table = io.StringIO()
     writer = csv.writer(table)
@@ -299,14 +258,7 @@ def _flat(row: MatrixOverlap) -> Iterator[tuple[str, object]]:
 
 
 def _cautions(rows: list[MatrixOverlap], skipped: list[str]) -> list[str]:
-    found = []
-    limited = sum("rounding_limited" in row.flags for row in rows)
-    if limited:
-        found.append(
-            f"In {counted(limited, 'matrix', 'matrices')} of {len(rows):,} the update is so small "
-            "that the files' type hides most of it: ranks and overlaps there are those of "
-            "rounding. Compare weights in float32, or the adapter."
-        )
+    found = about_rounding(rows)
     if zero := sum("zero" in row.flags for row in rows):
         found.append(
             f"{counted(zero, 'matrix', 'matrices')} did not change; their ratios are null."

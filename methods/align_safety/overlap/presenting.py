@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from methods.align_safety.overlap.grouping import lift_of
 from methods.align_safety.overlap.spec import (
-    BySide,
     GroupOverlap,
-    MatrixOverlap,
     OverlapResult,
     ProjectResult,
 )
@@ -38,7 +37,6 @@ def overlap(result: OverlapResult) -> OverlapResult:
         overlap_table(result.by_kind),
         _matrices(result),
     ]
-    lifts = _overall(result.matrices)
     headline = [
         Headline(
             key=f"lift_{side}",
@@ -47,26 +45,13 @@ def overlap(result: OverlapResult) -> OverlapResult:
             help="Energy in the leading directions over that of an update without direction; 1 is "
             "none. Weighted by squared norms, over all matrices shown.",
         )
-        for side, value in lifts.items()
+        for side, value in lift_of(result.matrices).model_dump().items()
     ]
     headline.append(
         Headline(key="matrices", label="Matrices", value=result.n_matrices, format="integer")
     )
     title = f"Overlap of an update of {counted(result.n_matrices, 'matrix', 'matrices')}"
     return result.shown(title, headline, blocks)
-
-
-def _overall(rows: list[MatrixOverlap]) -> dict[str, float | None]:
-    found: dict[str, float | None] = {}
-    for side in BySide.model_fields:
-        known = [
-            (row.fro**2, getattr(row.energy, side), getattr(row.null, side))
-            for row in rows
-            if getattr(row.energy, side) is not None
-        ]
-        null = sum(weight * expected for weight, _, expected in known)
-        found[side] = sum(weight * energy for weight, energy, _ in known) / null if null else None
-    return found
 
 
 def overlap_figures(groups: list[GroupOverlap]) -> list[FigureBlock]:

@@ -13,13 +13,13 @@ from safetensors.torch import save_file
 
 from methods.align_safety.overlap import presenting
 from methods.align_safety.overlap.directions import Leading, leading
-from methods.align_safety.overlap.measures import SIDES, Factors, Overlap, measure
-from methods.align_safety.overlap.measuring import as_row, directions, fitting, grouped
+from methods.align_safety.overlap.grouping import lift_of
+from methods.align_safety.overlap.measures import Factors, Overlap, measure
+from methods.align_safety.overlap.measuring import as_row, directions, fitting
 from methods.align_safety.overlap.projection import project_factors
 from methods.align_safety.overlap.spec import (
     PROJECT_JOB,
     AdapterVariant,
-    BySide,
     MatrixOverlap,
     ProjectResult,
     ProjectSpec,
@@ -131,9 +131,12 @@ def _saved(
         if not bool(torch.isfinite(tensor).all()):
             raise JobError("numerical_failure", f"{one.variant.label}: {name} is not finite.")
     save_file(one.tensors, folder / WEIGHTS, metadata={"format": "pt"})
-    named = spec.base.model if spec.base.model is not None else None
+    named = spec.base.model
+    if named is not None and ctx.models.is_made(named):
+        # An adapter is of a declared model only.
+        named = None
     written = dict(config)
-    if named is not None and not ctx.models.is_made(named):
+    if named is not None:
         # The name that the operator gave it, not where it lies on this machine.
         written["base_model_name_or_path"] = str(named)
     (folder / CONFIG).write_text(json.dumps(written, indent=2), "utf-8")
@@ -142,7 +145,7 @@ def _saved(
         for name, media in ((WEIGHTS, "application/octet-stream"), (CONFIG, "application/json"))
     ]
     model: ArtifactRef | None = None
-    if named is not None and not ctx.models.is_made(named):
+    if named is not None:
         for extra in () if source is None else source.iterdir():
             # A tokenizer that the adapter brought stays with it.
             if extra.name not in (WEIGHTS, CONFIG) and extra.is_file():
@@ -151,16 +154,8 @@ def _saved(
     return VariantMade(
         label=one.variant.label,
         kept_energy=one.kept / one.whole if one.whole else 1.0,
-        lift_before=_lift(one.before),
-        lift_after=_lift(one.after),
+        lift_before=lift_of(one.before),
+        lift_after=lift_of(one.after),
         model=model,
         files=files,
     )
-
-
-def _lift(rows: list[MatrixOverlap]) -> BySide:
-    if not rows:
-        return BySide(column=None, row=None, both=None)
-    same = [row.model_copy(update={"kind": "all", "layer": None}) for row in rows]
-    [found] = grouped(same, by_layer=False)
-    return BySide.model_validate({side: getattr(found.lift, side) for side in SIDES})

@@ -44,10 +44,9 @@ def load_base(name: str, device: str, full: bool, ctx: RunContext) -> Base:
     Raises:
         JobError: `model_unavailable`, `model_rejected_request`.
     """
-    source = ctx.models.weights(name)
-    assert source.path is not None, "these are weights"
-    first = Path(source.path) if (Path(source.path) / CONFIG).is_file() else None
-    own = source.model_copy(update={"path": base_path(source.path)})
+    source, path = path_of(name, ctx)
+    first = Path(source.path) if source.path and source.path != path else None
+    own = source.model_copy(update={"path": path})
     try:
         model, tokenizer = load_language_model(own, "cuda" if device == "gpu" else "cpu")
         if full:

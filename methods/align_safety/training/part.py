@@ -51,5 +51,4 @@ class TrainMade(SpecModel):
     trainable: int
     checkpoints: list[Checkpoint]
     failed: NotFinite | None = None
-    warnings: list[str] = Field(default_factory=list)
     versions: dict[str, str]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -54,29 +54,32 @@ class TrainingSet:
     mixed: int
     warnings: list[str]
 
+    def thinking(self, template: PromptTemplate, think: str | None) -> list[TrainingRow]:
+        """The rows, with a thought before every refusal that has none."""
+        tags = template.think_tags
+        if think is None or tags is None:
+            return self.rows
+        return [
+            one
+            if one.benign or tags.close in one.completion
+            else replace(one, completion=f"{tags.open}{think}{tags.close}{one.completion}")
+            for one in self.rows
+        ]
+
     def prompts(self) -> set[str]:
         """All prompts, normalised."""
         return {normalised(one.prompt) for one in self.rows}
 
 
 def read_training(
-    train: RefusalRows,
-    mix: BenignMix | None,
-    template: PromptTemplate,
-    think: str | None,
-    seed: int,
-    ctx: RunContext,
+    train: RefusalRows, mix: BenignMix | None, seed: int, ctx: RunContext
 ) -> TrainingSet:
     """Read and mix them; the same request gives the same rows, wherever it is read.
-
-    Args:
-        think: the thought that refusals without one get.
 
     Raises:
         JobError: `input_invalid` with the bad rows; `too_large`; `input_unreadable`.
     """
     rows = _read(train, "train", False, ctx)
-    rows = [_with_thought(one, template, think) for one in rows]
     found = TrainingSet(rows, 0, [])
     if mix is None:
         return found
@@ -92,14 +95,6 @@ def read_training(
     found.rows = [*rows, *(benign[k] for k in sorted(order[:wanted].tolist()))]
     found.mixed = len(found.rows) - len(rows)
     return found
-
-
-def _with_thought(one: TrainingRow, template: PromptTemplate, think: str | None) -> TrainingRow:
-    tags = template.think_tags
-    if think is None or tags is None or tags.close in one.completion:
-        return one
-    text = f"{tags.open}{think}{tags.close}{one.completion}"
-    return TrainingRow(one.row, one.turns, text, one.benign)
 
 
 def _read(given: RefusalRows, what: str, benign: bool, ctx: RunContext) -> list[TrainingRow]:

@@ -75,6 +75,10 @@ class PromptTemplate(SpecModel):
             raise ValueError("think needs think_tags")
         return self
 
+    def thought_of(self, reference: bool) -> str | None:
+        """The thought before every refusal: that of the published recipe, or `think`."""
+        return OFFICIAL_THINK if reference else self.think
+
 
 class OverlapPenalty(SpecModel):
     """The published penalty on the overlap of B A with the weights, added to the loss."""

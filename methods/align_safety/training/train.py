@@ -32,7 +32,7 @@ from methods.align_safety.training.encoding import Encoded, Encoder
 from methods.align_safety.training.modules import Matched, match
 from methods.align_safety.training.part import Checkpoint, NotFinite, TrainMade, TrainPart
 from methods.align_safety.training.rows import read_training
-from methods.align_safety.training.settings import OFFICIAL_THINK, OverlapPenalty, Training
+from methods.align_safety.training.settings import OverlapPenalty, Training
 from methods.context import RunContext
 from methods.resume import ResumeStore
 
@@ -57,10 +57,10 @@ def run(spec: TrainPart, ctx: RunContext) -> TrainMade:
     datasets.disable_progress_bars()
     training = spec.training
     base = load_base(spec.model, spec.device, training.method == "full", ctx)
-    think = OFFICIAL_THINK if training.reference else spec.template.think
-    rows = read_training(spec.train, spec.mix, spec.template, think, spec.seed, ctx)
+    think = spec.template.thought_of(training.reference)
+    rows = read_training(spec.train, spec.mix, spec.seed, ctx)
     encoder = Encoder(base.tokenizer, spec.template, str(spec.model))
-    encoded = encoder.encode(rows.rows, training.max_length)
+    encoded = encoder.encode(rows.thinking(spec.template, think), training.max_length)
     matched = match(base.model, training)
     with own_randomness(), warnings.catch_warnings():
         # Of names that the libraries still use among themselves.
@@ -84,7 +84,6 @@ def run(spec: TrainPart, ctx: RunContext) -> TrainMade:
             for epoch in sorted(done.steps)
         ],
         failed=failed,
-        warnings=encoded.warnings,
         versions={name: version(name) for name in ("torch", "transformers", "trl", "peft")},
     )
 

@@ -322,9 +322,9 @@ def test_a_model_without_a_chat_template() -> None:
 
 def read(rows: list[dict[str, Any]], form: str, **more: Any) -> Any:
     given = RefusalRows.model_validate({"rows": rows, "format": form})
-    return read_training(
-        given, more.get("mix"), PromptTemplate(), more.get("think"), 0, LocalContext(Path("/tmp"))
-    )
+    found = read_training(given, more.get("mix"), 0, LocalContext(Path("/tmp")))
+    found.rows = found.thinking(PromptTemplate(), more.get("think"))
+    return found
 
 
 @pytest.mark.parametrize(
