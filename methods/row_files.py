@@ -156,3 +156,10 @@ def _table(content: str, what: str, wanted: Iterable[str], cure: str) -> list[An
         return list(reader)
     except csv.Error as error:
         raise JobError("input_invalid", f"{what}: line {reader.line_num}: {error}") from error
+
+
+def csv_bytes(rows: Iterable[Iterable[Any]]) -> bytes:
+    """A table as a file; its first row is the header."""
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    return text.getvalue().encode()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from typing import Any
 
 from methods.context import RunContext
@@ -23,7 +21,7 @@ from methods.responses.scoring import (
 )
 from methods.responses.showing import cautions
 from methods.results import ArtifactRef, Provenance, counted
-from methods.row_files import read_text
+from methods.row_files import csv_bytes, read_text
 from methods.score_responses.blocks import present
 from methods.score_responses.spec import JOB, ArmScored, ResponseArm, Result, Spec
 
@@ -128,17 +126,13 @@ def _save(
 ) -> dict[str, ArtifactRef]:
     names = [arm.name for arm in spec.arms]
     lines = [as_line(name, one) for name, own in zip(names, arms, strict=True) for one in own]
-    table = io.StringIO()
-    writer = csv.writer(table)
     fields = list(Rates.model_fields)
-    writer.writerow(["name", "verdict", *fields])
+    rows = [["name", "verdict", *fields]]
     for one in scored:
         values = [getattr(one.rates, name) for name in fields]
-        writer.writerow(
-            [one.name, one.verdict, *(getattr(value, "value", value) for value in values)]
-        )
+        rows.append([one.name, one.verdict, *(getattr(value, "value", value) for value in values)])
     data = "".join(line + "\n" for line in lines).encode()
     return {
         "responses.jsonl": ctx.save_artifact("responses.jsonl", data, "application/x-ndjson"),
-        "arms.csv": ctx.save_artifact("arms.csv", table.getvalue().encode(), "text/csv"),
+        "arms.csv": ctx.save_artifact("arms.csv", csv_bytes(rows), "text/csv"),
     }

@@ -112,25 +112,10 @@ def benign_prompts() -> list[dict[str, str]]:
 
 def tokenizer() -> Any:
     """One token a word."""
-    from tokenizers import AddedToken, Tokenizer
-    from tokenizers.models import WordLevel
-    from tokenizers.pre_tokenizers import Split
-    from transformers import PreTrainedTokenizerFast
+    from tests.toys.word_tokenizer import word_tokenizer
 
-    names = ["<unk>", "<s>", "</s>", "<pad>", "<|User|>", "<|Assistant|>"]
-    words = {word: k for k, word in enumerate([*names, *vocabulary()])}
-    backend = Tokenizer(WordLevel(words, unk_token="<unk>"))
-    backend.pre_tokenizer = Split(" ", "removed")
-    backend.add_special_tokens([AddedToken(name, normalized=False) for name in names])
-    # Not special: a response shows them.
-    backend.add_tokens(["<think>", "</think>"])
-    made = PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        unk_token="<unk>",
-        bos_token="<s>",
-        eos_token="</s>",
-        pad_token="<pad>",
-    )
+    # A response shows where its thinking starts and ends.
+    made = word_tokenizer(vocabulary(), ["<|User|>", "<|Assistant|>"], ["<think>", "</think>"])
     made.chat_template = (
         "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}"
         "<|User|>{{ message['content'] }}{% elif message['role'] == 'assistant' %}"

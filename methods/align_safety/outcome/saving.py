@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from methods.inference.made_models import unpack
 from methods.responses.counting.rates import Response
 from methods.responses.scoring import as_line
 from methods.results import ArtifactRef, Interval
+from methods.row_files import csv_bytes
 
 _BASELINE = "before"
 
@@ -92,8 +91,6 @@ def _lines(lines: list[str]) -> bytes:
 
 def _table(scored: list[CheckpointScored]) -> bytes:
     """A row a checkpoint; intervals as three columns."""
-    text = io.StringIO()
-    writer = csv.writer(text)
     skipped = {"mcnemar", "gates", "model"}
     fields = [name for name in CheckpointScored.model_fields if name not in skipped]
     shares = {
@@ -102,7 +99,7 @@ def _table(scored: list[CheckpointScored]) -> bytes:
     head: list[str] = []
     for name in fields:
         head += [name, f"{name}_low", f"{name}_high"] if name in shares else [name]
-    writer.writerow([*head, "accuracy_p", "harmful_p"])
+    rows: list[list[object]] = [[*head, "accuracy_p", "harmful_p"]]
     for one in scored:
         row: list[object] = []
         for name in fields:
@@ -112,8 +109,8 @@ def _table(scored: list[CheckpointScored]) -> bytes:
             else:
                 row.append(value)
         tests = (one.mcnemar.accuracy, one.mcnemar.harmful)
-        writer.writerow([*row, *(None if test is None else test.exact_p for test in tests)])
-    return text.getvalue().encode()
+        rows.append([*row, *(None if test is None else test.exact_p for test in tests)])
+    return csv_bytes(rows)
 
 
 def _card(spec: Spec, result: Result) -> str:

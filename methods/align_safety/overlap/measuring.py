@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import fnmatch
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +40,7 @@ from methods.context import RunContext
 from methods.errors import JobError
 from methods.results import Provenance, counted
 from methods.resume import ResumeStore
+from methods.row_files import csv_bytes
 
 #: Below this relative norm a type hides an update (measured: at 1e-4 bfloat16 changes 2 % of the
 #: weights, and a rank-1 update reads as stable rank 8.5).
@@ -236,14 +235,8 @@ def _matches(name: str, patterns: list[str]) -> bool:
 
 
 def _csv(rows: list[MatrixOverlap]) -> bytes:
-    table = io.StringIO()
-    writer = csv.writer(table)
-    for place, row in enumerate(rows):
-        flat = dict(_flat(row))
-        if place == 0:
-            writer.writerow(flat)
-        writer.writerow(flat.values())
-    return table.getvalue().encode()
+    flat = [dict(_flat(row)) for row in rows]
+    return csv_bytes([list(flat[0]), *(one.values() for one in flat)])
 
 
 def _flat(row: MatrixOverlap) -> Iterator[tuple[str, object]]:

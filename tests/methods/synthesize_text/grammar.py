@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Split
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from tests.toys.word_tokenizer import word_tokenizer
 
 THINGS = ["film", "plot", "story", "cast", "script", "scene", "hero", "ending", "music", "pace"]
 OPENERS = ["the", "this", "its", "a"]
@@ -71,20 +70,6 @@ def rows(count: int, seed: int = 7) -> list[dict[str, str]]:
     ]
 
 
-def tokenizer(vocabulary: Sequence[str]) -> PreTrainedTokenizerFast:
-    """One token a word, words being what stands between spaces."""
-    words = {word: k for k, word in enumerate(["<unk>", "<s>", "</s>", "<pad>", *vocabulary])}
-    backend = Tokenizer(WordLevel(words, unk_token="<unk>"))
-    backend.pre_tokenizer = Split(" ", "removed")
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        unk_token="<unk>",
-        bos_token="<s>",
-        eos_token="</s>",
-        pad_token="<pad>",
-    )
-
-
 def train(
     folder: Path,
     sentence_of: Callable[[str, np.random.Generator], str],
@@ -96,7 +81,7 @@ def train(
 ) -> None:
     """Train a Llama of 64 dimensions on sentences of label words: a third by themselves, a third
     with `before`, a third with `after`, which have the word in place of `{word}`."""
-    own = tokenizer(vocabulary)
+    own = word_tokenizer(vocabulary)
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(own),
