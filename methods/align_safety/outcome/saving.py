@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from methods.align_safety.outcome.scored import Trained
-from methods.align_safety.overlap.projecting import CONFIG, WEIGHTS
+from methods.align_safety.overlap.weight_files import CONFIG, WEIGHTS
 from methods.align_safety.result import CheckpointScored, Result
 from methods.align_safety.spec import Spec
 from methods.context import RunContext

@@ -155,18 +155,14 @@ def as_row(name: str, found: Overlap, unchanged: float | None, flags: list[str])
 
 
 def _pairs(spec: OverlapSpec, ctx: RunContext) -> tuple[list[_Pair], list[str]]:
-    base = open_model(spec.base.model, spec.base.inputs, ctx, "base")
+    base = open_model(spec.base, ctx, "base")
     if spec.update.adapter is not None:
-        adapter = spec.update.adapter
-        folder = None
-        if adapter.model is not None:
-            folder = Path(ctx.models.weights(adapter.model).path or "")
-        _, modules, _ = open_adapter(folder, adapter.weights, adapter.config, ctx)
+        modules = open_adapter(spec.update.adapter, ctx).modules
         chosen = [one for one in modules if _matches(one.name, spec.modules)]
         _check_some(chosen, spec, [one.name for one in modules])
         return [_Pair(one.name, fitting(base, one), one) for one in chosen], []
     assert spec.update.tuned is not None, "the spec has one of them"
-    tuned = open_model(spec.update.tuned.model, spec.update.tuned.inputs, ctx, "update.tuned")
+    tuned = open_model(spec.update.tuned, ctx, "update.tuned")
     return _tuned_pairs(spec, base, tuned)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -25,12 +23,17 @@ from methods.align_safety.overlap.spec import (
     ProjectSpec,
     VariantMade,
 )
-from methods.align_safety.overlap.weight_files import Module, open_adapter, open_model
+from methods.align_safety.overlap.weight_files import (
+    CONFIG,
+    WEIGHTS,
+    Adapter,
+    Module,
+    open_adapter,
+    open_model,
+)
 from methods.context import RunContext
 from methods.errors import JobError
 from methods.results import ArtifactRef, Provenance, counted
-
-WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 
 @dataclass
@@ -48,10 +51,8 @@ class _Making:
 
 def run(spec: ProjectSpec, ctx: RunContext) -> ProjectResult:
     """Make the variants of a spec; see `ProjectSpec` and `ProjectResult`."""
-    given = spec.adapter
-    folder = None if given.model is None else Path(ctx.models.weights(given.model).path or "")
-    config, modules, _ = open_adapter(folder, given.weights, given.config, ctx)
-    base = open_model(spec.base.model, spec.base.inputs, ctx, "base")
+    adapter, base = open_adapter(spec.adapter, ctx), open_model(spec.base, ctx, "base")
+    modules = adapter.modules
     making = [_Making(one, {}, [], []) for one in spec.variants]
     projects = any(one.side is not None for one in spec.variants)
     for done, module in enumerate(modules):
@@ -63,7 +64,7 @@ def run(spec: ProjectSpec, ctx: RunContext) -> ProjectResult:
             weight = weight if weight.dtype == torch.float64 else weight.float()
             weight = weight.T if module.transposed else weight
         _change(module, weight, making)
-    made = [_saved(spec, place, one, config, folder, ctx) for place, one in enumerate(making)]
+    made = [_saved(spec, place, one, adapter, ctx) for place, one in enumerate(making)]
     result = ProjectResult(
         variants=made,
         modules=len(modules),
@@ -120,8 +121,7 @@ def _saved(
     spec: ProjectSpec,
     place: int,
     one: _Making,
-    config: dict[str, Any],
-    source: Path | None,
+    adapter: Adapter,
     ctx: RunContext,
 ) -> VariantMade:
     folder = ctx.workdir / f"variant-{place}"
@@ -135,7 +135,7 @@ def _saved(
     if named is not None and ctx.models.is_made(named):
         # An adapter is of a declared model only.
         named = None
-    written = dict(config)
+    written = dict(adapter.config)
     if named is not None:
         # The name that the operator gave it, not where it lies on this machine.
         written["base_model_name_or_path"] = str(named)
@@ -146,7 +146,7 @@ def _saved(
     ]
     model: ArtifactRef | None = None
     if named is not None:
-        for extra in () if source is None else source.iterdir():
+        for extra in () if adapter.folder is None else adapter.folder.iterdir():
             # A tokenizer that the adapter brought stays with it.
             if extra.name not in (WEIGHTS, CONFIG) and extra.is_file():
                 shutil.copyfile(extra, folder / extra.name)

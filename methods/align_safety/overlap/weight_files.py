@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
+from methods.align_safety.overlap.spec import AdapterFrom, WeightsFrom
 from methods.context import RunContext
 from methods.errors import JobError
 from methods.jobtype import InputRef, ModelRef
 
+#: Names of an adapter's files in peft's format.
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _PREFIX, _LISTED = "base_model.model.", 20
 _LAYER = re.compile(r"\.(\d+)\.")
 _FACTOR = re.compile(r"^(?P<module>.+)\.lora_(?P<which>[AB])(?:\.\w+)?\.weight$")
@@ -25,7 +29,8 @@ _UNSUPPORTED = (
     "modules_to_save",
     "layer_replication",
     "use_qalora",
-    "alora_invocation",
+    "alora_invocation_tokens",
+    "trainable_token_indices",
 )
 
 
@@ -111,51 +116,70 @@ class Module:
     transposed: bool
 
 
-def open_model(
-    model: ModelRef | None, inputs: Sequence[InputRef] | None, ctx: RunContext, what: str
-) -> WeightFiles:
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter.
+
+    Attributes:
+        config: of peft. modules: in the order of names. folder: with all its files, if it has one.
+    """
+
+    config: dict[str, Any]
+    modules: list[Module]
+    folder: Path | None
+
+
+def open_model(given: WeightsFrom, ctx: RunContext, what: str) -> WeightFiles:
     """The weights of a declared or made model, or of files.
 
     Raises:
         JobError: `input_invalid` for anything but safetensors; what opening them raises.
     """
-    if model is not None:
-        return WeightFiles(_files_of(model, ctx), what)
-    assert inputs is not None, "the spec has a model or inputs"
+    if given.model is not None:
+        return WeightFiles(_files_of(given.model, ctx), what)
     files = []
-    for place, ref in enumerate(inputs):
+    for place, ref in enumerate(given.inputs or []):
         copied = _copied(ref, ctx, f"{what}-{place}")
         if not _is_index(copied):
             files.append(copied)
     return WeightFiles(files, what)
 
 
-def open_adapter(
-    folder: Path | None, weights: InputRef | None, config: InputRef | None, ctx: RunContext
-) -> tuple[dict[str, object], list[Module], Path]:
-    """An adapter in peft's format: configuration, modules in the order of names, its file.
+def open_adapter(given: AdapterFrom, ctx: RunContext) -> Adapter:
+    """An adapter in peft's format, of a model or as two files. Raises what `read_adapter` does."""
+    if given.model is None:
+        assert given.weights is not None, "the spec has both"
+        assert given.config is not None, "the spec has both"
+        weights = _copied(given.weights, ctx, "adapter")
+        return _adapter(weights, _copied(given.config, ctx, "adapter-config"), None)
+    source = ctx.models.weights(given.model)
+    assert source.path is not None, "these are weights"
+    return read_adapter(Path(source.path))
+
+
+def read_adapter(folder: Path) -> Adapter:
+    """An adapter in peft's format.
 
     Raises:
         JobError: `input_invalid` for a pickle, DoRA, a bias, saved modules and whatever else is not
             scale B A.
     """
-    if folder is not None:
-        config_file, file = folder / "adapter_config.json", folder / "adapter_model.safetensors"
-        if not (config_file.is_file() and file.is_file()):
-            raise JobError("input_invalid", "The model is no adapter in peft's format.")
-    else:
-        assert weights is not None, "the spec has both"
-        assert config is not None, "the spec has both"
-        file = _copied(weights, ctx, "adapter")
-        config_file = _copied(config, ctx, "adapter-config")
+    weights, config = folder / WEIGHTS, folder / CONFIG
+    if not (weights.is_file() and config.is_file()):
+        raise JobError("input_invalid", "The model is no adapter in peft's format.")
+    return _adapter(weights, config, folder)
+
+
+def _adapter(weights: Path, config: Path, folder: Path | None) -> Adapter:
     try:
-        found = json.loads(config_file.read_text("utf-8"))
+        found = json.loads(config.read_text("utf-8"))
         if not isinstance(found, dict):
             raise ValueError("it is no object")
     except (ValueError, RecursionError) as error:
         raise JobError("input_invalid", f"update.adapter.config is not JSON: {error}") from error
     _check_config(found)
-    return found, _modules(WeightFiles([file], "update.adapter.weights"), found), file
+    modules = _modules(WeightFiles([weights], "update.adapter.weights"), found)
+    return Adapter(found, modules, folder)
 
 
 def _check_config(config: dict[str, object]) -> None:
@@ -254,7 +278,7 @@ def _files_of(model: ModelRef, ctx: RunContext) -> list[Path]:
             text = f"The model {model!r} cannot be loaded: {error}"
             raise JobError("model_unavailable", text[:2000]) from error
     files = sorted(folder.glob("*.safetensors"))
-    files = [file for file in files if file.name != "adapter_model.safetensors"]
+    files = [file for file in files if file.name != WEIGHTS]
     # Some models lie in their folder twice, in another format of names.
     files = [file for file in files if file.name.startswith("model")] or files
     if not files:

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from methods.align_safety.overlap.projecting import CONFIG, WEIGHTS
-from methods.align_safety.overlap.weight_files import open_adapter
+from methods.align_safety.overlap.weight_files import CONFIG, WEIGHTS, read_adapter
 from methods.context import RunContext
 from methods.errors import JobError
 from methods.inference.loading import base_path, load_language_model
@@ -88,7 +87,7 @@ def save_trained(base: Base, folder: Path, name: str, ctx: RunContext) -> Artifa
     if base.root is None:
         return _merged(base, folder, name, ctx)
     if base.first is not None:
-        _put_beside(base.first, folder, ctx)
+        _put_beside(base.first, folder)
     config = json.loads((folder / CONFIG).read_text("utf-8"))
     # The name that the operator gave it, not where it lies on this machine.
     config["base_model_name_or_path"] = base.root
@@ -110,18 +109,18 @@ def _merged(base: Base, folder: Path, name: str, ctx: RunContext) -> ArtifactRef
     return ctx.save_model(name, target)
 
 
-def _put_beside(first: Path, folder: Path, ctx: RunContext) -> None:
+def _put_beside(first: Path, folder: Path) -> None:
     """Make an adapter the sum of it and an earlier one, exactly: B A = [B1 B2] [A1; A2].
 
     All modules get the same rank, filled up with zeros, so that every reader understands it.
     """
-    parts = [open_adapter(place, None, None, ctx) for place in (first, folder)]
-    ranks = [max(one.a.shape[0] for one in modules) for _, modules, _ in parts]
+    parts = [read_adapter(place) for place in (first, folder)]
+    ranks = [max(one.a.shape[0] for one in part.modules) for part in parts]
     total = sum(ranks)
     found: dict[str, torch.Tensor] = {}
-    for number, (_, modules, _) in enumerate(parts):
+    for number, part in enumerate(parts):
         start = sum(ranks[:number])
-        for one in modules:
+        for one in part.modules:
             a, b = one.a.read().float(), one.b.read().float()
             rows = slice(start, start + a.shape[0])
             keys = [f"base_model.model.{one.name}.lora_{which}.weight" for which in "AB"]
@@ -130,13 +129,13 @@ def _put_beside(first: Path, folder: Path, ctx: RunContext) -> None:
             found[keys[0]][rows] = a
             found[keys[1]][:, rows] = one.scale * b
     config = {
-        **parts[1][0],
+        **parts[1].config,
         "r": total,
         "lora_alpha": total,
         "use_rslora": False,
         "rank_pattern": {},
         "alpha_pattern": {},
-        "target_modules": sorted({one.name for _, modules, _ in parts for one in modules}),
+        "target_modules": sorted({one.name for part in parts for one in part.modules}),
         "layers_to_transform": None,
     }
     save_file(found, folder / WEIGHTS, metadata={"format": "pt"})

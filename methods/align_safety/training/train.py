@@ -26,7 +26,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 from methods.align_safety.overlap.directions import leading
 from methods.align_safety.overlap.measuring import directions
 from methods.align_safety.overlap.penalty import overlap_penalty, span
-from methods.align_safety.overlap.projecting import CONFIG, WEIGHTS
+from methods.align_safety.overlap.weight_files import CONFIG, WEIGHTS
 from methods.align_safety.training.bases import Base, load_base, save_trained
 from methods.align_safety.training.encoding import Encoded, Encoder
 from methods.align_safety.training.modules import Matched, match

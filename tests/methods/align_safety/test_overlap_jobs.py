@@ -113,6 +113,8 @@ def fault(folder: Path, spec: dict[str, Any], name: str = "measure-update-overla
         ({"use_dora": True}, "use_dora"),
         ({"bias": "all"}, "bias"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"trainable_token_indices": [1]}, "trainable_token_indices"),
+        ({"alora_invocation_tokens": [1]}, "alora_invocation_tokens"),
         ({"peft_type": "IA3"}, "IA3"),
         ({"lora_alpha": None}, "lora_alpha"),
     ],

@@ -167,7 +167,7 @@ def test_an_adapter_with_ranks_of_its_own_is_added_exactly(tmp_path: Path) -> No
     second = adapter(tmp_path / "second", seed=2, r=2)
     states = [adapters_merged(one) for one in (first, second)]
     base = LlamaForCausalLM.from_pretrained(HOWTO).state_dict()
-    _put_beside(first, second, LocalContext(tmp_path))
+    _put_beside(first, second)
     both = adapters_merged(second)
     for name in base:
         wanted = states[0][name] + states[1][name] - base[name]
