@@ -1,0 +1,1 @@
+"""measure-modality-gap: how far the states of image tokens are from those of text tokens."""
