@@ -156,6 +156,39 @@ def _responses(folder: Path) -> dict[str, Any]:
     return {"arms": [arm("before", 0), arm("tuned", 22)], "extractor": "exact"}
 
 
+def _gap(folder: Path) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    subjects = []
+    for name, factor, away in (("untreated", 6.0, 4.0), ("treated", 1.0, 1.3)):
+        arrays: dict[str, Any] = {
+            "image_pair": np.repeat(np.arange(40), 16),
+            "text_pair": np.repeat(np.arange(40), 12),
+        }
+        for layer in range(3):
+            arrays[f"image{layer}"] = rng.normal(size=(640, 8)) * factor / (layer + 1) + away
+            arrays[f"text{layer}"] = rng.normal(size=(480, 8)) + 1
+        np.savez(folder / f"{name}.npz", allow_pickle=False, **arrays)
+        sides = {
+            side: {
+                "inputs": [f"{name}.npz"],
+                "arrays": {str(layer): f"{side}{layer}" for layer in range(3)},
+                "pair": f"{side}_pair",
+            }
+            for side in ("image", "text")
+        }
+        subjects.append({"name": name, "representations": sides})
+    gaps = [0.2, 0.5, 0.9, 1.6, 2.4, 4.1]
+    records = [
+        {"name": f"model {k}", "gap": gap, "unsafe_rate": rate}
+        for k, (gap, rate) in enumerate(zip(gaps, [0.0, 0.02, 0.1, 0.3, 0.6, 0.8], strict=True))
+    ]
+    return {
+        "subjects": subjects,
+        "sqrt": ["exact", "official_fast", "official_accurate"],
+        "risk": {"records": records},
+    }
+
+
 def _example(name: str) -> Callable[[Path], dict[str, Any]]:
     return lambda folder: load_registry()[name].example
 
@@ -188,6 +221,7 @@ SPECS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "measure-update-overlap": _overlap,
     "project-adapter": _project,
     "score-responses": _responses,
+    "measure-modality-gap": _gap,
 }
 
 

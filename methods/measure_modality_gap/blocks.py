@@ -121,7 +121,7 @@ def _row(one: GapOf, place: int) -> dict[str, object]:
         "layer": layer.layer,
         "fid": layer.fid,
         "centres": layer.mean_sq,
-        "spread": layer.tr_v + layer.tr_t - 2 * layer.tr_sqrt,
+        "spread": layer.spread,
         "null": None if layer.null is None else layer.null.high,
         "observed": None if layer.null is None else layer.null.observed,
         "ratio": layer.norm_ratio,

@@ -16,9 +16,8 @@ def parts_by_layer(one: GapOf) -> FigureBlock:
     """The distance of each layer, stacked by its parts, with the null's upper end."""
     rows: list[dict[str, Any]] = []
     for layer in one.layers:
-        spread = layer.tr_v + layer.tr_t - 2 * layer.tr_sqrt
         rows.append({"layer": layer.layer, "part": _CENTRES, "value": layer.mean_sq})
-        rows.append({"layer": layer.layer, "part": _SPREAD, "value": max(0.0, spread)})
+        rows.append({"layer": layer.layer, "part": _SPREAD, "value": layer.spread})
     band = [
         {"layer": layer.layer, "high": layer.null.high}
         for layer in one.layers

@@ -64,7 +64,7 @@ class Moments:
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of a distance; its value is `fid`."""
+    """The parts of a squared distance."""
 
     mean_sq: float
     tr_v: float
@@ -72,9 +72,14 @@ class Parts:
     tr_sqrt: float
 
     @property
+    def spread(self) -> float:
+        """What the spreads do not share; never below 0, which rounding may give."""
+        return max(0.0, self.tr_v + self.tr_t - 2 * self.tr_sqrt)
+
+    @property
     def fid(self) -> float:
-        """Never below 0, which rounding may give for clouds that are alike."""
-        return max(0.0, self.mean_sq + self.tr_v + self.tr_t - 2 * self.tr_sqrt)
+        """The distance itself."""
+        return self.mean_sq + self.spread
 
 
 def frechet(v: Moments, t: Moments) -> Parts:

@@ -237,6 +237,9 @@ class GapLayer(SpecModel):
     layer: int = Field(description="0 is the input of the language model.")
     fid: float = Field(description="Fréchet distance of the clouds, exact; 0: alike.")
     mean_sq: float = Field(description="Its part of the centres: their squared distance.")
+    spread: float = Field(
+        description="Its part of the spreads, `tr_v + tr_t - 2 tr_sqrt`: what they do not share."
+    )
     tr_v: float = Field(description="Its part of the image tokens' spread: trace of covariance.")
     tr_t: float = Field(description="Its part of the text tokens' spread: trace of covariance.")
     tr_sqrt: float = Field(
