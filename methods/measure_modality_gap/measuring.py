@@ -13,6 +13,7 @@ from methods.measure_modality_gap import measures, nulls
 from methods.measure_modality_gap.clouds import CHUNK, Cloud
 from methods.measure_modality_gap.frechet import (
     Moments,
+    Parts,
     frechet,
     official_accurate,
     official_fast,
@@ -185,6 +186,16 @@ def measure(
     elif errors == "jackknife":
         varied = nulls.left_out(parts, scale, check)
     return LayerFound(found, unscaled_v, unscaled_t, norms, varied, errors, len(groups))
+
+
+def distance_of(v: Cloud, t: Cloud, settings: GapSettings) -> Parts:
+    """The distance of two clouds alone, scaled and treated as `measure` does it."""
+    rng = np.random.default_rng(settings.seed)
+    image, text = (_Side.of(cloud, settings.outliers, rng) for cloud in (v, t))
+    scale = _scale(settings.scale, float(text.norms.mean()), 0)
+    moments = [side.moments(np.arange(len(side.norms))) for side in (image, text)]
+    first, second = (one.scaled(scale) for one in moments if one is not None)
+    return frechet(first, second)
 
 
 def of_moments(
