@@ -10,6 +10,7 @@ from methods.results import EMPHASIS, NEUTRAL, RIGHT, FigureBlock, axis, chart, 
 
 _CENTRES, _SPREAD = "distance of the centres, squared", "spread that is not shared"
 _MOST = 12
+_LAYER = {"field": "layer", "type": "ordinal", "title": "Layer", "axis": {"labelAngle": 0}}
 
 
 def parts_by_layer(one: GapOf) -> FigureBlock:
@@ -24,11 +25,10 @@ def parts_by_layer(one: GapOf) -> FigureBlock:
         # Of projected states the null is of another distance.
         if layer.null is not None and layer.null.dimensions == layer.width
     ]
-    x = {"field": "layer", "type": "ordinal", "title": "Layer", "axis": {"labelAngle": 0}}
     bars = {
         "mark": {"type": "bar", "tooltip": True},
         "encoding": {
-            "x": x,
+            "x": _LAYER,
             "y": axis("value", "Fréchet distance"),
             "color": colour_by("part", {_CENTRES: EMPHASIS, _SPREAD: NEUTRAL}),
         },
@@ -36,7 +36,7 @@ def parts_by_layer(one: GapOf) -> FigureBlock:
     ticks = {
         "data": {"values": band},
         "mark": {"type": "tick", "thickness": 2, "color": RIGHT, "tooltip": True},
-        "encoding": {"x": x, "y": axis("high", "Fréchet distance")},
+        "encoding": {"x": _LAYER, "y": axis("high", "Fréchet distance")},
     }
     return FigureBlock(
         title=f"Distance by layer: {one.name}",
@@ -63,7 +63,7 @@ def compared(subjects: Sequence[GapOf]) -> FigureBlock:
             rows,
             mark={"type": "line", "point": True, "tooltip": True},
             encoding={
-                "x": axis("layer", "Layer"),
+                "x": _LAYER,
                 "y": axis("value", "Fréchet distance", type="log"),
                 "color": {"field": "name", "type": "nominal", "title": None, "sort": None},
             },
@@ -90,7 +90,7 @@ def norms(subjects: Sequence[GapOf]) -> list[FigureBlock]:
                 rows,
                 mark={"type": "line", "point": True, "tooltip": True},
                 encoding={
-                    "x": axis("layer", "Layer"),
+                    "x": _LAYER,
                     "y": axis("value", "Mean norm", type="log"),
                     "color": colour_by("modality", {"image": EMPHASIS, "text": NEUTRAL}),
                     "strokeDash": {"field": "name", "type": "nominal", "title": None, "sort": None},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
@@ -112,7 +112,7 @@ def measure(
     # Draws depend on the seed and the layer, and on no other layer.
     rng = np.random.default_rng(derived_seed(settings.seed, "gap", layer))
     image, text = (_Side.of(cloud, settings.outliers, rng) for cloud in (v, t))
-    norm_v, norm_t = float(image.norms.mean()), float(text.norms.mean())
+    norm_t = float(text.norms.mean())
     scale = _scale(settings.scale, norm_t, layer)
     check()
     groups, errors = _grouped(v, t, settings)
@@ -123,12 +123,6 @@ def measure(
         raise JobError(
             "input_invalid", f"Layer {layer}: fewer than two tokens that are no outlier."
         )
-    all_v, all_t = unscaled_v.scaled(scale), unscaled_t.scaled(scale)
-    distance = frechet(all_v, all_t)
-    away = image.mean - text.mean
-    between = float(np.linalg.norm(away))
-    some_v, some_t = (_some(side.cloud, MOST_COUPLES, rng) for side in (image, text))
-    couples = measures.of_couples(some_v, some_t)
     norms = np.array(
         [
             image.norms.sum(),
@@ -140,45 +134,26 @@ def measure(
         ],
         dtype=np.float64,
     )
-    found = GapLayer(
-        layer=layer,
-        fid=distance.fid,
-        mean_sq=distance.mean_sq,
-        spread=distance.spread,
-        tr_v=distance.tr_v,
-        tr_t=distance.tr_t,
-        tr_sqrt=distance.tr_sqrt,
-        fid_official_fast=official_fast(all_v, all_t) if "official_fast" in settings.sqrt else None,
-        fid_official_accurate=official_accurate(all_v, all_t)
-        if "official_accurate" in settings.sqrt
-        else None,
-        scale=scale,
-        r=len(image.norms),
-        s=len(text.norms),
-        width=v.shape[1],
-        outliers_v=int(image.outliers.sum()),
-        outliers_t=int(text.outliers.sum()),
-        norm_v=norm_v,
-        norm_t=norm_t,
-        norm_ratio=norm_v / norm_t if norm_t > 0 else None,
-        centroid_l2=between,
-        centroid_l2_text_scaled=between / norm_t if norm_t > 0 else None,
-        centroid_cosine_distance=measures.cosine_distance(image.mean, text.mean),
-        unit_centroid_l2=float(np.linalg.norm(image.unit_mean - text.unit_mean)),
-        mean_cosine_distance=float(1 - image.unit_mean @ text.unit_mean),
-        mean_pairwise_sq=float(
+    away = image.mean - text.mean
+    between = float(np.linalg.norm(away))
+    some_v, some_t = (_some(side.cloud, MOST_COUPLES, rng) for side in (image, text))
+    # Of tokens as they are: outliers count in all but the distance.
+    more = {
+        "centroid_l2": between,
+        "centroid_l2_text_scaled": between / norm_t if norm_t > 0 else None,
+        "centroid_cosine_distance": measures.cosine_distance(image.mean, text.mean),
+        "unit_centroid_l2": float(np.linalg.norm(image.unit_mean - text.unit_mean)),
+        "mean_cosine_distance": float(1 - image.unit_mean @ text.unit_mean),
+        "mean_pairwise_sq": float(
             (image.norms**2).mean() + (text.norms**2).mean() - 2 * image.mean @ text.mean
         ),
-        mean_pairwise_l2=couples.mean_pairwise_l2,
-        chamfer_v_to_t=couples.chamfer_v_to_t,
-        energy_distance=couples.energy_distance,
-        median_distance=couples.median_distance,
-        mmd2_biased=couples.mmd2_biased,
-        mmd2_unbiased=couples.mmd2_unbiased,
-        auc=measures.auc_along(some_v, some_t, away),
-        compared=max(len(some_v), len(some_t)),
-        null=_null(image, text, scale, settings.permutations, rng, check),
-    )
+        **asdict(measures.of_couples(some_v, some_t)),
+        "auc": measures.auc_along(some_v, some_t, away),
+        "compared": max(len(some_v), len(some_t)),
+        "null": _null(image, text, scale, settings.permutations, rng, check),
+    }
+    base = of_moments(layer, unscaled_v, unscaled_t, norms, settings)
+    found = GapLayer.model_validate({**base.model_dump(), **more})
     varied = np.zeros(0)
     if errors == "bootstrap":
         seed = derived_seed(settings.seed, "pairs")
