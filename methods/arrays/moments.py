@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -31,8 +31,13 @@ class CrossMoments:
     @classmethod
     def of(cls, a: FloatArray, b: FloatArray) -> CrossMoments:
         """Moments of one chunk; `a` and `b` are [rows, d_a] and [rows, d_b], rows >= 1."""
-        mean_a, mean_b = a.mean(axis=0), b.mean(axis=0)
-        return cls(len(a), mean_a, mean_b, (a - mean_a).T @ (b - mean_b))
+        mean_a = a.mean(axis=0)
+        centred = a - mean_a
+        if b is a:
+            # One buffer: a symmetric product, at half the cost.
+            return cls(len(a), mean_a, mean_a, centred.T @ centred)
+        mean_b = b.mean(axis=0)
+        return cls(len(a), mean_a, mean_b, centred.T @ (b - mean_b))
 
     def merge(self, other: CrossMoments) -> None:
         """Add the rows behind `other`; the order of merges does not matter."""
@@ -52,13 +57,17 @@ class CrossMoments:
 
 def accumulate(pairs: Iterable[tuple[FloatArray, FloatArray]]) -> CrossMoments:
     """Moments over all chunks of an iterable that yields at least one."""
+    return merged(CrossMoments.of(a, b) for a, b in pairs)
+
+
+def merged(parts: Iterable[CrossMoments]) -> CrossMoments:
+    """Moments of all rows behind parts, of which there is at least one; they stay as they are."""
     total: CrossMoments | None = None
-    for a, b in pairs:
-        chunk = CrossMoments.of(a, b)
+    for part in parts:
         if total is None:
-            total = chunk
+            total = replace(part, scatter=part.scatter.copy())
         else:
-            total.merge(chunk)
+            total.merge(part)
     if total is None:
         raise ValueError("no rows")
     return total

@@ -29,9 +29,7 @@ def load_language_model(source: ModelDeclaration, device: str | None = None) -> 
         The model, ready to answer, and its tokenizer.
     """
     assert source.path is not None, "weights have a path"
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    # bfloat16 is many times slower than float32 on most CPUs.
-    dtype = "float32" if source.dtype == "auto" and device == "cpu" else source.dtype
+    device, dtype = place_of(source, device)
     shared = {"revision": source.revision, "trust_remote_code": False}
     base = base_path(source.path)
     # An adapter may have changed the tokenizer; most have none of their own.
@@ -40,6 +38,13 @@ def load_language_model(source: ModelDeclaration, device: str | None = None) -> 
     kind = kind_of_model(base, shared)
     model = kind.from_pretrained(source.path, dtype=dtype, use_safetensors=True, **shared)
     return model.eval().to(device), tokenizer
+
+
+def place_of(source: ModelDeclaration, device: str | None = None) -> tuple[str, str]:
+    """Device and number format of a declared model; on a GPU when there is one."""
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    # bfloat16 is many times slower than float32 on most CPUs.
+    return device, "float32" if source.dtype == "auto" and device == "cpu" else source.dtype
 
 
 def base_path(path: str) -> str:

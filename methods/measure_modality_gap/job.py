@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from methods.context import RunContext
-from methods.measure_modality_gap import cautions
-from methods.measure_modality_gap.blocks import present
-from methods.measure_modality_gap.spec import (
-    GAP_PART,
-    JOB,
+from methods.measure_modality_gap.child_jobs import GAP_PART, GapMade, GapPart
+from methods.measure_modality_gap.result import (
     GapFound,
     GapLayer,
-    GapMade,
     GapOf,
-    GapPart,
-    GapSettings,
-    GapSource,
     Result,
     RiskFitted,
     RiskPoint,
     RiskPrediction,
-    RiskRequest,
-    Spec,
 )
+from methods.measure_modality_gap.settings import GapSettings, GapSource
+from methods.measure_modality_gap.showing import cautions
+from methods.measure_modality_gap.showing.blocks import present
+from methods.measure_modality_gap.spec import JOB, RiskRequest, Spec
 from methods.parts import Parts
 from methods.results import ArtifactRef, Provenance
 from methods.row_files import csv_bytes
@@ -73,7 +68,7 @@ def _table(subjects: list[GapOf]) -> bytes:
     return csv_bytes(rows)
 
 
-def gap_by(one: GapOf, measure: str) -> float | None:
+def _gap_by(one: GapOf, measure: str) -> float | None:
     """The gap of a subject by a measure: MIR of all its layers, others of layer 0."""
     if measure == "mir":
         return one.mir_exact.value
@@ -82,7 +77,7 @@ def gap_by(one: GapOf, measure: str) -> float | None:
 
 
 def _risk(asked: RiskRequest, subjects: list[GapOf]) -> RiskFitted:
-    from methods.measure_modality_gap import risk
+    from methods.measure_modality_gap.numbers import risk
 
     gaps = [one.gap for one in asked.records]
     rates = [one.unsafe_rate for one in asked.records]
@@ -90,7 +85,7 @@ def _risk(asked: RiskRequest, subjects: list[GapOf]) -> RiskFitted:
     enough = len(gaps) >= risk.FEWEST
     predictions = []
     for one in subjects:
-        gap = gap_by(one, asked.measure)
+        gap = _gap_by(one, asked.measure)
         known = enough and gap is not None and curve.p <= 0.05
         predictions.append(
             RiskPrediction(

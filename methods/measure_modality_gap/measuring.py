@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Literal
 
 import numpy as np
 
+from methods.arrays.moments import CrossMoments, merged
 from methods.errors import JobError
-from methods.measure_modality_gap import measures, nulls
-from methods.measure_modality_gap.clouds import CHUNK, Cloud
-from methods.measure_modality_gap.frechet import (
-    Moments,
-    Parts,
+from methods.measure_modality_gap.numbers import measures, nulls
+from methods.measure_modality_gap.numbers.frechet import (
     frechet,
+    moments_of,
     official_accurate,
     official_fast,
+    scaled,
 )
-from methods.measure_modality_gap.spec import GapLayer, GapSettings, NullBand
+from methods.measure_modality_gap.reading.clouds import CHUNK, Cloud
+from methods.measure_modality_gap.reading.moments_file import LayerMoments, SideMoments
+from methods.measure_modality_gap.result import GapLayer, NullBand
+from methods.measure_modality_gap.settings import GapSettings
 from methods.seeds import derived_seed
 from methods.typing import BoolArray, FloatArray, IntArray
 
@@ -38,24 +42,25 @@ class LayerFound:
     """A layer, and what further jobs and intervals need of it.
 
     Attributes:
-        v, t: moments, unscaled, outliers treated. norms: sum of image norms, of text norms; count
-            of image tokens, of text tokens; outliers of both.
         varied: distances of resamples, or without each group. errors: which of the two.
         groups: pairs are in so many groups.
     """
 
     layer: GapLayer
-    v: Moments
-    t: Moments
-    norms: FloatArray
+    moments: LayerMoments
     varied: FloatArray
     errors: Errors
     groups: int
 
 
 @dataclass(frozen=True)
-class _Side:
-    """What one pass over a modality says."""
+class Side:
+    """What one pass over a modality says.
+
+    Attributes:
+        norms: (n,). mean, unit_mean: (d,), of tokens and of tokens cut to length 1.
+        outliers: (n,) tokens of unusual norm. median: (d,) what replaces them; None: nothing does.
+    """
 
     cloud: Cloud
     norms: FloatArray
@@ -65,7 +70,8 @@ class _Side:
     median: FloatArray | None
 
     @classmethod
-    def of(cls, cloud: Cloud, outliers: str, rng: np.random.Generator) -> _Side:
+    def of(cls, cloud: Cloud, outliers: str, rng: np.random.Generator) -> Side:
+        """Pass over a cloud; `outliers` as in `GapSettings`."""
         norms, total, units = [], np.zeros(cloud.shape[1]), np.zeros(cloud.shape[1])
         for rows in cloud.chunks():
             own = np.linalg.norm(rows, axis=1)
@@ -90,12 +96,19 @@ class _Side:
             return rows
         return rows[~unusual]
 
-    def moments(self, places: IntArray) -> Moments | None:
+    def moments(self, places: IntArray) -> CrossMoments | None:
         """Of some tokens, None where none is left."""
         step = max(1, CHUNK // self.cloud.shape[1])
-        parts = [self.treated(places[at : at + step]) for at in range(0, len(places), step)]
-        found = [Moments.of(part) for part in parts if len(part)]
-        return Moments.merged(found) if found else None
+        parts = (self.treated(places[at : at + step]) for at in range(0, len(places), step))
+        found = (moments_of(part) for part in parts if len(part))
+        first = next(found, None)
+        return None if first is None else merged(chain([first], found))
+
+    def summed(self, parts: Sequence[CrossMoments | None]) -> SideMoments:
+        """With the moments of its parts together."""
+        whole = merged(one for one in parts if one is not None)
+        norms = self.norms
+        return SideMoments(whole, float(norms.sum()), len(norms), int(self.outliers.sum()))
 
 
 def measure(
@@ -111,32 +124,24 @@ def measure(
     """
     # Draws depend on the seed and the layer, and on no other layer.
     rng = np.random.default_rng(derived_seed(settings.seed, "gap", layer))
-    image, text = (_Side.of(cloud, settings.outliers, rng) for cloud in (v, t))
+    image, text = (Side.of(cloud, settings.outliers, rng) for cloud in (v, t))
     norm_t = float(text.norms.mean())
     scale = _scale(settings.scale, norm_t, layer)
     check()
     groups, errors = _grouped(v, t, settings)
     parts = [(image.moments(first), text.moments(second)) for first, second in groups]
-    whole = [Moments.merged(one for pair in parts if (one := pair[side])) for side in (0, 1)]
-    unscaled_v, unscaled_t = whole
-    if min(unscaled_v.n, unscaled_t.n) < 2:
+    moments = LayerMoments(
+        image.summed([part for part, _ in parts]), text.summed([part for _, part in parts])
+    )
+    if min(side.moments.count for side in moments) < 2:
         raise JobError(
             "input_invalid", f"Layer {layer}: fewer than two tokens that are no outlier."
         )
-    norms = np.array(
-        [
-            image.norms.sum(),
-            text.norms.sum(),
-            len(image.norms),
-            len(text.norms),
-            image.outliers.sum(),
-            text.outliers.sum(),
-        ],
-        dtype=np.float64,
-    )
     away = image.mean - text.mean
     between = float(np.linalg.norm(away))
-    some_v, some_t = (_some(side.cloud, MOST_COUPLES, rng) for side in (image, text))
+    some_v, some_t = (
+        side.cloud.rows(_some(side.cloud, MOST_COUPLES, rng)) for side in (image, text)
+    )
     # Of tokens as they are: outliers count in all but the distance.
     more = {
         "centroid_l2": between,
@@ -152,7 +157,7 @@ def measure(
         "compared": max(len(some_v), len(some_t)),
         "null": _null(image, text, scale, settings.permutations, rng, check),
     }
-    base = of_moments(layer, unscaled_v, unscaled_t, norms, settings)
+    base = of_moments(layer, moments, settings)
     found = GapLayer.model_validate({**base.model_dump(), **more})
     varied = np.zeros(0)
     if errors == "bootstrap":
@@ -160,33 +165,23 @@ def measure(
         varied = nulls.resampled(parts, settings.bootstrap, seed, scale, check)
     elif errors == "jackknife":
         varied = nulls.left_out(parts, scale, check)
-    return LayerFound(found, unscaled_v, unscaled_t, norms, varied, errors, len(groups))
+    return LayerFound(found, moments, varied, errors, len(groups))
 
 
-def distance_of(v: Cloud, t: Cloud, settings: GapSettings) -> Parts:
-    """The distance of two clouds alone, scaled and treated as `measure` does it."""
-    rng = np.random.default_rng(settings.seed)
-    image, text = (_Side.of(cloud, settings.outliers, rng) for cloud in (v, t))
-    scale = _scale(settings.scale, float(text.norms.mean()), 0)
-    moments = [side.moments(np.arange(len(side.norms))) for side in (image, text)]
-    first, second = (one.scaled(scale) for one in moments if one is not None)
-    return frechet(first, second)
-
-
-def of_moments(
-    layer: int, v: Moments, t: Moments, norms: FloatArray, settings: GapSettings
-) -> GapLayer:
-    """What moments alone say of a layer; see `LayerFound` for `norms`.
+def of_moments(layer: int, moments: LayerMoments, settings: GapSettings) -> GapLayer:
+    """What moments alone say of a layer.
 
     Raises:
         JobError: as `measure`.
     """
-    norm_v, norm_t = norms[0] / norms[2], norms[1] / norms[3]
+    v, t = moments.v.moments, moments.t.moments
+    norm_v, norm_t = moments.v.norm, moments.t.norm
     scale = _scale(settings.scale, norm_t, layer)
-    all_v, all_t = v.scaled(scale), t.scaled(scale)
+    all_v, all_t = scaled(v, scale), scaled(t, scale)
     distance = frechet(all_v, all_t)
-    between = float(np.linalg.norm(v.mean - t.mean))
-    spread = float(np.trace(v.scatter) / v.n + np.trace(t.scatter) / t.n)
+    between = float(np.linalg.norm(v.mean_a - t.mean_a))
+    spread = float(np.trace(v.scatter) / v.count + np.trace(t.scatter) / t.count)
+    fast, accurate = "official_fast" in settings.sqrt, "official_accurate" in settings.sqrt
     return GapLayer(
         layer=layer,
         fid=distance.fid,
@@ -195,22 +190,20 @@ def of_moments(
         tr_v=distance.tr_v,
         tr_t=distance.tr_t,
         tr_sqrt=distance.tr_sqrt,
-        fid_official_fast=official_fast(all_v, all_t) if "official_fast" in settings.sqrt else None,
-        fid_official_accurate=official_accurate(all_v, all_t)
-        if "official_accurate" in settings.sqrt
-        else None,
+        fid_official_fast=official_fast(all_v, all_t) if fast else None,
+        fid_official_accurate=official_accurate(all_v, all_t) if accurate else None,
         scale=scale,
-        r=int(norms[2]),
-        s=int(norms[3]),
-        width=len(v.mean),
-        outliers_v=int(norms[4]),
-        outliers_t=int(norms[5]),
-        norm_v=float(norm_v),
-        norm_t=float(norm_t),
-        norm_ratio=float(norm_v / norm_t) if norm_t > 0 else None,
+        r=moments.v.tokens,
+        s=moments.t.tokens,
+        width=len(v.mean_a),
+        outliers_v=moments.v.outliers,
+        outliers_t=moments.t.outliers,
+        norm_v=norm_v,
+        norm_t=norm_t,
+        norm_ratio=norm_v / norm_t if norm_t > 0 else None,
         centroid_l2=between,
-        centroid_l2_text_scaled=float(between / norm_t) if norm_t > 0 else None,
-        centroid_cosine_distance=measures.cosine_distance(v.mean, t.mean),
+        centroid_l2_text_scaled=between / norm_t if norm_t > 0 else None,
+        centroid_cosine_distance=measures.cosine_distance(v.mean_a, t.mean_a),
         mean_pairwise_sq=between**2 + spread,
     )
 
@@ -218,7 +211,7 @@ def of_moments(
 def sketch(v: Cloud, t: Cloud, seed: int, most: int = 500) -> list[tuple[float, float, bool]]:
     """Tokens of both modalities on the two directions in which they differ most."""
     rng = np.random.default_rng(derived_seed(seed, "sketch"))
-    some = [_some(cloud, most, rng) for cloud in (v, t)]
+    some = [cloud.rows(_some(cloud, most, rng)) for cloud in (v, t)]
     both = np.concatenate(some)
     both -= both.mean(axis=0)
     _, _, directions = np.linalg.svd(both, full_matrices=False)
@@ -238,16 +231,14 @@ def _scale(kind: str, norm_t: float, layer: int) -> float:
             "none.",
             details={"layer": layer},
         )
-    return 1 / float(norm_t)
+    return 1 / norm_t
 
 
 def _medians(cloud: Cloud, rng: np.random.Generator) -> FloatArray:
     """(d,) lower median of each coordinate."""
-    n, width = cloud.shape
-    rows: IntArray | slice = slice(None)
-    if n > _MOST_MEDIAN:
-        rows = np.sort(rng.choice(n, _MOST_MEDIAN, replace=False))
-        n = _MOST_MEDIAN
+    width = cloud.shape[1]
+    rows = _some(cloud, _MOST_MEDIAN, rng)
+    n = len(rows)
     found = np.empty(width)
     step = max(1, 4 * CHUNK // n)
     for at in range(0, width, step):
@@ -256,15 +247,16 @@ def _medians(cloud: Cloud, rng: np.random.Generator) -> FloatArray:
     return found
 
 
-def _some(cloud: Cloud, most: int, rng: np.random.Generator) -> FloatArray:
+def _some(cloud: Cloud, most: int, rng: np.random.Generator) -> IntArray:
+    """Places of all tokens, or of so many drawn ones, ascending."""
     n = cloud.shape[0]
     every: IntArray = np.arange(n)
-    return cloud.rows(every if n <= most else np.sort(rng.choice(n, most, replace=False)))
+    return every if n <= most else np.sort(rng.choice(n, most, replace=False))
 
 
 def _null(
-    image: _Side,
-    text: _Side,
+    image: Side,
+    text: Side,
     scale: float,
     draws: int,
     rng: np.random.Generator,
@@ -272,13 +264,7 @@ def _null(
 ) -> NullBand | None:
     if draws == 0:
         return None
-    some = []
-    for side in (image, text):
-        n = len(side.norms)
-        chosen = np.arange(n)
-        if n > MOST_NULL:
-            chosen = np.sort(rng.choice(n, MOST_NULL, replace=False))
-        some.append(side.treated(chosen) * scale)
+    some = [side.treated(_some(side.cloud, MOST_NULL, rng)) * scale for side in (image, text)]
     if min(map(len, some)) < 2:
         return None
     found = nulls.shuffled_labels(some[0], some[1], draws, rng, check)

@@ -10,9 +10,7 @@ import numpy as np
 
 from methods.context import RunContext
 from methods.errors import JobError
-from methods.measure_modality_gap import moments_file, nulls
-from methods.measure_modality_gap.clouds import Cloud, given_layer, layers_of
-from methods.measure_modality_gap.frechet import Moments, mir
+from methods.measure_modality_gap.child_jobs import GapMade, GapPart
 from methods.measure_modality_gap.measuring import (
     WIDEST_JACKKNIFE,
     Errors,
@@ -20,8 +18,12 @@ from methods.measure_modality_gap.measuring import (
     of_moments,
     sketch,
 )
-from methods.measure_modality_gap.moments_file import LayerMoments
-from methods.measure_modality_gap.spec import GapLayer, GapMade, GapPart, Mir
+from methods.measure_modality_gap.numbers import nulls
+from methods.measure_modality_gap.numbers.frechet import mir
+from methods.measure_modality_gap.reading import moments_file
+from methods.measure_modality_gap.reading.clouds import Cloud, given_layer, layers_of
+from methods.measure_modality_gap.reading.moments_file import LayerMoments, SideMoments
+from methods.measure_modality_gap.result import GapLayer, Mir
 from methods.typing import FloatArray
 
 
@@ -43,9 +45,7 @@ class _Found:
     last: int | None = None
     points: list[tuple[float, float, bool]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    versions: dict[str, str] = field(
-        default_factory=lambda: {name: version(name) for name in ("numpy", "scipy")}
-    )
+    versions: dict[str, str] = field(default_factory=dict)
 
 
 def run(spec: GapPart, ctx: RunContext) -> GapMade:
@@ -58,11 +58,11 @@ def run(spec: GapPart, ctx: RunContext) -> GapMade:
         layers = layers_of(clouds)
         _measure(found, layers, lambda layer: given_layer(clouds, layer, ctx), spec, ctx)
     else:
-        from methods.measure_modality_gap.states import read_states
+        from methods.measure_modality_gap.reading.states import read_states
 
         read = read_states(spec, ctx)
         found = _Found(pairs=read.pairs, last=read.last, warnings=read.warnings)
-        found.versions |= {name: version(name) for name in ("torch", "transformers")}
+        found.versions = {name: version(name) for name in ("torch", "transformers")}
         _measure(found, read.layers, read.layer, spec, ctx)
     ctx.save_artifact("moments.npz", moments_file.packed(found.moments), "application/x-npz")
     summed = [one for one in found.layers if one.layer > 0]
@@ -94,7 +94,7 @@ def _measure(
                 found.pairs = len(np.unique(v.pairs))
         one = measure(layer, v, t, spec, ctx.check)
         found.layers.append(one.layer)
-        found.moments[layer] = LayerMoments(one.v, one.t, one.norms)
+        found.moments[layer] = one.moments
         found.varied.append(one.varied)
         found.errors, found.groups = one.errors, one.groups
 
@@ -103,16 +103,14 @@ def _of_moments(spec: GapPart, ctx: RunContext) -> _Found:
     assert spec.moments is not None, "called with moments"
     found = _Found()
     for layer, shards in moments_file.read(spec.moments, ctx).items():
-        v = Moments.merged(one.v for one in shards)
-        t = Moments.merged(one.t for one in shards)
-        norms = np.sum([one.norms for one in shards], axis=0)
-        if min(v.n, t.n) < 2:
+        whole = LayerMoments(*(SideMoments.merged(side) for side in zip(*shards, strict=True)))
+        if min(side.moments.count for side in whole) < 2:
             raise JobError("input_invalid", f"Layer {layer}: fewer than two tokens of a modality.")
-        one = of_moments(layer, v, t, norms, spec)
+        one = of_moments(layer, whole, spec)
         found.layers.append(one)
-        found.moments[layer] = LayerMoments(v, t, norms)
+        found.moments[layer] = whole
         if len(shards) >= 3 and spec.bootstrap:
-            groups = [(shard.v, shard.t) for shard in shards]
+            groups = [(shard.v.moments, shard.t.moments) for shard in shards]
             found.varied.append(nulls.left_out(groups, one.scale, ctx.check))
             found.errors, found.groups = "jackknife", len(shards)
     return found

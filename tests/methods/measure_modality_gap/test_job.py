@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from methods.errors import JobError
 from methods.local import LocalContext
-from methods.measure_modality_gap.spec import Result, Spec
+from methods.measure_modality_gap.result import Result
+from methods.measure_modality_gap.spec import Spec
 from methods.registry import load_registry
 from methods.typing import FloatArray
 

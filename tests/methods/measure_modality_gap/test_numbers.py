@@ -13,18 +13,21 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from scipy.stats import ortho_group
 
-from methods.measure_modality_gap import measures, nulls, risk
-from methods.measure_modality_gap.clouds import Cloud
-from methods.measure_modality_gap.frechet import (
-    Moments,
+from methods.arrays.moments import merged
+from methods.measure_modality_gap.measuring import measure
+from methods.measure_modality_gap.numbers import measures, nulls, risk
+from methods.measure_modality_gap.numbers.frechet import (
+    covariance,
     frechet,
     frechet_of_tokens,
     mir,
+    moments_of,
     official_accurate,
     official_fast,
 )
-from methods.measure_modality_gap.measuring import measure
-from methods.measure_modality_gap.spec import GapLayer, GapSettings
+from methods.measure_modality_gap.reading.clouds import Cloud
+from methods.measure_modality_gap.result import GapLayer
+from methods.measure_modality_gap.settings import GapSettings
 from methods.typing import FloatArray
 
 GOLDEN = Path(__file__).parents[2] / "golden/safety"
@@ -48,7 +51,7 @@ def clouds(seed: int, r: int, s: int, width: int) -> tuple[FloatArray, FloatArra
 
 
 def distance(v: FloatArray, t: FloatArray) -> float:
-    return frechet(Moments.of(v), Moments.of(t)).fid
+    return frechet(moments_of(v), moments_of(t)).fid
 
 
 def measured(v: FloatArray, t: FloatArray, **asked: Any) -> GapLayer:
@@ -103,7 +106,7 @@ def test_golden_values_of_the_other_measures(case: dict[str, Any]) -> None:
 @given(seed=st.integers(0, 10**6))
 def test_both_exact_ways_agree(shape: tuple[int, int, int], seed: int) -> None:
     v, t = clouds(seed, *shape)
-    first, second = frechet(Moments.of(v), Moments.of(t)), frechet_of_tokens(v, t)
+    first, second = frechet(moments_of(v), moments_of(t)), frechet_of_tokens(v, t)
     for name in ("mean_sq", "tr_v", "tr_t", "tr_sqrt"):
         assert getattr(first, name) == pytest.approx(getattr(second, name), rel=1e-10, abs=1e-10)
 
@@ -129,8 +132,8 @@ def test_laws_of_the_distance(shape: tuple[int, int, int], seed: int, scale: flo
 
 def test_the_official_fast_mode_is_not_zero_of_identical_clouds() -> None:
     v, _ = clouds(3, 60, 60, 12)
-    own = Moments.of(v)
-    trace, square = np.trace(own.covariance), np.sum(own.covariance**2)
+    own = moments_of(v)
+    trace, square = np.trace(covariance(own)), np.sum(covariance(own) ** 2)
     assert official_fast(own, own) == pytest.approx(2 * trace - 2 * square, rel=1e-12)
     assert official_fast(own, own) > 0.5
     assert official_accurate(own, own) == pytest.approx(0, abs=1e-3)
@@ -141,13 +144,14 @@ def test_the_official_fast_mode_is_not_zero_of_identical_clouds() -> None:
 def test_shards_in_any_order_are_the_whole(seed: int, cuts: list[int]) -> None:
     v, _ = clouds(seed, 60, 60, 7)
     v = v + 1e4  # a mean that is large against the spread
-    whole = Moments.of(v)
-    parts = [Moments.of(part) for part in np.split(v, sorted(set(cuts)))]
+    whole = moments_of(v)
+    parts = [moments_of(part) for part in np.split(v, sorted(set(cuts)))]
     np.random.default_rng(seed).shuffle(parts)  # type: ignore[arg-type]
-    merged = Moments.merged(parts)
-    assert merged.n == whole.n
-    np.testing.assert_allclose(merged.mean, whole.mean, rtol=1e-13)
-    np.testing.assert_allclose(merged.covariance, whole.covariance, rtol=1e-9, atol=1e-10)
+    together = merged(parts)
+    assert together.count == whole.count
+    np.testing.assert_allclose(together.mean_a, whole.mean_a, rtol=1e-13)
+    ours, theirs = covariance(together), covariance(whole)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-10)
 
 
 def test_a_width_beyond_the_tokens_and_values_that_never_change() -> None:
@@ -222,11 +226,11 @@ def test_a_wide_null_is_of_projected_states() -> None:
 def test_the_interval_covers_what_other_pairs_would_give() -> None:
     """Percentiles of the same resamples do not: see `bootstrap_interval`."""
 
-    def pairs(rng: np.random.Generator) -> list[tuple[Moments | None, Moments | None]]:
+    def pairs(rng: np.random.Generator) -> list[nulls.Group]:
         return [
             (
-                Moments.of(rng.normal(size=8) * 0.6 + rng.normal(size=(9, 8))),
-                Moments.of(rng.normal(size=8) * 0.6 + 1.2 * rng.normal(size=(6, 8))),
+                moments_of(rng.normal(size=8) * 0.6 + rng.normal(size=(9, 8))),
+                moments_of(rng.normal(size=8) * 0.6 + 1.2 * rng.normal(size=(6, 8))),
             )
             for _ in range(30)
         ]
@@ -234,7 +238,7 @@ def test_the_interval_covers_what_other_pairs_would_give() -> None:
     values, intervals, percentiles, jackknives = [], [], [], []
     for seed in range(60):
         groups = pairs(np.random.default_rng(seed))
-        whole = [Moments.merged(one for g in groups if (one := g[side])) for side in (0, 1)]
+        whole = [merged(one for g in groups if (one := g[side])) for side in (0, 1)]
         value = float(np.log10(frechet(whole[0], whole[1]).fid))
         drawn = np.log10(nulls.resampled(groups, 80, seed, 1.0))
         values.append(value)

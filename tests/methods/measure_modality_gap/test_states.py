@@ -15,10 +15,11 @@ import torch
 from PIL import Image
 
 from methods.errors import JobError
+from methods.inference.image_text_model import image_text_model
 from methods.local import LocalContext
-from methods.measure_modality_gap.image_text_model import image_text_model
-from methods.measure_modality_gap.pairs import made_image
-from methods.measure_modality_gap.spec import Result, Spec
+from methods.measure_modality_gap.reading.pairs import made_image
+from methods.measure_modality_gap.result import Result
+from methods.measure_modality_gap.spec import Spec
 from methods.registry import load_registry
 from tests.toys import tiny_llava, tiny_vlms
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from methods.errors import JobError
+from methods.inference.image_text_model import image_token_of
 from methods.inference.model_registry import ModelDeclaration, Models
 from methods.select_subset.proxy.model.attention_capture import IMPLEMENTATION
 from methods.select_subset.proxy.rows.encoding import Encoder
@@ -86,9 +87,7 @@ def _load(source: ModelDeclaration) -> tuple[Any, Any]:
 def make_proxy(model: Any, processor: Any, max_tokens: int, name: str = "the model") -> Proxy:
     """A proxy from a model that was loaded with the attention implementation `IMPLEMENTATION`."""
     config = model.config
-    token = getattr(config, "image_token_id", None)
-    if token is None:
-        token = getattr(config, "image_token_index", None)
+    token = image_token_of(config)
     if token is None or getattr(processor, "tokenizer", None) is None:
         raise JobError(
             "model_rejected_request", f"{name!r} has no token for images, or no tokenizer."
@@ -97,5 +96,5 @@ def make_proxy(model: Any, processor: Any, max_tokens: int, name: str = "the mod
     if "mrope_section" in rope:
         # Their positions depend on more than the tokens; read as plain ones they would be wrong.
         raise JobError("model_rejected_request", f"{name!r} has multimodal rotary positions.")
-    encoder = Encoder(processor, int(token), max_tokens)
-    return Proxy(model, encoder, int(token), model.device)
+    encoder = Encoder(processor, token, max_tokens)
+    return Proxy(model, encoder, token, model.device)

@@ -6,60 +6,32 @@ arXiv:2410.07167).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import cholesky, sqrtm, svdvals
 from scipy.linalg.lapack import dpstrf
 
+from methods.arrays.moments import CrossMoments
 from methods.typing import FloatArray
 
 
-@dataclass(frozen=True)
-class Moments:
-    """What a cloud's distance needs of it; mergeable, in any order.
+def moments_of(tokens: FloatArray) -> CrossMoments:
+    """Moments of a cloud (n, d) with itself, in double precision."""
+    tokens = np.asarray(tokens, dtype=np.float64)
+    return CrossMoments.of(tokens, tokens)
 
-    Sums are kept about the mean (Chan, Golub and LeVeque 1979), which keeps full precision where
-    the mean is large against the spread.
 
-    Attributes:
-        n: tokens. mean: (d,). scatter: (d, d), sum of (x - mean)(x - mean)^T. All float64.
-    """
+def scaled(moments: CrossMoments, factor: float) -> CrossMoments:
+    """Of the tokens times a factor."""
+    mean = moments.mean_a * factor
+    return CrossMoments(moments.count, mean, mean, moments.scatter * factor**2)
 
-    n: int
-    mean: FloatArray
-    scatter: FloatArray
 
-    @classmethod
-    def of(cls, tokens: FloatArray) -> Moments:
-        """Of tokens (n, d), n at least 1."""
-        tokens = np.asarray(tokens, dtype=np.float64)
-        mean = tokens.mean(axis=0)
-        centred = tokens - mean
-        return cls(len(tokens), mean, centred.T @ centred)
-
-    @classmethod
-    def merged(cls, parts: Iterable[Moments]) -> Moments:
-        """Of all parts together; there is at least one."""
-        several = list(parts)
-        n = sum(part.n for part in several)
-        mean = sum((part.mean * (part.n / n) for part in several), np.zeros_like(several[0].mean))
-        scatter = np.zeros_like(several[0].scatter)
-        for part in several:
-            away = part.mean - mean
-            scatter += part.scatter
-            scatter += part.n * np.outer(away, away)
-        return cls(n, mean, scatter)
-
-    @property
-    def covariance(self) -> FloatArray:
-        """(d, d), with n - 1. At least two tokens."""
-        return self.scatter / (self.n - 1)
-
-    def scaled(self, factor: float) -> Moments:
-        """Of the tokens times a factor."""
-        return replace(self, mean=self.mean * factor, scatter=self.scatter * factor**2)
+def covariance(moments: CrossMoments) -> FloatArray:
+    """(d, d), with n - 1. At least two tokens."""
+    return moments.scatter / (moments.count - 1)
 
 
 @dataclass(frozen=True)
@@ -82,16 +54,16 @@ class Parts:
         return self.mean_sq + self.spread
 
 
-def frechet(v: Moments, t: Moments) -> Parts:
-    """The exact distance of two clouds of at least two tokens each.
+def frechet(v: CrossMoments, t: CrossMoments) -> Parts:
+    """The exact distance of two clouds of at least two tokens each, by their own moments.
 
     The trace of the root of S_v S_t is the sum of singular values of F_v^T F_t for any factors
     S = F F^T: two Cholesky factors and one decomposition without vectors, and small singular
     values keep their digits, which roots of small eigenvalues lose.
     """
-    first, second = v.covariance, t.covariance
+    first, second = covariance(v), covariance(t)
     shared = svdvals(_factor(first).T @ _factor(second)).sum()
-    away = v.mean - t.mean
+    away = v.mean_a - t.mean_a
     return Parts(float(away @ away), float(np.trace(first)), float(np.trace(second)), float(shared))
 
 
@@ -113,24 +85,24 @@ def frechet_of_tokens(v: FloatArray, t: FloatArray) -> Parts:
     )
 
 
-def official_fast(v: Moments, t: Moments) -> float:
+def official_fast(v: CrossMoments, t: CrossMoments) -> float:
     """What MIR's code gives in its default mode, in closed form.
 
     Its Newton-Schulz loop starts at a fixed point, so that it takes no root: of identical clouds
     it gives 2 Tr S - 2 Tr S^2.
     """
-    first, second = v.covariance, t.covariance
-    away = v.mean - t.mean
+    first, second = covariance(v), covariance(t)
+    away = v.mean_a - t.mean_a
     product = float((first * second).sum())
     return float(away @ away + np.trace(first) + np.trace(second) - 2 * product)
 
 
-def official_accurate(v: Moments, t: Moments) -> float:
+def official_accurate(v: CrossMoments, t: CrossMoments) -> float:
     """What MIR's code gives in its accurate mode: a root of the product in single precision."""
-    first = v.covariance.astype(np.float32)
-    second = t.covariance.astype(np.float32)
+    first = covariance(v).astype(np.float32)
+    second = covariance(t).astype(np.float32)
     root = np.real(sqrtm(first @ second))
-    away = (v.mean - t.mean).astype(np.float32)
+    away = (v.mean_a - t.mean_a).astype(np.float32)
     return float(away @ away + np.trace(first) + np.trace(second) - 2 * np.trace(root))
 
 
@@ -146,9 +118,9 @@ def mir(distances: Sequence[float], base: str) -> float | None:
     return float(np.log10(total) if base == "10" else np.log(total))
 
 
-def _factor(covariance: FloatArray) -> FloatArray:
-    """F (d, k) with F F^T the covariance of rank k."""
-    symmetric = (covariance + covariance.T) / 2
+def _factor(matrix: FloatArray) -> FloatArray:
+    """F (d, k) with F F^T a covariance of rank k."""
+    symmetric = (matrix + matrix.T) / 2
     try:
         return np.asarray(cholesky(symmetric, lower=True))
     except np.linalg.LinAlgError:

@@ -11,7 +11,7 @@ import numpy as np
 
 from methods.context import RunContext
 from methods.errors import JobError
-from methods.measure_modality_gap.spec import ImageTextPairs
+from methods.measure_modality_gap.settings import ImageTextPairs
 from methods.responses.reading.prompts import text_problem
 from methods.results import counted
 from methods.row_files import NO_OBJECT, SURROGATES, RowError, invalid_rows, rows_of

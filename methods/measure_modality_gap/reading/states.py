@@ -13,10 +13,10 @@ import torch
 
 from methods.context import RunContext
 from methods.errors import JobError
-from methods.measure_modality_gap.clouds import Cloud, written
-from methods.measure_modality_gap.image_text_model import ImageTextModel, image_text_model
-from methods.measure_modality_gap.pairs import Pair, Pairs
-from methods.measure_modality_gap.spec import GapPart
+from methods.inference.image_text_model import ImageTextModel, image_text_model
+from methods.measure_modality_gap.child_jobs import GapPart
+from methods.measure_modality_gap.reading.clouds import Cloud, written
+from methods.measure_modality_gap.reading.pairs import Pair, Pairs
 from methods.typing import IntArray
 
 #: Up to this width `auto` reads all layers.
@@ -200,11 +200,13 @@ class _Reading:
         Rows of a batch are of one length: without an image PaliGemma does not mask its pads.
         """
         lead, tail = self._alone
-        lengths = [len(self._ids([text], None)) for text in texts]
+        inputs = self._model.encode(texts, None)
+        lengths: list[int] = inputs["attention_mask"].sum(dim=1).tolist()
         seen: dict[int, tuple[Sequence[torch.Tensor], int]] = {}
         for length in sorted(set(lengths)):
             rows = [row for row, own in enumerate(lengths) if own == length]
-            states = self._model.states(self._model.encode([texts[row] for row in rows], None))
+            # Pads are to the right.
+            states = self._model.states({name: one[rows, :length] for name, one in inputs.items()})
             seen |= {row: (states, place) for place, row in enumerate(rows)}
         places = [np.arange(lead, own - tail) for own in lengths]
         return [seen[row] for row in range(len(texts))], places

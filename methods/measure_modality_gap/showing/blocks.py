@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from methods.measure_modality_gap import figures
-from methods.measure_modality_gap.spec import GapOf, Result
+from methods.measure_modality_gap.result import GapOf, Result
+from methods.measure_modality_gap.showing import figures
 from methods.results import Block, Column, Headline, TextBlock, counted, table
 
 _HONEST = (

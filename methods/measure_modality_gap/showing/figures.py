@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from methods.measure_modality_gap.spec import GapOf, RiskFitted
+from methods.measure_modality_gap.result import GapOf, RiskFitted
 from methods.results import EMPHASIS, NEUTRAL, RIGHT, FigureBlock, axis, chart, colour_by, first_of
 
 _CENTRES, _SPREAD = "distance of the centres, squared", "spread that is not shared"

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t as student
 
-from methods.measure_modality_gap.frechet import Moments, frechet
+from methods.arrays.moments import CrossMoments, merged
+from methods.measure_modality_gap.numbers.frechet import frechet, moments_of, scaled
 from methods.results import Interval
 from methods.typing import FloatArray, IntArray
 
 #: Wider states are projected to so many dimensions for the null.
 NULL_WIDTH = 256
+#: Moments of the image and the text tokens of some pairs; None without tokens.
+Group = tuple[CrossMoments | None, CrossMoments | None]
 
 
 @dataclass(frozen=True)
@@ -47,27 +50,27 @@ def shuffled_labels(
     if width > NULL_WIDTH:
         # Scaled so that squared lengths are kept on average.
         both = both @ rng.normal(scale=NULL_WIDTH**-0.5, size=(width, NULL_WIDTH))
-    whole = Moments.of(both)
+    whole = moments_of(both)
     drawn = np.empty(draws)
     for place in range(draws):
         check()
-        first = Moments.of(both[rng.permutation(len(both))[:r]])
+        first = moments_of(both[rng.permutation(len(both))[:r]])
         drawn[place] = frechet(first, _without(whole, first)).fid
-    observed = frechet(Moments.of(both[:r]), Moments.of(both[r:])).fid
+    observed = frechet(moments_of(both[:r]), moments_of(both[r:])).fid
     return Shuffled(observed, drawn, both.shape[1])
 
 
-def _without(whole: Moments, part: Moments) -> Moments:
+def _without(whole: CrossMoments, part: CrossMoments) -> CrossMoments:
     """Moments of the rest: the merge the other way round."""
-    n = whole.n - part.n
-    mean = (whole.mean * whole.n - part.mean * part.n) / n
-    away = part.mean - mean
-    scatter = whole.scatter - part.scatter - np.outer(away, away) * (n * part.n / whole.n)
-    return Moments(n, mean, scatter)
+    n = whole.count - part.count
+    mean = (whole.mean_a * whole.count - part.mean_a * part.count) / n
+    away = part.mean_a - mean
+    scatter = whole.scatter - part.scatter - np.outer(away, away) * (n * part.count / whole.count)
+    return CrossMoments(n, mean, mean, scatter)
 
 
 def resampled(
-    groups: Sequence[tuple[Moments | None, Moments | None]],
+    groups: Sequence[Group],
     resamples: int,
     seed: int,
     scale: float,
@@ -80,42 +83,38 @@ def resampled(
         seed: decides the resamples; the same for all layers, so that their sum can be resampled.
     """
     rng = np.random.default_rng(seed)
-    found = np.full(resamples, np.nan)
-    for place in range(resamples):
-        check()
-        counts = rng.multinomial(len(groups), np.full(len(groups), 1 / len(groups)))
-        sides = [_weighted([group[side] for group in groups], counts) for side in (0, 1)]
-        if all(side is not None and side.n >= 2 for side in sides):
-            v, t = (side.scaled(scale) for side in sides if side is not None)
-            found[place] = frechet(v, t).fid
-    return found
+    even = np.full(len(groups), 1 / len(groups))
+    return _counted(groups, rng.multinomial(len(groups), even, size=resamples), scale, check)
 
 
 def left_out(
-    groups: Sequence[tuple[Moments | None, Moments | None]],
-    scale: float,
-    check: Callable[[], None] = lambda: None,
+    groups: Sequence[Group], scale: float, check: Callable[[], None] = lambda: None
 ) -> FloatArray:
     """Distances without each group in turn; NaN where too few tokens are left."""
-    found = np.full(len(groups), np.nan)
-    for place in range(len(groups)):
+    everything_but: IntArray = 1 - np.eye(len(groups), dtype=np.int64)
+    return _counted(groups, everything_but, scale, check)
+
+
+def _counted(
+    groups: Sequence[Group], counts: IntArray, scale: float, check: Callable[[], None]
+) -> FloatArray:
+    """Distances where each group is there so many times; counts (draws, groups)."""
+    found = np.full(len(counts), np.nan)
+    for place, times in enumerate(counts):
         check()
-        counts = np.ones(len(groups), dtype=np.int64)
-        counts[place] = 0
-        sides = [_weighted([group[side] for group in groups], counts) for side in (0, 1)]
-        if all(side is not None and side.n >= 2 for side in sides):
-            v, t = (side.scaled(scale) for side in sides if side is not None)
-            found[place] = frechet(v, t).fid
+        v, t = (_repeated([group[side] for group in groups], times.tolist()) for side in (0, 1))
+        if v is not None and t is not None and min(v.count, t.count) >= 2:
+            found[place] = frechet(scaled(v, scale), scaled(t, scale)).fid
     return found
 
 
-def _weighted(parts: Sequence[Moments | None], counts: IntArray) -> Moments | None:
+def _repeated(parts: Sequence[CrossMoments | None], times: Sequence[int]) -> CrossMoments | None:
     chosen = [
-        Moments(part.n * int(times), part.mean, part.scatter * int(times))
-        for part, times in zip(parts, counts, strict=True)
-        if part is not None and times > 0
+        CrossMoments(part.count * k, part.mean_a, part.mean_b, part.scatter * k)
+        for part, k in zip(parts, times, strict=True)
+        if part is not None and k > 0
     ]
-    return Moments.merged(chosen) if chosen else None
+    return merged(chosen) if chosen else None
 
 
 def bootstrap_interval(value: float, drawn: FloatArray, groups: int) -> Interval:

@@ -12,7 +12,7 @@ import numpy as np
 from methods.arrays.files import ArrayRows, open_array
 from methods.context import RunContext
 from methods.errors import JobError
-from methods.measure_modality_gap.spec import TokenClouds, TokenStates
+from methods.measure_modality_gap.settings import TokenClouds, TokenStates
 from methods.typing import AnyArray, FloatArray, IntArray
 
 #: Values of a chunk: 64 MiB in double precision.

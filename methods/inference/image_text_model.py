@@ -17,8 +17,10 @@ from transformers import (
     AutoProcessor,
     AutoTokenizer,
 )
+from transformers.utils import cached_file
 
 from methods.errors import JobError
+from methods.inference.loading import place_of
 from methods.inference.model_registry import ModelDeclaration, Models
 
 
@@ -97,11 +99,8 @@ def image_text_model(models: Models, name: str) -> ImageTextModel:
             image tokens.
     """
     model, processor = models.load(name, _load)
-    config = model.config
-    token = getattr(config, "image_token_id", None)
-    if token is None:
-        token = getattr(config, "image_token_index", None)
-    text = config.get_text_config()
+    token = image_token_of(model.config)
+    text = model.config.get_text_config()
     crossed = getattr(text, "cross_attention_layers", None)
     if token is None or crossed or getattr(processor, "tokenizer", None) is None:
         raise JobError(
@@ -110,15 +109,21 @@ def image_text_model(models: Models, name: str) -> ImageTextModel:
             "Qwen-VL, SmolVLM and PaliGemma have.",
         )
     return ImageTextModel(
-        name, model, processor, int(token), int(text.num_hidden_layers), int(text.hidden_size)
+        name, model, processor, token, int(text.num_hidden_layers), int(text.hidden_size)
     )
+
+
+def image_token_of(config: Any) -> int | None:
+    """Id of the token that stands for a piece of an image, by either of its names."""
+    for name in ("image_token_id", "image_token_index"):
+        if (token := getattr(config, name, None)) is not None:
+            return int(token)
+    return None
 
 
 def _load(source: ModelDeclaration) -> tuple[Any, Any]:
     assert source.path is not None, "weights have a path"
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    # bfloat16 is many times slower than float32 on most CPUs.
-    dtype = "float32" if source.dtype == "auto" and device == "cpu" else source.dtype
+    device, dtype = place_of(source)
     where = {"revision": source.revision, "trust_remote_code": False}
     model = AutoModelForImageTextToText.from_pretrained(
         source.path, dtype=dtype, use_safetensors=True, **where
@@ -135,22 +140,29 @@ def load_processor(path: str, where: dict[str, Any]) -> Any:
     try:
         return AutoProcessor.from_pretrained(path, **where)
     except ImportError:
-        kind = getattr(transformers, _processor_class(path))
+        kind = getattr(transformers, _processor_class(path, where))
         images = AutoImageProcessor.from_pretrained(path, **where)
         tokenizer = AutoTokenizer.from_pretrained(path, **where)
-        template = Path(path) / "chat_template.jinja"
-        text = template.read_text("utf-8") if template.is_file() else tokenizer.chat_template
+        own = _text_of(path, "chat_template.jinja", where)
+        text = tokenizer.chat_template if own is None else own
         return _without_videos(kind)(images, tokenizer, chat_template=text)
 
 
-def _processor_class(path: str) -> str:
+def _processor_class(path: str, where: dict[str, Any]) -> str:
     for name in ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json"):
-        file = Path(path) / name
-        if file.is_file():
-            found = json.loads(file.read_text("utf-8")).get("processor_class")
-            if isinstance(found, str):
-                return found
-    raise ValueError("no file of the folder names its processor_class")
+        text = _text_of(path, name, where)
+        found = None if text is None else json.loads(text).get("processor_class")
+        if isinstance(found, str):
+            return found
+    raise ValueError("no file of the model names its processor_class")
+
+
+def _text_of(path: str, name: str, where: dict[str, Any]) -> str | None:
+    """A file of a folder or a hub id; None where it has none of this name."""
+    found = cached_file(
+        path, name, revision=where["revision"], _raise_exceptions_for_missing_entries=False
+    )
+    return None if found is None else Path(found).read_text("utf-8")
 
 
 def _without_videos(kind: type[Any]) -> type[Any]:

@@ -1,0 +1,1 @@
+"""Where tokens come from: files, or a model that reads pairs."""
