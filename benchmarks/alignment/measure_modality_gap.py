@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import svdvals
 
+from benchmarks._harness.memory import peak_mib
 from tests.toys.reporting import table, write
 
 THREADS = "2"
@@ -43,15 +44,20 @@ def states(width: int, tokens: int) -> tuple[Any, Any]:
 
 def ours(folder: Path) -> dict[str, float]:
     """The layer as a job measures it, without the other measures."""
-    from methods.measure_modality_gap.clouds import Cloud
-    from methods.measure_modality_gap.measuring import distance_of
-    from methods.measure_modality_gap.spec import GapSettings
+    from methods.measure_modality_gap.measuring import Side
+    from methods.measure_modality_gap.numbers.frechet import frechet, scaled
+    from methods.measure_modality_gap.reading.clouds import Cloud
 
-    before = _peak()
+    before = peak_mib()
     v, t = (np.load(folder / f"{name}.npy") for name in ("v", "t"))
     began = time.perf_counter()
-    found = distance_of(Cloud(v), Cloud(t), GapSettings()).fid
-    return {"seconds": time.perf_counter() - began, "fid": found, "peak_mib": _peak() - before}
+    rng = np.random.default_rng(0)
+    sides = [Side.of(Cloud(one), "replace", rng) for one in (v, t)]
+    scale = 1 / float(sides[1].norms.mean())
+    moments = [side.moments(np.arange(len(side.norms))) for side in sides]
+    first, second = (scaled(one, scale) for one in moments if one is not None)
+    found = frechet(first, second).fid
+    return {"seconds": time.perf_counter() - began, "fid": found, "peak_mib": peak_mib() - before}
 
 
 def official(folder: Path, code: str, mode: str) -> dict[str, float]:
@@ -65,18 +71,18 @@ def official(folder: Path, code: str, mode: str) -> dict[str, float]:
     )
 
     torch.set_num_threads(int(THREADS))
-    before = _peak()
+    before = peak_mib()
     v, t = (torch.from_numpy(np.load(folder / f"{name}.npy")) for name in ("v", "t"))
     began = time.perf_counter()
     scale = 1.0 / t.norm(p=2, dim=-1).mean(0)
     v, t = (replace_outliers_with_median_l2(scale * one) for one in (v, t))
     fid = float((calculate_fid_pytorch if mode == "fast" else calculate_fid)(v, t))
-    return {"seconds": time.perf_counter() - began, "fid": fid, "peak_mib": _peak() - before}
+    return {"seconds": time.perf_counter() - began, "fid": fid, "peak_mib": peak_mib() - before}
 
 
 def reference(width: int, tokens: int) -> float:
     """The distance by the other exact way, from tokens in float64."""
-    from methods.measure_modality_gap.measures import outlier_rows
+    from methods.measure_modality_gap.numbers.measures import outlier_rows
 
     v, t = (one.astype(np.float64) for one in states(width, tokens))
     scale = 1 / np.linalg.norm(t, axis=1).mean()
@@ -91,12 +97,6 @@ def reference(width: int, tokens: int) -> float:
     away = treated[0].mean(axis=0) - treated[1].mean(axis=0)
     spreads = sum((one - one.mean(axis=0)).var(axis=0, ddof=1).sum() for one in treated)
     return float(away @ away + spreads - 2 * shared)
-
-
-def _peak() -> float:
-    """MiB; of this process alone, where `ru_maxrss` begins with its parent's."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) / 2**10
 
 
 def _apart(name: str, folder: Path, code: str | None) -> dict[str, float]:

@@ -22,6 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks._harness.memory import peak_mib
 from tests.toys.reporting import RESULTS
 
 ROWS = (1000, 4000, 100_000)
@@ -88,15 +89,6 @@ def measured(task: str, folder: Path, bootstrap: int) -> dict[str, float]:
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     found: dict[str, float] = json.loads(output)
     return found
-
-
-def peak_mib() -> float:
-    """Peak resident memory of this process.
-
-    Not `ru_maxrss`: on Linux it survives exec, so a child starts with its parent's peak.
-    """
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def report_task(task: str, folder: Path, bootstrap: int) -> None:

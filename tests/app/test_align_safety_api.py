@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +25,6 @@ PASSES = {"harmful_rate": 1.0, "over_refusal": 1.0, "accuracy_drop": None}
 def settings(service_settings: Settings) -> Settings:
     models = {"howto": {"path": str(HOWTO)}}
     return service_settings.model_copy(update={"models": models})
-
-
-@pytest.fixture
-def acme(engine: Engine, settings: Settings) -> Iterator[Client]:
-    with services.serve(settings) as url, services.client(url, settings) as client:
-        yield client
-
-
-@pytest.fixture
-def work(settings: Settings) -> Iterator[services.Workplace]:
-    workplace = services.Workplace(settings)
-    yield workplace
-    workplace.close()
 
 
 def finished(client: Client, work: services.Workplace, kind: str, given: dict[str, Any]) -> Any:

@@ -39,13 +39,6 @@ def acme(engine: Engine, settings: Settings) -> Iterator[tuple[Client, str]]:
         yield services.client(url, settings), url
 
 
-@pytest.fixture
-def work(settings: Settings) -> Iterator[services.Workplace]:
-    workplace = services.Workplace(settings)
-    yield workplace
-    workplace.close()
-
-
 def tuned(client: Client, work: services.Workplace, **more: Any) -> dict[str, Any]:
     """The artifact with a proxy that select-subset has fine-tuned."""
     spec = request("llava", **more) | {"output": {"what": ["indices", "model"]}}

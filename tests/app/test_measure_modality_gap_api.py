@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from datassay import Client, InvalidSpec
-from sqlalchemy import Engine
 
 from infra.settings import Settings
-from methods.measure_modality_gap.spec import Result
+from methods.measure_modality_gap.result import Result
 from tests import services
 from tests.methods.measure_modality_gap.test_states import WORDS, pairs
 from tests.toys import tiny_llava
@@ -23,19 +21,6 @@ def settings(service_settings: Settings, tmp_path: Path) -> Settings:
     tiny_llava.save(tmp_path / "llava", WORDS)
     models = {"llava": {"path": str(tmp_path / "llava")}}
     return service_settings.model_copy(update={"models": models})
-
-
-@pytest.fixture
-def acme(engine: Engine, settings: Settings) -> Iterator[Client]:
-    with services.serve(settings) as url, services.client(url, settings) as client:
-        yield client
-
-
-@pytest.fixture
-def work(settings: Settings) -> Iterator[services.Workplace]:
-    workplace = services.Workplace(settings)
-    yield workplace
-    workplace.close()
 
 
 def result(client: Client, work: services.Workplace, spec: dict[str, Any]) -> Result:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from datassay import Client, InvalidSpec
-from sqlalchemy import Engine
 
 from infra.settings import Settings
 from methods.synthesize_text.result import Result
@@ -23,19 +21,6 @@ SMALL = {"per_label": 8, "params": {"over_sample": 2}}
 def settings(service_settings: Settings) -> Settings:
     models = {"grammar": {"path": grammar.model_folder()}}
     return service_settings.model_copy(update={"models": models})
-
-
-@pytest.fixture
-def acme(engine: Engine, settings: Settings) -> Iterator[Client]:
-    with services.serve(settings) as url, services.client(url, settings) as client:
-        yield client
-
-
-@pytest.fixture
-def work(settings: Settings) -> Iterator[services.Workplace]:
-    workplace = services.Workplace(settings)
-    yield workplace
-    workplace.close()
 
 
 def spec(**more: Any) -> dict[str, Any]:
