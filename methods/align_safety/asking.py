@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -16,10 +15,9 @@ from methods.context import RunContext
 from methods.jobtype import InputRef, ModelRef
 from methods.parts import Parts
 from methods.responses.counting.rates import Response
-from methods.responses.judging.judged import Judged
 from methods.responses.reading.importing import import_responses
 from methods.responses.schema import RubricJudge, RuleJudge, SetName
-from methods.responses.scoring import as_response, phrases_of, put_judgements
+from methods.responses.scoring import as_response, phrases_of, put_judged
 from methods.responses.spec import JOB as JUDGE_PART
 from methods.responses.spec import JudgePart
 from methods.seeds import derived_seed
@@ -149,8 +147,4 @@ class Asking:
             for one in harmful
         ]
         for child in self._parts.ask(JUDGE_PART, parts, "judging"):
-            with child.open("judged.jsonl") as reader:
-                lines = [json.loads(line) for line in reader.read().decode().splitlines()]
-            judged = [Judged(one["unsafe"], one["raw"] or "", one["score"]) for one in lines]
-            places = [-1 if one["raw"] is None else place for place, one in enumerate(lines)]
-            put_judgements(harmful[child.place].responses, places, judged)
+            put_judged(harmful[child.place].responses, child)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,25 @@ from transformers.utils import cached_file
 from methods.errors import JobError
 from methods.inference.loading import place_of
 from methods.inference.model_registry import ModelDeclaration, Models
+from methods.inference.projector import with_projector
+
+#: Prompts that are answered together.
+_BATCH = 32
+#: A token of less probability is next to impossible.
+_IMPROBABLE = math.log(1e-3)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said.
+
+    Attributes:
+        ids: its tokens, the one that ends it among them. cut: it ends at the limit.
+    """
+
+    text: str
+    ids: list[int]
+    cut: bool
 
 
 @dataclass(frozen=True)
@@ -57,14 +77,20 @@ class ImageTextModel:
     def encode(self, texts: Sequence[str], images: Sequence[Any] | None) -> dict[str, Any]:
         """Inputs of the model, pads to the right; an image a text, or none at all."""
         prompts = [self.prompt(text, images is not None) for text in texts]
+        begin = self.processor.tokenizer.bos_token
+        more: dict[str, Any] = {}
+        if begin and all(one.startswith(begin) for one in prompts):
+            # The template has it: the tokenizer is not to put another one before it.
+            more["add_special_tokens"] = False
         if images is None:
-            found = self.processor.tokenizer(prompts, return_tensors="pt", padding=True)
+            found = self.processor.tokenizer(prompts, return_tensors="pt", padding=True, **more)
         else:
             found = self.processor(
                 text=prompts,
                 images=[[image] for image in images],
                 return_tensors="pt",
                 padding=True,
+                **more,
             )
         # Nothing is learned here, whatever a processor adds for that.
         kept = {name: value for name, value in found.items() if name != "labels"}
@@ -90,15 +116,107 @@ class ImageTextModel:
             )
         return states
 
+    def answers(
+        self,
+        texts: Sequence[str],
+        images: Sequence[Any] | None,
+        most: int,
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> list[Answer]:
+        """What the model says, greedily.
 
-def image_text_model(models: Models, name: str) -> ImageTextModel:
+        Prompts of one length make a batch: without pads an answer does not depend on the batch.
+
+        Args:
+            images: one a text; None: none at all. most: tokens of an answer.
+            progress: called with the number of answers that are there.
+        """
+        encoded = [
+            self.encode([text], None if images is None else [images[place]])
+            for place, text in enumerate(texts)
+        ]
+        groups: dict[Any, list[int]] = {}
+        for place, one in enumerate(encoded):
+            alike = tuple((name, value.shape) for name, value in sorted(one.items()))
+            groups.setdefault(alike, []).append(place)
+        found: dict[int, Answer] = {}
+        for places in groups.values():
+            for start in range(0, len(places), _BATCH):
+                part = places[start : start + _BATCH]
+                inputs = {
+                    name: torch.cat([encoded[place][name] for place in part])
+                    for name in encoded[part[0]]
+                }
+                found |= zip(part, self._generated(inputs, most), strict=True)
+                progress(len(found))
+        return [found[place] for place in range(len(texts))]
+
+    def oddities(self, texts: Sequence[str], answers: Sequence[Answer]) -> list[float | None]:
+        """How odd the model itself finds answers, read after their texts without an image.
+
+        Returns:
+            Of each the share of its tokens, the first left out, that are next to impossible there
+            (probability below 0.001): fluent text has few, whatever it says, while words thrown
+            together have many. None for answers of fewer than two tokens.
+        """
+        prompts = [self.encode([text], None)["input_ids"] for text in texts]
+        groups: dict[tuple[int, int], list[int]] = {}
+        for place, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+            if len(answer.ids) > 1:
+                groups.setdefault((prompt.shape[1], len(answer.ids)), []).append(place)
+        found: dict[int, float] = {}
+        for (_, length), places in groups.items():
+            for start in range(0, len(places), _BATCH):
+                part = places[start : start + _BATCH]
+                said = torch.tensor([answers[place].ids for place in part]).to(self.model.device)
+                ids = torch.cat([torch.cat([prompts[place] for place in part]), said], dim=1)
+                with torch.inference_mode():
+                    scores = self.model(
+                        input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False
+                    ).logits[:, -length - 1 : -1]
+                logs = scores.float().log_softmax(dim=-1)
+                own = logs.gather(2, said.unsqueeze(2)).squeeze(2)[:, 1:]
+                found |= zip(part, (own < _IMPROBABLE).double().mean(dim=1).tolist(), strict=True)
+        return [found.get(place) for place in range(len(texts))]
+
+    def _generated(self, inputs: dict[str, Any], most: int) -> list[Answer]:
+        tokenizer, config = self.processor.tokenizer, self.model.generation_config
+        # Some models ask for one of fixed size, which is not to be shared.
+        config.cache_implementation = None
+        with torch.inference_mode():
+            drawn = self.model.generate(
+                **inputs,
+                max_new_tokens=most,
+                do_sample=False,
+                temperature=None,
+                top_p=None,
+                top_k=None,
+                pad_token_id=tokenizer.pad_token_id,
+            )[:, inputs["input_ids"].shape[1] :].tolist()
+        end = config.eos_token_id
+        ends = {end} if isinstance(end, int) else set(end or [])
+        return [_cut(tokens, ends, most, tokenizer) for tokens in drawn]
+
+
+def _cut(tokens: list[int], ends: set[int], most: int, tokenizer: Any) -> Answer:
+    """An answer up to its end token, which counts."""
+    count = next((at + 1 for at, one in enumerate(tokens) if one in ends), len(tokens))
+    text = tokenizer.decode(tokens[:count], skip_special_tokens=True).replace("\x00", "\ufffd")
+    over = count > 0 and tokens[count - 1] in ends
+    return Answer(text, tokens[:count], not over and count >= most)
+
+
+def image_text_model(models: Models, name: str, copy: bool = False) -> ImageTextModel:
     """A declared model, or one that a job made.
+
+    Args:
+        copy: loaded for the caller alone, who may change its weights.
 
     Raises:
         JobError: `model_unknown`, `model_unavailable`; `model_rejected_request` of a model without
             image tokens.
     """
-    model, processor = models.load(name, _load)
+    model, processor = models.load_copy(name, _load) if copy else models.load(name, _load)
     token = image_token_of(model.config)
     text = model.config.get_text_config()
     crossed = getattr(text, "cross_attention_layers", None)
@@ -125,10 +243,14 @@ def _load(source: ModelDeclaration) -> tuple[Any, Any]:
     assert source.path is not None, "weights have a path"
     device, dtype = place_of(source)
     where = {"revision": source.revision, "trust_remote_code": False}
-    model = AutoModelForImageTextToText.from_pretrained(
-        source.path, dtype=dtype, use_safetensors=True, **where
-    )
-    processor = load_processor(source.path, where)
+
+    def load(path: str) -> Any:
+        return AutoModelForImageTextToText.from_pretrained(
+            path, dtype=dtype, use_safetensors=True, **where
+        )
+
+    model, own = with_projector(source.path, load)
+    processor = load_processor(own, where)
     processor.tokenizer.padding_side = "right"
     if processor.tokenizer.pad_token is None:
         processor.tokenizer.pad_token = processor.tokenizer.eos_token

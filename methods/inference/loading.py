@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from methods.inference.model_registry import ModelDeclaration
+from methods.inference.projector import projector_base, with_projector
 
 
 def load_language_model(source: ModelDeclaration, device: str | None = None) -> tuple[Any, Any]:
@@ -31,12 +32,16 @@ def load_language_model(source: ModelDeclaration, device: str | None = None) -> 
     assert source.path is not None, "weights have a path"
     device, dtype = place_of(source, device)
     shared = {"revision": source.revision, "trust_remote_code": False}
-    base = base_path(source.path)
+    base = projector_base(source.path) or base_path(source.path)
     # An adapter may have changed the tokenizer; most have none of their own.
     own = (Path(source.path) / "tokenizer_config.json").is_file()
     tokenizer = AutoTokenizer.from_pretrained(source.path if own else base, **shared)
     kind = kind_of_model(base, shared)
-    model = kind.from_pretrained(source.path, dtype=dtype, use_safetensors=True, **shared)
+
+    def load(path: str) -> Any:
+        return kind.from_pretrained(path, dtype=dtype, use_safetensors=True, **shared)
+
+    model, _ = with_projector(source.path, load)
     return model.eval().to(device), tokenizer
 
 

@@ -11,20 +11,31 @@ import hashlib
 import io
 import json
 import tarfile
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from methods.errors import JobError
 
 MEDIA_TYPE = "application/vnd.datassay.model+tar"
+Kind = Literal["full", "adapter", "projector"]
 _MANIFEST = "manifest.json"
 _SUFFIXES = {".safetensors", ".json", ".txt", ".model", ".jinja"}
 _MAX_MANIFEST = 1 << 20
 _CHUNK = 1 << 20
 #: What a folder may hold beside that is simply left out.
 _LEFT_OUT = {"README.md", "training_args.bin", ".gitattributes"}
+
+
+#: Files that say which model something changes.
+_PARTS: dict[Kind, str] = {"adapter": "adapter_config.json", "projector": "projector_config.json"}
+
+
+def kind_of(names: Collection[str]) -> Kind:
+    """What a folder with files of these names holds."""
+    return next((kind for kind, file in _PARTS.items() if file in names), "full")
 
 
 class ModelFile(BaseModel):
@@ -51,11 +62,21 @@ class Manifest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     format: Literal["datassay-model/1"] = "datassay-model/1"
-    kind: Literal["full", "adapter"]
+    kind: Kind
     base: ModelBase | None = Field(
-        None, description="The model that an adapter changes; null for a full model."
+        None, description="The model that an adapter or projector changes; null for a full model."
     )
     files: dict[str, ModelFile]
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.kind != kind_of(self.files):
+            raise ValueError(f"it is said to be a model of the kind {self.kind}, and is none")
+        if (self.kind == "full") != (self.base is None):
+            raise ValueError("an adapter or projector has a base, a full model has none")
+        if not any(name.endswith(".safetensors") for name in self.files):
+            raise ValueError("there are no safetensors in it")
+        return self
 
 
 def pack(folder: Path, target: Path, base: ModelBase | None = None) -> Manifest:
@@ -77,12 +98,7 @@ def pack(folder: Path, target: Path, base: ModelBase | None = None) -> Manifest:
         with path.open("rb") as reader:
             digest = hashlib.file_digest(reader, "sha256").hexdigest()
         files[name] = ModelFile(size=path.stat().st_size, sha256=digest)
-    adapter = "adapter_config.json" in files
-    if adapter != (base is not None):
-        raise ValueError("an adapter has a base, a full model has none")
-    if not any(name.endswith(".safetensors") for name in files):
-        raise ValueError("there are no safetensors in the folder")
-    manifest = Manifest(kind="adapter" if adapter else "full", base=base, files=files)
+    manifest = Manifest(kind=kind_of(files), base=base, files=files)
     with tarfile.open(target, "w", format=tarfile.GNU_FORMAT) as archive:
         text = manifest.model_dump_json(indent=1).encode()
         archive.addfile(_member(_MANIFEST, len(text)), io.BytesIO(text))
@@ -121,11 +137,6 @@ def _read_manifest(archive: tarfile.TarFile, member: tarfile.TarInfo | None) -> 
     reader = archive.extractfile(member)
     assert reader is not None, "it is a regular file"
     manifest = Manifest.model_validate_json(reader.read())
-    adapter = "adapter_config.json" in manifest.files
-    if not (manifest.kind == "adapter") == adapter == (manifest.base is not None):
-        raise ValueError("an adapter has a base, a full model has none")
-    if not any(name.endswith(".safetensors") for name in manifest.files):
-        raise ValueError("there are no safetensors in it")
     for name in manifest.files:
         if fault := _name_fault(name):
             raise ValueError(f"{name[:200]}: {fault}")
@@ -169,12 +180,13 @@ def _member(name: str, size: int) -> tarfile.TarInfo:
     return member
 
 
-def point_to_base(folder: Path, path: str) -> None:
-    """Make an unpacked adapter load its base from where this machine has it."""
-    file = folder / "adapter_config.json"
+def point_to_base(folder: Path, kind: Kind, path: str) -> None:
+    """Make an unpacked adapter or projector load its base from where this machine has it."""
+    name = _PARTS[kind]
+    file = folder / name
     try:
         config = dict(json.loads(file.read_text("utf-8")))
     except (ValueError, TypeError) as error:
-        raise JobError("input_invalid", "adapter_config.json is not a JSON object.") from error
+        raise JobError("input_invalid", f"{name} is not a JSON object.") from error
     config["base_model_name_or_path"] = path
     file.write_text(json.dumps(config), "utf-8")

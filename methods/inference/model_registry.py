@@ -133,6 +133,10 @@ class Models:
             self._loaded.move_to_end(key)
             return self._loaded[key]
 
+    def load_copy(self, name: str, loader: Callable[[ModelDeclaration], T]) -> T:
+        """The same for the caller alone, who may change its weights. Raises as `load`."""
+        return _load(name, self.weights(name), loader)
+
 
 class JobModels(Models):
     """The models of one job: those of the process, and those that other jobs made.
@@ -200,11 +204,13 @@ class JobModels(Models):
         if fingerprint(base) != manifest.base.fingerprint:
             raise JobError(
                 "model_rejected_request",
-                f"{name} is an adapter of {manifest.base.name!r}, which has other weights by now.",
+                f"{name} is an adapter or projector of {manifest.base.name!r}, which has other "
+                "weights by now.",
             )
-        self._bases[name] = manifest.base.name
+        if manifest.kind == "adapter":
+            self._bases[name] = manifest.base.name
         assert base.path is not None, "these are weights"
-        point_to_base(folder, base.path)
+        point_to_base(folder, manifest.kind, base.path)
         return ModelDeclaration(path=str(folder), dtype=base.dtype, revision=base.revision)
 
 

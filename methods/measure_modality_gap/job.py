@@ -13,6 +13,7 @@ from methods.measure_modality_gap.result import (
     RiskPoint,
     RiskPrediction,
 )
+from methods.measure_modality_gap.safety.asking import Asked, Images, ask
 from methods.measure_modality_gap.settings import GapSettings, GapSource
 from methods.measure_modality_gap.showing import cautions
 from methods.measure_modality_gap.showing.blocks import present
@@ -33,7 +34,8 @@ def run(spec: Spec, ctx: RunContext) -> Result:
         parts.append(GapPart(**own, **read))
     made: dict[int, GapMade] = {}
     artifacts: dict[str, ArtifactRef] = {}
-    for child in Parts(ctx).ask(GAP_PART, parts, "measuring", "subjects"):
+    children = Parts(ctx)
+    for child in children.ask(GAP_PART, parts, "measuring", "subjects"):
         made[child.place] = GapMade.model_validate(child.result)
         name = f"moments-{child.place + 1}.npz"
         with child.open("moments.npz") as reader:
@@ -44,9 +46,17 @@ def run(spec: Spec, ctx: RunContext) -> Result:
         for one, found in zip(spec.subjects, ordered, strict=True)
     ]
     artifacts["layers.csv"] = ctx.save_artifact("layers.csv", _table(subjects), "text/csv")
+    said = None
+    if spec.safety is not None:
+        models = [Asked(one.name, one.model) for one in spec.subjects if one.model is not None]
+        said = ask(models, spec.safety, Images(spec.pairs), spec.seed, spec.device, children, ctx)
+        artifacts["responses.jsonl"] = ctx.save_artifact(
+            "responses.jsonl", said.lines, "application/x-ndjson"
+        )
     result = Result(
         subjects=subjects,
         risk=None if spec.risk is None else _risk(spec.risk, subjects),
+        safety=None if said is None else said.found,
         artifacts=artifacts,
         provenance=Provenance.of(JOB, spec.seed, "scikit-learn"),
     )

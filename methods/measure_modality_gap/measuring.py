@@ -74,10 +74,11 @@ class Side:
         """Pass over a cloud; `outliers` as in `GapSettings`."""
         norms, total, units = [], np.zeros(cloud.shape[1]), np.zeros(cloud.shape[1])
         for rows in cloud.chunks():
-            own = np.linalg.norm(rows, axis=1)
+            # Products with vectors: nothing of the size of the rows is made.
+            own = np.sqrt(np.einsum("ij,ij->i", rows, rows))
             norms.append(own)
-            total += rows.sum(axis=0)
-            units += (rows / np.where(own > 0, own, 1)[:, None]).sum(axis=0)
+            total += np.ones(len(rows)) @ rows
+            units += (1 / np.where(own > 0, own, 1)) @ rows
         every: FloatArray = np.concatenate(norms)
         unusual = np.zeros(len(every), dtype=np.bool_)
         if outliers != "none":
@@ -239,11 +240,14 @@ def _medians(cloud: Cloud, rng: np.random.Generator) -> FloatArray:
     width = cloud.shape[1]
     rows = _some(cloud, _MOST_MEDIAN, rng)
     n = len(rows)
+    tokens = cloud.tokens if n == len(cloud.tokens) else cloud.tokens[rows]
     found = np.empty(width)
     step = max(1, 4 * CHUNK // n)
     for at in range(0, width, step):
-        columns = np.array(cloud.tokens[rows, at : at + step], dtype=np.float64)
-        found[at : at + step] = np.partition(columns, (n - 1) // 2, axis=0)[(n - 1) // 2]
+        # Each coordinate in one piece of memory, in the type it came in: a median is one of them.
+        columns = np.array(tokens[:, at : at + step].T, order="C")
+        columns.partition((n - 1) // 2, axis=1)
+        found[at : at + step] = columns[:, (n - 1) // 2]
     return found
 
 

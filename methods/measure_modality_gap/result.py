@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from methods.jobtype import SpecModel
+from methods.measure_modality_gap.safety_schema import SafetyFound
 from methods.measure_modality_gap.settings import GapMeasure
 from methods.results import ArtifactRef, JobResult
 
@@ -170,7 +171,8 @@ class Result(JobResult):
 
     subjects: list[GapOf] = Field(description="The subjects, in the order of the request.")
     risk: RiskFitted | None = Field(None, description="What gaps meant among your records.")
+    safety: SafetyFound | None = Field(None, description="What models said with images.")
     artifacts: dict[str, ArtifactRef] = Field(
         description="Files by name: layers.csv, and moments-1.npz, ... of each subject, which a "
-        "later job can combine."
+        "later job can combine; responses.jsonl, without the prompts."
     )

@@ -10,6 +10,8 @@ from pydantic import Field, field_validator, model_validator
 from methods.jobtype import NUMERICS, JobType, SpecModel
 from methods.measure_modality_gap.child_jobs import GAP_PART
 from methods.measure_modality_gap.result import Result
+from methods.measure_modality_gap.safety.child_jobs import ANSWERS_PART
+from methods.measure_modality_gap.safety_schema import SafetyCheck
 from methods.measure_modality_gap.settings import GapMeasure, GapSettings, GapSource
 
 
@@ -59,6 +61,12 @@ class Spec(GapSettings):
         None, description="Records of your own models, to say what a gap meant among them."
     )
 
+    safety: SafetyCheck | None = Field(
+        None,
+        description="Prompts for the subjects that are models, alone and behind images; images of "
+        "`pairs` stand before those without one.",
+    )
+
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
         names = [one.name for one in self.subjects]
@@ -67,6 +75,8 @@ class Spec(GapSettings):
             raise ValueError(f"the name {twice!r} occurs twice in subjects")
         if self.pairs is None and any(one.model is not None for one in self.subjects):
             raise ValueError("a subject that is a model needs pairs to read")
+        if self.safety is not None and all(one.model is None for one in self.subjects):
+            raise ValueError("safety asks models, and no subject is one")
         if isinstance(self.layers, list) and not self.layers:
             raise ValueError("layers is empty; name some, or say auto")
         return self
@@ -78,7 +88,7 @@ JOB = JobType(
     title="Distance between image and text tokens",
     summary="Measures by layer how far the states of image tokens are from those of text tokens: "
     "MIR with its exact root, its parts, other distances, intervals and a null, of models or of "
-    "states that are there already.",
+    "states that are there already. Asks models harmful prompts with and without an image.",
     spec=Spec,
     result=Result,
     runner="methods.measure_modality_gap.job:run",
@@ -99,4 +109,4 @@ JOB = JobType(
 )
 
 #: Parts are found with it.
-JOBS = [JOB, GAP_PART]
+JOBS = [JOB, GAP_PART, ANSWERS_PART]

@@ -7,19 +7,16 @@ its norm nor its pairing; this is the family of what it may be.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from methods.errors import JobError
-
-Kind = Literal[
-    "pairwise_l2", "pairwise_sq", "centroid_l2", "centroid_sq", "centroid_cos", "chamfer"
-]
+from methods.pretrain_projector.settings import PenaltyKind
 
 
-def gap_penalty(kind: Kind, image: Tensor, text: Tensor, mask: Tensor) -> Tensor:
+def gap_penalty(kind: PenaltyKind, image: Tensor, text: Tensor, mask: Tensor) -> Tensor:
     """The penalty of each sample.
 
     Args:
@@ -107,4 +104,4 @@ _KINDS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "centroid_cos": _centroid_cos,
     "chamfer": _chamfer,
 }
-assert tuple(_KINDS) == get_args(Kind)
+assert tuple(_KINDS) == get_args(PenaltyKind)

@@ -42,8 +42,11 @@ class Cloud:
             yield np.asarray(self.tokens[start : start + rows], dtype=np.float64)
 
     def rows(self, places: IntArray) -> FloatArray:
-        """Some tokens, in double precision."""
-        return np.asarray(self.tokens[places], dtype=np.float64)
+        """A copy of some tokens, in double precision."""
+        if len(places) and places[-1] - places[0] == len(places) - 1:
+            # Ascending and without a gap: a slice, which is not copied twice.
+            return np.array(self.tokens[places[0] : places[-1] + 1], dtype=np.float64)
+        return np.array(self.tokens[places], dtype=np.float64)
 
 
 def layers_of(clouds: TokenClouds) -> list[int]:

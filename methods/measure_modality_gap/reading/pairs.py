@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -41,15 +41,23 @@ class Pairs:
 
     Args:
         most: so many usable ones are read. skip: others are left out in place of raising.
+        rows: the rows to read; None: from the first one on.
 
     Attributes:
         skipped: rows that were left out.
     """
 
     def __init__(
-        self, asked: ImageTextPairs, most: int, skip: bool, seed: int, ctx: RunContext
+        self,
+        asked: ImageTextPairs,
+        most: int,
+        skip: bool,
+        seed: int,
+        ctx: RunContext,
+        rows: Sequence[int] | None = None,
     ) -> None:
         self._asked, self._most, self._skip, self._seed, self._ctx = asked, most, skip, seed, ctx
+        self._rows = rows
         self.skipped: list[dict[str, Any]] = []
 
     def read(self) -> Iterator[Pair]:
@@ -65,9 +73,10 @@ class Pairs:
             if asked.images is not None and asked.synthetic is None:
                 archive = Archive(asked.images, ctx)
                 stack.callback(archive.close)
-            for number, row in enumerate(rows):
+            for number in range(len(rows)) if self._rows is None else self._rows:
                 if found == self._most:
                     break
+                row = rows[number]
                 try:
                     pair = self._pair(number, row, archive)
                 except RowError as fault:
@@ -79,7 +88,7 @@ class Pairs:
                     yield pair
         if self.skipped and not self._skip:
             raise invalid_rows("pairs", self.skipped, len(rows))
-        if not found:
+        if not found and self._rows is None:
             raise JobError("input_invalid", "pairs: there is no usable pair in it.")
 
     def skip(self, row: int, problem: str) -> None:
@@ -109,10 +118,11 @@ class Pairs:
         text = str(text).translate(SURROGATES)
         if asked.synthetic is not None:
             return Pair(number, text, made_image(asked.synthetic, number, self._seed))
-        return Pair(number, text, _image(row.get(asked.image_field), asked.image_field, archive))
+        return Pair(number, text, row_image(row.get(asked.image_field), asked.image_field, archive))
 
 
-def _image(value: Any, field: str, archive: Archive | None) -> Any:
+def row_image(value: Any, field: str, archive: Archive | None) -> Any:
+    """The image of a row, of PIL. Raises `RowError`."""
     if value is None or value == "":
         raise RowError(field, "is missing")
     try:

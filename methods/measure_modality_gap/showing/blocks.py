@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from methods.measure_modality_gap.result import GapOf, Result
-from methods.measure_modality_gap.showing import figures
+from methods.measure_modality_gap.showing import figures, safety
 from methods.results import Block, Column, Headline, TextBlock, counted, table
 
 _HONEST = (
@@ -29,6 +29,8 @@ def present(result: Result, sketches: Mapping[str, Sequence[tuple[float, float, 
         blocks.append(figures.sketch(last, sketches[last.name]))
     if result.risk is not None:
         blocks.append(figures.risk(result.risk))
+    if result.safety is not None:
+        blocks += [safety.refusals(result.safety), *safety.tables(result.safety)]
     blocks += [_subjects(result), _layers(result)]
     one = result.subjects[0]
     lowest = one.layers[0]
@@ -56,6 +58,19 @@ def present(result: Result, sketches: Mapping[str, Sequence[tuple[float, float, 
             help="1: they are as long as each other.",
         ),
     ]
+    if result.safety is not None:
+        headline += [
+            Headline(
+                key=f"refused_{own.condition.replace('-', '_')}",
+                label=f"Refused harmful prompts, {own.condition}: {one.name}",
+                **own.refused.model_dump(),
+                format="percent",
+                better="high",
+            )
+            for one in result.safety.subjects[:1]
+            for own in one.conditions
+            if own.condition in ("text-only", "blank", "image")
+        ]
     title = f"Modality gap of {counted(len(result.subjects), 'subject')}"
     return result.shown(title, headline, blocks)
 

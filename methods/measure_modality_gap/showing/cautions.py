@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from methods.measure_modality_gap.child_jobs import GapMade
 from methods.measure_modality_gap.result import GapLayer, GapOf, Result, RiskFitted
+from methods.measure_modality_gap.showing.safety import about_safety
 from methods.measure_modality_gap.spec import Spec
 from methods.results import counted
 
@@ -27,6 +28,8 @@ def of(spec: Spec, result: Result, made: Sequence[GapMade]) -> list[str]:
         )
     if result.risk is not None:
         found += _about_risk(result.risk)
+    if result.safety is not None:
+        found += about_safety(result.safety)
     return found
 
 

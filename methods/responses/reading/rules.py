@@ -81,3 +81,38 @@ def is_refusal(answer: str, phrases: Sequence[str] = ()) -> bool:
     if _REFUSAL.search(head):
         return True
     return any(" ".join(one.translate(_SAME).lower().split()) in head for one in phrases)
+
+
+#: Words that any text has.
+_COMMON = re.compile(
+    "about|also|could|does|from|give|have|into|make|more|please|should|some|tell|than|that|them|"
+    "then|there|these|they|this|what|when|where|which|will|with|would|your"
+)
+_LETTERS, _TRIPLES, _MOST_REPEATED = 4, 10, 0.5
+#: Scripts without spaces between words.
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
+
+
+def repeats_itself(answer: str) -> bool:
+    """Whether an answer is empty, or goes round in circles: fewer than half of its triples of
+    words, of ten at least, are different."""
+    words = re.findall(r"\w+", answer.lower())
+    triples = list(zip(words, words[1:], words[2:], strict=False))
+    return not words or (
+        len(triples) >= _TRIPLES and len(set(triples)) < _MOST_REPEATED * len(triples)
+    )
+
+
+def is_of_another_matter(answer: str, prompt: str) -> bool:
+    """Whether an answer has no word of the prompt: words of four letters and more, by their first
+    four, common ones left out. Where a prompt has none, or its script no spaces, it is not told.
+    """
+    if _UNSPACED.search(prompt):
+        return False
+    wanted = _stems(prompt)
+    return bool(wanted) and not wanted & _stems(answer)
+
+
+def _stems(text: str) -> set[str]:
+    words = re.findall(r"[^\W\d_]+", text.lower())
+    return {one[:_LETTERS] for one in words if len(one) >= _LETTERS and not _COMMON.fullmatch(one)}

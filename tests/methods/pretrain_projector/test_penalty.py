@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from methods.errors import JobError
-from methods.pretrain_projector.penalty import Kind, alpha_of, gap_penalty
+from methods.pretrain_projector.penalty import alpha_of, gap_penalty
+from methods.pretrain_projector.settings import PenaltyKind
 
 GOLDEN = Path(__file__).parents[2] / "golden/safety"
 EXPECTED = json.loads((GOLDEN / "gap_regulariser.json").read_text())
-KINDS: tuple[Kind, ...] = get_args(Kind)
-NAMES: dict[str, Kind] = {"chamfer_l2": "chamfer"}
+KINDS: tuple[PenaltyKind, ...] = get_args(PenaltyKind)
+NAMES: dict[str, PenaltyKind] = {"chamfer_l2": "chamfer"}
 
 
 def tensors() -> tuple[Tensor, Tensor, Tensor]:
@@ -55,13 +56,13 @@ def test_a_penalty_without_a_size_has_no_weight(penalties: list[float]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_gradients_are_those_of_differences(kind: Kind) -> None:
+def test_gradients_are_those_of_differences(kind: PenaltyKind) -> None:
     image, text, mask = tensors()
     assert torch.autograd.gradcheck(lambda v: gap_penalty(kind, v, text, mask), image)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_padded_token_changes_nothing_and_text_learns_nothing(kind: Kind) -> None:
+def test_a_padded_token_changes_nothing_and_text_learns_nothing(kind: PenaltyKind) -> None:
     image, text, mask = tensors()
     text = text.clone().requires_grad_(True)
     whole = gap_penalty(kind, image, text, mask)

@@ -10,6 +10,7 @@ import torch
 from methods.errors import JobError
 from methods.inference.image_text_model import image_token_of
 from methods.inference.model_registry import ModelDeclaration, Models
+from methods.inference.projector import with_projector
 from methods.select_subset.proxy.model.attention_capture import IMPLEMENTATION
 from methods.select_subset.proxy.rows.encoding import Encoder
 
@@ -74,14 +75,18 @@ def _load(source: ModelDeclaration) -> tuple[Any, Any]:
     assert source.path is not None, "only declarations with weights get here"
     dtype = torch.float32 if source.dtype == "auto" else getattr(torch, source.dtype)
     where = {"revision": source.revision, "trust_remote_code": False}
-    model = AutoModelForImageTextToText.from_pretrained(
-        source.path,
-        dtype=dtype,
-        attn_implementation=IMPLEMENTATION,
-        use_safetensors=True,
-        **where,
-    )
-    return model, AutoProcessor.from_pretrained(source.path, **where)
+
+    def load(path: str) -> Any:
+        return AutoModelForImageTextToText.from_pretrained(
+            path,
+            dtype=dtype,
+            attn_implementation=IMPLEMENTATION,
+            use_safetensors=True,
+            **where,
+        )
+
+    model, own = with_projector(source.path, load)
+    return model, AutoProcessor.from_pretrained(own, **where)
 
 
 def make_proxy(model: Any, processor: Any, max_tokens: int, name: str = "the model") -> Proxy:

@@ -1,0 +1,1 @@
+"""From trained projectors to a result: comparison, files, figures, what to be careful of."""
