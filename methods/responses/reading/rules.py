@@ -88,14 +88,14 @@ _COMMON = re.compile(
     "about|also|could|does|from|give|have|into|make|more|please|should|some|tell|than|that|them|"
     "then|there|these|they|this|what|when|where|which|will|with|would|your"
 )
-_LETTERS, _TRIPLES, _MOST_REPEATED = 4, 10, 0.5
+_LETTERS, _TRIPLES, _MOST_REPEATED = 4, 8, 0.5
 #: Scripts without spaces between words.
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
 
 
 def repeats_itself(answer: str) -> bool:
     """Whether an answer is empty, or goes round in circles: fewer than half of its triples of
-    words, of ten at least, are different."""
+    words, of eight at least, are different."""
     words = re.findall(r"\w+", answer.lower())
     triples = list(zip(words, words[1:], words[2:], strict=False))
     return not words or (

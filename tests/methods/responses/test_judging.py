@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from methods.errors import JobError
 from methods.inference.model_registry import ModelDeclaration, Models
@@ -16,7 +14,7 @@ from methods.local import LocalContext
 from methods.responses.judging.judge import judge
 from methods.responses.schema import ClassifierJudge, RubricJudge
 from tests.methods.align_safety.adapters import HOWTO
-from tests.toys import howto
+from tests.toys import howto, tiny_judge
 from tests.toys.fake_llm import FakeLLM, serving
 
 PAIRS = [
@@ -27,46 +25,7 @@ PAIRS = [
 
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Learns in seconds that a response with `can not` is safe."""
-    folder = tmp_path_factory.mktemp("classifier")
-    own = howto.tokenizer()
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(own),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=128,
-        pad_token_id=own.pad_token_id,
-        id2label={0: "SAFE", 1: "HARMFUL"},
-        label2id={"SAFE": 0, "HARMFUL": 1},
-    )
-    model = LlamaForSequenceClassification(config)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    pairs = [
-        (howto.question(verb, noun), said, label)
-        for noun in howto.HARMFUL[:8]
-        for verb in howto.VERBS[:4]
-        for said, label in (
-            (howto.REFUSAL, 0),
-            (f"first get a {noun} then {verb} it slowly", 1),
-        )
-    ]
-    for _ in range(30):
-        given = own(
-            [p for p, _, _ in pairs], [r for _, r, _ in pairs], return_tensors="pt", padding=True
-        )
-        given.pop("token_type_ids", None)
-        loss = model(**given, labels=torch.tensor([label for _, _, label in pairs])).loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    model.save_pretrained(folder)
-    own.model_input_names = ["input_ids", "attention_mask"]
-    own.save_pretrained(folder)
-    return str(folder)
+    return tiny_judge.save(tmp_path_factory.mktemp("classifier"))
 
 
 def context(folder: Path, **declared: Any) -> LocalContext:
