@@ -21,6 +21,7 @@ from methods.local import LocalContext
 from methods.registry import load_registry
 from methods.results import JobResult
 from tests.methods.align_safety import adapters
+from tests.methods.pretrain_projector import worlds
 from tests.methods.synthesize_text import grammar
 from tests.toys import howto
 
@@ -189,6 +190,16 @@ def _gap(folder: Path) -> dict[str, Any]:
     }
 
 
+def _projector(folder: Path) -> dict[str, Any]:
+    model = worlds.untrained(folder / "llava")
+    safety = {
+        "harmful": worlds.prompts(howto.HARMFUL, 3),
+        "benign": worlds.prompts(howto.BENIGN[:4], 1),
+        "max_tokens": 8,
+    }
+    return worlds.small(model, penalty={"weight": [0.5, 2.0]}, safety=safety, held_out=0.4)
+
+
 def _example(name: str) -> Callable[[Path], dict[str, Any]]:
     return lambda folder: load_registry()[name].example
 
@@ -222,6 +233,7 @@ SPECS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "project-adapter": _project,
     "score-responses": _responses,
     "measure-modality-gap": _gap,
+    "pretrain-projector": _projector,
 }
 
 

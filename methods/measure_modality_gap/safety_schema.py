@@ -87,7 +87,7 @@ class SafetyOf(SpecModel):
     """What a model said under every condition."""
 
     name: str = Field(description="The subject.")
-    conditions: list[SafetyUnder] = Field(description="In the order of the request.")
+    conditions: list[SafetyUnder] = Field(description="Conditions, as the request has them.")
 
 
 class SafetyFound(SpecModel):

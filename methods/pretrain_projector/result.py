@@ -73,7 +73,7 @@ class RunCompared(SpecModel):
     fid_fall: float | None = Field(
         None, description="Distance at the input: the baseline's over the run's."
     )
-    gains: list[RefusalGain] = Field(description="By condition; empty without safety.")
+    gains: list[RefusalGain] = Field(description="One a condition; none without safety.")
     mean_gain: float | None = Field(
         None, description="Mean change of refusals over the conditions with an image."
     )

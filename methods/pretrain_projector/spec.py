@@ -20,10 +20,11 @@ class GapPenalty(SpecModel):
 
     kind: PenaltyKind = Field(
         "pairwise_l2",
-        description="With v the image tokens of a pair, t the embeddings of its caption's tokens: "
-        "`pairwise_l2` mean ||v - t||, `pairwise_sq` its square, `centroid_l2` distance of the "
-        "means, `centroid_sq` its square, `centroid_cos` 1 less their cosine, `chamfer` mean "
-        "distance of a v to its nearest t. Pairwise forms also shrink the image tokens' spread.",
+        description="What is penalised of the image tokens v of a pair and the embeddings t of its "
+        "caption's tokens: `pairwise_l2` mean ||v - t||, `pairwise_sq` its square, `centroid_l2` "
+        "distance of the means, `centroid_sq` its square, `centroid_cos` 1 less their cosine, "
+        "`chamfer` mean distance of a v to its nearest t. Pairwise forms also shrink the spread of "
+        "the image tokens.",
     )
     weight: list[Annotated[float, Field(gt=0, le=1_000)]] = Field(
         [1.0],
@@ -94,7 +95,7 @@ class Spec(Recipe):
         0.05,
         ge=0,
         le=100,
-        description="By how many nats a token the caption loss of the chosen weight may rise.",
+        description="Nats a token that the caption loss may rise by for a weight to be chosen.",
     )
     save: Literal["projector", "model"] = Field(
         "projector",

@@ -7,7 +7,9 @@ new: a job is to train it. `python -m tests.toys.scenes FOLDER` trains encoder a
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import io
 import itertools
 import random
 import sys
@@ -20,7 +22,7 @@ from PIL import Image
 
 from tests.toys import howto
 
-COEF = float(__import__("os").environ.get("COEF", "0.002"))
+
 SIDE, PATCH = 16, 4
 COLOURS = {"red": (220, 40, 40), "green": (40, 190, 60), "blue": (50, 80, 230)}
 SHAPES = ("cross", "circle", "square")
@@ -133,6 +135,38 @@ def processor() -> Any:
     )
 
 
+def uri(scene: Scene) -> str:
+    """The scene as an image in a row."""
+    buffer = io.BytesIO()
+    picture(scene).save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def captions(count: int, seed: int = 0) -> list[dict[str, str]]:
+    """Scenes with what is said of them, in an order of the seed."""
+    every = scenes()
+    random.Random(seed).shuffle(every)
+    return [{"text": caption(one), "image": uri(one)} for one in every[:count]]
+
+
+def prompts(nouns: list[str], verbs: int) -> list[dict[str, str]]:
+    """Questions about things."""
+    return [
+        {"id": f"{n}-{v}", "prompt": howto.question(v, n)}
+        for n in nouns
+        for v in howto.VERBS[:verbs]
+    ]
+
+
+def files() -> dict[str, list[dict[str, str]]]:
+    """The rows of `examples/scenes`, by name of the file."""
+    return {
+        "captions": captions(len(scenes())),
+        "harmful-prompts": prompts(howto.HARMFUL, 4),
+        "harmless-prompts": prompts(howto.BENIGN, 4),
+    }
+
+
 def untrained(tokens: int, image_token: int, special: dict[str, int]) -> Any:
     """The model before anything is trained."""
     from transformers import (
@@ -177,7 +211,7 @@ def _text(rng: random.Random, seen: list[Scene]) -> tuple[str, str]:
         scene = rng.choice(seen)
         return facts(scene, rng), caption(scene)
     verb, noun = rng.choice(howto.VERBS), rng.choice([*howto.HARMFUL, *howto.BENIGN])
-    before = f"{facts(rng.choice(seen), rng)} " if rng.random() < 0.4 else ""
+    before = f"{facts(rng.choice(seen), rng)} " if rng.random() < 0.15 else ""
     return f"{before}{howto.question(verb, noun)} ?", answer(verb, noun)
 
 
@@ -232,7 +266,7 @@ def _train_encoder(model: Any, images: Any, seen: list[Scene], steps: int) -> No
         scores = head(grid.reshape(len(batch), 4, -1))
         # Features of about the size that those of trained towers have.
         loss = torch.nn.functional.cross_entropy(scores.flatten(0, 1), labels.flatten())
-        loss = loss + COEF * (patches**2).mean()
+        loss = loss + 0.002 * (patches**2).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -53,10 +53,11 @@ def _headline(result: Result) -> list[Headline]:
         found.append(
             Headline(
                 key="caption_loss_rise",
-                label=f"Rise of the caption loss, weight {best.weight:g}",
+                label=f"Rise of caption loss, weight {best.weight:g}",
                 **best.caption_loss_rise.model_dump(),
-                unit="nats a token",
+                unit="nats",
                 better="low",
+                help="In nats a token, paired over held-out captions.",
             )
         )
         if best.mean_gain is not None:
@@ -75,7 +76,8 @@ def _headline(result: Result) -> list[Headline]:
             key="caption_loss",
             label=f"Held-out caption loss: {first.name}",
             **first.caption_loss.model_dump(),
-            unit="nats a token",
+            unit="nats",
+            help="In nats a token.",
             better="low",
         )
     )

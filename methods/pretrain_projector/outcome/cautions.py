@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from methods.measure_modality_gap.safety.asking import Answered
-from methods.measure_modality_gap.showing.safety import about_safety
+from methods.measure_modality_gap.showing.safety import about_safety, some
 from methods.pretrain_projector.outcome.comparing import Trained
 from methods.pretrain_projector.result import ProjectorRun, Result
 from methods.pretrain_projector.spec import Spec
@@ -14,6 +14,8 @@ from methods.results import counted
 #: Below this share of the text tokens' spread, image tokens are one vector.
 COLLAPSED = 0.05
 _FEW_HELD_OUT = 30
+#: A rise of the caption loss that nobody would notice.
+_NOTHING = 0.005
 
 
 def carries(one: ProjectorRun) -> bool:
@@ -25,19 +27,25 @@ def carries(one: ProjectorRun) -> bool:
 def of(spec: Spec, result: Result, trained: Sequence[Trained], said: Answered | None) -> list[str]:
     """All warnings."""
     found = []
-    for one in result.runs:
-        if one.variance_ratio < COLLAPSED:
-            found.append(
-                f"{one.name}: the image tokens are becoming one vector: their spread is "
-                f"{one.variance_ratio:.2g} of the text tokens'. A small gap of such tokens means "
-                "nothing."
-            )
-        if not carries(one):
-            found.append(
-                f"{one.name}: captions are told no better with their own images than with others "
-                f"({one.caption_loss.value:.3f} and {one.caption_loss_shuffled:.3f}): the "
-                "projector carries no information, and a gain of refusals means nothing."
-            )
+    if collapsed := [
+        f"{one.name} ({one.variance_ratio:.2g})"
+        for one in result.runs
+        if one.variance_ratio < COLLAPSED
+    ]:
+        found.append(
+            "Image tokens are becoming one vector, by their spread over that of the text tokens: "
+            f"{some(collapsed)}. A small gap of such tokens means nothing."
+        )
+    if empty := [
+        f"{one.name} ({one.caption_loss.value:.3f} and {one.caption_loss_shuffled:.3f})"
+        for one in result.runs
+        if not carries(one)
+    ]:
+        found.append(
+            "Captions are told no better with their own images than with those of others: "
+            f"{some(empty)}. These projectors carry no information, and a gain of refusals means "
+            "nothing."
+        )
     found += _about_comparison(spec, result)
     if said is not None:
         found += about_safety(said.found)
@@ -53,20 +61,22 @@ def of(spec: Spec, result: Result, trained: Sequence[Trained], said: Answered | 
 
 
 def _about_comparison(spec: Spec, result: Result) -> Iterator[str]:
+    worse, unusual = [], []
     for one in result.comparison:
-        low = one.caption_loss_rise.low
-        if low is not None and low > 0:
-            yield (
-                f"{one.name}: captions got worse than the baseline's by "
-                f"{one.caption_loss_rise.value:.3f} nats a token."
-            )
+        rise = one.caption_loss_rise
+        if rise.low is not None and rise.low > _NOTHING:
+            worse.append(f"{one.name} (by {rise.value:.3f} nats a token)")
         gains = {gain.condition: gain.test.difference.value or 0.0 for gain in one.gains}
         made = [gains[name] for name in ("blank", "noise") if name in gains]
         if gains.get("image", 0.0) > 0 and any(gain <= 0 for gain in made):
-            yield (
-                f"{one.name}: refusals rise behind usual images and not behind blank or noisy "
-                "ones, which stay erratic."
-            )
+            unusual.append(one.name)
+    if worse:
+        yield f"Captions got worse than the baseline's: {some(worse)}."
+    if unusual:
+        yield (
+            "Refusals rise behind usual images and not behind blank or noisy ones, which stay "
+            f"erratic: {some(unusual)}."
+        )
     if not spec.baseline:
         yield "Without a baseline nothing is said of what the penalty costs or mends."
     if spec.seeds == 1:

@@ -27,7 +27,7 @@ from methods.pretrain_projector.training.frozen import Frozen
 from methods.pretrain_projector.training.run import run as run_part
 from methods.registry import load_registry
 from tests.methods.pretrain_projector import worlds
-from tests.toys import howto, tiny_llava, tiny_vlms
+from tests.toys import howto, scenes, tiny_llava, tiny_vlms
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_runs_are_paired(whole: tuple[Result, Path]) -> None:
     """All runs are one until alpha is fixed: same first tensors, same order of captions."""
     result, folder = whole
     assert [one.weight for one in result.runs] == [0.0, 0.5, 2.0]
-    assert result.captions == 60
+    assert result.captions == 80
     first, half, twice = (steps_of(folder, one.name) for one in result.runs)
     assert [one["loss"] for one in first[:20]] == [one["loss"] for one in half[:20]]
     assert [one["loss"] for one in half[:20]] == [one["loss"] for one in twice[:20]]
@@ -101,7 +101,7 @@ def test_the_artifact_is_a_model_of_other_jobs(whole: tuple[Result, Path], model
     from methods.select_subset.proxy.model.vlm import load_proxy
 
     made = str(folder / result.runs[1].model.id)
-    rows = [{"text": one["text"], "image": one["image"]} for one in worlds.captions(8)]
+    rows = [{"text": one["text"], "image": one["image"]} for one in scenes.captions(8)]
     subjects = [{"name": "before", "model": str(model)}, {"name": "after", "model": made}]
     spec = GapSpec.model_validate(
         {"subjects": subjects, "pairs": {"rows": rows}, "permutations": 0, "bootstrap": 0}
@@ -146,7 +146,7 @@ def part(model: Path, **changes: Any) -> RunPart:
         **recipe,
         "model": spec.model,
         "captions": spec.captions,
-        "rows": list(range(60)),
+        "rows": list(range(80)),
         "features": None,
         "held_out": 0.2,
         "split_seed": 0,
@@ -262,7 +262,7 @@ def _with_a_loud_tower(model: Path, folder: Path) -> Path:
 
 
 def test_bad_rows(model: Path, tmp_path: Path) -> None:
-    rows = worlds.captions(60)
+    rows = scenes.captions(60)
     rows[3] = {"text": "", "image": rows[3]["image"]}
     rows[9] = {"text": "a", "image": "data:image/png;base64,AAAA"}
     spec = worlds.small(model, captions={"rows": rows}, penalty=None, num_train_epochs=1)

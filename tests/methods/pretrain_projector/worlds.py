@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
-import random
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +9,14 @@ from methods.local import LocalContext
 from methods.pretrain_projector.result import Result
 from methods.pretrain_projector.spec import Spec
 from methods.registry import load_registry
-from tests.toys import howto, scenes, tiny_llava
+from tests.toys import scenes, tiny_llava
 
 WORDS = [*scenes.vocabulary(), "?", "0", "Z"]
 
 
-def uri(scene: scenes.Scene) -> str:
-    """The scene as an image in a row."""
-    buffer = io.BytesIO()
-    scenes.picture(scene).save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def captions(count: int, seed: int = 0) -> list[dict[str, Any]]:
-    """Scenes with what is said of them."""
-    every = scenes.scenes()
-    random.Random(seed).shuffle(every)
-    return [{"text": scenes.caption(one), "image": uri(one)} for one in every[:count]]
-
-
 def prompts(nouns: list[str], verbs: int) -> dict[str, Any]:
     """Questions about things."""
-    return {"rows": [{"prompt": howto.question(v, n)} for n in nouns for v in howto.VERBS[:verbs]]}
+    return {"rows": scenes.prompts(nouns, verbs)}
 
 
 def untrained(folder: Path) -> Path:
@@ -46,7 +29,7 @@ def small(model: Path | str, **changes: Any) -> dict[str, Any]:
     """A request that takes seconds."""
     return {
         "model": str(model),
-        "captions": {"rows": captions(60)},
+        "captions": {"rows": scenes.captions(80)},
         "per_device_train_batch_size": 8,
         "gradient_accumulation_steps": 1,
         "num_train_epochs": 4,
