@@ -15,8 +15,8 @@ from methods.errors import JobError
 from methods.measure_modality_gap.settings import TokenClouds, TokenStates
 from methods.typing import AnyArray, FloatArray, IntArray
 
-#: Values of a chunk: 64 MiB in double precision.
-CHUNK = 1 << 23
+#: Values of a chunk: 8 MiB in double precision, which stay near the processor.
+CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
