@@ -22,7 +22,6 @@ from PIL import Image
 
 from tests.toys import howto
 
-
 SIDE, PATCH = 16, 4
 COLOURS = {"red": (220, 40, 40), "green": (40, 190, 60), "blue": (50, 80, 230)}
 SHAPES = ("cross", "circle", "square")

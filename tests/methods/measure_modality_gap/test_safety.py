@@ -86,7 +86,9 @@ def test_shares_and_their_pairs() -> None:
 
 
 @pytest.mark.parametrize(
-    "save", [tiny_llava.save, tiny_vlms.save_qwen2_vl, tiny_vlms.save_idefics3], ids=str
+    "save",
+    [tiny_llava.save, tiny_vlms.save_qwen2_vl, tiny_vlms.save_idefics3],
+    ids=["llava", "qwen2_vl", "idefics3"],
 )
 def test_answers_do_not_depend_on_the_batch(save: Any, tmp_path: Path) -> None:
     folder = tmp_path / "model"
