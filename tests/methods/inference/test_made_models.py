@@ -55,7 +55,8 @@ def test_a_model_comes_back_as_it_was_and_equal_models_are_equal_bytes(tmp_path:
         ({"pytorch_model.bin": b"p", **FILES}, "files ending in"),
         ({"modeling_x.py": b"import os", **FILES}, "files ending in"),
         ({"config.json": b"{}"}, "no safetensors"),
-        ({"adapter_config.json": b"{}", **FILES}, "an adapter has a base"),
+        ({"adapter_config.json": b"{}", **FILES}, "an adapter or projector has a base"),
+        ({"projector_config.json": b"{}", **FILES}, "an adapter or projector has a base"),
     ],
 )
 def test_what_no_model_may_have_is_refused(
@@ -176,7 +177,11 @@ def test_declared_names_come_first(tmp_path: Path) -> None:
 
 
 def test_the_manifest_says_its_format() -> None:
-    assert Manifest(kind="full", files={}).format == "datassay-model/1"
+    files = {"model.safetensors": {"size": 0, "sha256": "0" * 64}}
+    manifest = Manifest.model_validate({"kind": "full", "files": files})
+    assert manifest.format == "datassay-model/1"
+    with pytest.raises(ValueError, match="kind adapter, and is none"):
+        Manifest.model_validate({"kind": "adapter", "files": files})
 
 
 def test_an_adapter_answers_beside_its_untouched_base(tmp_path: Path) -> None:
