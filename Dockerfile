@@ -41,12 +41,12 @@ ENTRYPOINT ["datassay-server"]
 #   docker compose build --build-arg PIP_EXTRA_INDEX_URL=<PyTorch's CPU index> worker
 FROM worker-base AS worker
 ARG PIP_EXTRA_INDEX_URL=
-RUN pip install -c constraints.txt ./client '.[worker,torch,alignment,parquet,datasets,s3,hf]' && rm -rf build client
+RUN pip install -c constraints.txt ./client '.[worker,torch,alignment,diffusion,parquet,datasets,s3,hf]' && rm -rf build client
 USER 10001:10001
 CMD ["worker", "--queues", "cpu,llm", "--alive-file", "/tmp/alive"]
 
 # The same with the usual wheel of torch, and so with CUDA.
 FROM worker-base AS worker-gpu
-RUN pip install -c constraints.txt ./client '.[worker,torch,alignment,parquet,datasets,s3,hf]' && rm -rf build client
+RUN pip install -c constraints.txt ./client '.[worker,torch,alignment,diffusion,parquet,datasets,s3,hf]' && rm -rf build client
 USER 10001:10001
 CMD ["worker", "--queues", "gpu", "--alive-file", "/tmp/alive"]

@@ -88,6 +88,7 @@ EXTRAS = {
     "transformers": "torch",
     "peft": "alignment",
     "trl": "alignment",
+    "diffusers": "diffusion",
     "PIL": "torch",
     "pyarrow": "parquet",
     "sklearn": "datasets",

@@ -21,6 +21,7 @@ from methods.local import LocalContext
 from methods.registry import load_registry
 from methods.results import JobResult
 from tests.methods.align_safety import adapters
+from tests.methods.plan_augmentation import test_job as augment
 from tests.methods.pretrain_projector import worlds
 from tests.methods.synthesize_text import grammar
 from tests.toys import howto
@@ -200,6 +201,17 @@ def _projector(folder: Path) -> dict[str, Any]:
     return worlds.small(model, penalty={"weight": [0.5, 2.0]}, safety=safety, held_out=0.4)
 
 
+def _augment(folder: Path) -> dict[str, Any]:
+    return {
+        "dataset": augment.digits(folder, 120).model_dump(),
+        "mode": "generate",
+        "factor": 2,
+        "generator": {**augment.TRAIN, "steps": 30},
+        "early": {"epochs": 3, "of": 20},
+        "evaluate": {"epochs": 8, "runs": 3, "arms": ["plain", "targeted", "spread"]},
+    }
+
+
 def _example(name: str) -> Callable[[Path], dict[str, Any]]:
     return lambda folder: load_registry()[name].example
 
@@ -234,6 +246,7 @@ SPECS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "score-responses": _responses,
     "measure-modality-gap": _gap,
     "pretrain-projector": _projector,
+    "plan-augmentation": _augment,
 }
 
 

@@ -77,11 +77,12 @@ def invalid(label: str, problem: str) -> JobError:
     return JobError("input_invalid", f"{label} {problem}.", details={"file": label})
 
 
-def open_arrays(stream: BinaryIO, label: str) -> ArrayFile:
+def open_arrays(stream: BinaryIO, label: str, *, texts: bool = False) -> ArrayFile:
     """Open a file by its first bytes.
 
     Args:
         stream: seekable, at its start; it has to stay open while arrays are read.
+        texts: whether strings of an npz file are read too.
 
     Raises:
         JobError: `input_invalid` for an unknown or damaged file or one with Python objects,
@@ -93,7 +94,7 @@ def open_arrays(stream: BinaryIO, label: str) -> ArrayFile:
         if magic.startswith(b"\x93NUMPY"):
             return ArrayFile(label, ["array"], lambda _: read_npy(stream, label, MAX_BYTES))
         if magic.startswith(b"PK"):
-            return _zip(stream, label)
+            return _zip(stream, label, texts)
         if magic[8:9] == b"{":
             return safetensors(stream, label, MAX_BYTES)
     except DAMAGED as error:
@@ -144,13 +145,13 @@ def _limit(size: int, label: str, max_bytes: int) -> None:
         )
 
 
-def _zip(stream: BinaryIO, label: str) -> ArrayFile:
+def _zip(stream: BinaryIO, label: str, texts: bool) -> ArrayFile:
     # A zip of picture folders is looked at here first.
     archive = open_zip(stream, label, MAX_BYTES, MAX_DIRECTORY_BYTES)
     if any(member.filename.endswith("data.pkl") for member in archive.infolist()):
         stream.seek(0)
         return _pt(stream, label)
-    arrays = npz(archive, label, MAX_BYTES)
+    arrays = npz(archive, label, MAX_BYTES, texts=texts)
     if not arrays.names:
         problem = f"{label} is a zip file without arrays in it."
         raise _NoArraysError("input_invalid", problem, details={"file": label})

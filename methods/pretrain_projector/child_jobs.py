@@ -13,7 +13,9 @@ from methods.measure_modality_gap.settings import ImageTextPairs
 from methods.pretrain_projector.settings import Measuring, Penalty, Recipe
 from methods.results import ArtifactRef
 
-_REQUIRES = (*NUMERICS, "torch", "transformers", "PIL", "safetensors")
+_REQUIRES = (*NUMERICS, "torch", "transformers", "PIL")
+#: Name of the file with a projector's tensors.
+TENSORS = "projector.safetensors"
 
 
 class FeaturesPart(SpecModel):

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from packaging.requirements import Requirement
 
 #: What people install; the tools of the tests are not shipped.
-SHIPPED = ("datassay-server[worker,torch,alignment,standalone,parquet]", "datassay")
+SHIPPED = ("datassay-server[worker,torch,alignment,diffusion,standalone,parquet]", "datassay")
 
 
 def shipped() -> dict[str, str]:

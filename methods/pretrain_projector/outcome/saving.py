@@ -8,9 +8,8 @@ from typing import Any
 from methods.children import Child
 from methods.context import RunContext
 from methods.inference.made_models import MEDIA_TYPE
-from methods.inference.projector import WEIGHTS
 from methods.measure_modality_gap.safety.asking import Answered
-from methods.pretrain_projector.child_jobs import RunMade
+from methods.pretrain_projector.child_jobs import TENSORS, RunMade
 from methods.pretrain_projector.outcome.comparing import Trained
 from methods.pretrain_projector.result import ProjectorRun, Result
 from methods.pretrain_projector.spec import Spec
@@ -40,7 +39,7 @@ def projector(name: str, child: Child, made: RunMade, ctx: RunContext) -> dict[s
     """The tensors of a run and its model, as artifacts of the job."""
     found = {}
     files = [
-        (WEIGHTS, projector_file(name), "application/octet-stream"),
+        (TENSORS, projector_file(name), "application/octet-stream"),
         (made.model.name, model_file(name), MEDIA_TYPE),
     ]
     for theirs, own, media_type in files:

@@ -20,7 +20,7 @@ from methods.finetuning.loop import Loop
 from methods.finetuning.schedule import Plan, row_order
 from methods.inference.image_text_model import image_text_model
 from methods.inference.projector import WEIGHTS, save_projector
-from methods.pretrain_projector.child_jobs import Measured, RunMade, RunPart
+from methods.pretrain_projector.child_jobs import TENSORS, Measured, RunMade, RunPart
 from methods.pretrain_projector.penalty import alpha_of
 from methods.pretrain_projector.settings import LEAST_WARMUP
 from methods.pretrain_projector.training.captions import Captions
@@ -259,7 +259,7 @@ def _save(spec: RunPart, frozen: Frozen, ctx: RunContext) -> ArtifactRef:
     folder = ctx.workdir / "projector"
     name = str(spec.model)
     save_projector(frozen.model.model, name, name, folder)
-    ctx.save_artifact(WEIGHTS, folder / WEIGHTS, "application/octet-stream")
+    ctx.save_artifact(TENSORS, folder / WEIGHTS, "application/octet-stream")
     # Of a model that a job made there is no name for a projector to be of.
     if spec.whole or ctx.models.is_made(spec.model):
         folder = ctx.workdir / "whole"
