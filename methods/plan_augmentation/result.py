@@ -103,7 +103,9 @@ class ArmResult(SpecModel):
     arm: str = Field(description="The arm.")
     images: int = Field(description="Images that it trains on.")
     steps: int = Field(description="Steps of each training.")
-    accuracy: Interval = Field(description="Share of the test images, with Student's interval over runs.")
+    accuracy: Interval = Field(
+        description="Share of the test images, with Student's interval over runs."
+    )
     minus_plain: Interval | None = Field(None, description="Paired by run.")
     minus_spread: Interval | None = Field(None, description="Paired by run.")
     runs: list[float] = Field(description="Accuracy of each run.")
