@@ -12,18 +12,15 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from methods.score_hallucination.answers.numbers import given_number
+from methods.score_hallucination.answers.plain_text import without_articles, words_of
 from methods.score_hallucination.similarity.rouge_l import rouge_l as rouge_l_matrices
 from methods.score_hallucination.similarity.rouge_l import unique_answers
-from methods.score_hallucination.similarity.tokenize import tokenize_unicode
 
 Grader = Callable[[str, Sequence[str]], float]
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
-# A sign belongs to its number unless it joins two words, as in 2024-05.
-_NUMBER = re.compile(
-    r"(?:(?<!\w)[-+\u2212])?(?:\d+(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+)?"
-)
 _BOUNDARY = "\x1f"
 _ACCENTS = re.compile("[\u0300-\u036f]")
 
@@ -38,7 +35,7 @@ def squad_normalize(text: str) -> str:
 
 def _gold(references: Sequence[str]) -> list[str]:
     """References that say something; if none does, saying nothing is right (SQuAD 2.0)."""
-    return [reference for reference in references if squad_normalize(reference)] or [""]
+    return [one for one in references if squad_normalize(one) or words_of(one)] or [""]
 
 
 def exact(answer: str, references: Sequence[str]) -> float:
@@ -63,16 +60,32 @@ def _f1(tokens: list[str], gold: list[str]) -> float:
     return 2 * common / (len(tokens) + len(gold))
 
 
+def same_answer(answer: str, references: Sequence[str]) -> float:
+    """1 when an answer has the words of a reference and no others, articles left out.
+
+    Case, markup, possessives and the punctuation around words do not count; decimals, signs and
+    what is part of a name (C++, C#) do.
+    """
+    words = without_articles(words_of(answer))
+    return float(any(words == without_articles(words_of(one)) for one in _gold(references)))
+
+
+def word_f1(answer: str, references: Sequence[str]) -> float:
+    """`token_f1` over the words of `same_answer`."""
+    words = without_articles(words_of(answer))
+    return max(_f1(words, without_articles(words_of(one))) for one in _gold(references))
+
+
 def contains(answer: str, references: Sequence[str]) -> float:
     """1 when the words of a reference stand in the answer one after the other.
 
-    Whole words only: "14" is not in "2014". Words of every script, see `tokenize_unicode`. A
-    reference in plain ASCII finds accented words too, not the other way round.
+    Whole words only: "14" is not in "2014". Words as in `same_answer`; scripts without spaces go
+    letter by letter. A reference in plain ASCII finds accented words too, not the other way round.
     """
-    marked = _marked(tokenize_unicode(answer))
-    plain = _marked(tokenize_unicode(_without_accents(answer)))
-    wanted = [(tokenize_unicode(r), plain if r.isascii() else marked) for r in references]
-    return float(any(tokens and _marked(tokens) in words for tokens, words in wanted))
+    marked = _marked(words_of(answer))
+    plain = _marked(words_of(_without_accents(answer)))
+    wanted = [(words_of(one), plain if one.isascii() else marked) for one in references]
+    return float(any(words and _marked(words) in own for words, own in wanted))
 
 
 def _without_accents(text: str) -> str:
@@ -84,24 +97,16 @@ def _marked(tokens: Sequence[str]) -> str:
 
 
 def numeric(answer: str, references: Sequence[str], tolerance: float = 1e-6) -> float:
-    """1 when the last number of the answer equals the last number of a reference.
+    """1 when the number that the answer gives is that of a reference; see `given_number`.
 
-    Digit groups and a trailing .0 make no difference. The tolerance is relative, and absolute for
-    references below 1.
+    Digit groups, a trailing .0, fractions, powers of ten and LaTeX make no difference. The
+    tolerance is relative, and absolute for references below 1.
     """
-    number = _last_number(answer)
-    wanted = [_last_number(reference) for reference in references]
+    number = given_number(answer)
+    wanted = [given_number(reference) for reference in references]
     return float(
-        number is not None
-        and any(w is not None and abs(number - w) <= tolerance * max(1.0, abs(w)) for w in wanted)
+        number is not None and any(w is not None and number.is_(w, tolerance) for w in wanted)
     )
-
-
-def _last_number(text: str) -> float | None:
-    numbers = [match for match in _NUMBER.findall(text) if any(c.isdigit() for c in match)]
-    if not numbers:
-        return None
-    return float(numbers[-1].replace(",", "").replace("\u2212", "-"))
 
 
 def rouge_l(answer: str, references: Sequence[str]) -> float:
@@ -112,9 +117,11 @@ def rouge_l(answer: str, references: Sequence[str]) -> float:
 
 
 GRADERS: dict[str, Grader] = {
-    "exact": exact,
-    "token_f1": token_f1,
+    "exact": same_answer,
+    "token_f1": word_f1,
     "contains": contains,
     "numeric": numeric,
     "rouge_l": rouge_l,
 }
+#: As SQuAD's script has them: all ASCII punctuation is deleted, so that 1.5 is 15 and -5 is 5.
+SQUAD: dict[str, Grader] = {"exact": exact, "token_f1": token_f1}

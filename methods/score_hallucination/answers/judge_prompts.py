@@ -101,7 +101,12 @@ def read_number(record: dict[str, Any]) -> float | None:
 
 
 _NOT = r"(?:\bnot|n['\u2019]t)\s+(?:\w+\s+)?"
-_UNSURE = re.compile(_NOT + r"(?:sure|certain)\b|\bun(?:sure|certain)\b")
+_UNSURE = re.compile(
+    _NOT + r"(?:sure|certain)\b|\bun(?:sure|certain)\b"
+    r"|\b(?:partially|partly|mostly|half|almost|nearly)[\s-]+(?:in)?correct\b"
+)
+#: Says that it is right, in the form of a double denial.
+_NOT_WRONG = re.compile(_NOT + r"(?:incorrect|wrong|false)\b")
 _WRONG = re.compile(r"\bincorrect\b|" + _NOT + r"correct\b")
 _RIGHT = re.compile(r"\bcorrect\b")
 
@@ -114,6 +119,7 @@ def read_verdict(record: dict[str, Any]) -> float | None:
     line = _first_line(record).casefold()
     if _UNSURE.search(line):
         return 0.5
+    line = _NOT_WRONG.sub("correct", line)
     wrong, rest = bool(_WRONG.search(line)), _WRONG.sub("", line)
     if wrong == bool(_RIGHT.search(rest)):
         return None  # neither, or both

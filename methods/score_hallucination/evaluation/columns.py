@@ -12,7 +12,7 @@ import numpy as np
 from methods.context import RunContext
 from methods.errors import JobError
 from methods.score_hallucination.answers.adapters import answers_of, options_of
-from methods.score_hallucination.answers.graders import GRADERS
+from methods.score_hallucination.answers.graders import GRADERS, SQUAD
 from methods.score_hallucination.answers.item_reader import Items, chunks
 from methods.score_hallucination.answers.judges import collect_judgements
 from methods.score_hallucination.evaluation.spec import LabelCounts, LabelledSpec
@@ -93,7 +93,8 @@ def label_of(item: Item, spec: LabelledSpec) -> tuple[int | None, str | None]:
     references = [reference for reference in item.references or [] if reference.strip()]
     if spec.labels == "given" or item.answer is None or not references:
         return None, None
-    grade = GRADERS[spec.grader.name](item.answer.text, references)
+    graders = GRADERS if spec.grader.compat is None else SQUAD
+    grade = graders[spec.grader.name](item.answer.text, references)
     # 2 / 3 from counts of tokens may be a rounding below 2 / 3.
     return int(grade < spec.grader.cut - 1e-12), spec.grader.words
 

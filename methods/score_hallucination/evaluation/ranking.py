@@ -113,15 +113,17 @@ def roc_curve(
 
 
 def _groups(score: FloatArray) -> tuple[npt.NDArray[np.int64], int]:
-    """Number the groups of equal scores in ascending order.
+    """Number the groups of equal scores in ascending order; infinity is the largest of all.
 
-    Scores that differ by rounding only are equal on paper and must not be ranked.
+    Scores that differ by rounding only are equal on paper and must not be ranked. Rounding is
+    relative to the scores themselves: however small they are, different ones are ranked.
     """
     known, inverse = np.unique(score, return_inverse=True)
-    scale = np.maximum(1.0, np.abs(known[1:]))
-    step = np.diff(known, prepend=known[:1])
-    opens = np.concatenate([[False], step[1:] > 1e-10 * scale])
-    group = np.cumsum(opens)[inverse]
+    with np.errstate(invalid="ignore"):
+        step = known[1:] - known[:-1]
+        near = step <= 1e-10 * np.maximum(np.abs(known[1:]), np.abs(known[:-1]))
+    opens = np.concatenate([[False], ~(near & np.isfinite(step))])
+    group = np.cumsum(opens)[inverse].reshape(np.shape(score))
     return group.astype(np.int64), int(opens.sum()) + 1
 
 

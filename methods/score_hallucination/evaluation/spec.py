@@ -22,9 +22,16 @@ class Grader(SpecModel):
 
     name: Literal["exact", "token_f1", "rouge_l", "numeric", "contains"] = Field(
         "contains",
-        description="`exact`: equals a reference, after SQuAD normalisation; `token_f1`: SQuAD's "
-        "F1; `rouge_l`: ROUGE-L F-measure; `numeric`: the last number is the reference's; "
-        "`contains`: the words of a reference stand in the answer.",
+        description="`exact`: the words of a reference and no others; `token_f1`: F1 of the words; "
+        "`rouge_l`: ROUGE-L F-measure; `numeric`: the number that the answer gives (boxed, "
+        "announced, else the last one) is the reference's; `contains`: the words of a reference "
+        "stand in the answer. Case, markup and punctuation around words do not count; decimals and "
+        "signs do.",
+    )
+    compat: Literal["squad"] | None = Field(
+        None,
+        description="`squad`: words of `exact` and `token_f1` as in SQuAD's script, to compare "
+        "with published values: it deletes all punctuation, so that 1.5 is 15.",
     )
     threshold: float | None = Field(
         None,
@@ -38,6 +45,8 @@ class Grader(SpecModel):
     def _graded(self) -> Self:
         if self.threshold is not None and self.name not in GRADED:
             raise ValueError(f"the grader {self.name} takes no threshold: it grades 0 or 1")
+        if self.compat is not None and self.name not in ("exact", "token_f1"):
+            raise ValueError(f"the grader {self.name} has no form as in SQuAD")
         return self
 
     @property
@@ -48,7 +57,8 @@ class Grader(SpecModel):
     @property
     def words(self) -> str:
         """How a label by this grader is called in results."""
-        return f"{self.name} >= {self.cut:g}" if self.name in GRADED else self.name
+        name = f"{self.name} (SQuAD)" if self.compat else self.name
+        return f"{name} >= {self.cut:g}" if self.name in GRADED else name
 
 
 class LabelledSpec(SpecModel):
