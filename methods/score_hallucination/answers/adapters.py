@@ -12,6 +12,9 @@ from methods.score_hallucination.scoring.batch import Answers, JudgedAnswer, Opt
 from methods.score_hallucination.scoring.pairwise import Relate, RelateByEmbedding, RelateByNLI
 from methods.score_hallucination.spec import Spec
 
+#: What servers write for a token outside the likeliest (-9999); no model gives so little.
+UNKNOWN = -1000.0
+
 
 def options_of(spec: Spec, ctx: RunContext) -> Options:
     """How to score, from a spec.
@@ -60,7 +63,7 @@ def answers_of(item: Item, opinions: Mapping[str, float | str] | None = None) ->
     assert item.responses is not None, "items without were refused or sampled"
     return Answers(
         texts=[response.text for response in item.responses],
-        logprobs=[response.token_logprobs for response in item.responses],
+        logprobs=[_known(response.token_logprobs) for response in item.responses],
         matrix=item.similarity,
         judged=None if item.answer is None else _judged_answer(item.answer),
         prompt=item.prompt or "",
@@ -72,4 +75,15 @@ def answers_of(item: Item, opinions: Mapping[str, float | str] | None = None) ->
 
 
 def _judged_answer(answer: Answer) -> JudgedAnswer:
-    return JudgedAnswer(answer.text, answer.token_logprobs, answer.top_logprobs, answer.tokens)
+    top = answer.top_logprobs
+    if top is not None:
+        top = [[value for value in place if value > UNKNOWN] for place in top]
+    return JudgedAnswer(answer.text, _known(answer.token_logprobs), top, answer.tokens)
+
+
+def _known(values: list[float | None] | None) -> list[float] | None:
+    """Log-probabilities of all tokens; None where one of them is unknown."""
+    if values is None:
+        return None
+    known = [value for value in values if value is not None and value > UNKNOWN]
+    return known if len(known) == len(values) else None

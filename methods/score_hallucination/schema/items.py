@@ -22,11 +22,12 @@ class Answer(SpecModel):
     """One answer of the model."""
 
     text: Text = Field(description="The answer, as the model wrote it.")
-    token_logprobs: list[LogProb] | None = Field(
+    token_logprobs: list[LogProb | None] | None = Field(
         None,
         max_length=MAX_CHARACTERS,
         description="Natural log-probability of each generated token; without it the white-box "
-        "scorers are undefined for the item, never zero.",
+        "scorers are undefined for the item, never zero. One that is null, or -1000 and below as "
+        "servers write for a token outside the likeliest, is unknown, and so then are all.",
     )
     tokens: list[Text] | None = Field(
         None,
@@ -97,6 +98,13 @@ class Item(SpecModel):
             len(self.similarity) != n or any(len(row) != n for row in self.similarity)
         ):
             raise ValueError(f"similarity must be {n} x {n}, as there are {n} responses")
+        if self.similarity is not None and n > 1:
+            own = [self.similarity[place][place] for place in range(n)]
+            if max(map(abs, own)) <= 1e-6:
+                raise ValueError(
+                    "similarity has zeros on its diagonal, so it is a matrix of distances; give "
+                    "similarities, 1 for equal answers"
+                )
         k, cross = len(self.verifier_responses or []), self.verifier_similarity
         if cross is not None and (len(cross) != n or any(len(row) != k for row in cross)):
             raise ValueError(f"verifier_similarity must be {n} x {k}, responses x verifier's")

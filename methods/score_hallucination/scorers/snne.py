@@ -13,6 +13,8 @@ from scipy.special import softmax, xlogy
 from methods.score_hallucination.similarity.clustering import membership
 from methods.typing import BoolArray, FloatArray, IntArray
 
+_ROUNDING = 1e-6
+
 
 def snne(similarity: FloatArray, tau: float = 1.0, include_self: bool = True) -> FloatArray:
     """Semantic nearest neighbour entropy: -(1/n) sum_i ln sum_j exp(S_ij / tau).
@@ -47,10 +49,14 @@ def _row_terms(similarity: FloatArray, tau: float, include_self: bool) -> FloatA
 
 
 def snne_bounded(similarity: FloatArray) -> BoolArray:
-    """(...) whether (..., n, n) lies in [-1, 1] with unit diagonal, so that `snne_bounds` hold."""
+    """(...) whether (..., n, n) lies in [-1, 1] with unit diagonal, so that `snne_bounds` hold.
+
+    Up to the rounding of cosines in float32.
+    """
     s = np.asarray(similarity, dtype=np.float64)
-    unit = (np.abs(np.diagonal(s, axis1=-2, axis2=-1) - 1) < 1e-9).all(axis=-1)
-    inside = (s.min(axis=(-2, -1)) >= -1 - 1e-9) & (s.max(axis=(-2, -1)) <= 1 + 1e-9)
+    unit = (np.abs(np.diagonal(s, axis1=-2, axis2=-1) - 1) <= _ROUNDING).all(axis=-1)
+    inside = s.min(axis=(-2, -1)) >= -1 - _ROUNDING
+    inside &= s.max(axis=(-2, -1)) <= 1 + _ROUNDING
     return np.asarray(unit & inside)
 
 

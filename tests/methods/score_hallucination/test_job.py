@@ -804,3 +804,31 @@ def test_the_references_of_the_real_answers_grade_as_their_labels(tmp_path: Path
     assert len(other) <= 1
     assert all(not items[k]["answer"]["text"].isascii() for k in other)
     assert result.summary.labels == {"contains_reference": len(items)}
+
+
+@pytest.mark.parametrize("unknown", [-9999.0, -1e3, None])
+def test_unknown_logprobs_are_no_values(tmp_path: Path, unknown: float | None) -> None:
+    judged = {"text": "Canberra is it", "token_logprobs": [-0.1, unknown, -0.1]}
+    asked = {"items": [item("a", "b", answer=judged)], "scorers": ["perplexity"]}
+    spec = Spec.model_validate(asked)
+    found = job.run(spec, LocalContext(tmp_path, spec)).items
+    assert found is not None
+    score = found[0].scores["perplexity"]
+    assert not score.valid
+    assert score.reason == "answer has no token_logprobs"
+
+
+def test_a_matrix_of_distances_is_refused_and_rounding_is_not(tmp_path: Path) -> None:
+    def asked(matrix: list[list[float]], *texts: str) -> Json:
+        return {
+            "items": [{"responses": [answer(text) for text in texts], "similarity": matrix}],
+            "similarity": {"kind": "precomputed"},
+            "scorers": ["snne"],
+        }
+
+    with pytest.raises(ValidationError, match="it is a matrix of distances"):
+        Spec.model_validate(asked([[0, 1], [1, 0]], "a", "b"))
+    spec = Spec.model_validate(asked([[0.9999999, 0.5], [0.5, 1.0]], "a", "b"))
+    found = job.run(spec, LocalContext(tmp_path, spec)).items
+    assert found is not None
+    assert found[0].scores["snne"].confidence is not None
