@@ -127,10 +127,15 @@ def _part(name: str, title: str, spec: type, result: type, runner: str, *more: s
 
 
 EARLY_PART = _part("early", "An early training", EarlyPart, EarlyMade, "training.early")
+#: diffusers looks for transformers as soon as it is imported.
+_DIFFUSION = ("diffusers", "transformers")
 GENERATOR_PART = _part(
-    "generator", "An image generator", GeneratorPart, GeneratorMade, "making.generator", "diffusers"
+    "generator",
+    "An image generator",
+    GeneratorPart,
+    GeneratorMade,
+    "making.generator",
+    *_DIFFUSION,
 )
-IMAGES_PART = _part(
-    "images", "New images", ImagesPart, ImagesMade, "making.images", "diffusers", "transformers"
-)
+IMAGES_PART = _part("images", "New images", ImagesPart, ImagesMade, "making.images", *_DIFFUSION)
 ARM_PART = _part("training", "A training of an arm", ArmPart, ArmMade, "training.arm")

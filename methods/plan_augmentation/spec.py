@@ -144,7 +144,7 @@ JOB = JobType(
     max_timeout=timedelta(days=14),
     requires=NUMERICS,
     paper="arXiv:2505.21574",
-    example={"dataset": {"name": "digits"}},
+    example={"dataset": {"name": "digits"}, "rule": "cluster", "mode": "upsample", "factor": 2},
 )
 
 #: Parts are found with it.
