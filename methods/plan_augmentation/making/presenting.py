@@ -23,8 +23,8 @@ from methods.results import ArtifactRef
 from methods.statistics import wilson_interval
 from methods.typing import Float32Array
 
-#: Bytes of augmented.npz; rows of the contact sheet, and versions in each.
-_MOST_BYTES, _SHEET_ROWS, _SHEET_COPIES = 512 << 20, 20, 8
+#: Bytes of augmented.npz; sources on the contact sheet, versions of each, and images side by side.
+_MOST_BYTES, _SHEET_ROWS, _SHEET_COPIES, _SHEET_WIDTH = 512 << 20, 20, 8, 18
 #: A share of the distance within a class below which an image is a near-copy.
 _NEAR = 0.1
 
@@ -97,7 +97,7 @@ def look(
 
 
 def _sheet(wanted: list[Couple], new: Float32Array, found: Planned, real: RealData) -> bytes:
-    """A row a source, of one class after the other: the source, then its versions."""
+    """Sources of one class after the other, each with its versions to the right."""
     places: dict[int, list[int]] = {}
     for place, (row, _) in enumerate(wanted):
         places.setdefault(row, []).append(place)
@@ -110,11 +110,16 @@ def _sheet(wanted: list[Couple], new: Float32Array, found: Planned, real: RealDa
     order = [rows[turn] for turn in range(turns) for rows in ordered if turn < len(rows)]
     order = order[:_SHEET_ROWS]
     order.sort(key=lambda row: int(labels[row]))
-    columns = 1 + min(_SHEET_COPIES, max(len(places[row]) for row in order))
+    versions = min(_SHEET_COPIES, max(len(places[row]) for row in order))
+    # A source with its versions and a gap; as many beside each other as fit.
+    group = versions + 2
+    beside = max(1, min(_SHEET_WIDTH // group, len(order)))
+    columns = beside * group
     shown = real.shown(real.train.images.numpy())
-    cells = np.ones((len(order) * columns, *real.shape), dtype=np.float32)
-    for line, row in enumerate(order):
-        cells[line * columns] = shown[row]
-        for column, place in enumerate(places[row][: columns - 1], start=1):
-            cells[line * columns + column] = new[place]
+    cells = np.ones((-(-len(order) // beside) * columns, *real.shape), dtype=np.float32)
+    for number, row in enumerate(order):
+        first = number // beside * columns + number % beside * group
+        cells[first] = shown[row]
+        for column, place in enumerate(places[row][:versions], start=1):
+            cells[first + column] = new[place]
     return write_png(grid(cells, columns, max(1, 48 // real.shape[1])))

@@ -23,7 +23,7 @@ def present(result: Result, found: Planned) -> Result:
         blocks.append(
             ImagesBlock(
                 title="Sources with their new versions",
-                caption="A row a source, slow rows of different classes; the source comes first.",
+                caption="Sources of different classes, each with its new versions beside it.",
                 artifact=result.artifacts["contact_sheet.png"],
             )
         )

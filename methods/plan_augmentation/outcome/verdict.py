@@ -32,6 +32,13 @@ def mean_of(values: FloatArray) -> Interval:
     return Interval(value=value, low=value - half, high=value + half)
 
 
+def _share(found: Interval) -> Interval:
+    """An interval of shares ends at 0 and 1."""
+    if found.low is None or found.high is None:
+        return found
+    return Interval(value=found.value, low=max(0.0, found.low), high=min(1.0, found.high))
+
+
 def compared(arms: Mapping[ArmName, Trainings]) -> list[ArmResult]:
     """Every arm, against the plain data and against the same number of images over all rows."""
 
@@ -45,7 +52,7 @@ def compared(arms: Mapping[ArmName, Trainings]) -> list[ArmResult]:
             arm=name,
             images=one.images,
             steps=one.steps,
-            accuracy=mean_of(np.array(one.accuracies)),
+            accuracy=_share(mean_of(np.array(one.accuracies))),
             minus_plain=minus(one.accuracies, "plain", name),
             minus_spread=minus(one.accuracies, "spread", name),
             runs=one.accuracies,
