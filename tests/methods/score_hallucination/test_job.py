@@ -528,8 +528,8 @@ BAD_LINES: dict[str, tuple[Any, str]] = {
         '{"responses": [{"text": "a", "token_logprobs": [-1, -Infinity]}]}',
         "/responses/0/token_logprobs/1",
     ),
-    "null log-probability": (
-        {"responses": [{"text": "a", "token_logprobs": [None]}]},
+    "no log-probability": (
+        {"responses": [{"text": "a", "token_logprobs": ["low"]}]},
         "/responses/0/token_logprobs/0",
     ),
     "label out of range": ({"responses": TWO, "label": 2}, "/label"),
