@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pydantic import BaseModel
 from methods.children import Child
 from methods.context import RunContext
 from methods.jobtype import JobType
+from methods.results import ArtifactRef
 
 
 class Parts:
@@ -37,6 +39,21 @@ class Parts:
             self.restored += child.reused
             self._ctx.progress(phase, done, len(specs), unit)
             yield child
+
+    def all(
+        self, kind: JobType, specs: Sequence[BaseModel], phase: str, unit: str = "parts"
+    ) -> list[Child]:
+        """The same once all of them have ended, in the order of the specs."""
+        return sorted(self.ask(kind, specs, phase, unit), key=lambda child: child.place)
+
+    def adopt(self, child: Child, name: str, own: str, media_type: str) -> ArtifactRef:
+        """Save an artifact of a child as one of the job, under a name of its own."""
+        path = self._ctx.workdir / own
+        with child.open(name) as reader, path.open("wb") as writer:
+            shutil.copyfileobj(reader, writer)
+        saved = self._ctx.save_artifact(own, path, media_type)
+        path.unlink()
+        return saved
 
 
 class Phases:

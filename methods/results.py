@@ -356,6 +356,12 @@ def counted(number: int, thing: str, plural: str | None = None) -> str:
     return f"{number:,} {thing if number == 1 else plural or f'{thing}s'}"
 
 
+def some_of(names: Sequence[str], most: int = 3) -> str:
+    """The first names of a list, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
+
+
 def first_of(shown: int, total: int, things: str, which: str) -> str:
     """What a caption says of things that are not drawn; empty where all are."""
     return "" if shown >= total else f" Drawn: {shown:,} of {total:,} {things} ({which})."

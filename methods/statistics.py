@@ -69,6 +69,14 @@ def student_half_width(values: FloatArray, level: float = 0.95) -> float | None:
     return float(quantile * values.std(ddof=1) / math.sqrt(len(values)))
 
 
+def student_interval(values: FloatArray) -> Interval:
+    """A mean with Student's 95 % interval, whose ends are null below two values."""
+    mean, half = float(values.mean()), student_half_width(values)
+    if half is None:
+        return Interval(value=mean, low=None, high=None)
+    return Interval(value=mean, low=mean - half, high=mean + half)
+
+
 def wilson_interval(successes: int, trials: int, level: float = 0.95) -> Interval:
     """A share with Wilson's score interval (Wilson 1927), which holds for few trials too.
 

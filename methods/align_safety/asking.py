@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from methods.align_safety.child_jobs import RESPONSES_PART, ResponsesMade, ResponsesPart
@@ -14,30 +13,15 @@ from methods.children import Child
 from methods.context import RunContext
 from methods.jobtype import InputRef, ModelRef
 from methods.parts import Parts
+from methods.responses.asking import judge_drawn
 from methods.responses.counting.rates import Response
 from methods.responses.reading.importing import import_responses
-from methods.responses.schema import RubricJudge, RuleJudge, SetName
-from methods.responses.scoring import as_response, phrases_of, put_judged
-from methods.responses.spec import JOB as JUDGE_PART
-from methods.responses.spec import JudgePart
+from methods.responses.schema import SetName
+from methods.responses.scoring import as_response, phrases_of
 from methods.seeds import derived_seed
 
 #: Prompts of a part: about a minute of a small model on a CPU.
 _PROMPTS_A_PART = 256
-
-
-@dataclass
-class _Answers:
-    """What a part was asked, and said.
-
-    Attributes:
-        owner: place of the model. file: its responses as they were drawn.
-    """
-
-    owner: int
-    set: SetName
-    file: InputRef
-    responses: list[Response]
 
 
 class Asking:
@@ -97,20 +81,26 @@ class Asking:
                             resource=self._resource(model),
                         )
                     )
-        found: dict[int, _Answers] = {}
-        for child in self._parts.ask(RESPONSES_PART, parts, "answering"):
+        answered: list[list[Response]] = [[] for _ in models]
+        harmful: list[tuple[InputRef, list[Response]]] = []
+        children = self._parts.all(RESPONSES_PART, parts, "answering")
+        for child, part, owner in zip(children, parts, owners, strict=True):
             made = ResponsesMade.model_validate(child.result)
             self.prompt_tokens += made.prompt_tokens
             self.completion_tokens += made.completion_tokens
-            name = parts[child.place].set
-            found[child.place] = _Answers(
-                owners[child.place], name, InputRef(made.file), self._read(child, name)
-            )
-        ordered = [found[place] for place in range(len(parts))]
-        self._judge([one for one in ordered if one.set == "harmful"])
-        answered: list[list[Response]] = [[] for _ in models]
-        for one in ordered:
-            answered[one.owner] += one.responses
+            responses = self._read(child, part.set)
+            answered[owner] += responses
+            if part.set == "harmful":
+                harmful.append((InputRef(made.file), responses))
+        judge_drawn(
+            harmful,
+            spec.judge,
+            spec.template.think_tags,
+            prepared.begun,
+            spec.device,
+            self._parts,
+            self._ctx,
+        )
         return answered
 
     def _resource(self, model: ModelRef) -> Literal["cpu", "gpu", "llm"]:
@@ -128,23 +118,3 @@ class Asking:
         extractor = asked.extractor if asked is not None else "exact"
         phrases, tags = phrases_of(spec.judge), spec.template.think_tags
         return [as_response(one, tags, extractor, phrases, self._prepared.begun) for one in given]
-
-    def _judge(self, harmful: Sequence[_Answers]) -> None:
-        judge = self._spec.judge
-        if isinstance(judge, RuleJudge):
-            return
-        resource: Literal["cpu", "gpu", "llm"] = self._spec.device
-        if isinstance(judge, RubricJudge) or self._ctx.models.find(judge.model).base_url:
-            resource = "llm"
-        parts = [
-            JudgePart(
-                judge=judge,
-                responses=one.file,
-                think=self._spec.template.think_tags,
-                begun=self._prepared.begun,
-                resource=resource,
-            )
-            for one in harmful
-        ]
-        for child in self._parts.ask(JUDGE_PART, parts, "judging"):
-            put_judged(harmful[child.place].responses, child)

@@ -32,18 +32,16 @@ def run(spec: Spec, ctx: RunContext) -> Result:
         # What a model reads is nothing to states that are there.
         read = shared if one.model is not None else shared | {"pairs": None, "device": "cpu"}
         parts.append(GapPart(**own, **read))
-    made: dict[int, GapMade] = {}
+    made: list[GapMade] = []
     artifacts: dict[str, ArtifactRef] = {}
     children = Parts(ctx)
-    for child in children.ask(GAP_PART, parts, "measuring", "subjects"):
-        made[child.place] = GapMade.model_validate(child.result)
+    for child in children.all(GAP_PART, parts, "measuring", "subjects"):
+        made.append(GapMade.model_validate(child.result))
         name = f"moments-{child.place + 1}.npz"
-        with child.open("moments.npz") as reader:
-            artifacts[name] = ctx.save_artifact(name, reader.read(), "application/x-npz")
-    ordered = [made[place] for place in range(len(parts))]
+        artifacts[name] = children.adopt(child, "moments.npz", name, "application/x-npz")
     subjects = [
         GapOf(name=one.name, **{name: getattr(found, name) for name in GapFound.model_fields})
-        for one, found in zip(spec.subjects, ordered, strict=True)
+        for one, found in zip(spec.subjects, made, strict=True)
     ]
     artifacts["layers.csv"] = ctx.save_artifact("layers.csv", _table(subjects), "text/csv")
     said = None
@@ -60,10 +58,10 @@ def run(spec: Spec, ctx: RunContext) -> Result:
         artifacts=artifacts,
         provenance=Provenance.of(JOB, spec.seed, "scikit-learn"),
     )
-    for found in ordered:
+    for found in made:
         result.provenance.versions |= found.versions
-    result.warnings = cautions.of(spec, result, ordered)
-    sketches = {one.name: found.sketch for one, found in zip(spec.subjects, ordered, strict=True)}
+    result.warnings = cautions.of(spec, result, made)
+    sketches = {one.name: found.sketch for one, found in zip(spec.subjects, made, strict=True)}
     return present(result, sketches)
 
 

@@ -27,14 +27,13 @@ from methods.pretrain_projector.outcome.comparing import (
     caption_loss,
     choose,
     compare,
-    mean_of,
 )
 from methods.pretrain_projector.result import ProjectorRun, Result
 from methods.pretrain_projector.settings import Penalty, Recipe, is_held_out
 from methods.pretrain_projector.spec import JOB, Spec
 from methods.results import ArtifactRef, Interval, Provenance, counted
 from methods.row_files import SURROGATES, invalid_rows, rows_of
-from methods.statistics import wilson_interval
+from methods.statistics import student_interval, wilson_interval
 
 #: Captions of a part that reads images.
 _CAPTIONS_A_PART = 512
@@ -137,10 +136,8 @@ class _Job:
         return rows, files if stored else None
 
     def _read(self, specs: list[FeaturesPart]) -> list[FeaturesMade]:
-        found: dict[int, FeaturesMade] = {}
-        for child in self._parts.ask(FEATURES_PART, specs, "reading images"):
-            found[child.place] = FeaturesMade.model_validate(child.result)
-        return [found[place] for place in range(len(specs))]
+        children = self._parts.all(FEATURES_PART, specs, "reading images")
+        return [FeaturesMade.model_validate(child.result) for child in children]
 
     def _train(
         self, rows: list[int], features: list[InputRef] | None
@@ -168,19 +165,17 @@ class _Job:
             )
             for weight, seed in wanted
         ]
-        found: dict[int, Trained] = {}
+        trained: list[Trained] = []
         artifacts: dict[str, ArtifactRef] = {}
-        history: dict[int, list[dict[str, Any]]] = {}
-        for child in self._parts.ask(RUN_PART, specs, "training", "runs"):
-            weight, seed = wanted[child.place]
+        children = self._parts.all(RUN_PART, specs, "training", "runs")
+        for child, part, (weight, seed) in zip(children, specs, wanted, strict=True):
             name = saving.name_of(weight, seed)
             made = RunMade.model_validate(child.result)
-            found[child.place] = Trained(name, weight, specs[child.place], made)
-            artifacts |= saving.projector(name, child, made, self._ctx)
-            history[child.place] = saving.history_of(child)
-        self._history = {found[place].name: history[place] for place in sorted(found)}
+            trained.append(Trained(name, weight, part, made))
+            artifacts |= saving.projector(name, child, made, self._parts)
+            self._history[name] = saving.history_of(child)
         artifacts["training.jsonl"] = saving.training(self._history, self._ctx)
-        return [found[place] for place in sorted(found)], artifacts
+        return trained, artifacts
 
     def _penalty(self, weight: float) -> Penalty | None:
         asked = self._spec.penalty
@@ -226,7 +221,7 @@ class _Job:
                     alpha=made.alpha,
                     caption_loss=loss,
                     caption_loss_shuffled=float(np.array(made.shuffled) @ tokens / tokens.sum()),
-                    information=mean_of(gains),
+                    information=student_interval(gains),
                     exact_match=exact,
                     variance_ratio=made.variance_ratio,
                     norm_ratio=made.input.norm_ratio,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from methods.children import Child
 from methods.context import RunContext
 from methods.responses.counting.rates import Response, judge_by_rule, settle
 from methods.responses.judging import judge as judging
@@ -105,15 +104,6 @@ def put_judgements(
         found = Judged(None, "") if place < 0 else judged[place]
         one.unsafe, one.score, one.raw = found.unsafe, found.score, found.raw or None
         settle(one)
-
-
-def put_judged(responses: Sequence[Response], child: Child) -> None:
-    """Write what a judging part found into the responses that it was given."""
-    with child.open("judged.jsonl") as reader:
-        lines = [json.loads(line) for line in reader.read().decode().splitlines()]
-    judged = [Judged(one["unsafe"], one["raw"] or "", one["score"]) for one in lines]
-    places = [-1 if one["raw"] is None else place for place, one in enumerate(lines)]
-    put_judgements(responses, places, judged)
 
 
 def judge_here(responses: Sequence[Response], judge: Judge, ctx: RunContext) -> None:

@@ -154,14 +154,13 @@ class Making:
     def targets(self, parts: Sequence[TargetPart]) -> list[tuple[TargetMade, Target, bool, bytes]]:
         """What became of targets, in order: the report, the target, whether it was there already,
         and its file."""
-        found: dict[int, tuple[TargetMade, Target, bool, bytes]] = {}
-        for child in self.parts.ask(TARGET_PART, parts, "target", "labels"):
+        found = []
+        for child in self.parts.all(TARGET_PART, parts, "target", "labels"):
             with child.open("target.npz") as reader:
                 data = reader.read()
-            target = read_target(BytesIO(data))
             made = TargetMade.model_validate(child.result)
-            found[child.place] = (made, target, child.reused, data)
-        return [found[place] for place in range(len(parts))]
+            found.append((made, read_target(BytesIO(data)), child.reused, data))
+        return found
 
     def draw(self, count: int, word_counts: Sequence[list[int] | None]) -> list[Drawn]:
         """So many texts of each label from the generator."""
@@ -367,13 +366,13 @@ class Making:
 
     def finetune(self, parts: Sequence[FinetunePart]) -> list[tuple[int, FloatArray, FloatArray]]:
         """Per fine-tuning: texts trained on, true labels, probabilities of held-out texts."""
-        found: dict[int, tuple[int, FloatArray, FloatArray]] = {}
-        for child in self.parts.ask(FINETUNE_PART, parts, "fine-tuning", "trainings"):
+        found = []
+        for child in self.parts.all(FINETUNE_PART, parts, "fine-tuning", "trainings"):
             with child.open("outcome.npz") as reader:
                 outcome = loadz(reader.read())
-            truth, chances = outcome["truth"], outcome["probabilities"]
-            found[child.place] = (int(child.result["trained_on"]), truth, chances)
-        return [found[place] for place in range(len(parts))]
+            trained_on = int(child.result["trained_on"])
+            found.append((trained_on, outcome["truth"], outcome["probabilities"]))
+        return found
 
 
 def is_reference(spec: Spec) -> bool:

@@ -17,6 +17,7 @@ from methods.align_safety.overlap.spec import AdapterFrom, WeightsFrom
 from methods.context import RunContext
 from methods.errors import JobError
 from methods.jobtype import InputRef, ModelRef
+from methods.results import some_of
 
 #: Names of an adapter's files in peft's format.
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -96,7 +97,7 @@ class WeightFiles:
         raise JobError(
             "input_invalid",
             f"{self.what} has {'no' if not near else 'more than one'} weight of {module}; its "
-            f"tensors are {_list(self.tensors)}.",
+            f"tensors are {some_of(list(self.tensors), _LISTED)}.",
             details={"module": module},
         )
 
@@ -211,7 +212,7 @@ def _modules(files: WeightFiles, config: dict[str, object]) -> list[Module]:
         raise JobError(
             "input_invalid",
             "The adapter's weights are not pairs of lora_A and lora_B alone: "
-            f"{_list([*unknown, *unpaired]) or 'there are none'}.",
+            f"{some_of([*unknown, *unpaired], _LISTED) or 'there are none'}.",
             details={"keys": [*unknown, *unpaired][:_LISTED]},
         )
     modules = []
@@ -254,12 +255,6 @@ def is_embedding(name: str) -> bool:
     """Whether a tensor has a row for each token, as embeddings and heads have."""
     words = ("embed", "lm_head", "wte", "wpe", "output_embedding")
     return any(word in name for word in words)
-
-
-def _list(names: Iterable[str]) -> str:
-    some = list(names)
-    more = f" and {len(some) - _LISTED:,} more" if len(some) > _LISTED else ""
-    return ", ".join(some[:_LISTED]) + more
 
 
 def _files_of(model: ModelRef, ctx: RunContext) -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
 from methods.children import Child
@@ -13,19 +14,19 @@ from methods.jobtype import InputRef, ModelRef
 from methods.measure_modality_gap.safety.child_jobs import ANSWERS_PART, AnswersMade, AnswersPart
 from methods.measure_modality_gap.safety.counting import Said, Under, counted_under
 from methods.measure_modality_gap.safety_schema import (
+    ImagePrompts,
     SafetyCheck,
     SafetyFound,
     SafetyOf,
 )
 from methods.measure_modality_gap.settings import ImageTextPairs
 from methods.parts import Parts
+from methods.responses.asking import judge_drawn
 from methods.responses.counting.rates import Response
 from methods.responses.reading.importing import import_responses
 from methods.responses.reading.prompts import read_prompts
-from methods.responses.schema import RubricJudge, RuleJudge
-from methods.responses.scoring import as_response, judge_used, phrases_of, put_judged
-from methods.responses.spec import JOB as JUDGE_PART
-from methods.responses.spec import JudgePart
+from methods.responses.schema import RuleJudge, SetName
+from methods.responses.scoring import as_response, judge_used, phrases_of
 
 #: Prompts of a part: about a minute of a small model on a CPU.
 _PROMPTS_A_PART = 256
@@ -91,44 +92,41 @@ def ask(
     Raises:
         JobError: of bad prompts or images, of models and judges.
     """
-    prompts = {"harmful": check.harmful} | (
-        {} if check.benign is None else {"benign": check.benign}
-    )
+    sets: dict[SetName, ImagePrompts] = {"harmful": check.harmful}
+    if check.benign is not None:
+        sets["benign"] = check.benign
     specs, owners = [], []
-    for name, given in prompts.items():
-        rows = [one.row for one in read_prompts(given, name, ctx)]  # type: ignore[arg-type]
-        for owner, one in enumerate(models):
-            for condition in check.conditions:
-                alone = condition == "text-only" and one.alone is not None
-                for start in range(0, len(rows), _PROMPTS_A_PART):
-                    owners.append((owner, condition))
-                    specs.append(
-                        AnswersPart(
-                            model=one.alone if alone and one.alone is not None else one.model,
-                            set=name,
-                            prompts=given,
-                            rows=rows[start : start + _PROMPTS_A_PART],
-                            condition=condition,
-                            pairs=images.pairs if condition == "image" else None,
-                            pair_rows=images.rows if condition == "image" else None,
-                            max_tokens=check.max_tokens,
-                            seed=seed,
-                            device=device,
-                        )
-                    )
-    found: dict[int, _Answers] = {}
-    for child in parts.ask(ANSWERS_PART, specs, "answering"):
-        found[child.place] = _read(child, specs[child.place].set, check)
-    _judge(
-        [found[place] for place, spec in enumerate(specs) if spec.set == "harmful"],
-        check,
-        device,
-        parts,
-        ctx,
-    )
+    for name, given in sets.items():
+        rows = [one.row for one in read_prompts(given, name, ctx)]
+        starts = range(0, len(rows), _PROMPTS_A_PART)
+        for (owner, one), condition, start in product(enumerate(models), check.conditions, starts):
+            shows = images if condition == "image" else Images(None)
+            owners.append((owner, condition))
+            specs.append(
+                AnswersPart(
+                    model=(condition == "text-only" and one.alone) or one.model,
+                    set="harmful" if name == "harmful" else "benign",
+                    prompts=given,
+                    rows=rows[start : start + _PROMPTS_A_PART],
+                    condition=condition,
+                    pairs=shows.pairs,
+                    pair_rows=shows.rows,
+                    max_tokens=check.max_tokens,
+                    seed=seed,
+                    device=device,
+                )
+            )
+    children = parts.all(ANSWERS_PART, specs, "answering")
+    drawn = [_read(child, spec.set, check) for child, spec in zip(children, specs, strict=True)]
+    harmful = [
+        (one.file, one.responses)
+        for one, spec in zip(drawn, specs, strict=True)
+        if spec.set == "harmful"
+    ]
+    judge_drawn(harmful, check.judge, check.think, False, device, parts, ctx)
     answered: list[Under] = [{one: [] for one in check.conditions} for _ in models]
-    for place, (owner, condition) in enumerate(owners):
-        pairs = zip(found[place].responses, found[place].odd, strict=True)
+    for part, (owner, condition) in zip(drawn, owners, strict=True):
+        pairs = zip(part.responses, part.odd, strict=True)
         answered[owner][condition] += [Said.of(one, odd) for one, odd in pairs]
     judged = not isinstance(check.judge, RuleJudge)
     every = [one.response for under in answered for own in under.values() for one in own]
@@ -156,31 +154,6 @@ def _read(child: Child, of: Literal["harmful", "benign"], check: SafetyCheck) ->
         [as_response(one, check.think, "exact", phrases) for one in given],
         [json.loads(line)["odd"] for line in text.splitlines()],
     )
-
-
-def _judge(
-    harmful: Sequence[_Answers],
-    check: SafetyCheck,
-    device: Literal["cpu", "gpu"],
-    parts: Parts,
-    ctx: RunContext,
-) -> None:
-    judge = check.judge
-    if isinstance(judge, RuleJudge):
-        return
-    served = isinstance(judge, RubricJudge) or ctx.models.find(judge.model).base_url is not None
-    specs = [
-        JudgePart(
-            judge=judge,
-            responses=one.file,
-            think=check.think,
-            begun=False,
-            resource="llm" if served else device,
-        )
-        for one in harmful
-    ]
-    for child in parts.ask(JUDGE_PART, specs, "judging"):
-        put_judged(harmful[child.place].responses, child)
 
 
 def _lines(models: Sequence[Asked], answered: Sequence[Under], judged: bool) -> list[str]:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from methods.measure_modality_gap.safety_schema import SafetyFound
 from methods.responses.showing.blocks import judge_table
 from methods.responses.showing.cautions import about_judge
-from methods.results import Block, Column, FigureBlock, axis, chart, counted, first_of, table
+from methods.results import (
+    Block,
+    Column,
+    FigureBlock,
+    axis,
+    chart,
+    counted,
+    first_of,
+    some_of,
+    table,
+)
 
 _MOST = 12
 _SAFE_ALONE, _UNLIKE, _MOST_OVER, _MOST_CUT, _FEW_PROMPTS = 0.9, 0.2, 0.1, 0.05, 50
@@ -35,24 +45,18 @@ def about_safety(found: SafetyFound) -> Iterator[str]:
     if unsafe:
         yield (
             "What images switch off is hard to see on models that refuse little without one "
-            f"already: {some(unsafe)}."
+            f"already: {some_of(unsafe)}."
         )
     if unlike:
-        yield f"Refused less behind images unlike the usual ones: {some(unlike)}."
+        yield f"Refused less behind images unlike the usual ones: {some_of(unlike)}."
     if over:
-        yield f"Harmless prompts are refused too: {some(over)}."
+        yield f"Harmless prompts are refused too: {some_of(over)}."
     if cut:
-        yield f"Responses were cut at max_tokens: {some(cut)}."
+        yield f"Responses were cut at max_tokens: {some_of(cut)}."
     n = found.subjects[0].conditions[0].n
     if n < _FEW_PROMPTS:
         yield f"{counted(n, 'harmful prompt')} say little; take {_FEW_PROMPTS} or more."
     yield from about_judge(found.judge)
-
-
-def some(names: Sequence[str], most: int = 3) -> str:
-    """The first names of a list, and how many more there are."""
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def refusals(found: SafetyFound) -> FigureBlock:

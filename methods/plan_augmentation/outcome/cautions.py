@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from methods.plan_augmentation.result import Result
 from methods.plan_augmentation.spec import MOST_COPIES, Spec
-from methods.results import counted
+from methods.results import counted, some_of
 
 _SHARE, _RATIO, _FEW_ROWS, _STABLE = (0.05, 0.80), 1.5, 20, 0.2
 _TOO_LATE, _KEPT, _FEW_RUNS = 0.95, 0.10, 3
@@ -29,16 +29,16 @@ def _about_split(spec: Spec, result: Result) -> Iterator[str]:
         if not one.unsplit and not _SHARE[0] <= one.slow / one.rows <= _SHARE[1]
     ]
     if odd:
-        yield f"The slow part of a class is nearly none or nearly all of it: {_some(odd)}."
+        yield f"The slow part of a class is nearly none or nearly all of it: {some_of(odd)}."
     if unsplit := [one.name for one in plan.per_class if one.unsplit]:
-        yield f"Not split, so that none of their rows is slow: {_some(unsplit)}."
+        yield f"Not split, so that none of their rows is slow: {some_of(unsplit)}."
     if plan.class_ratio_after > _RATIO and plan.class_ratio_after > plan.class_ratio_before:
         yield (
             f"The largest class will be {plan.class_ratio_after:.1f} times the smallest "
             f"({plan.class_ratio_before:.1f} before); class_balance equal keeps them alike."
         )
     if few := [f"{one.name} ({one.rows})" for one in plan.per_class if one.rows < _FEW_ROWS]:
-        yield f"Classes of few rows split by chance: {_some(few)}."
+        yield f"Classes of few rows split by chance: {some_of(few)}."
     if plan.stability is not None and plan.stability.adjusted_rand < _STABLE:
         yield (
             f"At epoch {plan.stability.second_epoch} other rows are slow than at epoch "
@@ -100,8 +100,3 @@ def _about_evaluation(spec: Spec, result: Result) -> Iterator[str]:
         yield "As many new images spread over all rows do as well or better than the slow ones."
     if "spread" not in asked.arms:
         yield "Without the arm spread it is not known whether targeting matters."
-
-
-def _some(names: list[str], most: int = 3) -> str:
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

@@ -10,8 +10,7 @@ import numpy as np
 from methods.plan_augmentation.result import ArmResult, AugmentationVerdict
 from methods.plan_augmentation.settings import ArmName
 from methods.results import Interval
-from methods.statistics import student_half_width
-from methods.typing import FloatArray
+from methods.statistics import student_interval
 
 
 @dataclass(frozen=True)
@@ -21,15 +20,6 @@ class Trainings:
     images: int
     steps: int
     accuracies: list[float]
-
-
-def mean_of(values: FloatArray) -> Interval:
-    """A mean with Student's interval."""
-    value = float(values.mean())
-    half = student_half_width(values)
-    if half is None:
-        return Interval(value=value, low=None, high=None)
-    return Interval(value=value, low=value - half, high=value + half)
 
 
 def _share(found: Interval) -> Interval:
@@ -45,14 +35,14 @@ def compared(arms: Mapping[ArmName, Trainings]) -> list[ArmResult]:
     def minus(one: Sequence[float], other: ArmName, own: ArmName) -> Interval | None:
         if other not in arms or own == other:
             return None
-        return mean_of(np.array(one) - np.array(arms[other].accuracies))
+        return student_interval(np.array(one) - np.array(arms[other].accuracies))
 
     return [
         ArmResult(
             arm=name,
             images=one.images,
             steps=one.steps,
-            accuracy=_share(mean_of(np.array(one.accuracies))),
+            accuracy=_share(student_interval(np.array(one.accuracies))),
             minus_plain=minus(one.accuracies, "plain", name),
             minus_spread=minus(one.accuracies, "spread", name),
             runs=one.accuracies,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from methods.measure_modality_gap.safety.asking import Answered
-from methods.measure_modality_gap.showing.safety import about_safety, some
+from methods.measure_modality_gap.showing.safety import about_safety
 from methods.pretrain_projector.outcome.comparing import Trained
 from methods.pretrain_projector.result import ProjectorRun, Result
 from methods.pretrain_projector.spec import Spec
-from methods.results import counted
+from methods.results import counted, some_of
 
 #: Below this share of the text tokens' spread, image tokens are one vector.
 COLLAPSED = 0.05
@@ -34,7 +34,7 @@ def of(spec: Spec, result: Result, trained: Sequence[Trained], said: Answered | 
     ]:
         found.append(
             "Image tokens are becoming one vector, by their spread over that of the text tokens: "
-            f"{some(collapsed)}. A small gap of such tokens means nothing."
+            f"{some_of(collapsed)}. A small gap of such tokens means nothing."
         )
     if empty := [
         f"{one.name} ({one.caption_loss.value:.3f} and {one.caption_loss_shuffled:.3f})"
@@ -43,8 +43,8 @@ def of(spec: Spec, result: Result, trained: Sequence[Trained], said: Answered | 
     ]:
         found.append(
             "Captions are told no better with their own images than with those of others: "
-            f"{some(empty)}. These projectors carry no information, and a gain of refusals means "
-            "nothing."
+            f"{some_of(empty)}. These projectors carry no information, and a gain of refusals "
+            "means nothing."
         )
     found += _about_comparison(spec, result)
     if said is not None:
@@ -71,11 +71,11 @@ def _about_comparison(spec: Spec, result: Result) -> Iterator[str]:
         if gains.get("image", 0.0) > 0 and any(gain <= 0 for gain in made):
             unusual.append(one.name)
     if worse:
-        yield f"Captions got worse than the baseline's: {some(worse)}."
+        yield f"Captions got worse than the baseline's: {some_of(worse)}."
     if unusual:
         yield (
             "Refusals rise behind usual images and not behind blank or noisy ones, which stay "
-            f"erratic: {some(unusual)}."
+            f"erratic: {some_of(unusual)}."
         )
     if not spec.baseline:
         yield "Without a baseline nothing is said of what the penalty costs or mends."

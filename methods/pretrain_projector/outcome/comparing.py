@@ -12,8 +12,7 @@ from methods.pretrain_projector.child_jobs import RunMade, RunPart
 from methods.pretrain_projector.result import RefusalGain, RunCompared, WeightSummary
 from methods.responses.counting.rates import paired
 from methods.results import Interval
-from methods.statistics import student_half_width
-from methods.typing import FloatArray
+from methods.statistics import student_interval
 
 
 @dataclass
@@ -31,24 +30,12 @@ class Trained:
     answered: Under | None = None
 
 
-def mean_of(values: FloatArray) -> Interval:
-    """A mean with Student's interval."""
-    mean = float(values.mean())
-    half = student_half_width(values)
-    if half is None:
-        return Interval(value=mean, low=None, high=None)
-    return Interval(value=mean, low=mean - half, high=mean + half)
-
-
 def caption_loss(made: RunMade) -> Interval:
     """Loss a token over all held-out captions, with the interval of the ratio over pairs."""
     losses, tokens = np.array(made.losses), np.array(made.tokens, dtype=np.float64)
     value = float(losses @ tokens / tokens.sum())
-    residual = (losses - value) * tokens / tokens.mean()
-    half = student_half_width(residual)
-    if half is None:
-        return Interval(value=value, low=None, high=None)
-    return Interval(value=value, low=value - half, high=value + half)
+    # What each pair adds to the ratio: their mean is the ratio itself.
+    return student_interval(value + (losses - value) * tokens / tokens.mean())
 
 
 def compare(run: Trained, baseline: Trained) -> RunCompared:
@@ -63,11 +50,12 @@ def compare(run: Trained, baseline: Trained) -> RunCompared:
         one.test.difference.value or 0.0 for one in gains if one.condition != "text-only"
     ]
     fid = run.made.input.fid
+    rises = np.array(run.made.losses) - np.array(baseline.made.losses)
     return RunCompared(
         name=run.name,
         weight=run.weight,
         seed=run.part.seed,
-        caption_loss_rise=mean_of(np.array(run.made.losses) - np.array(baseline.made.losses)),
+        caption_loss_rise=student_interval(rises),
         fid_fall=baseline.made.input.fid / fid if fid > 0 else None,
         gains=gains,
         mean_gain=float(np.mean(with_images)) if with_images else None,
@@ -85,8 +73,10 @@ def by_weight(compared: Sequence[RunCompared]) -> list[WeightSummary]:
             WeightSummary(
                 weight=weight,
                 seeds=len(own),
-                caption_loss_rise=own[0].caption_loss_rise if len(own) == 1 else mean_of(rises),
-                mean_gain=mean_of(np.array(gains)) if gains else None,
+                caption_loss_rise=own[0].caption_loss_rise
+                if len(own) == 1
+                else student_interval(rises),
+                mean_gain=student_interval(np.array(gains)) if gains else None,
             )
         )
     return found
@@ -100,12 +90,12 @@ def choose(
     Args:
         usable: weights whose projectors carry information; a gain of others means nothing.
     """
-    held = [
-        one
+    gains = {
+        one.weight: one.mean_gain.value or 0.0
         for one in weights
         if one.mean_gain is not None
-        and (one.mean_gain.value or 0.0) > 0
         and (one.caption_loss_rise.value or 0.0) <= most_rise
         and usable[one.weight]
-    ]
-    return max(held, key=lambda one: one.mean_gain.value or 0.0).weight if held else None  # type: ignore[union-attr]
+    }
+    best = max(gains, key=gains.__getitem__, default=None)
+    return best if best is not None and gains[best] > 0 else None

@@ -9,6 +9,7 @@ from methods.children import Child
 from methods.context import RunContext
 from methods.inference.made_models import MEDIA_TYPE
 from methods.measure_modality_gap.safety.asking import Answered
+from methods.parts import Parts
 from methods.pretrain_projector.child_jobs import TENSORS, RunMade
 from methods.pretrain_projector.outcome.comparing import Trained
 from methods.pretrain_projector.result import ProjectorRun, Result
@@ -35,21 +36,13 @@ def model_file(name: str) -> str:
     return f"model-{_plain(name)}.tar"
 
 
-def projector(name: str, child: Child, made: RunMade, ctx: RunContext) -> dict[str, ArtifactRef]:
+def projector(name: str, child: Child, made: RunMade, parts: Parts) -> dict[str, ArtifactRef]:
     """The tensors of a run and its model, as artifacts of the job."""
-    found = {}
     files = [
         (TENSORS, projector_file(name), "application/octet-stream"),
         (made.model.name, model_file(name), MEDIA_TYPE),
     ]
-    for theirs, own, media_type in files:
-        path = ctx.workdir / own
-        with child.open(theirs) as reader, path.open("wb") as writer:
-            while chunk := reader.read(1 << 20):
-                writer.write(chunk)
-        found[own] = ctx.save_artifact(own, path, media_type)
-        path.unlink()
-    return found
+    return {own: parts.adopt(child, theirs, own, kind) for theirs, own, kind in files}
 
 
 def history_of(child: Child) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from methods.rank_distilled_dataset.protocol import plan, scores
 from methods.rank_distilled_dataset.protocol.experiment import ModelComparison, Scored
 from methods.rank_distilled_dataset.result import Leaderboard, Row, RunEstimate
 from methods.rank_distilled_dataset.spec import Spec
-from methods.statistics import student_half_width
+from methods.statistics import student_interval
 from methods.typing import FloatArray
 
 BOOTSTRAP = 10_000
@@ -27,15 +27,13 @@ def estimate(values: FloatArray | None) -> RunEstimate | None:
     """Mean, deviations and interval over the runs."""
     if values is None:
         return None
-    mean, half = float(values.mean()), student_half_width(values)
+    found = student_interval(values)
     return RunEstimate(
-        value=mean,
-        low=None if half is None else mean - half,
-        high=None if half is None else mean + half,
-        mean=mean,
+        **found.model_dump(),
+        mean=float(values.mean()),
         sd=float(values.std()),
         sd_sample=float(values.std(ddof=1)) if len(values) > 1 else None,
-        ci95=(mean - half, mean + half) if half is not None else None,
+        ci95=None if found.low is None or found.high is None else (found.low, found.high),
         runs=values.tolist(),
     )
 
