@@ -18,6 +18,7 @@ from transformers import (
 
 from methods.errors import JobError
 from methods.inference.completion import Completion, Prompt, Sampling, Usage, as_turns
+from methods.inference.decoding import end_ids, greedy
 from methods.inference.kv_cache import shared_prefix
 from methods.inference.loading import load_language_model
 from methods.inference.logits_processors import Checked, Draw, DrawnLogprobs, Top
@@ -38,8 +39,6 @@ class Generator:
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self._model, self._tokenizer = model, tokenizer
-        # Some models, Gemma's among them, ask for one of fixed size, which is not to be shared.
-        model.generation_config.cache_implementation = None
         tokenizer.padding_side = "left"
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
@@ -86,7 +85,8 @@ class Generator:
                 torch.manual_seed(sampling.seed)
             drawn = self._model.generate(
                 **{name: rows.repeat_interleave(draws, dim=0) for name, rows in encoded.items()},
-                **self._strategy(sampling),
+                # Where tokens are drawn, our processors leave one to take.
+                **greedy(self._model),
                 past_key_values=shared_prefix(self._model, encoded, draws),
                 max_new_tokens=sampling.max_tokens,
                 logits_processor=LogitsProcessorList([logprobs, *_drawing(sampling, own_seeds)]),
@@ -131,15 +131,6 @@ class Generator:
         kept = {name: encoded[name] for name in ("input_ids", "attention_mask")}
         return {name: value.to(self._model.device) for name, value in kept.items()}
 
-    def _strategy(self, sampling: Sampling) -> dict[str, Any]:
-        # Where tokens are drawn, our processors leave one to take.
-        return {
-            "do_sample": False,
-            "temperature": None,
-            "top_p": None,
-            "top_k": None,
-        }
-
     def _stops(self, sampling: Sampling) -> list[StopStringCriteria]:
         if not sampling.stop:
             return []
@@ -153,8 +144,7 @@ class Generator:
         self, tokens: Any, logprobs: Any, top: list[Top], sampling: Sampling
     ) -> Completion:
         """Cut at the end token (which counts) and at the first stop string (which does not)."""
-        end = self._model.generation_config.eos_token_id
-        ends = torch.tensor([end] if isinstance(end, int) else end or [], device=tokens.device)
+        ends = torch.tensor(end_ids(self._model), device=tokens.device)
         places = torch.isin(tokens, ends).nonzero()
         count = int(places[0]) + 1 if len(places) else len(tokens)
         text = self._tokenizer.decode(tokens[:count], skip_special_tokens=True)

@@ -21,6 +21,7 @@ from transformers import (
 from transformers.utils import cached_file
 
 from methods.errors import JobError
+from methods.inference.decoding import end_ids, greedy
 from methods.inference.loading import place_of
 from methods.inference.model_registry import ModelDeclaration, Models
 from methods.inference.projector import with_projector
@@ -71,27 +72,29 @@ class ImageTextModel:
                 turns, add_generation_prompt=True, tokenize=False
             )
             return rendered
-        token = processor.tokenizer.convert_ids_to_tokens(self.image_token)
-        return f"{token}{text}" if image else text
+        return f"{self.image_word}{text}" if image else text
+
+    @property
+    def image_word(self) -> str:
+        """What stands for an image in a text that the processor reads."""
+        own: str | None = getattr(self.processor, "image_token", None)
+        return own or str(self.processor.tokenizer.convert_ids_to_tokens(self.image_token))
 
     def encode(self, texts: Sequence[str], images: Sequence[Any] | None) -> dict[str, Any]:
         """Inputs of the model, pads to the right; an image a text, or none at all."""
-        prompts = [self.prompt(text, images is not None) for text in texts]
+        return self.inputs([self.prompt(text, images is not None) for text in texts], images)
+
+    def inputs(self, prompts: Sequence[str], images: Sequence[Any] | None) -> dict[str, Any]:
+        """The same of prompts that are rendered already."""
         begin = self.processor.tokenizer.bos_token
-        more: dict[str, Any] = {}
-        if begin and all(one.startswith(begin) for one in prompts):
-            # The template has it: the tokenizer is not to put another one before it.
-            more["add_special_tokens"] = False
+        # Where the template has it, the tokenizer is not to put another one before it.
+        there = bool(begin) and all(one.startswith(begin) for one in prompts)
+        asked: dict[str, Any] = {"add_special_tokens": False} if there else {}
+        asked |= {"text": list(prompts), "return_tensors": "pt", "padding": True}
         if images is None:
-            found = self.processor.tokenizer(prompts, return_tensors="pt", padding=True, **more)
+            found = self.processor.tokenizer(**asked)
         else:
-            found = self.processor(
-                text=prompts,
-                images=[[image] for image in images],
-                return_tensors="pt",
-                padding=True,
-                **more,
-            )
+            found = self.processor(images=[[image] for image in images], **asked)
         # Nothing is learned here, whatever a processor adds for that.
         kept = {name: value for name, value in found.items() if name != "labels"}
         return {name: value.to(self.model.device) for name, value in kept.items()}
@@ -180,21 +183,15 @@ class ImageTextModel:
         return [found.get(place) for place in range(len(texts))]
 
     def _generated(self, inputs: dict[str, Any], most: int) -> list[Answer]:
-        tokenizer, config = self.processor.tokenizer, self.model.generation_config
-        # Some models ask for one of fixed size, which is not to be shared.
-        config.cache_implementation = None
+        tokenizer = self.processor.tokenizer
         with torch.inference_mode():
             drawn = self.model.generate(
                 **inputs,
+                **greedy(self.model),
                 max_new_tokens=most,
-                do_sample=False,
-                temperature=None,
-                top_p=None,
-                top_k=None,
                 pad_token_id=tokenizer.pad_token_id,
             )[:, inputs["input_ids"].shape[1] :].tolist()
-        end = config.eos_token_id
-        ends = {end} if isinstance(end, int) else set(end or [])
+        ends = set(end_ids(self.model))
         return [_cut(tokens, ends, most, tokenizer) for tokens in drawn]
 
 
@@ -206,17 +203,14 @@ def _cut(tokens: list[int], ends: set[int], most: int, tokenizer: Any) -> Answer
     return Answer(text, tokens[:count], not over and count >= most)
 
 
-def image_text_model(models: Models, name: str, copy: bool = False) -> ImageTextModel:
-    """A declared model, or one that a job made.
-
-    Args:
-        copy: loaded for the caller alone, who may change its weights.
+def image_text_model(models: Models, name: str) -> ImageTextModel:
+    """A declared model, or one that a job made; others have it too, so nobody changes it.
 
     Raises:
         JobError: `model_unknown`, `model_unavailable`; `model_rejected_request` of a model without
             image tokens.
     """
-    model, processor = models.load_copy(name, _load) if copy else models.load(name, _load)
+    model, processor = models.load(name, _load)
     token = image_token_of(model.config)
     text = model.config.get_text_config()
     crossed = getattr(text, "cross_attention_layers", None)
@@ -254,7 +248,7 @@ def _load(source: ModelDeclaration) -> tuple[Any, Any]:
     processor.tokenizer.padding_side = "right"
     if processor.tokenizer.pad_token is None:
         processor.tokenizer.pad_token = processor.tokenizer.eos_token
-    return model.eval().to(device), processor
+    return model.eval().requires_grad_(False).to(device), processor
 
 
 def load_processor(path: str, where: dict[str, Any]) -> Any:

@@ -133,10 +133,6 @@ class Models:
             self._loaded.move_to_end(key)
             return self._loaded[key]
 
-    def load_copy(self, name: str, loader: Callable[[ModelDeclaration], T]) -> T:
-        """The same for the caller alone, who may change its weights. Raises as `load`."""
-        return _load(name, self.weights(name), loader)
-
 
 class JobModels(Models):
     """The models of one job: those of the process, and those that other jobs made.

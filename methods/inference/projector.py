@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from methods.errors import JobError
 
@@ -34,18 +34,22 @@ def projector_of(model: nn.Module, name: str) -> tuple[str, nn.Module]:
     return found[0]
 
 
-def save_projector(model: nn.Module, name: str, base: str, folder: Path) -> None:
-    """Write the projector's tensors, named as in the model, with what they belong to.
+def tensors_of(path: str, projector: nn.Module) -> dict[str, Tensor]:
+    """Its tensors, named as in the model that it is part of.
 
     Args:
-        name: of the model, for messages. base: the model that the projector is for.
+        path: its own name there.
     """
-    path, _ = projector_of(model, name)
-    own = {
-        key: value.detach().cpu().contiguous()
-        for key, value in model.state_dict().items()
-        if key.startswith(f"{path}.")
-    }
+    return {f"{path}.{key}": value.detach() for key, value in projector.state_dict().items()}
+
+
+def save_projector(path: str, projector: nn.Module, base: str, folder: Path) -> None:
+    """Write the projector's tensors with what they belong to.
+
+    Args:
+        path: its name in the model. base: the model that it is for.
+    """
+    own = {name: one.cpu().contiguous() for name, one in tensors_of(path, projector).items()}
     folder.mkdir(parents=True, exist_ok=True)
     save_file(own, folder / WEIGHTS, metadata={"format": "pt"})
     config = {"base_model_name_or_path": base, "module": path}
@@ -77,9 +81,8 @@ def with_projector(path: str, load: Callable[[str], Any]) -> tuple[Any, str]:
         return load(path), path
     model = load(base)
     own = load_file(str(Path(path) / WEIGHTS))
-    module, _ = projector_of(model, base)
-    wanted = {key for key in model.state_dict() if key.startswith(f"{module}.")}
-    if set(own) != wanted:
+    module, projector = projector_of(model, base)
+    if set(own) != set(tensors_of(module, projector)):
         raise ValueError(f"the projector has other tensors than {module}")
     try:
         model.load_state_dict(own, strict=False)

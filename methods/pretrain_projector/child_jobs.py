@@ -74,7 +74,6 @@ class RunMade(SpecModel):
     trained_on: int
     cut: int
     alpha: float | None
-    warmup: int | None
     losses: list[float] = Field(description="Caption loss of each held-out pair, per token.")
     tokens: list[int] = Field(description="Tokens of each.")
     shuffled: list[float] = Field(description="The same behind the image of another.")

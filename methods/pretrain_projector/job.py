@@ -28,11 +28,12 @@ from methods.pretrain_projector.outcome.comparing import (
     choose,
     compare,
 )
+from methods.pretrain_projector.reading import is_held_out, read_rows, texts_of
 from methods.pretrain_projector.result import ProjectorRun, Result
-from methods.pretrain_projector.settings import Penalty, Recipe, is_held_out
+from methods.pretrain_projector.settings import Penalty, Recipe
 from methods.pretrain_projector.spec import JOB, Spec
 from methods.results import ArtifactRef, Interval, Provenance, counted
-from methods.row_files import SURROGATES, invalid_rows, rows_of
+from methods.row_files import invalid_rows
 from methods.statistics import student_interval, wilson_interval
 
 #: Captions of a part that reads images.
@@ -56,11 +57,14 @@ class _Job:
 
     def run(self) -> Result:
         spec, ctx = self._spec, self._ctx
-        asked = spec.captions
-        every = rows_of(ctx, asked, "captions", [asked.text_field], "Set text_field.")
+        every = read_rows(spec.captions, ctx)
         rows, features = self._features(len(every))
-        texts = {row: str(every[row][asked.text_field]).translate(SURROGATES) for row in rows}
-        held = [row for row in rows if is_held_out(texts[row], spec.held_out, spec.seed)]
+        texts = texts_of(spec.captions, every, rows)
+        held = [
+            row
+            for row, text in zip(rows, texts, strict=True)
+            if is_held_out(text, spec.held_out, spec.seed)
+        ]
         trained, artifacts = self._train(rows, features)
         said = self._ask(trained, held)
         baselines = {one.part.seed: one for one in trained if one.part.penalty is None}

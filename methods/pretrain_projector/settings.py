@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Literal
 
 from pydantic import Field
@@ -82,9 +81,3 @@ class Measuring(SpecModel):
     n_pairs: int = Field(
         50, ge=2, le=10_000, description="Held-out captions that each measurement is of."
     )
-
-
-def is_held_out(caption: str, share: float, seed: int) -> bool:
-    """Whether a caption is kept from training: by its text, so that equal ones stay together."""
-    digest = hashlib.sha256(f"{seed} {caption}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") < share * 2**64

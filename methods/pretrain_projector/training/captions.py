@@ -14,9 +14,8 @@ from methods.context import RunContext
 from methods.errors import JobError
 from methods.measure_modality_gap.reading.pairs import Pairs
 from methods.pretrain_projector.child_jobs import RunPart
-from methods.pretrain_projector.settings import is_held_out
+from methods.pretrain_projector.reading import is_held_out, read_rows, texts_of
 from methods.pretrain_projector.training.frozen import Frozen
-from methods.row_files import SURROGATES, rows_of
 from methods.typing import AnyArray, IntArray
 
 
@@ -46,9 +45,7 @@ class Captions:
 
     def __init__(self, spec: RunPart, frozen: Frozen, ctx: RunContext) -> None:
         self._spec, self._frozen, self._ctx = spec, frozen, ctx
-        asked = spec.captions
-        every = rows_of(ctx, asked, "captions", [asked.text_field], "Set text_field.")
-        texts = [str(every[row][asked.text_field]).translate(SURROGATES) for row in spec.rows]
+        texts = texts_of(spec.captions, read_rows(spec.captions, ctx), spec.rows)
         held = [is_held_out(text, spec.held_out, spec.split_seed) for text in texts]
         self.train: IntArray = np.flatnonzero(~np.array(held))
         self.held: IntArray = np.flatnonzero(held)

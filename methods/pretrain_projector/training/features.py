@@ -23,8 +23,7 @@ def run(spec: FeaturesPart, ctx: RunContext) -> FeaturesMade:
     if not spec.store:
         checked = [one.row for one in source.read()]
         return FeaturesMade(rows=checked, bad=source.skipped, bytes=0, file=None)
-    # A copy: taking a model apart changes it.
-    frozen = Frozen.of(image_text_model(ctx.models, spec.model, copy=True), Recipe())
+    frozen = Frozen.of(image_text_model(ctx.models, spec.model), Recipe())
     rows: list[int] = []
     found = []
     waiting: list[Pair] = []

@@ -3,6 +3,7 @@ projector."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +31,8 @@ class Frozen:
     """A model, its projector, and the prompt that stands before every caption.
 
     Attributes:
-        projector: in float32; all else is frozen. path: its name in the model.
+        projector: a copy of the model's own, in float32: the model itself is shared and stays as
+            it is. path: its name in the model.
         prompt: (P,) ids. places: (image tokens,) where the image's tokens are in it.
         end: id that ends a caption; None: the tokenizer has none.
     """
@@ -44,16 +46,15 @@ class Frozen:
 
     @classmethod
     def of(cls, model: ImageTextModel, recipe: Recipe) -> Frozen:
-        """Take a model apart; it belongs to the caller alone.
+        """Take a model apart.
 
         Raises:
             JobError: `model_rejected_request` where its image tokens do not come from its projector
                 alone, one image at a time.
         """
-        path, projector = projector_of(model.model, model.name)
-        model.model.requires_grad_(False).eval()
+        path, own = projector_of(model.model, model.name)
         # Half precision would round small steps away.
-        projector.float()
+        projector = copy.deepcopy(own).float()
         picture = made_image("noise", 0, 0)
         prompt = _prompt(model, recipe, picture)
         places = (prompt == model.image_token).nonzero().squeeze(1)
@@ -85,7 +86,8 @@ class Frozen:
             raise _FoundError
 
         inputs = self._inputs(images)
-        hook = self.projector.register_forward_pre_hook(catch, with_kwargs=True)
+        own = self.model.model.get_submodule(self.path)
+        hook = own.register_forward_pre_hook(catch, with_kwargs=True)
         try:
             with torch.inference_mode():
                 self.model.model(**inputs)
@@ -133,17 +135,11 @@ class Frozen:
 
     def _inputs(self, images: Sequence[Any]) -> dict[str, Any]:
         """Inputs of the model for images that stand alone."""
-        found = self.model.processor(
-            text=[_image_word(self.model)] * len(images),
-            images=[[image] for image in images],
-            return_tensors="pt",
-            padding=True,
-        )
+        found = self.model.inputs([self.model.image_word] * len(images), images)
         counts = (found["input_ids"] == self.model.image_token).sum(dim=1)
         if (counts != len(self.places)).any():
             raise self._rejected("images give different numbers of tokens")
-        kept = {name: value for name, value in found.items() if name != "labels"}
-        return {name: value.to(self.device) for name, value in kept.items()}
+        return found
 
     def _check(self, picture: Any) -> None:
         """Own logits are those of the model."""
@@ -157,10 +153,7 @@ class Frozen:
             inputs = self._inputs([picture])
             inputs |= {"input_ids": self.prompt.unsqueeze(0).to(self.device)}
             inputs |= {"attention_mask": mask.to(self.device)}
-            # The model's own forward pass knows one type.
-            self.projector.to(self.model.model.dtype)
             theirs = self.model.model(**inputs).logits[:, -1:].float()
-            self.projector.float()
         near = _NEAR.get(self.model.model.dtype, _NEAR_IN_16_BITS)
         if (own - theirs).abs().max() > near * theirs.abs().max():
             raise self._rejected("image tokens reach its language model in a way of its own")
@@ -176,11 +169,11 @@ class Frozen:
 def _prompt(model: ImageTextModel, recipe: Recipe, picture: Any) -> Tensor:
     """Ids of what stands before a caption."""
     tokenizer = model.processor.tokenizer
+    row: Tensor
     if recipe.template == "model":
-        row: Tensor = model.encode([recipe.instruction], [picture])["input_ids"][0].cpu()
+        row = model.encode([recipe.instruction], [picture])["input_ids"][0].cpu()
         return row
-    found = model.processor(text=[_image_word(model)], images=[[picture]], return_tensors="pt")
-    row = found["input_ids"][0]
+    row = model.inputs([model.image_word], [picture])["input_ids"][0].cpu()
     ends = {tokenizer.eos_token_id} - {tokenizer.bos_token_id}
     if len(row) and int(row[-1]) in ends:
         row = row[:-1]
@@ -188,9 +181,3 @@ def _prompt(model: ImageTextModel, recipe: Recipe, picture: Any) -> Tensor:
     if begin is not None and begin not in row.tolist():
         row = torch.cat([torch.tensor([begin]), row])
     return row
-
-
-def _image_word(model: ImageTextModel) -> str:
-    """What stands for an image in a text that its processor reads."""
-    word: str | None = getattr(model.processor, "image_token", None)
-    return word or str(model.processor.tokenizer.convert_ids_to_tokens(model.image_token))

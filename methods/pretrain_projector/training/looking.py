@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from methods.inference.decoding import greedy
 from methods.measure_modality_gap.measuring import measure
 from methods.measure_modality_gap.numbers.frechet import mir
 from methods.measure_modality_gap.reading.clouds import Cloud
@@ -113,7 +114,6 @@ def written(
     """Whether captions are written as they are, greedily."""
     found: list[bool] = []
     model = frozen.model.model
-    model.generation_config.cache_implementation = None
     places = places[:_MOST_WRITTEN]
     for start in range(0, len(places), size):
         check()
@@ -125,10 +125,7 @@ def written(
                 inputs_embeds=sequence,
                 attention_mask=torch.ones(sequence.shape[:2], dtype=torch.long).to(frozen.device),
                 max_new_tokens=batch.ids.shape[1],
-                do_sample=False,
-                temperature=None,
-                top_p=None,
-                top_k=None,
+                **greedy(model),
                 pad_token_id=frozen.model.processor.tokenizer.pad_token_id,
             )
         for row in range(len(image)):

@@ -19,7 +19,7 @@ from methods.errors import JobError
 from methods.finetuning.loop import Loop
 from methods.finetuning.schedule import Plan, row_order
 from methods.inference.image_text_model import image_text_model
-from methods.inference.projector import WEIGHTS, save_projector
+from methods.inference.projector import WEIGHTS, save_projector, tensors_of
 from methods.pretrain_projector.child_jobs import TENSORS, Measured, RunMade, RunPart
 from methods.pretrain_projector.penalty import alpha_of
 from methods.pretrain_projector.settings import LEAST_WARMUP
@@ -38,7 +38,7 @@ _KEPT = 20
 
 def run(spec: RunPart, ctx: RunContext) -> RunMade:
     """Train a projector; see `RunPart` and `RunMade`."""
-    frozen = Frozen.of(image_text_model(ctx.models, spec.model, copy=True), spec)
+    frozen = Frozen.of(image_text_model(ctx.models, spec.model), spec)
     if spec.start == "reinitialise":
         reinitialise(frozen.projector, derived_seed(spec.seed, "projector"))
     captions = Captions(spec, frozen, ctx)
@@ -65,7 +65,6 @@ def run(spec: RunPart, ctx: RunContext) -> RunMade:
         trained_on=len(captions.train),
         cut=captions.cut,
         alpha=training.alpha,
-        warmup=training.warmup,
         losses=losses,
         tokens=tokens,
         shuffled=shuffled,
@@ -258,7 +257,7 @@ def _save(spec: RunPart, frozen: Frozen, ctx: RunContext) -> ArtifactRef:
     """The projector, and what other jobs take as a model."""
     folder = ctx.workdir / "projector"
     name = str(spec.model)
-    save_projector(frozen.model.model, name, name, folder)
+    save_projector(frozen.path, frozen.projector, name, folder)
     ctx.save_artifact(TENSORS, folder / WEIGHTS, "application/octet-stream")
     # Of a model that a job made there is no name for a projector to be of.
     if spec.whole or ctx.models.is_made(spec.model):
@@ -269,7 +268,9 @@ def _save(spec: RunPart, frozen: Frozen, ctx: RunContext) -> ArtifactRef:
 
 
 def _save_whole(frozen: Frozen, folder: Path) -> None:
-    model = frozen.model
-    frozen.projector.to(model.model.dtype)
-    model.model.save_pretrained(folder)
-    model.processor.save_pretrained(folder)
+    model = frozen.model.model
+    own = tensors_of(frozen.path, frozen.projector)
+    trained = {name: value.to(model.dtype) for name, value in own.items()}
+    # The model itself is shared and keeps the projector that it has.
+    model.save_pretrained(folder, state_dict=model.state_dict() | trained)
+    frozen.model.processor.save_pretrained(folder)

@@ -20,8 +20,9 @@ from methods.local import LocalContext
 from methods.measure_modality_gap.result import Result as GapResult
 from methods.measure_modality_gap.spec import Spec as GapSpec
 from methods.pretrain_projector.child_jobs import RunMade, RunPart
+from methods.pretrain_projector.reading import is_held_out
 from methods.pretrain_projector.result import Result
-from methods.pretrain_projector.settings import Recipe, is_held_out
+from methods.pretrain_projector.settings import Recipe
 from methods.pretrain_projector.spec import Spec
 from methods.pretrain_projector.training.frozen import Frozen
 from methods.pretrain_projector.training.run import run as run_part
@@ -201,9 +202,14 @@ def test_stored_features_and_computed_ones_are_one(
 
 
 def test_gradients_reach_the_projector_alone(model: Path, tmp_path: Path) -> None:
-    own = image_text_model(LocalContext(tmp_path).models, str(model), copy=True)
-    shared = image_text_model(LocalContext(tmp_path).models, str(model))
-    assert own.model is not shared.model
+    spec = part(model, penalty=None, num_train_epochs=1)
+    ctx = LocalContext(tmp_path, spec)
+    own = image_text_model(ctx.models, str(model))
+    before = {name: value.clone() for name, value in own.model.state_dict().items()}
+    run_part(spec, ctx)
+    # Training changes a copy of the projector: others have the model too.
+    assert image_text_model(ctx.models, str(model)).model is own.model
+    assert all(torch.equal(before[name], one) for name, one in own.model.state_dict().items())
     frozen = Frozen.of(own, Recipe())
     path, _ = projector_of(own.model, "m")
     names = {name for name, one in own.model.named_parameters() if one.requires_grad}
