@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,12 +52,18 @@ class Plan:
 
 def row_order(plan: Plan, count: int) -> Iterator[IntArray]:
     """The rows of each step: every epoch is an order of its own."""
+    orders = (
+        np.random.default_rng([plan.seed, 11, epoch]).permutation(count)
+        for epoch in itertools.count()
+    )
+    return itertools.islice(full_batches(orders, plan.rows), plan.steps(count))
+
+
+def full_batches(orders: Iterable[IntArray], rows: int) -> Iterator[IntArray]:
+    """Batches of so many rows from one order after the other: none is cut short by an end."""
     left: IntArray = np.zeros(0, dtype=np.int64)
-    epoch = 0
-    for _ in range(plan.steps(count)):
-        while len(left) < plan.rows:
-            rng = np.random.default_rng([plan.seed, 11, epoch])
-            left = np.concatenate([left, rng.permutation(count)])
-            epoch += 1
-        yield left[: plan.rows]
-        left = left[plan.rows :]
+    for order in orders:
+        left = np.concatenate([left, order])
+        while len(left) >= rows:
+            yield left[:rows]
+            left = left[rows:]

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from methods.jobtype import NUMERICS, InputRef, JobType, SpecModel
+from methods.plan_augmentation.result import EarlyEpoch
 from methods.plan_augmentation.settings import ClassifierRecipe, Generator, TrainedGenerator
 from methods.rank_distilled_dataset.spec import Dataset
 
@@ -25,23 +26,13 @@ class EarlyPart(ClassifierRecipe):
     device: Device
 
 
-class EarlyPoint(SpecModel):
-    """The training set after an epoch, in evaluation mode."""
-
-    epoch: int
-    error: float
-    loss: float
-
-
 class EarlyMade(SpecModel):
     """`outputs.npz` has `logits` at the epoch, `later` at the second one, `labels`."""
 
     epoch: int
     second_epoch: int
-    curve: list[EarlyPoint]
+    curve: list[EarlyEpoch]
     classes: list[str]
-    shape: list[int]
-    test_accuracy: float
     versions: dict[str, str]
 
 
@@ -57,8 +48,6 @@ class GeneratorMade(SpecModel):
     """`generator.safetensors` has the weights, their moving average."""
 
     file: str
-    losses: list[float]
-    parameters: int
 
 
 class ImagesPart(SpecModel):
@@ -66,7 +55,7 @@ class ImagesPart(SpecModel):
 
     dataset: Dataset
     generator: Generator
-    weights: InputRef | None = Field(description="Of a generator that a job trained.")
+    weights: InputRef | None = Field(description="Weights of a generator that a job trained.")
     class_names: list[str] | None
     wanted: list[tuple[int, int]]
     seed: int
@@ -78,7 +67,7 @@ class ImagesMade(SpecModel):
 
     made: int
     failed: list[tuple[int, int]]
-    seconds: float = Field(description="Of the making alone.")
+    seconds: float = Field(description="Seconds of the making alone.")
     file: str
     versions: dict[str, str]
 
@@ -104,9 +93,32 @@ class ArmMade(SpecModel):
 
     images: int
     accuracy: float
-    loss: float
     wrong: list[int] = Field(description="Training rows that it gets wrong in the end.")
-    seconds: float
+    weights: str | None
+
+
+class LookPart(SpecModel):
+    """New images to look at."""
+
+    dataset: Dataset
+    images: list[InputRef] = Field(description="Archives that they are in.")
+    wanted: list[tuple[int, int]]
+    judge: InputRef | None = Field(description="Weights of a classifier that says what they are.")
+    model: str | None = Field(description="Its network.")
+    seed: int
+    device: Device
+
+
+class LookMade(SpecModel):
+    """What was seen; `contact_sheet.png`, and `augmented.npz` where it is not too large."""
+
+    to_source: float
+    within_class: float
+    near_copies: int
+    fitting: int | None = Field(description="Images that the judge gives their label.")
+    sources: int
+    fitting_sources: int | None
+    augmented: bool
 
 
 def _part(name: str, title: str, spec: type, result: type, runner: str, *more: str) -> JobType:
@@ -138,4 +150,5 @@ GENERATOR_PART = _part(
     *_DIFFUSION,
 )
 IMAGES_PART = _part("images", "New images", ImagesPart, ImagesMade, "making.images", *_DIFFUSION)
+LOOK_PART = _part("look", "New images, looked at", LookPart, LookMade, "making.looking")
 ARM_PART = _part("training", "A training of an arm", ArmPart, ArmMade, "training.arm")

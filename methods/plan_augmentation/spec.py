@@ -13,6 +13,7 @@ from methods.plan_augmentation.child_jobs import (
     EARLY_PART,
     GENERATOR_PART,
     IMAGES_PART,
+    LOOK_PART,
 )
 from methods.plan_augmentation.result import Result
 from methods.plan_augmentation.settings import (
@@ -148,4 +149,4 @@ JOB = JobType(
 )
 
 #: Parts are found with it.
-JOBS = [JOB, EARLY_PART, GENERATOR_PART, IMAGES_PART, ARM_PART]
+JOBS = [JOB, EARLY_PART, GENERATOR_PART, IMAGES_PART, LOOK_PART, ARM_PART]

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from methods.context import RunContext
 from methods.errors import JobError
 from methods.jobtype import InputRef
+from methods.rank_distilled_dataset.data.images import read_picture, write_png
 from methods.typing import Float32Array
 
 Couple = tuple[int, int]
@@ -59,9 +59,7 @@ def written(
         for (row, copy), pixels in images:
             kind = labels[row]
             name = file_name(folders[kind], row, copy)
-            buffer = io.BytesIO()
-            Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")
-            put(name, buffer.getvalue())
+            put(name, write_png(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels))
             lines.append(
                 json.dumps({"file": name, "row": row, "copy": copy, "label": kind, **shared}) + "\n"
             )
@@ -92,10 +90,8 @@ def read_images(
                 if couple not in left:
                     continue
                 left.discard(couple)
-                with Image.open(io.BytesIO(archive.read(entry["file"]))) as image:
-                    pixels = np.asarray(image)
-                pixels = pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1)
-                found[places[couple]] = pixels.astype(np.float32) / 255
+                pixels = read_picture(archive.read(entry["file"]), entry["file"])
+                found[places[couple]] = pixels.transpose(2, 0, 1).astype(np.float32) / 255
     if left:
         raise JobError("internal", f"{len(left):,} new images are in no archive.")
     return found

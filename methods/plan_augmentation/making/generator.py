@@ -6,7 +6,6 @@ import io
 import time
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -24,7 +23,6 @@ from methods.seeds import derived_seed
 #: The weights that sample are a moving average; early steps count less in it.
 _AVERAGE = 0.999
 _KEEP_EVERY = 60.0
-_POINTS = 200
 
 
 def run(spec: GeneratorPart, ctx: RunContext) -> GeneratorMade:
@@ -49,13 +47,7 @@ def _run(spec: GeneratorPart, ctx: RunContext) -> GeneratorMade:
         training.keep_now_and_then()
     weights = {name: value.cpu().contiguous() for name, value in training.average.items()}
     file = ctx.save_artifact("generator.safetensors", save(weights), "application/octet-stream")
-    size = -(-len(training.losses) // _POINTS)
-    losses = np.array(training.losses)
-    return GeneratorMade(
-        file=file.id,
-        losses=[float(losses[at : at + size].mean()) for at in range(0, len(losses), size)],
-        parameters=sum(one.numel() for one in model.parameters()),
-    )
+    return GeneratorMade(file=file.id)
 
 
 class _Training:

@@ -41,14 +41,11 @@ def pipeline(name: str, ctx: RunContext) -> Any:
 def _load(source: ModelDeclaration) -> Any:
     assert source.path is not None, "weights have a path"
     device, dtype = place_of(source)
-    kind = torch.float32 if dtype in ("float32", "auto") else getattr(torch, dtype)
-    if device != "cpu" and dtype == "auto":
-        kind = torch.float16
-    kind_of_any: Any = AutoPipelineForImage2Image
-    found = kind_of_any.from_pretrained(
+    pipelines: Any = AutoPipelineForImage2Image
+    found = pipelines.from_pretrained(
         source.path,
         revision=source.revision,
-        dtype=kind,
+        dtype=getattr(torch, "float16" if dtype == "auto" else dtype),
         use_safetensors=True,
         trust_remote_code=False,
         local_files_only=Path(source.path).is_dir(),

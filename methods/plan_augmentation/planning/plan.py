@@ -15,6 +15,7 @@ from methods.plan_augmentation.planning.split import (
     adjusted_rand,
     cross_entropy,
     slow_by,
+    slow_rows,
     split,
 )
 from methods.plan_augmentation.spec import Spec
@@ -71,7 +72,7 @@ def plan(spec: Spec, outputs: Outputs, check: Callable[[], None]) -> Planned:
     if outputs.later is not None:
         later_losses = cross_entropy(outputs.later, labels)
         later = split(outputs.later, labels, later_losses, classes, spec.seed, check)
-        agreement = adjusted_rand(_slow(splits, len(labels)), _slow(later, len(labels)))
+        agreement = adjusted_rand(*(slow_rows(own, len(labels)) for own in (splits, later)))
     margins = np.zeros(len(labels))
     for one in splits:
         margins[one.rows] = one.margin
@@ -142,10 +143,3 @@ def couples(copies: IntArray) -> list[Couple]:
         for copy in range(1, int(copies.max(initial=0)) + 1)
         for row in np.flatnonzero(copies >= copy)
     ]
-
-
-def _slow(splits: list[ClassSplit], rows: int) -> BoolArray:
-    found = np.zeros(rows, dtype=np.bool_)
-    for one in splits:
-        found[one.rows[one.slow]] = True
-    return found

@@ -172,6 +172,14 @@ def _split_class(outputs: FloatArray, rows: IntArray, losses: FloatArray, seed: 
     return ClassSplit(rows, slow, margin, inertia, False)
 
 
+def slow_rows(splits: list[ClassSplit], rows: int) -> BoolArray:
+    """(rows,) those that are in the slow half of their class."""
+    found = np.zeros(rows, dtype=np.bool_)
+    for one in splits:
+        found[one.rows[one.slow]] = True
+    return found
+
+
 def slow_by(
     rule: str, splits: list[ClassSplit], losses: FloatArray, outputs: FloatArray, labels: IntArray
 ) -> BoolArray:
@@ -180,9 +188,7 @@ def slow_by(
     `cluster`: those of the splits. `top-loss`: as many with the highest loss of all. `quantile`: as
     many in each class. `misclassified`: those with another likeliest class, however many.
     """
-    slow = np.zeros(len(labels), dtype=np.bool_)
-    for one in splits:
-        slow[one.rows[one.slow]] = True
+    slow = slow_rows(splits, len(labels))
     if rule == "cluster":
         return slow
     found = np.zeros(len(labels), dtype=np.bool_)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import torch
 from safetensors.torch import save
-from torch.nn import functional
 
 from methods.context import RunContext
 from methods.plan_augmentation.child_jobs import ArmMade, ArmPart
@@ -15,7 +12,7 @@ from methods.plan_augmentation.making.archive import read_images
 from methods.plan_augmentation.training.classifier import train
 from methods.rank_distilled_dataset.data import datasets
 from methods.rank_distilled_dataset.networks.networks import build
-from methods.rank_distilled_dataset.training.session import logits, one_thread
+from methods.rank_distilled_dataset.training.session import accuracy, logits, one_thread
 from methods.seeds import derived_seed
 
 
@@ -26,7 +23,6 @@ def run(spec: ArmPart, ctx: RunContext) -> ArmMade:
 
 
 def _run(spec: ArmPart, ctx: RunContext) -> ArmMade:
-    began = time.process_time()
     real = datasets.load(spec.dataset, ctx)
     device = torch.device("cuda" if spec.device == "gpu" else "cpu")
     own, labels = real.train.images, real.train.labels
@@ -58,16 +54,16 @@ def _run(spec: ArmPart, ctx: RunContext) -> ArmMade:
         derived_seed(spec.seed, "run", spec.run),
         check,
     )
-    found = logits(network, real.test.images.to(device), ctx.check).cpu()
-    right = found.argmax(dim=1) == real.test.labels
+    right = accuracy(network, real.test.to(device), ctx.check)
     wrong = logits(network, own.to(device), ctx.check).cpu().argmax(dim=1) != labels
+    weights = None
     if spec.keep_weights:
         state = {name: value.cpu() for name, value in network.state_dict().items()}
-        ctx.save_artifact("weights.safetensors", save(state), "application/octet-stream")
+        kept = ctx.save_artifact("weights.safetensors", save(state), "application/octet-stream")
+        weights = kept.id
     return ArmMade(
         images=len(images),
-        accuracy=float(right.double().mean()),
-        loss=float(functional.cross_entropy(found.double(), real.test.labels)),
+        accuracy=right,
         wrong=wrong.nonzero().flatten().tolist(),
-        seconds=time.process_time() - began,
+        weights=weights,
     )

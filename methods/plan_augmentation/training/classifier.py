@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from methods.errors import JobError
+from methods.finetuning.schedule import full_batches
 from methods.plan_augmentation.settings import ClassifierRecipe, WeakAugmentation
 from methods.rank_distilled_dataset.data.augment import Augment
 from methods.rank_distilled_dataset.networks.optimisers import make_optimiser
 from methods.seeds import derived_seed
-from methods.typing import IntArray
 
 #: Largest shift, as a share of the image.
 _SHIFT = {"crop": 0.125, "flip": 0.5}
@@ -59,9 +60,10 @@ def train(
         "sgd", network.parameters(), recipe.lr, recipe.weight_decay, recipe.momentum
     )
     draws = torch.Generator().manual_seed(derived_seed(seed, "augment"))
-    order = _order(len(images), recipe.batch_size, derived_seed(seed, "order"))
+    rng = np.random.default_rng(derived_seed(seed, "order"))
+    orders = (rng.permutation(len(images)) for _ in itertools.count())
     network.train()
-    for step, rows in zip(range(steps), order, strict=False):
+    for step, rows in zip(range(steps), full_batches(orders, recipe.batch_size), strict=False):
         check()
         for group in optimiser.param_groups:
             group["lr"] = recipe.lr * 0.5 * (1 + math.cos(math.pi * step / steps))
@@ -88,14 +90,3 @@ def weakly(batch: Tensor, kind: WeakAugmentation, draws: torch.Generator) -> Ten
     own = Augment("dsa", _SHIFT)
     batch = own.apply("crop", batch, draws)
     return own.apply("flip", batch, draws) if kind == "shift-flip" else batch
-
-
-def _order(count: int, size: int, seed: int) -> Iterator[IntArray]:
-    """Full batches of one order after the other."""
-    rng = np.random.default_rng(seed)
-    left: IntArray = np.zeros(0, dtype=np.int64)
-    while True:
-        while len(left) < size:
-            left = np.concatenate([left, rng.permutation(count)])
-        yield left[:size]
-        left = left[size:]

@@ -10,13 +10,14 @@ import torch
 
 from methods.arrays.npz import savez
 from methods.context import RunContext
-from methods.plan_augmentation.child_jobs import EarlyMade, EarlyPart, EarlyPoint
+from methods.plan_augmentation.child_jobs import EarlyMade, EarlyPart
 from methods.plan_augmentation.planning.counts import steps_of
 from methods.plan_augmentation.planning.split import cross_entropy
+from methods.plan_augmentation.result import EarlyEpoch
 from methods.plan_augmentation.training.classifier import Epochs, train
 from methods.rank_distilled_dataset.data import datasets
 from methods.rank_distilled_dataset.networks.networks import build
-from methods.rank_distilled_dataset.training.session import accuracy, logits, one_thread
+from methods.rank_distilled_dataset.training.session import logits, one_thread
 from methods.seeds import derived_seed
 from methods.typing import FloatArray
 
@@ -34,7 +35,7 @@ def run(spec: EarlyPart, ctx: RunContext) -> EarlyMade:
 def _run(spec: EarlyPart, ctx: RunContext) -> EarlyMade:
     real = datasets.load(spec.dataset, ctx)
     device = torch.device("cuda" if spec.device == "gpu" else "cpu")
-    data, test = real.train.to(device), real.test.to(device)
+    data = real.train.to(device)
     most = spec.epochs or max(_LEAST + 1, math.ceil(_SHARE * spec.of))
     # The second split is later; the schedule is that of a whole training.
     last = 2 * most if spec.epochs is None else min(2 * spec.epochs, spec.of)
@@ -42,18 +43,16 @@ def _run(spec: EarlyPart, ctx: RunContext) -> EarlyMade:
         device
     )
     labels = real.train.labels.numpy()
-    curve: list[EarlyPoint] = []
+    curve: list[EarlyEpoch] = []
     outputs: dict[int, FloatArray] = {}
-    accuracies: dict[int, float] = {}
 
     def after(epoch: int) -> bool:
         ctx.progress("training early", epoch, last, "epochs")
         found = logits(network, data.images, ctx.check).double().cpu().numpy()
         wrong = float((found.argmax(axis=1) != labels).mean())
         loss = float(cross_entropy(found, labels).mean())
-        curve.append(EarlyPoint(epoch=epoch, error=wrong, loss=loss))
+        curve.append(EarlyEpoch(epoch=epoch, error=wrong, loss=loss))
         outputs[epoch] = found
-        accuracies[epoch] = accuracy(network, test, ctx.check)
         return epoch < last
 
     a_pass = steps_of(1, len(labels), spec.batch_size)
@@ -76,8 +75,6 @@ def _run(spec: EarlyPart, ctx: RunContext) -> EarlyMade:
         second_epoch=second,
         curve=curve,
         classes=real.classes,
-        shape=list(real.shape),
-        test_accuracy=accuracies[chosen],
         versions={"torch": version("torch")},
     )
 

@@ -17,8 +17,8 @@ from methods.errors import JobError
 from methods.inference.model_registry import ModelDeclaration, Models
 from methods.local import LocalContext
 from methods.plan_augmentation.child_jobs import GeneratorPart, ImagesPart
-from methods.plan_augmentation.job import shards
 from methods.plan_augmentation.making.archive import folder_of, read_images
+from methods.plan_augmentation.making.asking import shards
 from methods.plan_augmentation.making.generator import run as train_generator
 from methods.plan_augmentation.making.images import run as make_images
 from methods.plan_augmentation.result import Result
@@ -113,8 +113,8 @@ def test_a_larger_factor_makes_the_new_images_only(
     more = {**spec, "factor": 3, "evaluate": None}
     ctx = LocalContext(folder, Spec.model_validate(more))
     again = run(folder, more, ctx)
-    # The early training, the generator and the first copies are there.
-    assert (again.parts, again.restored) == (4, 3)
+    # The early training, the generator and the first copies are there; all are looked at again.
+    assert (again.parts, again.restored) == (5, 3)
     assert again.plan.new_images == 2 * result.plan.new_images
     # The augmented set is a data set of rank-distilled-dataset, and of this job.
     path = str(folder / "artifacts/augmented.npz")
