@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from methods.context import RunContext
+from methods.errors import JobError
 from methods.jobtype import InputRef
 from methods.parts import Parts
 from methods.plan_augmentation.child_jobs import (
@@ -54,8 +55,17 @@ class Images:
 
         Args:
             others: of controls; in shards of their own, so that they change none of the plan's.
+
+        Raises:
+            JobError: `numerical_failure` where there is nothing to make, or nothing comes out.
         """
         spec = self._spec
+        if not wanted:
+            raise JobError(
+                "numerical_failure",
+                f"No row is slow by the rule {spec.rule}, so there is nothing to make images of: "
+                "take another rule, or look at an earlier epoch.",
+            )
         others = sorted(set(others) - set(wanted))
         assert spec.dataset is not None, "the spec was checked"
         assert spec.generator is not None, "the spec was checked"
@@ -89,6 +99,12 @@ class Images:
                 spent, made = spent + one.seconds, made + one.made
             name = f"images-{child.place:05d}.zip"
             self.artifacts[name] = self._parts.adopt(child, "images.zip", name, "application/zip")
+        if not self.there(wanted):
+            raise JobError(
+                "numerical_failure",
+                f"All {len(wanted):,} images came out as one colour: train the generator longer, "
+                "or take another strength.",
+            )
         each = spent / made if made else None
         self.cost = GenerationCost(
             images=total,

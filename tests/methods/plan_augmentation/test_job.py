@@ -17,6 +17,7 @@ from methods.errors import JobError
 from methods.inference.model_registry import ModelDeclaration, Models
 from methods.local import LocalContext
 from methods.plan_augmentation.child_jobs import GeneratorPart, ImagesPart
+from methods.plan_augmentation.making import images as images_module
 from methods.plan_augmentation.making.archive import folder_of, read_images
 from methods.plan_augmentation.making.asking import shards
 from methods.plan_augmentation.making.generator import run as train_generator
@@ -347,6 +348,25 @@ def test_outputs_that_cannot_be_split(tmp_path: Path) -> None:
     few = {"outputs": outputs(tmp_path), "class_balance": "equal", "max_new_images": 2}
     with pytest.raises(JobError, match="3 classes have slow rows"):
         run(tmp_path / "out", few)
+
+
+def test_nothing_to_make_images_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Digits that are all learned have no misclassified row; images may all be one colour."""
+    spec = {
+        "dataset": digits(tmp_path, 60).model_dump(),
+        "mode": "generate",
+        "factor": 2,
+        "generator": {**TRAIN, "steps": 3},
+        "early": {"epochs": 60, "of": 60, "batch_size": 16, "augment": "none"},
+        "rule": "misclassified",
+    }
+    with pytest.raises(JobError, match="No row is slow by the rule misclassified") as caught:
+        run(tmp_path / "out", spec)
+    assert caught.value.code == "numerical_failure"
+    monkeypatch.setattr(images_module, "_usable", lambda found: np.zeros(len(found), dtype=bool))
+    early = {"epochs": 2, "of": 4}
+    with pytest.raises(JobError, match="images came out as one colour"):
+        run(tmp_path / "grey", {**spec, "rule": "cluster", "early": early})
 
 
 PIPELINE = {"kind": "pipeline", "model": "sd"}
