@@ -7,6 +7,8 @@ from decimal import Decimal
 
 import regex
 
+from methods.score_hallucination.similarity.tokenize import UNSPACED
+
 _SUPERSCRIPTS = {
     ord(sign): digit for sign, digit in zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-", strict=True)
 }
@@ -25,7 +27,6 @@ _WRAPPED = regex.compile(
     r"(\{(?:[^{}]++|(?1))*\})"
 )
 _FRACTION = regex.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
-_GROUP_COMMA = regex.compile(r"\{,\}")
 _SPACING = regex.compile(r"\\[,;:!> ]|\\quad\b|\\qquad\b|~")
 _DELIMITERS = regex.compile(r"\\[()\[\]]|\\left\b|\\right\b|\$")
 _FENCE = regex.compile(r"^\s*```.*$", regex.MULTILINE)
@@ -44,7 +45,7 @@ def plain_text(text: str) -> str:
             for one in found
         )
     if "\\" in found or "$" in found or "{,}" in found:
-        found = _GROUP_COMMA.sub(",", found)
+        found = found.replace("{,}", ",")
         found = _FRACTION.sub(r"\1/\2", found)
         while _WRAPPED.search(found):
             found = _WRAPPED.sub(lambda match: match[1][1:-1], found)
@@ -58,14 +59,13 @@ def plain_text(text: str) -> str:
     return found
 
 
-_UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
 _WORDS = regex.compile(
     rf"""
     (?P<number> (?<![\p{{L}}\p{{N}})\].])[-+]?
         (?: \d{{1,3}}(?:,\d{{3}})+(?!\d) | \d+ )(?:\.\d+)? | (?<![\p{{L}}\p{{N}}])[-+]?\.\d+ )
-    | (?P<unspaced> {_UNSPACED}\p{{M}}*)
-    | (?P<word> (?:(?!{_UNSPACED})[\p{{L}}\p{{M}}_])(?:(?!{_UNSPACED})[\p{{L}}\p{{M}}\p{{N}}_])*
-        (?:'(?:(?!{_UNSPACED})[\p{{L}}])+)* (?:\+\+|\#)? )
+    | (?P<unspaced> {UNSPACED}\p{{M}}*)
+    | (?P<word> (?:(?!{UNSPACED})[\p{{L}}\p{{M}}_])(?:(?!{UNSPACED})[\p{{L}}\p{{M}}\p{{N}}_])*
+        (?:'(?:(?!{UNSPACED})[\p{{L}}])+)* (?:\+\+|\#)? )
     | (?P<digits> \d+(?:\.\d+)?)
     | (?P<sign> [%‰] | !=+ | [\p{{S}}--[\^`´]] | (?<![^\s])[\-*/](?![^\s]) | \^-?\d+ )
     """,
@@ -95,10 +95,8 @@ def without_articles(words: list[str]) -> list[str]:
 
 
 def _value(word: str) -> str:
-    number = Decimal(word.replace(",", "").removeprefix("+"))
+    number = Decimal(word.replace(",", ""))
     text = format(number, "f")
-    text = text.rstrip("0").rstrip(".") if "." in text else text.lstrip("0") or "0"
-    negative = text.startswith("-")
-    digits = text.lstrip("-").lstrip("0") or "0"
-    digits = f"0{digits}" if digits.startswith(".") else digits
-    return f"-{digits}" if negative and digits != "0" else digits
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return text if number else "0"

@@ -26,14 +26,15 @@ _TOKENS = r"""
     | [{S}]
     | (?<![^\s])[\-*/%](?![^\s])
 """
-_UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
+#: Scripts without spaces between words.
+UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
 _UNICODE = regex.compile(
     _TOKENS.format(
         L=r"\p{L}\p{M}",
         N=r"\p{N}",
         S=r"\p{S}",
         plain="",
-        unspaced=rf"| {_UNSPACED}\p{{M}}* | [\p{{L}}\p{{M}}\p{{N}}_]+?(?={_UNSPACED})",
+        unspaced=rf"| {UNSPACED}\p{{M}}* | [\p{{L}}\p{{M}}\p{{N}}_]+?(?={UNSPACED})",
     ),
     regex.VERBOSE | regex.VERSION1,
 )
