@@ -63,6 +63,10 @@ class Completion:
         token_texts: (tokens,) what each one adds to the text; those that end it are not in `text`.
         top_logprobs: for every place the likeliest tokens, as text and logarithm.
         cut: it ends at `max_tokens` and not by itself.
+        refused: the server says that the model refused; the text is what it said.
+        filtered: the server's filter took the content away.
+        called_tools: the model called tools in place of an answer; the text is the calls.
+        thoughts: characters of thoughts that came before the text and are not part of it.
     """
 
     text: str
@@ -71,6 +75,10 @@ class Completion:
     token_texts: list[str] | None = None
     top_logprobs: list[list[tuple[str, float]]] | None = None
     cut: bool = False
+    refused: bool = False
+    filtered: bool = False
+    called_tools: bool = False
+    thoughts: int = 0
 
 
 @dataclass

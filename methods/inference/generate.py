@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -52,9 +53,12 @@ class Generator:
         usage: Usage,
         check: Callable[[], None],
         waiting: Callable[[str], None] = lambda why: None,
+        refused: Callable[[int, str], None] | None = None,
     ) -> Iterator[tuple[int, list[Completion]]]:
         """See `LanguageModel`."""
         source = iter(prompts)
+        if refused is not None:
+            source = self._fitting(source, sampling, refused)
         draws = sampling.n if sampling.temperature > 0 else 1
         size = max(1, _SEQUENCES // draws)
         while window := list(islice(source, _WINDOW)):
@@ -62,9 +66,31 @@ class Generator:
             for start in range(0, len(window), size):
                 check()
                 part = window[start : start + size]
-                found = self._batch([text for _, text in part], sampling, draws, usage, check)
-                for (number, _), answers in zip(part, found, strict=True):
-                    yield number, answers
+                for turns in (False, True):
+                    # Turns go through the template, texts only where a chat is wanted.
+                    same = [one for one in part if isinstance(one[1], str) is not turns]
+                    if same:
+                        asked = replace(sampling, chat=sampling.chat or turns)
+                        found = self._batch([text for _, text in same], asked, draws, usage, check)
+                        for (number, _), answers in zip(same, found, strict=True):
+                            yield number, answers
+
+    def _fitting(
+        self,
+        prompts: Iterable[tuple[int, Prompt]],
+        sampling: Sampling,
+        refused: Callable[[int, str], None],
+    ) -> Iterator[tuple[int, Prompt]]:
+        """The prompts that the model has positions for."""
+        for number, prompt in prompts:
+            if _length(prompt) + sampling.max_tokens > self._positions:
+                turns = not isinstance(prompt, str)
+                try:
+                    self._encode([prompt], replace(sampling, chat=sampling.chat or turns))
+                except JobError as error:
+                    refused(number, error.message)
+                    continue
+            yield number, prompt
 
     def _batch(
         self,
@@ -176,7 +202,7 @@ class Generator:
 
 def _length(prompt: Prompt) -> int:
     """About how long; it only groups prompts."""
-    return sum(len(turn["content"]) for turn in as_turns(prompt))
+    return sum(len(str(turn["content"] or "")) for turn in as_turns(prompt))
 
 
 def _drawing(sampling: Sampling, own_seeds: list[int] | None) -> list[Any]:

@@ -20,6 +20,7 @@ class LanguageModel(Protocol):
         usage: Usage,
         check: Callable[[], None],
         waiting: Callable[[str], None] = lambda why: None,
+        refused: Callable[[int, str], None] | None = None,
     ) -> Iterator[tuple[int, list[Completion]]]:
         """Answers of every prompt as they come, under the number the prompt was given.
 
@@ -28,6 +29,8 @@ class LanguageModel(Protocol):
             usage: counted up as answers arrive.
             check: called now and then; what it raises ends the sampling and the open requests.
             waiting: told once whenever nothing can be drawn until the model has been loaded.
+            refused: told the number of a prompt that the model cannot answer, and why; the others
+                are answered. Without it such a prompt ends the sampling.
 
         Raises:
             JobError: `model_unavailable` after retries, `model_rejected_request`.
@@ -49,8 +52,9 @@ def language_model(models: Models, name: str) -> LanguageModel:
         return LoraServer(*server, Path(source.path))
     if source.base_url is not None:
         from methods.inference.openai_server import OpenAIServer
+        from methods.inference.server_quirks import Quirks
 
-        return OpenAIServer(name, source)
+        return OpenAIServer(name, source, models.learned(name, Quirks))
     from methods.inference.generate import load_generator
 
     return models.load(name, load_generator)

@@ -55,6 +55,7 @@ class LoraServer:
         usage: Usage,
         check: Callable[[], None],
         waiting: Callable[[str], None] = lambda why: None,
+        refused: Callable[[int, str], None] | None = None,
     ) -> Iterator[tuple[int, list[Completion]]]:
         """See `LanguageModel`."""
         server = Server(self._server, self._declared)
@@ -73,6 +74,12 @@ class LoraServer:
                 asked[number] = prompt
                 yield number, prompt
 
+        def let_go(number: int, why: str) -> None:
+            assert refused is not None, "see below"
+            del asked[number]
+            refused(number, why)
+
+        turned_down = None if refused is None else let_go
         shutil.copytree(self._adapter, self._shared)
         served = self._declared.model_copy(update={"served_as": self._name})
         model = OpenAIServer(self._server, served)
@@ -80,7 +87,7 @@ class LoraServer:
             for left in reversed(range(_LOADS)):
                 self._load(server, alive, waiting)
                 try:
-                    found = model.sample(open_ones(), sampling, usage, alive, waiting)
+                    found = model.sample(open_ones(), sampling, usage, alive, waiting, turned_down)
                     for number, answers in found:
                         del asked[number]
                         yield number, answers

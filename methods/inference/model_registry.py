@@ -88,6 +88,7 @@ class Models:
         self.declared = dict(declared or {})
         self._any_path, self._keep = any_path, keep
         self._loaded: OrderedDict[tuple[str, str], Any] = OrderedDict()
+        self._learned: dict[str, Any] = {}
         self._lock = threading.Lock()
 
     def is_made(self, name: str) -> bool:
@@ -116,6 +117,12 @@ class Models:
                 "model_rejected_request", f"{name!r} is a server; this needs a model's weights."
             )
         return found
+
+    def learned(self, name: str, first: Callable[[], T]) -> T:
+        """What is known by now of the model of a name; `first` makes it where nothing is."""
+        with self._lock:
+            found: T = self._learned.setdefault(name, first())
+            return found
 
     def load(self, name: str, loader: Callable[[ModelDeclaration], T]) -> T:
         """What `loader` makes of the weights, once per process.

@@ -12,6 +12,7 @@ import httpx2
 from methods.errors import JobError
 from methods.inference.counters import in_flight
 from methods.inference.model_registry import ModelDeclaration
+from methods.inference.server_quirks import REFUSED
 from methods.inference.server_state import state_of
 
 K = TypeVar("K")
@@ -43,15 +44,19 @@ class Server:
 
     def ask(
         self,
-        requests: Iterable[tuple[K, str, dict[str, Any]]],
+        requests: Iterable[tuple[K, str, dict[str, Any]] | None],
         check: Callable[[], None],
         waiting: Callable[[str], None] = lambda why: None,
+        keep_refused: bool = False,
     ) -> Iterator[tuple[K, httpx2.Response]]:
         """Post (key, path, body) and yield (key, answer) as they come, in any order.
 
         Args:
+            requests: None says that there is none now; more may come of what is answered.
             check: called again and again; raises to end it all.
             waiting: told why nothing comes, when the server is still loading.
+            keep_refused: whether answers that refuse a request (see `REFUSED`) are given too; else
+                one ends it all.
 
         Raises:
             JobError: `model_unavailable`, `model_rejected_request`.
@@ -65,7 +70,9 @@ class Server:
                 while True:
                     while len(pending) < self._in_flight and (one := next(source, None)):
                         key, path, body = one
-                        task = runner.get_loop().create_task(self._patiently(client, path, body))
+                        task = runner.get_loop().create_task(
+                            self._patiently(client, path, body, keep_refused)
+                        )
                         pending[task] = key
                     if not pending:
                         return
@@ -102,7 +109,7 @@ class Server:
         )
 
     async def _patiently(
-        self, client: httpx2.AsyncClient, path: str, body: dict[str, Any]
+        self, client: httpx2.AsyncClient, path: str, body: dict[str, Any], keep_refused: bool
     ) -> httpx2.Response:
         """The server's answer; a busy or absent server is asked again for a while."""
         loop = asyncio.get_running_loop()
@@ -116,6 +123,8 @@ class Server:
                 what = f"does not answer ({type(error).__name__})"
             else:
                 if answer.status_code == 200 and len(answer.content) <= _TOO_LARGE:
+                    return answer
+                if keep_refused and answer.status_code in REFUSED:
                     return answer
                 what = f"answers {answer.status_code}: {answer.text[:500]}"
                 if answer.status_code < 500 and answer.status_code not in (408, 429):
@@ -152,6 +161,10 @@ class Server:
         """To be raised for an answer that cannot be read."""
         text = f"The server of {self._name!r} does not speak the OpenAI protocol: {what}"
         return JobError("model_rejected_request", text[:500])
+
+    def rejected(self, answer: httpx2.Response) -> JobError:
+        """To be raised for an answer that refuses a request."""
+        return self._rejected(f"answers {answer.status_code}: {answer.text[:500]}")
 
     def _rejected(self, what: str) -> JobError:
         return JobError("model_rejected_request", f"The server of {self._name!r} {what}.")

@@ -2,25 +2,49 @@
 
 from __future__ import annotations
 
-import math
+import json
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx2
 
 from methods.errors import JobError
+from methods.inference.choices import read_choice
 from methods.inference.completion import Completion, Prompt, Sampling, Usage, as_turns
 from methods.inference.counters import TOKENS
 from methods.inference.model_registry import ModelDeclaration
 from methods.inference.openai_http import Server
+from methods.inference.server_quirks import REFUSED, Quirks
+from methods.seeds import derived_seed
+
+#: Requests without an answer after which a prompt is given up.
+_FRUITLESS = 3
+_SAID = 300
+
+
+@dataclass
+class _Open:
+    """A prompt of which answers are still wanted."""
+
+    number: int
+    prompt: Prompt
+    answers: list[Completion] = field(default_factory=list)
+    requests: int = 0
+    fruitless: int = 0
+    sent: dict[str, Any] = field(default_factory=dict)
 
 
 class OpenAIServer:
-    """One request draws all n answers of a prompt, so that the server computes the prompt once."""
+    """One request draws all n answers of a prompt, so that the server computes the prompt once.
 
-    def __init__(self, name: str, source: ModelDeclaration) -> None:
+    What a server refuses or does otherwise is learned from its answers, once for all prompts.
+    """
+
+    def __init__(self, name: str, source: ModelDeclaration, quirks: Quirks | None = None) -> None:
         self._name, self._server = name, Server(name, source)
+        self.quirks = quirks if quirks is not None else Quirks()
 
     def sample(
         self,
@@ -29,16 +53,43 @@ class OpenAIServer:
         usage: Usage,
         check: Callable[[], None],
         waiting: Callable[[str], None] = lambda why: None,
+        refused: Callable[[int, str], None] | None = None,
     ) -> Iterator[tuple[int, list[Completion]]]:
         """See `LanguageModel`."""
-        requests = ((number, *self._request(prompt, sampling)) for number, prompt in prompts)
-        for number, answer in self._server.ask(requests, check, waiting):
-            yield number, self._read(answer, sampling, usage)
+        again: deque[_Open] = deque()
+        source = (_Open(number, prompt) for number, prompt in prompts)
 
-    def _request(self, prompt: Prompt, sampling: Sampling) -> tuple[str, dict[str, Any]]:
+        def requests() -> Iterator[tuple[_Open, str, dict[str, Any]] | None]:
+            # Without an end: what was answered in part comes again.
+            while True:
+                one = again.popleft() if again else next(source, None)
+                yield None if one is None else (one, *self._request(one, sampling))
+
+        for one, answer in self._server.ask(requests(), check, waiting, keep_refused=True):
+            if answer.status_code in REFUSED:
+                said = answer.text[:500]
+                # Another request in flight may have taught it meanwhile.
+                known = self._request(one, sampling)[1] != one.sent
+                if self.quirks.learn(answer.status_code, said, one.sent) or known:
+                    again.append(one)
+                elif refused is not None and answer.status_code in (400, 413, 422):
+                    refused(one.number, _reason(said))
+                else:
+                    raise self._server.rejected(answer)
+                continue
+            self._read(answer, one, sampling, usage)
+            if len(one.answers) >= sampling.n:
+                yield one.number, one.answers[: sampling.n]
+            elif one.fruitless < _FRUITLESS:
+                again.append(one)
+            else:
+                gave = f"gave {len(one.answers)} answers where {sampling.n} were asked"
+                raise JobError("model_rejected_request", f"The server of {self._name!r} {gave}.")
+
+    def _request(self, one: _Open, sampling: Sampling) -> tuple[str, dict[str, Any]]:
         body: dict[str, Any] = {
             "model": self._server.model,
-            "n": sampling.n,
+            "n": sampling.n - len(one.answers),
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "max_tokens": sampling.max_tokens,
@@ -46,83 +97,60 @@ class OpenAIServer:
         if sampling.stop:
             body["stop"] = list(sampling.stop)
         if sampling.seed is not None:
-            body["seed"] = sampling.seed_of(prompt)
+            seed = sampling.seed_of(one.prompt)
+            # The same seed would draw the same answers.
+            again = one.requests and len(one.answers)
+            body["seed"] = derived_seed(seed, len(one.answers), bits=31) if again else seed
         top, wanted = sampling.top_logprobs, sampling.logprobs or sampling.top_logprobs > 0
-        if sampling.chat:
-            body["messages"] = as_turns(prompt)
+        if sampling.chat or not isinstance(one.prompt, str):
+            path, body["messages"] = "/chat/completions", as_turns(one.prompt)
             asked = {"logprobs": True} | ({"top_logprobs": top} if top else {})
-            return "/chat/completions", body | (asked if wanted else {})
-        body["prompt"] = prompt
-        return "/completions", body | ({"logprobs": top} if wanted else {})
+        else:
+            path, body["prompt"], asked = "/completions", one.prompt, {"logprobs": top}
+        path, one.sent = self.quirks.fitted(path, body | (asked if wanted else {}))
+        return path, one.sent
 
     def _read(
-        self, response: httpx2.Response, sampling: Sampling, usage: Usage
-    ) -> list[Completion]:
+        self, response: httpx2.Response, one: _Open, sampling: Sampling, usage: Usage
+    ) -> None:
         try:
             answer = response.json()
             spent = answer.get("usage") or {}
-            usage.requests += 1
-            usage.prompt_tokens += int(spent.get("prompt_tokens", 0))
-            usage.completion_tokens += int(spent.get("completion_tokens", 0))
-            TOKENS[self._name, "prompt"] += int(spent.get("prompt_tokens", 0))
-            TOKENS[self._name, "completion"] += int(spent.get("completion_tokens", 0))
-            choices = sorted(answer["choices"], key=lambda choice: choice["index"])
-            found = [_completion(choice, sampling) for choice in choices]
+            prompt, completion = (
+                int(spent.get(name) or 0) for name in ("prompt_tokens", "completion_tokens")
+            )
+            choices = answer["choices"]
+            if all(isinstance(choice.get("index"), int) for choice in choices):
+                choices = sorted(choices, key=lambda choice: choice["index"])
+            found = [read_choice(choice) for choice in choices]
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise self._server.strange(repr(error)) from error
-        if len(found) != sampling.n:
-            gave = f"gave {len(found)} answers where {sampling.n} were asked"
-            raise JobError("model_rejected_request", f"The server of {self._name!r} {gave}.")
-        if not any(one.tokens for one in found):
+        usage.requests += 1
+        usage.prompt_tokens += prompt
+        usage.completion_tokens += completion
+        TOKENS[self._name, "prompt"] += prompt
+        TOKENS[self._name, "completion"] += completion
+        if not any(each.tokens for each in found) and found:
             # Without log-probabilities a server counts the tokens of all answers together.
-            each = round(int(spent.get("completion_tokens", 0)) / sampling.n)
-            found = [replace(one, tokens=each) for one in found]
-        return found
+            found = [replace(each, tokens=round(completion / len(found))) for each in found]
+        if not sampling.top_logprobs:
+            found = [replace(each, top_logprobs=None) for each in found]
+        wanted = one.sent.get("n", 1)
+        if 0 < len(found) < wanted:
+            self.quirks.single = True
+        one.requests += 1
+        one.fruitless += not found
+        one.answers += found
 
 
-def _completion(choice: dict[str, Any], sampling: Sampling) -> Completion:
-    text, rows = _of_chat(choice) if sampling.chat else _of_text(choice)
-    known = all(token is not None for token, _, _ in rows)
-    return Completion(
-        text=_kept(text),
-        logprobs=[_bounded(value) for _, value, _ in rows] or None,
-        tokens=len(rows),
-        token_texts=[_kept(token) for token, _, _ in rows] if rows and known else None,
-        top_logprobs=[[(_kept(t), _bounded(v)) for t, v in top] for _, _, top in rows]
-        if rows and sampling.top_logprobs
-        else None,
-        cut=choice.get("finish_reason") == "length",
-    )
-
-
-#: A token, its log-probability, and the likeliest ones at its place.
-_Row = tuple[Any, Any, list[tuple[str, Any]]]
-
-
-def _of_chat(choice: dict[str, Any]) -> tuple[str, list[_Row]]:
-    rows = []
-    for entry in (choice.get("logprobs") or {}).get("content") or []:
-        top = [(other["token"], other["logprob"]) for other in entry.get("top_logprobs") or []]
-        rows.append((entry["token"], entry["logprob"], top))
-    return choice["message"]["content"] or "", rows
-
-
-def _of_text(choice: dict[str, Any]) -> tuple[str, list[_Row]]:
-    given = choice.get("logprobs") or {}
-    values = given.get("token_logprobs") or []
-    tokens = given.get("tokens") or [None] * len(values)
-    top = given.get("top_logprobs") or [None] * len(values)
-    rows = zip(tokens, values, top, strict=True)
-    return choice["text"], [(t, v, list((k or {}).items())) for t, v, k in rows if v is not None]
-
-
-def _kept(text: str) -> str:
-    """Postgres keeps no NUL."""
-    return text.replace("\x00", "\ufffd")
-
-
-def _bounded(value: Any) -> float:
-    """Rounding may lift a certain token a little above 0."""
-    if math.isnan(value):
-        raise ValueError("a log-probability is NaN")
-    return max(min(float(value), 0.0), -1e6)
+def _reason(said: str) -> str:
+    """The words of a refusal, out of the JSON that they come in."""
+    try:
+        found = json.loads(said)
+        for name in ("error", "message", "detail"):
+            if isinstance(found, dict) and name in found:
+                found = found[name]
+        words = found if isinstance(found, str) else json.dumps(found)
+    except ValueError:
+        words = said
+    return f"the server refuses it: {' '.join(words.split())[:_SAID]}"

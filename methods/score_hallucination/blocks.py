@@ -51,6 +51,7 @@ def present(
     summary = result.summary
     best = best_scorer(summary.scorers)
     blocks: list[Block] = [_scorers(summary.scorers)]
+    blocks += _slices(summary)
     blocks += _verification(result)
     blocks += [*figures, samples]
     blocks += work(result.sampling, result.judging)
@@ -84,6 +85,17 @@ def warnings(summary: ScoringSummary) -> list[str]:
     return texts
 
 
+def of_sampling(summary: ScoringSummary, sampled: SamplingResult | None) -> list[str]:
+    """What was left out of the file, and what the model's server does otherwise."""
+    found = []
+    if summary.n_bad_rows:
+        found.append(
+            f"bad_rows: {counted(summary.n_bad_rows, 'row')} of the file left out; bad_rows.jsonl "
+            "says why"
+        )
+    return found + [f"server: {one}" for one in (sampled.learned if sampled else ())]
+
+
 def best_scorer(scorers: Mapping[str, ScorerSummary]) -> str:
     """The scorer with the best AUROC; without labels the first one."""
 
@@ -101,7 +113,7 @@ def _headline(result: Result, best: str, sizes: Mapping[int, int]) -> list[Headl
     headline = []
     if found.evaluation is not None:
         headline += _quality(best, found.evaluation)
-    disagreeing = 1 - sizes.get(1, 0) / summary.n_items
+    disagreeing = 1 - sizes.get(1, 0) / max(1, sum(sizes.values()))
     headline.append(
         Headline(
             key="disagreeing",
@@ -197,6 +209,58 @@ def _scorers(scorers: Mapping[str, ScorerSummary]) -> TableBlock:
     return table("Scorers", [name, *quality, *columns], rows, help=help_text)
 
 
+def _slices(summary: ScoringSummary) -> list[Block]:
+    """Every scorer over every slice."""
+    rows = []
+    for part in summary.slices:
+        for scorer, found in part.scorers.items():
+            evaluated = found.evaluation
+            rows.append(
+                {
+                    "slice": f"{part.field} = {part.value}",
+                    "scorer": scorer,
+                    "n_items": part.n_items,
+                    "n_hallucinated": part.n_hallucinated,
+                    "mean": found.mean,
+                    **{key: getattr(evaluated, key) if evaluated else None for key in _METRICS},
+                    "ks": part.drift.ks if part.drift else None,
+                }
+            )
+    if not rows:
+        return []
+    columns = [
+        Column(key="slice", label="Items with"),
+        Column(key="scorer", label="Scorer"),
+        Column(key="n_items", label="Items", format="integer"),
+        Column(key="n_hallucinated", label="Hallucinated", format="integer"),
+        Column(key="mean", label="Mean", format="number"),
+    ]
+    if any(row["auroc"] is not None for row in rows):
+        columns += [
+            Column(key=key, label=label, format="number", better="high")
+            for key, label in _METRICS.items()
+        ]
+    if any(row["ks"] is not None for row in rows):
+        columns.append(
+            Column(
+                key="ks",
+                label="Drift (KS)",
+                format="number",
+                better="low",
+                help="Largest gap to the distribution that the calibrator was fitted on.",
+            )
+        )
+    return [
+        table(
+            "Slices",
+            columns,
+            rows,
+            help="The scorers over the items of each value of the metadata, with 95 % bootstrap "
+            "intervals where they are labelled.",
+        )
+    ]
+
+
 def _verification(result: Result) -> list[Block]:
     found = result.summary.verification
     if found is None:
@@ -266,7 +330,7 @@ class SampleWriter:
         # A `Sample`; models of every answer would take longer than some scorers.
         sample = {
             "id": result.id,
-            "prompt": item.prompt,
+            "prompt": item.question or None,
             "answer": None if item.answer is None else item.answer.text,
             "verdict": None if result.label is None else ("wrong" if result.label else "right"),
             "values": values,

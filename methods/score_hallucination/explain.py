@@ -62,9 +62,8 @@ def snne_leave_one_out(
         return np.asarray(without - whole[..., None])
     if n < (3 if include_self else 4):
         return np.full(scaled.shape[:-1], np.nan)
-    lowest = np.where(np.min(similarity, axis=(-2, -1)) < 0, -1.0, 0.0)
-    before = _consistency(whole, n, tau, lowest, include_self)
-    after = _consistency(without, n - 1, tau, lowest[..., None], include_self)
+    before = _consistency(whole, n, tau, include_self)
+    after = _consistency(without, n - 1, tau, include_self)
     return after - before[..., None]
 
 
@@ -86,11 +85,9 @@ def medoid(similarity: FloatArray) -> IntArray:
     return np.asarray(others.argmax(axis=-1), dtype=np.int64)
 
 
-def _consistency(
-    value: FloatArray, n: int, tau: float, lowest: FloatArray, include_self: bool
-) -> FloatArray:
-    low, high = snne_bounds(n, tau, lowest, include_self)
-    return (high - value) / (high - low)
+def _consistency(value: FloatArray, n: int, tau: float, include_self: bool) -> FloatArray:
+    low, high = snne_bounds(n, tau, 0.0, include_self)
+    return np.asarray(np.clip((high - value) / (high - low), 0, 1))
 
 
 def _scaled(similarity: FloatArray, tau: float, include_self: bool) -> FloatArray:

@@ -19,9 +19,11 @@ from methods.score_hallucination.answers.graders import contains
 from methods.score_hallucination.answers.item_reader import Items, chunks
 from methods.score_hallucination.answers.judges import collect_judgements
 from methods.score_hallucination.answers.judges import provenance_fields as judged
+from methods.score_hallucination.answers.state import AnswerStates
 from methods.score_hallucination.calibration.apply import Calibration
 from methods.score_hallucination.calibration.calibrator import MAX_BYTES, read_calibrator
 from methods.score_hallucination.evaluation import ranking
+from methods.score_hallucination.evaluation.slices import Slice, Slices
 from methods.score_hallucination.explain import explanations
 from methods.score_hallucination.result import (
     Cluster,
@@ -32,6 +34,7 @@ from methods.score_hallucination.result import (
     Score,
     ScorerSummary,
     ScoringSummary,
+    SliceSummary,
 )
 from methods.score_hallucination.schema.items import Item
 from methods.score_hallucination.schema.options import provenance_fields
@@ -60,7 +63,7 @@ def run(spec: Spec, ctx: RunContext) -> Result:
     options = options_of(spec, ctx)
     if first is not None and first.scorer is not None and first.scorer not in options.scorers:
         options = replace(options, scorers=(*options.scorers, first.scorer))
-    spent, tally = nli_cost(options), _Tally(spec.scorers)
+    spent, tally = nli_cost(options), _Tally(spec.scorers, spec.slices)
     path, shown = ctx.workdir / "items.jsonl", ctx.workdir / "samples.jsonl"
     done = 0
     with path.open("wb") as writer, shown.open("wb") as sample_writer:
@@ -73,6 +76,7 @@ def run(spec: Spec, ctx: RunContext) -> Result:
             explained = _explained(scores, spec)
             for item, scored, explanation in zip(chunk, scores, explained, strict=True):
                 row = _item_result(item, scored, spec, done, tally.add(item, scored))
+                row.answers = tally.states.add(item, row.label is not None)
                 row.explanation = explanation
                 row.opinions = opinions.of(done) or None
                 if calibration is not None:
@@ -88,7 +92,8 @@ def run(spec: Spec, ctx: RunContext) -> Result:
         verdicts, verified = verify(complete, first, options, np.array(tally.quality), ctx)
         path = _with_verdicts(path, verdicts)
     ctx.progress("evaluating", 1, 1, "steps")
-    summary = tally.summary(ctx)
+    summary = tally.summary(ctx, calibration)
+    summary.n_bad_rows = items.bad
     summary.calibration = None if calibration is None else calibration.summary()
     summary.verification = verified
     inline = path.stat().st_size <= _INLINE_BYTES
@@ -98,7 +103,13 @@ def run(spec: Spec, ctx: RunContext) -> Result:
         summary=summary,
         sampling=sampled,
         judging=judging,
-        warnings=blocks.warnings(summary),
+        bad_rows=items.bad_artifact,
+        warnings=[
+            *blocks.of_sampling(summary, sampled),
+            *tally.states.warnings(),
+            *tally.slices.warnings(),
+            *blocks.warnings(summary),
+        ],
         provenance=_provenance(
             spec, {f"nli_{what}": n - spent[what] for what, n in nli_cost(options).items()}
         ),
@@ -154,13 +165,15 @@ def _item_result(
     }
     return ItemResult(
         id=item.id if item.id is not None else str(index),
-        prompt=None if item.prompt is None else item.prompt[-_SHOWN:],
+        prompt=item.question[-_SHOWN:] or None,
         answer=None if item.answer is None else item.answer.text[:_SHOWN],
         label=label,
         scores=scores,
         clusters=_clusters(scored),
         n=scored.n,
         n_unique=scored.n_unique,
+        covered=scored.covered,
+        metadata=item.metadata,
     )
 
 
@@ -188,12 +201,13 @@ def _label(item: Item) -> tuple[Label, str | None]:
 class _Tally:
     """The columns of all items, for the summary."""
 
-    def __init__(self, names: list[Any]) -> None:
+    def __init__(self, names: list[Any], slices: list[str]) -> None:
         self._values: dict[str, list[float]] = {name: [] for name in names}
         self.quality: list[float] = []
         self.sizes: dict[int, int] = {}
         self._labels: dict[str, int] = {}
         self._answers = 0
+        self.states, self.slices = AnswerStates(), Slices(slices)
 
     def add(self, item: Item, scored: ItemScores) -> Label:
         for name, column in self._values.items():
@@ -202,15 +216,17 @@ class _Tally:
         if source is not None:
             self._labels[source] = self._labels.get(source, 0) + 1
         self.quality.append(np.nan if label is None else 1.0 - label)
-        clusters = int(scored.cluster_ids.max()) + 1
-        self.sizes[clusters] = self.sizes.get(clusters, 0) + 1
+        if scored.n:
+            clusters = int(scored.cluster_ids.max()) + 1
+            self.sizes[clusters] = self.sizes.get(clusters, 0) + 1
+        self.slices.add(item)
         self._answers += scored.n
         return label
 
     def columns(self) -> dict[str, Any]:
         return {name: np.array(column) for name, column in self._values.items()}
 
-    def summary(self, ctx: RunContext) -> ScoringSummary:
+    def summary(self, ctx: RunContext, calibration: Calibration | None) -> ScoringSummary:
         quality = np.array(self.quality)
         # One generator state for every scorer: they are compared on the same resamples.
         seed = int(ctx.rng.integers(2**63))
@@ -218,10 +234,30 @@ class _Tally:
             n_items=len(quality),
             n_answers=self._answers,
             labels=self._labels,
-            scorers={
-                name: _summarise(name, column, quality, np.random.default_rng(seed), ctx)
-                for name, column in self.columns().items()
-            },
+            answers=self.states.total,
+            scorers=self._scorers(quality, seed, ctx),
+            slices=[self._sliced(part, quality, calibration, seed, ctx) for part in self.slices],
+        )
+
+    def _scorers(
+        self, quality: Any, seed: int, ctx: RunContext, rows: Any = slice(None)
+    ) -> dict[str, ScorerSummary]:
+        return {
+            name: _summarise(name, column[rows], quality[rows], np.random.default_rng(seed), ctx)
+            for name, column in self.columns().items()
+        }
+
+    def _sliced(
+        self, part: Slice, quality: Any, calibration: Calibration | None, seed: int, ctx: RunContext
+    ) -> SliceSummary:
+        labelled = quality[part.rows][np.isfinite(quality[part.rows])]
+        return SliceSummary(
+            field=part.field,
+            value=part.value,
+            n_items=int(part.rows.sum()),
+            n_hallucinated=int((labelled == 0).sum()) if len(labelled) else None,
+            scorers=self._scorers(quality, seed, ctx, part.rows),
+            drift=None if calibration is None else calibration.drift(part.rows),
         )
 
 

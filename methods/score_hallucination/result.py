@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -54,6 +54,17 @@ class Explanation(SpecModel):
     )
 
 
+class AnswerCounts(SpecModel):
+    """Answers that are out of the ordinary, the judged ones included."""
+
+    truncated: int = Field(0, description="Answers that were cut off at the longest length.")
+    refused: int = Field(0, description="Answers that the model refused.")
+    empty: int = Field(0, description="Answers without a word.")
+    filtered: int = Field(0, description="Answers that the server's content filter took away.")
+    tool_calls: int = Field(0, description="Answers that call tools.")
+    with_thoughts: int = Field(0, description="Answers that began with thoughts, taken off.")
+
+
 class ItemResult(SpecModel):
     """Scores of one item."""
 
@@ -80,7 +91,18 @@ class ItemResult(SpecModel):
         None, description="What makes the item suspicious; null for fewer than two answers."
     )
     n: int = Field(description="Answers.")
-    n_unique: int = Field(description="Different answers, up to case and spacing.")
+    n_unique: int = Field(
+        description="Different answers, by what the spec's `identity` takes for the same."
+    )
+    answers: AnswerCounts | None = Field(
+        None, description="Answers that are out of the ordinary; null where none is."
+    )
+    covered: float | None = Field(
+        None,
+        description="Share of probability that the `top_logprobs` of `answer` cover, mean over its "
+        "tokens: the entropies are of that part. Null without them.",
+    )
+    metadata: dict[str, Any] | None = Field(None, description="The item's own, as it came.")
 
 
 class Evaluation(SpecModel):
@@ -114,6 +136,23 @@ class ScorerSummary(SpecModel):
     )
 
 
+class SliceSummary(SpecModel):
+    """The items with one value of a field of their metadata."""
+
+    field: str = Field(description="The field, as in the spec's `slices`.")
+    value: str = Field(description="Its value for these items.")
+    n_items: int = Field(description="Items with this value.")
+    n_hallucinated: int | None = Field(
+        description="Hallucinated items among the labelled ones; null where none has a label."
+    )
+    scorers: dict[str, ScorerSummary] = Field(description="Each scorer over these items, by name.")
+    drift: Drift | None = Field(
+        None,
+        description="Difference of these items to those that the calibrator was fitted on; null "
+        "without one.",
+    )
+
+
 class CalibrationSummary(SpecModel):
     """How the calibrator fits these items."""
 
@@ -135,7 +174,12 @@ class ScoringSummary(SpecModel):
     labels: dict[str, int] = Field(
         description="How many labels were given, and how many the references gave."
     )
+    answers: AnswerCounts = Field(description="Answers that are out of the ordinary.")
+    n_bad_rows: int = Field(0, description="Rows of the file that were left out as no items.")
     scorers: dict[str, ScorerSummary] = Field(description="Each scorer over all items, by name.")
+    slices: list[SliceSummary] = Field(
+        default=[], description="The same for the items of each value of the spec's `slices`."
+    )
     calibration: CalibrationSummary | None = Field(
         None, description="How the calibrator fits these items; null without a calibrator."
     )
@@ -168,6 +212,11 @@ class SamplingResult(SpecModel):
     completion_tokens: int = Field(description="Tokens that the model wrote.")
     artifact: ArtifactRef = Field(
         description="JSON lines: the items with everything that was drawn for them."
+    )
+    learned: list[str] = Field(
+        default=[],
+        description="What the model's server does otherwise than OpenAI's, learned from what it "
+        "refused; a sentence each.",
     )
     stop_early: EarlyStops | None = Field(
         None, description="What early stopping spared; null where the sampler does not stop early."
@@ -206,6 +255,9 @@ class Result(JobResult):
     )
     judging: JudgingResult | None = Field(
         None, description="What the judges were asked; null without judges."
+    )
+    bad_rows: ArtifactRef | None = Field(
+        None, description="JSON lines: rows of the file that were left out, and why."
     )
 
 

@@ -7,26 +7,18 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from methods.jobtype import NUMERICS, InputRef, JobType, SpecModel
+from methods.jobtype import NUMERICS, InputRef, JobType
 from methods.score_hallucination.result import Result
 from methods.score_hallucination.schema.items import Item, Sampler
 from methods.score_hallucination.schema.judges import Judge, duplicate_model
 from methods.score_hallucination.schema.options import Clustering, ScorerName, Similarity, conflict
+from methods.score_hallucination.schema.source import ItemSource
 from methods.score_hallucination.schema.verification import Verifier
 
 
-class Spec(SpecModel):
+class Spec(ItemSource):
     """What to score, and how."""
 
-    items: list[Item] | None = Field(
-        None,
-        min_length=1,
-        max_length=1000,
-        description="The items to score; exactly one of this and `input` is given.",
-    )
-    input: InputRef | None = Field(
-        None, description="An uploaded JSONL file with one item a line, in place of `items`."
-    )
     sampler: Sampler | None = Field(
         None, description="How to draw answers for items without `responses`."
     )
@@ -74,6 +66,8 @@ class Spec(SpecModel):
     def _consistent(self) -> Self:
         if (self.items is None) == (self.input is None):
             raise ValueError("give exactly one of items and input")
+        if self.items is not None and (self.columns is not None or self.on_bad_rows == "skip"):
+            raise ValueError("columns and on_bad_rows are of a file, and there is no input")
         if len(set(self.scorers)) != len(self.scorers):
             raise ValueError("a scorer is named twice")
         if (model := duplicate_model(self.judges)) is not None:
@@ -119,7 +113,7 @@ class Spec(SpecModel):
         if item.responses is None:
             if self.sampler is None:
                 return "responses", "is missing, and there is no sampler"
-            if not item.prompt:
+            if not item.question:
                 return "prompt", "is missing: without responses it is what the sampler is asked"
         if item.similarity is None and self.similarity.kind == "precomputed":
             return "similarity", "is missing (kind precomputed)"
@@ -130,7 +124,7 @@ class Spec(SpecModel):
         if item.verifier_responses is None:
             if self.verifier.model is None:
                 return "verifier_responses", "is missing, and the verifier names no model"
-            if not item.prompt:
+            if not item.question:
                 return "prompt", "is missing: it is what the verifier is asked"
         elif self.similarity.kind == "precomputed" and item.verifier_similarity is None:
             return "verifier_similarity", "is missing (kind precomputed)"
@@ -150,7 +144,8 @@ _EXAMPLE = {
 
 JOB = JobType(
     name="score-hallucination",
-    version="1",
+    # 2: confidences by the bounds of their kind, answers the same by what they say.
+    version="2",
     title="Score answers for hallucination",
     summary="Scores how inconsistent several sampled answers to the same question are, by SNNE and "
     "its peers. A model that knows says the same again; one that makes it up does not.",

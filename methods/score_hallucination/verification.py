@@ -11,7 +11,7 @@ import numpy as np
 
 from methods.context import RunContext
 from methods.errors import JobError
-from methods.inference.completion import Usage
+from methods.inference.completion import Prompt, Usage
 from methods.inference.llm import language_model
 from methods.results import Interval
 from methods.score_hallucination.answers.adapters import answers_of
@@ -73,19 +73,27 @@ class FirstStage:
             self.reasons[len(self._s1)] = reason
         self._s1.append(math.nan if confidence is None else 1 - confidence)
 
-    def band(self) -> two_stage.Band:
-        """Where the verifier is to be asked."""
+    def choose(self, rng: np.random.Generator) -> tuple[two_stage.Band, BoolArray]:
+        """The band, and (N,) the items of which the verifier is to be asked."""
+        s1, v = self.s1, self.verifier
+        if v.budget is None:
+            band = self._band()
+            return band, two_stage.asked(s1, band)
+        assert v.lower is not None, "the spec was checked"
+        assert v.verdict is not None, "the spec was checked"
+        inside = two_stage.within_budget(s1, v.lower, v.budget, rng)
+        upper = float(s1[inside].max()) if inside.any() else -np.inf
+        return two_stage.Band(v.lower, upper, v.verdict), inside
+
+    def _band(self) -> two_stage.Band:
         v = self.verifier
         if self._calibrator is not None:
             upper = -np.inf if self.fitted.upper is None else self.fitted.upper
             return two_stage.Band(self.fitted.lower, upper, self.fitted.verdict)
         assert v.lower is not None, "the spec was checked"
         assert v.verdict is not None, "the spec was checked"
-        if v.upper is not None:
-            return two_stage.Band(v.lower, v.upper, v.verdict)
-        assert v.budget is not None, "the spec was checked"
-        known = self.s1[np.isfinite(self.s1)]
-        return two_stage.band(known, v.lower, v.budget, v.verdict)
+        assert v.upper is not None, "the spec was checked"
+        return two_stage.Band(v.lower, v.upper, v.verdict)
 
     def summary(self, band: two_stage.Band) -> dict[str, Any]:
         """What the summary says of the thresholds."""
@@ -122,13 +130,13 @@ def verify(
     Raises:
         JobError: as sampling does.
     """
-    s1, band = first.s1, first.band()
-    asked = two_stage.asked(s1, band)
+    s1 = first.s1
+    band, asked = first.choose(ctx.rng)
     usage = spent(ctx, "verifier_usage")
     drawn = _drawn(items, first.verifier, asked, usage, ctx)
     s2, undefined = _second(items, drawn, asked, options, ctx)
     decided = np.where(asked, np.isfinite(s2), np.isfinite(s1))
-    flagged = two_stage.decide(s1, s2, band)
+    flagged = two_stage.decide(s1, s2, band, asked)
     reasons = first.reasons | undefined
     verdicts = [
         Verification(
@@ -151,7 +159,7 @@ def verify(
         realised=realised,
         n_hallucinated=int((flagged & decided).sum()),
         relative_cost=None if realised is None or ratio is None else realised * ratio,
-        labelled=_against_labels(s1, s2, flagged, decided, quality, band, ctx),
+        labelled=_against_labels(s1, s2, flagged, decided, quality, band, asked, ctx),
     )
 
 
@@ -167,12 +175,12 @@ def _drawn(
         if asked[number] and item.verifier_responses is None
     ]
 
-    def prompts() -> Iterator[tuple[int, str]]:
+    def prompts() -> Iterator[tuple[int, Prompt]]:
         missing = {number for number in wanting if number not in kept}
         for number, item in enumerate(items):
             if number in missing:
-                assert item.prompt, "the spec was checked against the item"
-                yield number, item.prompt
+                assert item.asked is not None, "the spec was checked against the item"
+                yield number, item.asked
 
     if wanting:
         model = language_model(ctx.models, verifier.model)
@@ -204,7 +212,7 @@ def _answered(items: Iterable[Item], drawn: Drawn | None, asked: BoolArray) -> I
     for number, item in enumerate(items):
         if not asked[number]:
             continue
-        if drawn is not None and number in drawn:
+        if drawn is not None and drawn.get(number):
             texts = [answer.text for answer in drawn[number]]
             item = item.model_copy(update={"verifier_responses": texts})
         yield item
@@ -217,6 +225,7 @@ def _against_labels(
     decided: BoolArray,
     quality: FloatArray,
     band: two_stage.Band,
+    asked: BoolArray,
     ctx: RunContext,
 ) -> Verdicts | None:
     known = decided & np.isfinite(quality)
@@ -236,7 +245,7 @@ def _against_labels(
         f1=_defined(verdict.f1),
         accuracy=verdict.accuracy,
         auroc_one=auroc(s1[known]),
-        auroc=auroc(two_stage.rank_score(s1[known], s2[known], band)),
+        auroc=auroc(two_stage.rank_score(s1[known], s2[known], band, asked[known])),
     )
 
 

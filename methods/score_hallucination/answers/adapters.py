@@ -8,7 +8,7 @@ from dataclasses import asdict
 from methods.context import RunContext
 from methods.score_hallucination.schema.items import Answer, Item
 from methods.score_hallucination.schema.options import Similarity
-from methods.score_hallucination.scoring.batch import Answers, JudgedAnswer, Options
+from methods.score_hallucination.scoring.batch import REFUSAL, Answers, JudgedAnswer, Options
 from methods.score_hallucination.scoring.pairwise import Relate, RelateByEmbedding, RelateByNLI
 from methods.score_hallucination.spec import Spec
 
@@ -26,6 +26,7 @@ def options_of(spec: Spec, ctx: RunContext) -> Options:
         scorers=tuple(spec.scorers),
         kind=spec.similarity.kind,
         tokenizer=spec.similarity.tokenizer,
+        identity=spec.similarity.identity,
         symmetrize=spec.similarity.symmetrize,
         variant=spec.similarity.variant,
         relate=_relate(spec.similarity, ctx),
@@ -62,23 +63,35 @@ def answers_of(item: Item, opinions: Mapping[str, float | str] | None = None) ->
     """An item as the numerics take it; it has responses. opinions: see `Answers`."""
     assert item.responses is not None, "items without were refused or sampled"
     return Answers(
-        texts=[response.text for response in item.responses],
+        texts=[REFUSAL if response.refusal else response.text for response in item.responses],
         logprobs=[_known(response.token_logprobs) for response in item.responses],
         matrix=item.similarity,
         judged=None if item.answer is None else _judged_answer(item.answer),
-        prompt=item.prompt or "",
+        prompt=item.question,
         verifier=item.verifier_responses or (),
         cross=item.verifier_similarity,
         tokens=[response.tokens for response in item.responses],
         opinions=opinions or {},
+        unknown=[_is_unknown(response.token_logprobs) for response in item.responses],
+        unanswered=item.unanswered,
     )
+
+
+def _is_unknown(values: list[float | None] | None) -> bool:
+    return values is not None and _known(values) is None
 
 
 def _judged_answer(answer: Answer) -> JudgedAnswer:
     top = answer.top_logprobs
     if top is not None:
         top = [[value for value in place if value > UNKNOWN] for place in top]
-    return JudgedAnswer(answer.text, _known(answer.token_logprobs), top, answer.tokens)
+    return JudgedAnswer(
+        REFUSAL if answer.refusal else answer.text,
+        _known(answer.token_logprobs),
+        top,
+        answer.tokens,
+        _is_unknown(answer.token_logprobs),
+    )
 
 
 def _known(values: list[float | None] | None) -> list[float] | None:

@@ -10,11 +10,15 @@ from dataclasses import asdict
 from typing import Any
 
 from methods.context import RunContext
-from methods.errors import Interrupted
-from methods.inference.completion import Completion, Sampling, Usage
+from methods.errors import Interrupted, JobError
+from methods.inference.completion import Completion, Prompt, Sampling, Usage
 from methods.inference.llm import LanguageModel
 from methods.resume import ResumeStore
 from methods.score_hallucination.schema.items import Answer, Drawing
+from methods.score_hallucination.schema.shapes import as_answer
+
+#: Records of completions, or why there are none.
+_Kept = list[dict[str, Any]] | str
 
 _SAVED_ITEMS, _SAVED_SECONDS = 256, 10.0
 
@@ -35,7 +39,7 @@ def sampling_of(drawing: Drawing, logprobs: bool = False) -> Sampling:
 
 def draw(
     model: LanguageModel,
-    prompts: Iterator[tuple[int, str]],
+    prompts: Iterator[tuple[int, Prompt]],
     sampling: Sampling,
     kept: Drawn,
     usage: Usage,
@@ -54,21 +58,18 @@ def draw(
 
     ctx.progress(phase, len(kept), wanted, "prompts")
     try:
-        for number, completions in model.sample(prompts, sampling, usage, ctx.check, waiting):
+        drawn = model.sample(prompts, sampling, usage, ctx.check, waiting, kept.refuse)
+        for number, completions in drawn:
             kept.add(number, completions, usage)
             ctx.progress(phase, len(kept), wanted, "prompts")
+        if kept.refusals == len(kept) > 0:
+            raise JobError(
+                "model_rejected_request", f"No prompt was answered: {kept.last_refusal}."
+            )
     finally:
         # A server that dies in the middle costs what was in flight, no more.
         with suppress(Interrupted):
             kept.save(usage)
-
-
-def _as_answer(completion: Completion) -> dict[str, Any]:
-    return {
-        "text": completion.text,
-        "token_logprobs": completion.logprobs,
-        "tokens": completion.token_texts,
-    }
 
 
 def spent(ctx: RunContext, account: str = "usage") -> Usage:
@@ -89,12 +90,13 @@ class Drawn:
         name: str,
         ctx: RunContext,
         account: str = "usage",
-        record: Callable[[Completion], dict[str, Any]] = _as_answer,
+        record: Callable[[Completion], dict[str, Any]] = as_answer,
     ) -> None:
         self._record = record
         self._file = (ctx.workdir / f"drawn-{name.replace('/', '-')}.jsonl").open("w+b")
         self._places: dict[int, int] = {}
-        self._unsaved: list[tuple[int, list[dict[str, Any]]]] = []
+        self._unsaved: list[tuple[int, _Kept]] = []
+        self.refusals, self.last_refusal = 0, ""
         self._parts, self._saved_at = 0, time.monotonic()
         self._store, self._spent = ResumeStore(ctx, name), ResumeStore(ctx, account)
         while (part := self._store.find_value(str(self._parts))) is not None:
@@ -111,11 +113,29 @@ class Drawn:
     def __getitem__(self, number: int) -> list[Answer]:
         return [Answer.model_validate(record) for record in self.records(number)]
 
+    def get(self, number: int) -> list[Answer]:
+        """The answers to an item; none where it was not asked, or not answered."""
+        return self[number] if number in self._places else []
+
     def records(self, number: int) -> list[dict[str, Any]]:
         """What was kept of an item's completions."""
+        found = self._read(number)
+        return [] if isinstance(found, str) else found
+
+    def refusal(self, number: int) -> str | None:
+        """Why the model gave no answer to an item, or None."""
+        found = self._read(number) if number in self else None
+        return found if isinstance(found, str) else None
+
+    def _read(self, number: int) -> _Kept:
         self._file.seek(self._places[number])
-        found: list[dict[str, Any]] = json.loads(self._file.readline())
+        found: _Kept = json.loads(self._file.readline())
         return found
+
+    def refuse(self, number: int, why: str) -> None:
+        """Note that the model gives no answer to an item."""
+        self._write(number, why)
+        self._unsaved.append((number, why))
 
     def add(self, number: int, completions: list[Completion], usage: Usage) -> None:
         """Note what was drawn for an item; now and then make it durable."""
@@ -134,6 +154,8 @@ class Drawn:
             self._parts += 1
         self._unsaved, self._saved_at = [], time.monotonic()
 
-    def _write(self, number: int, records: list[dict[str, Any]]) -> None:
+    def _write(self, number: int, records: _Kept) -> None:
+        if isinstance(records, str):
+            self.refusals, self.last_refusal = self.refusals + 1, records
         self._places[number] = self._file.seek(0, 2)
         self._file.write(json.dumps(records).encode() + b"\n")

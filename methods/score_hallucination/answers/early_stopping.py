@@ -9,7 +9,7 @@ from hashlib import sha256
 from statistics import NormalDist
 
 from methods.context import RunContext
-from methods.inference.completion import Usage
+from methods.inference.completion import Prompt, Usage
 from methods.inference.llm import LanguageModel
 from methods.score_hallucination.answers.adapters import answers_of, options_of
 from methods.score_hallucination.answers.answer_store import Drawn, draw, sampling_of
@@ -58,6 +58,11 @@ class Rounds:
     def __getitem__(self, number: int) -> list[Answer]:
         return [answer for drawn in self._rounds if number in drawn for answer in drawn[number]]
 
+    def refusal(self, number: int) -> str | None:
+        """Why a model gave no answer to an item, or None."""
+        found = [drawn.refusal(number) for drawn in self._rounds if number in drawn]
+        return next((why for why in found if why is not None), None)
+
 
 def draw_in_rounds(
     items: Items,
@@ -91,6 +96,8 @@ def draw_in_rounds(
         drawn, answers = drawn + size, answers + size * len(undecided)
         if drawn == sampler.n:
             break
+        # What the model cannot answer needs no more rounds.
+        undecided -= {number for number in undecided if kept.refusal(number) is not None}
         numbers, closed = iter(sorted(undecided)), set()
         for chunk in chunks(_so_far(items, undecided, rounds)):
             for found in score([answers_of(item) for item in chunk], options, ctx.check):
@@ -109,11 +116,11 @@ def draw_in_rounds(
     return rounds
 
 
-def _prompts(items: Items, wanted: set[int], kept: Drawn) -> Iterator[tuple[int, str]]:
+def _prompts(items: Items, wanted: set[int], kept: Drawn) -> Iterator[tuple[int, Prompt]]:
     for number, item in enumerate(items):
         if number in wanted and number not in kept:
-            assert item.prompt is not None, "the spec was checked against the item"
-            yield number, item.prompt
+            assert item.asked is not None, "the spec was checked against the item"
+            yield number, item.asked
 
 
 def _so_far(items: Items, wanted: set[int], rounds: Rounds) -> Iterator[Item]:

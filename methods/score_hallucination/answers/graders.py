@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from methods.score_hallucination.answers.numbers import given_number
-from methods.score_hallucination.answers.plain_text import without_articles, words_of
+from methods.score_hallucination.similarity.plain_text import without_articles, words_of
 from methods.score_hallucination.similarity.rouge_l import rouge_l as rouge_l_matrices
 from methods.score_hallucination.similarity.rouge_l import unique_answers
 
@@ -112,7 +112,7 @@ def numeric(answer: str, references: Sequence[str], tolerance: float = 1e-6) -> 
 def rouge_l(answer: str, references: Sequence[str]) -> float:
     """The best ROUGE-L F-measure, over words of every script. Source: Lin 2004."""
     pairs = [[answer, reference] for reference in references]
-    matrices = rouge_l_matrices(*unique_answers(pairs, "unicode"), "unicode")
+    matrices = rouge_l_matrices(*unique_answers(pairs), "unicode")
     return max((float(matrix[0, 1]) for matrix in matrices), default=0.0)
 
 

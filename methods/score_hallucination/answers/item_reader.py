@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import to_json
 
 from methods.context import RunContext
 from methods.errors import JobError
+from methods.results import ArtifactRef, counted
+from methods.score_hallucination.answers.item_files import FIELDS, Row, parse_line, read_rows
 from methods.score_hallucination.schema.items import Item
 from methods.score_hallucination.spec import Spec
 
-#: A hundred answers of the longest kind with their log-probabilities fit.
-MAX_LINE_BYTES = 16 * 1024 * 1024
 _REPORTED = 100
 _CHUNK_ITEMS = 512
 _CHUNK_CHARACTERS = 2_000_000
-_BOM = b"\xef\xbb\xbf"
 
 
 class Items:
@@ -25,60 +25,91 @@ class Items:
 
     Attributes:
         count: how many there are. unanswered: how many of them have no responses.
+        bad: rows that were left out, with `on_bad_rows: skip`. bad_artifact: the list of them.
 
     Raises:
-        JobError: `input_invalid` with every bad row by its line number, `input_unreadable`.
+        JobError: `input_invalid` with every bad row by its number, `input_unreadable`.
     """
 
     def __init__(self, spec: Spec, ctx: RunContext) -> None:
         self._spec, self._ctx = spec, ctx
         self.unanswered = sum(item.responses is None for item in spec.items or [])
-        self.count = len(spec.items) if spec.items is not None else self._validate()
+        self.bad = 0
+        self.bad_artifact: ArtifactRef | None = None
+        self._path = ctx.workdir / "items-read.jsonl"
+        self.count = len(spec.items) if spec.items is not None else self._read()
 
     def __iter__(self) -> Iterator[Item]:
         if self._spec.items is not None:
             yield from self._spec.items
             return
-        with self._open() as reader:
-            for _, line in _lines(reader):
+        with self._path.open("rb") as reader:
+            for line in reader:
                 yield Item.model_validate_json(line)
 
-    def _open(self) -> BinaryIO:
+    def _read(self) -> int:
+        """Keep the good rows as JSON lines; returns how many there are."""
         assert self._spec.input is not None, "the spec has items or an input"
-        return self._ctx.open_input(self._spec.input)
-
-    def _validate(self) -> int:
+        skip = self._spec.on_bad_rows == "skip"
         bad: list[dict[str, Any]] = []
-        faults = count = 0
-        with self._open() as reader:
+        kind, rows = "line", 0
+        bad_path = self._path.with_name("bad_rows.jsonl")
+        with (
+            self._ctx.open_input(self._spec.input) as reader,
+            self._path.open("wb") as writer,
+            bad_path.open("wb") as bad_writer,
+        ):
             size = reader.seek(0, 2)
             reader.seek(0)
-            for number, line in _lines(reader):
-                found = self._faults(line)
-                faults += bool(found)
-                if len(bad) < _REPORTED:
-                    bad += [{"line": number, **fault} for fault in found]
-                count += 1
-                if count % 256 == 0:
-                    self._ctx.progress("checking", reader.tell(), size, "bytes")
-        if faults:
+            for row in read_rows(reader, self._spec.columns):
+                rows, kind = rows + 1, row.kind
+                faults = self._faults(row)
+                if faults:
+                    self.bad += 1
+                    found = [{row.kind: row.number, **fault} for fault in faults]
+                    bad += found[: _REPORTED - len(bad)]
+                    for fault in found if skip else ():
+                        bad_writer.write(to_json(fault) + b"\n")
+                else:
+                    content = row.content
+                    writer.write(content if isinstance(content, bytes) else to_json(content))
+                    writer.write(b"\n")
+                if rows % 256 == 0:
+                    done = size if reader.closed else min(reader.tell(), size)
+                    self._ctx.progress("checking", done, size, "bytes")
+        if self.bad and (not skip or self.bad == rows):
             first = bad[0]
+            where = f" at {first['pointer']}" if first["pointer"] else ""
             raise JobError(
                 "input_invalid",
-                f"{faults} of {count} lines are not valid; the first is line {first['line']}"
-                f" at {first['pointer'] or '/'}: {first['message']}.",
-                details={"bad_lines": faults, "lines": count, "rows": bad[:_REPORTED]},
+                f"{self.bad:,} of {counted(rows, kind)} {'is' if self.bad == 1 else 'are'} not "
+                f"valid; the first is {kind} {first[kind]}{where}: {first['message']}.",
+                details={f"bad_{kind}s": self.bad, f"{kind}s": rows, "rows": bad},
             )
-        if count == 0:
+        if rows == 0:
             raise JobError("input_invalid", "The file has no items.")
-        return count
+        if self.bad:
+            self.bad_artifact = self._ctx.save_artifact(
+                "bad_rows.jsonl", bad_path, "application/x-ndjson"
+            )
+        return rows - self.bad
 
-    def _faults(self, line: bytes) -> list[dict[str, str]]:
+    def _faults(self, row: Row) -> list[dict[str, str]]:
+        if row.content is None:
+            return [{"pointer": "", "message": row.problem}]
         try:
-            item = Item.model_validate_json(line)
+            if isinstance(row.content, bytes):
+                item = Item.model_validate_json(row.content)
+            else:
+                item = Item.model_validate_json(to_json(row.content))
         except ValidationError as error:
+            if isinstance(row.content, bytes) and error.errors()[0]["type"] == "json_invalid":
+                return [{"pointer": "", "message": parse_line(row.content)[1] or "is no JSON"}]
             return [
-                {"pointer": "".join(f"/{part}" for part in fault["loc"]), "message": fault["msg"]}
+                {
+                    "pointer": "".join(f"/{part}" for part in fault["loc"]),
+                    "message": _explained(fault),
+                }
                 for fault in error.errors(include_url=False, include_input=False)[:5]
             ]
         self.unanswered += item.responses is None
@@ -86,17 +117,14 @@ class Items:
         return [{"pointer": f"/{fault[0]}", "message": fault[1]}] if fault else []
 
 
-def _lines(reader: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Lines that are not blank, with their numbers from 1; a longer one ends the job."""
-    number = 0
-    while line := reader.readline(MAX_LINE_BYTES + 1):
-        number += 1
-        if number == 1:
-            line = line.removeprefix(_BOM)
-        if len(line) > MAX_LINE_BYTES:
-            raise JobError("too_large", f"Line {number} is longer than {MAX_LINE_BYTES} bytes.")
-        if stripped := line.strip():
-            yield number, stripped
+def _explained(fault: Any) -> str:
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1:
+        return (
+            "no field of an item; put what is yours into `metadata`, or say by `columns` which "
+            f"field it is (fields: {', '.join(sorted(FIELDS))})"
+        )
+    return message
 
 
 def chunks(items: Iterable[Item]) -> Iterator[list[Item]]:

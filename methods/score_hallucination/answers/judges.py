@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from methods.context import RunContext
+from methods.inference.choices import without_thoughts
 from methods.inference.completion import Completion, Sampling
 from methods.inference.llm import language_model
 from methods.results import ArtifactRef
@@ -114,6 +115,9 @@ class Judgements:
             return dict.fromkeys(self._heard, lack)
         found: dict[str, float | str] = {}
         for name, records in self.records(number).items():
+            if not records:
+                found[name] = "every judge's server refuses the question"
+                continue
             values = [record["value"] for record in records if record["value"] is not None]
             found[name] = sum(values) / len(values) if values else MESSAGES[name].unread
         return found
@@ -122,7 +126,7 @@ class Judgements:
 def _lacks(item: Item) -> str | None:
     if item.answer is None or not item.answer.text.strip():
         return "the item has no answer"
-    return None if item.prompt else "the item has no prompt"
+    return None if item.question else "the item has no prompt"
 
 
 def _prompts(
@@ -134,10 +138,9 @@ def _prompts(
 ) -> Iterator[tuple[int, str]]:
     for number, item in enumerate(items):
         if number not in kept and _lacks(item) is None and wanted(item):
-            assert item.prompt, "see _lacks"
             assert item.answer, "see _lacks"
             ideas = [answer.text for answer in item.responses or []] if one.brainstorm else []
-            yield number, MESSAGES[name].about(item.prompt, item.answer.text, ideas, one.chat)
+            yield number, MESSAGES[name].about(item.question, item.answer.text, ideas, one.chat)
 
 
 def _sampling(name: JudgeScorer, one: Judge) -> Sampling:
@@ -145,7 +148,7 @@ def _sampling(name: JudgeScorer, one: Judge) -> Sampling:
     return Sampling(
         n=1,
         temperature=0.0,
-        max_tokens=message.max_tokens,
+        max_tokens=one.max_tokens or message.max_tokens,
         logprobs=False,
         top_logprobs=message.likeliest,
         chat=one.chat,
@@ -153,8 +156,9 @@ def _sampling(name: JudgeScorer, one: Judge) -> Sampling:
 
 
 def _as_said(completion: Completion) -> dict[str, Any]:
+    completion = without_thoughts(completion)
     top = completion.top_logprobs
-    return {"text": completion.text} | ({} if top is None else {"likeliest": top[0]})
+    return {"text": completion.text} | ({} if not top else {"likeliest": top[0]})
 
 
 def _save(items: Iterable[Item], judgements: Judgements, ctx: RunContext) -> ArtifactRef:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from methods.score_hallucination.answers.plain_text import plain_text
+from methods.score_hallucination.similarity.plain_text import plain_text
 
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+)?"
 # A sign belongs to its number unless it joins two words, as in 2024-05.

@@ -7,7 +7,9 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from methods.context import RunContext
-from methods.inference.llm import language_model
+from methods.inference.completion import Prompt
+from methods.inference.llm import LanguageModel, language_model
+from methods.inference.openai_server import OpenAIServer
 from methods.score_hallucination.answers.answer_store import Drawn, draw, sampling_of, spent
 from methods.score_hallucination.answers.early_stopping import Rounds, draw_in_rounds
 from methods.score_hallucination.answers.item_reader import Items
@@ -29,7 +31,13 @@ def complete(
     model = language_model(ctx.models, sampler.model)
     usage = spent(ctx)
     shared = sampling_of(sampler, sampler.logprobs)
-    greedy = replace(shared, n=1, temperature=0.0, top_p=1.0)
+    greedy = replace(
+        shared,
+        n=1,
+        temperature=0.0,
+        top_p=1.0,
+        top_logprobs=sampler.top_logprobs * sampler.logprobs,
+    )
     drawn: Drawn | Rounds
     if sampler.stop_early is not None:
         drawn = draw_in_rounds(items, sampler, spec, model, usage, ctx)
@@ -45,24 +53,33 @@ def complete(
     path = ctx.workdir / "responses.jsonl"
     with path.open("wb") as writer:
         for item in completed:
-            writer.write(item.model_dump_json(exclude_none=True).encode() + b"\n")
+            if not item.responses:
+                item = item.model_copy(update={"responses": None})
+            line = item.model_dump_json(exclude_none=True, exclude_defaults=True)
+            writer.write(line.encode() + b"\n")
     artifact = ctx.save_artifact("responses.jsonl", path, "application/x-ndjson")
     return completed, SamplingResult(
         model=sampler.model,
         n_items=items.unanswered,
         artifact=artifact,
         stop_early=drawn.saved if isinstance(drawn, Rounds) else None,
+        learned=learned(model),
         **asdict(usage),
     )
 
 
-def _questions(items: Items, kept: Drawn, unjudged: bool = False) -> Iterator[tuple[int, str]]:
+def learned(model: LanguageModel) -> list[str]:
+    """What was learned of the server that was asked, in words."""
+    return model.quirks.said() if isinstance(model, OpenAIServer) else []
+
+
+def _questions(items: Items, kept: Drawn, unjudged: bool = False) -> Iterator[tuple[int, Prompt]]:
     """Prompts of the items without responses (and without an answer) that are not kept yet."""
     for number, item in enumerate(items):
         wanted = item.responses is None and not (unjudged and item.answer is not None)
         if wanted and number not in kept:
-            assert item.prompt is not None, "the spec was checked against the item"
-            yield number, item.prompt
+            assert item.asked is not None, "the spec was checked against the item"
+            yield number, item.asked
 
 
 class Completed:
@@ -75,7 +92,9 @@ class Completed:
         for number, item in enumerate(self._items):
             if item.responses is None:
                 update: dict[str, Any] = {"responses": self._drawn[number]}
-                if item.answer is None and number in self._answers:
-                    update["answer"] = self._answers[number][0]
+                if not update["responses"]:
+                    update["unanswered"] = self._drawn.refusal(number)
+                if item.answer is None and (judged := self._answers.get(number)):
+                    update["answer"] = judged[0]
                 item = item.model_copy(update=update)
             yield item

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from methods.score_hallucination.calibration.calibrator import Calibrator
-from methods.score_hallucination.result import CalibrationSummary
+from methods.score_hallucination.result import CalibrationSummary, Drift
 from methods.score_hallucination.schema.probability_maps import (
     Calibrated,
 )
 from methods.score_hallucination.scoring.pipeline import ItemScores
+from methods.typing import BoolArray
 
 
 class Calibration:
@@ -22,8 +25,7 @@ class Calibration:
         """What the calibrator says of the next item."""
         found = self.calibrator.calibrated(scored.confidences, scored.n)
         confidence = self.calibrator.confidence(scored.confidences)
-        if confidence is not None:
-            self._confidences.append(confidence)
+        self._confidences.append(np.nan if confidence is None else confidence)
         if found.probability is not None:
             self._probabilities.append(found.probability)
         return found
@@ -35,5 +37,11 @@ class Calibration:
             id=self.calibrator.id,
             n=len(known),
             mean=sum(known) / len(known) if known else None,
-            drift=self.calibrator.drift(self._confidences) if self._confidences else None,
+            drift=self.drift(slice(None)),
         )
+
+    def drift(self, rows: BoolArray | slice) -> Drift | None:
+        """How far some of the items so far are from the calibrator's; None without confidences."""
+        confidences = np.array(self._confidences)[rows]
+        known: list[float] = confidences[np.isfinite(confidences)].tolist()
+        return self.calibrator.drift(known) if known else None

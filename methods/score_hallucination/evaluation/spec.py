@@ -8,10 +8,10 @@ from typing import Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from methods.faults import explain
-from methods.jobtype import InputRef, SpecModel
-from methods.score_hallucination.schema.items import Item
+from methods.jobtype import SpecModel
 from methods.score_hallucination.schema.judges import Judge
 from methods.score_hallucination.schema.options import Clustering, ScorerName, Similarity
+from methods.score_hallucination.schema.source import ItemSource
 from methods.score_hallucination.spec import Spec
 
 GRADED = ("token_f1", "rouge_l")
@@ -61,18 +61,9 @@ class Grader(SpecModel):
         return f"{name} >= {self.cut:g}" if self.name in GRADED else name
 
 
-class LabelledSpec(SpecModel):
+class LabelledSpec(ItemSource):
     """Labelled items and the options of scoring, as in `score-hallucination`."""
 
-    items: list[Item] | None = Field(
-        None,
-        min_length=1,
-        max_length=1000,
-        description="The items themselves; exactly one of this and `input` is given.",
-    )
-    input: InputRef | None = Field(
-        None, description="An uploaded JSONL file with one item a line, in place of `items`."
-    )
     labels: Literal["given_or_graded", "given", "graded"] = Field(
         "given_or_graded",
         description="Where labels come from: the items' `label`, and the grader where it is "
@@ -104,6 +95,9 @@ class LabelledSpec(SpecModel):
         return Spec(
             items=self.items,
             input=self.input,
+            columns=self.columns,
+            on_bad_rows=self.on_bad_rows,
+            slices=self.slices,
             scorers=list(scorers),
             judges=self.judges,
             similarity=self.similarity,

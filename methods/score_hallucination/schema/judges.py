@@ -20,6 +20,13 @@ class Judge(SpecModel):
     chat: bool = Field(
         True, description="Ask by a user's turn of a chat; false for a model that completes text."
     )
+    max_tokens: int | None = Field(
+        None,
+        ge=1,
+        le=65_536,
+        description="Longest reply in tokens, thoughts included: a judge that thinks first needs "
+        "thousands. Default: 1 for `p_true`, 16 for the others.",
+    )
     brainstorm: bool = Field(
         False,
         description="`p_true` shows the item's `responses` before the answer, as ideas to weigh; "

@@ -11,6 +11,7 @@ from methods.jobtype import ModelRef, SpecModel
 #: Kinds of similarity that ask an NLI model.
 BY_NLI = ("nli", "hybrid")
 Rule = Literal["strict", "loose", "either"]
+Identity = Literal["verbatim", "surface", "paper"]
 
 ScorerName = Literal[
     "snne",
@@ -101,6 +102,14 @@ class Similarity(SpecModel):
         description="`unicode`: words of every script, numbers, signs; equal answers are alike "
         "whatever they are written in. `paper`: the official code's, which keeps [a-z0-9] only.",
     )
+    identity: Literal["surface", "verbatim", "paper"] | None = Field(
+        None,
+        description="Which answers are one answer, for similarities, clusters and `exact_match`: "
+        "`surface`: those that differ only in markdown, LaTeX wrappers, case (not of units such as "
+        "mW and MW), spacing, quotes, forms of numbers and dates, or a full stop at the end; "
+        "`verbatim`: only equal strings; `paper`: the same, as `tokenizer` paper has it. Default: "
+        "`paper` with that tokenizer, else `surface`.",
+    )
     symmetrize: Literal["none", "mean", "min", "max"] = Field(
         "none", description="Make a precomputed matrix symmetric before anything else."
     )
@@ -114,9 +123,16 @@ class Similarity(SpecModel):
             raise ValueError(f"similarity/model: kind {self.kind} takes no model")
         if self.kind != "nli" and self.variant != "strict":
             raise ValueError(f"similarity/variant: kind {self.kind} has none")
+        if self.identity == "paper" and self.tokenizer != "paper":
+            self.tokenizer = "paper"
         if self.kind not in BY_NLI and self.condition_on_prompt:
             raise ValueError(f"similarity/condition_on_prompt: not for kind {self.kind}")
         return self
+
+    @property
+    def level(self) -> Identity:
+        """Which answers are one answer, with the default filled in."""
+        return self.identity or ("paper" if self.tokenizer == "paper" else "surface")
 
 
 class Clustering(SpecModel):

@@ -33,8 +33,8 @@ class Verifier(Drawing):
     )
     budget: Unit | None = Field(
         None,
-        description="Share of this job's items to ask for, from `lower` upwards; in place of "
-        "`upper`. 0 asks for none, 1 for all from `lower` on.",
+        description="Largest share of this job's items to ask for, from `lower` upwards; in place "
+        "of `upper`. 0 asks for none, 1 for all from `lower` on; ties are broken by the seed.",
     )
     lower: Unit | None = Field(None, description="Default: the calibrator's, as the next two.")
     upper: Unit | None = Field(
@@ -120,7 +120,7 @@ class VerificationSummary(SpecModel):
     )
     n: int = Field(description="Items with an s1.")
     n_asked: int = Field(description="Items inside the band.")
-    realised: float | None = Field(description="n_asked / n; ties make it differ from the budget.")
+    realised: float | None = Field(description="n_asked / n; at most the budget of the request.")
     n_hallucinated: int = Field(description="Items with the verdict `hallucinated`.")
     requests: int = Field(
         description="Requests that the verifier answered; items that bring its answers need none."

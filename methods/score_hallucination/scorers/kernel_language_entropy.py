@@ -2,12 +2,13 @@
 
 Shapes: `weights` and kernels (..., n, n), edge weights without direction; `loglik` and `ids`
 (..., n). Entropies are (...) in float64, uncertainties in [0, ln n]. Those of identical answers
-fall with n: entropies of different n hardly compare, not even as fractions of ln n.
+fall with n: entropies of different n compare by their place between `bounds` only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -144,6 +145,24 @@ def kernel_language_entropy_full(
     density = unit_trace(_kernel(weights, kernel, t, nu, kappa, normalized))
     mixed = alpha * density + (1 - alpha) * semantic_kernel(loglik, ids)
     return von_neumann_entropy(mixed)
+
+
+@lru_cache(maxsize=512)
+def bounds(n: int, kernel: Kernel = "heat") -> tuple[float, float]:
+    """The entropies of n answers that are all alike and of n with nothing in common; n > 1.
+
+    Those of identical answers are above 0 and fall with n.
+    """
+    return float(kernel_language_entropy(2.0 * (1 - np.eye(n)), kernel)), float(np.log(n))
+
+
+@lru_cache(maxsize=512)
+def bounds_full(n: int) -> tuple[float, float]:
+    """The same of `kernel_language_entropy_full`, for equally likely answers."""
+    alike = kernel_language_entropy_full(
+        2.0 * (1 - np.eye(n)), np.zeros(n), np.zeros(n, dtype=np.int64)
+    )
+    return float(alike), float(np.log(n))
 
 
 def semantic_kernel(loglik: FloatArray, ids: IntArray) -> FloatArray:

@@ -45,6 +45,24 @@ def selfcheck_ngram(
     return list(zip(np.split(average, ends), np.split(highest, ends), strict=True))
 
 
+def bounds(
+    answers: Sequence[Sequence[str]],
+    samples: Sequence[Sequence[str]],
+    tokenize: Callable[[str], list[str]],
+) -> tuple[FloatArray, FloatArray]:
+    """The maximum of `selfcheck_ngram` for samples equal to the answer and for samples that share
+    no token with it; (N,) each, equal where the samples have no token at all.
+
+    A long answer surprises by its length alone: 20 different words have ln 20 whatever is sampled.
+    """
+    own = [highest[0] for _, highest in selfcheck_ngram(answers, [[]] * len(answers), tokenize)]
+    sizes = np.array([sum(len(tokenize(text)) for text in texts) for texts in answers], float)
+    others = np.array([sum(len(tokenize(text)) for text in texts) for texts in samples], float)
+    low = np.array(own)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return low, low + np.log1p(others / sizes)
+
+
 def _by_sentence(
     token: npt.NDArray[np.int64],
     item: npt.NDArray[np.int64],

@@ -65,7 +65,9 @@ def snne_bounds(
 ) -> tuple[FloatArray, FloatArray]:
     """Smallest and largest SNNE of n answers with similarities in [lowest, 1] and unit diagonal.
 
-    All answers identical give the smallest, all mutually dissimilar the largest.
+    All answers identical give the smallest, all mutually dissimilar the largest. `lowest` belongs
+    to the kind of similarity, never to the answers at hand: 0 is that of answers with nothing in
+    common, cosines too, as embeddings of texts hardly point away from each other.
     """
     low = np.asarray(lowest, dtype=np.float64) / tau
     others = np.log(n - 1) if n > 1 else -np.inf

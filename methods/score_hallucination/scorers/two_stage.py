@@ -63,23 +63,48 @@ class Band:
 
 
 def band(s1: FloatArray, lower: float, budget: float, verdict: float) -> Band:
-    """The band from `lower` upwards that holds a share `budget` of the calibration scores.
+    """The band from `lower` upwards that holds at most a share `budget` of the scores.
 
     Args:
         s1: (N,) scores of the calibration items.
         lower: below it nothing is a hallucination.
-        budget: 0 asks the verifier for nothing, 1 for everything at or above `lower`. Scores tied
-            with the upper end are all inside, so that more may be asked.
+        budget: 0 asks the verifier for nothing, 1 for everything at or above `lower`. A limit:
+            where ties would exceed it, the band ends below them.
         verdict: threshold of stage two.
 
     Raises:
         ValueError: budget outside [0, 1].
     """
+    doubtful = np.sort(np.asarray(s1)[np.asarray(s1) >= lower])
+    count = min(_affordable(budget, len(s1)), len(doubtful))
+    if 0 < count < len(doubtful) and doubtful[count] == doubtful[count - 1]:
+        count = int(np.searchsorted(doubtful, doubtful[count]))
+    return Band(lower, float(doubtful[count - 1]) if count else -np.inf, verdict)
+
+
+def within_budget(
+    s1: FloatArray, lower: float, budget: float, rng: np.random.Generator
+) -> BoolArray:
+    """(N,) the items to ask for: from `lower` upwards, at most a share `budget` of the known ones.
+
+    Ties are broken at random, by the generator.
+
+    Raises:
+        ValueError: budget outside [0, 1].
+    """
+    s1 = np.asarray(s1, dtype=np.float64)
+    order = np.lexsort((rng.permutation(len(s1)), s1))
+    doubtful = order[s1[order] >= lower]
+    inside = np.zeros(len(s1), dtype=bool)
+    inside[doubtful[: _affordable(budget, int(np.isfinite(s1).sum()))]] = True
+    return inside
+
+
+def _affordable(budget: float, n: int) -> int:
     if not 0 <= budget <= 1:
         raise ValueError(f"budget must be between 0 and 1, got {budget}")
-    doubtful = np.sort(np.asarray(s1)[np.asarray(s1) >= lower])
-    count = min(round(budget * len(s1)), len(doubtful))
-    return Band(lower, float(doubtful[count - 1]) if count else -np.inf, verdict)
+    # 0.07 * 100 is 7.000000000000001, 0.29 * 100 is 28.999999999999996: both are whole numbers.
+    return int(budget * n + 1e-9)
 
 
 def asked(s1: FloatArray, band: Band) -> BoolArray:
@@ -92,10 +117,17 @@ def relative_cost(share: float, verifier_parameters: float, target_parameters: f
     return share * verifier_parameters / target_parameters
 
 
-def decide(s1: FloatArray, s2: FloatArray, band: Band) -> BoolArray:
-    """(N,) hallucinated or not; s2 counts inside the band only and may be NaN outside."""
+def decide(
+    s1: FloatArray, s2: FloatArray, band: Band, inside: BoolArray | None = None
+) -> BoolArray:
+    """(N,) hallucinated or not; s2 counts where asked only and may be NaN elsewhere.
+
+    Args:
+        inside: (N,) items that were asked for; None: all in the band.
+    """
     s1 = np.asarray(s1)
-    return np.where(asked(s1, band), np.asarray(s2) >= band.verdict, s1 >= band.lower)
+    inside = asked(s1, band) if inside is None else inside
+    return np.where(inside, np.asarray(s2) >= band.verdict, s1 >= band.lower)
 
 
 @dataclass(frozen=True)
@@ -120,7 +152,9 @@ def verdict_quality(flagged: BoolArray, wrong: BoolArray) -> VerdictQuality:
     )
 
 
-def rank_score(s1: FloatArray, s2: FloatArray, band: Band) -> FloatArray:
+def rank_score(
+    s1: FloatArray, s2: FloatArray, band: Band, inside: BoolArray | None = None
+) -> FloatArray:
     """One uncertainty that keeps the order of the cascade, for curves over both stages.
 
     Below the band s1 - 2, inside s2 - 1, above 1 + s1: three ranges that do not meet.
@@ -129,7 +163,7 @@ def rank_score(s1: FloatArray, s2: FloatArray, band: Band) -> FloatArray:
         ValueError: a score outside [0, 1]; hand in 1 - confidence of other scorers.
     """
     s1 = np.asarray(s1, dtype=np.float64)
-    inside = asked(s1, band)
+    inside = asked(s1, band) if inside is None else inside
     used = np.where(inside, s2, s1)
     if not ((s1 >= 0) & (s1 <= 1) & (used >= 0) & (used <= 1)).all():
         raise ValueError("scores must be in [0, 1]")

@@ -12,8 +12,12 @@ import numpy.typing as npt
 from methods.score_hallucination.scorers import whitebox
 from methods.score_hallucination.scoring.pairwise import Relate
 from methods.score_hallucination.similarity import equivalence, nli
+from methods.score_hallucination.similarity.identity import Identity
 from methods.score_hallucination.similarity.tokenize import Tokenizer
 from methods.typing import FloatArray, IntArray
+
+#: What stands for every refusal: they are one answer, whatever they say.
+REFUSAL = "[refused]"
 
 
 @dataclass(frozen=True)
@@ -21,13 +25,15 @@ class JudgedAnswer:
     """The answer that is judged, with what is known of its tokens.
 
     logprobs: log-probabilities of its tokens. top_logprobs: for every token those of the likeliest
-    alternatives, itself included. tokens: what each of them adds to the text.
+    alternatives, itself included. tokens: what each of them adds to the text. unknown: whether
+    log-probabilities were given of which some say nothing.
     """
 
     text: str
     logprobs: Sequence[float] | None = None
     top_logprobs: Sequence[Sequence[float]] | None = None
     tokens: Sequence[str] | None = None
+    unknown: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ class Options:
     scorers: tuple[str, ...] = ("snne",)
     kind: str = "rouge_l"
     tokenizer: Tokenizer = "unicode"
+    identity: Identity | None = None
     symmetrize: str = "none"
     variant: nli.Variant = "strict"
     relate: Relate | None = None
@@ -54,6 +61,11 @@ class Options:
     all_pairs: bool = False
     weights: Mapping[str, float] | None = None
 
+    @property
+    def level(self) -> Identity:
+        """Which answers are one answer; the tokenizer of the papers goes with their equality."""
+        return self.identity or ("paper" if self.tokenizer == "paper" else "surface")
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -64,7 +76,8 @@ class Answers:
     which some scorers compare with the samples. prompt: what was asked. verifier: another model's
     answers, and cross: (n, k) the precomputed similarity to them. tokens: for each answer what its
     tokens add to the text, or None. opinions: what judges say of the judged answer, by scorer: a
-    number in [0, 1], or why there is none.
+    number in [0, 1], or why there is none. unknown: of which answers log-probabilities were given
+    that say nothing. unanswered: why there is no answer at all.
     """
 
     texts: Sequence[str]
@@ -76,6 +89,8 @@ class Answers:
     cross: Sequence[Sequence[float]] | None = None
     tokens: Sequence[Sequence[str] | None] = ()
     opinions: Mapping[str, float | str] = field(default_factory=dict)
+    unknown: Sequence[bool] = ()
+    unanswered: str | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +109,11 @@ class Judged:
     nli: FloatArray
     sentences: Sequence[FloatArray | None]
     token_sar: FloatArray
+
+    @cached_property
+    def alike(self) -> FloatArray:
+        """(B, n) `to_samples` in [0, 1]: a negative cosine counts as nothing in common."""
+        return np.clip(self.to_samples, 0.0, 1.0)
 
     @cached_property
     def logprobs(self) -> FloatArray:
@@ -116,7 +136,17 @@ class Judged:
     ) -> FloatArray | None:
         # One answer at a time: a batch padded to (B, T, K) would be large for one long answer.
         top = answer.top_logprobs if answer else None
-        return function(whitebox.pad(top)) if top else None
+        if not top or min(map(len, top)) < 2:
+            return None
+        return function(whitebox.pad(top))
+
+    def covered(self, row: int) -> float | None:
+        """Share of probability that the known alternatives cover, mean over the tokens."""
+        answer = self.answers[row]
+        top = answer.top_logprobs if answer else None
+        if not top or not all(top):
+            return None
+        return float(np.clip(np.nansum(np.exp(whitebox.pad(top)), axis=-1), 0, 1).mean())
 
 
 @dataclass(frozen=True)
@@ -146,10 +176,16 @@ class Batch:
     cross: Sequence[FloatArray | None]
     token_sar: FloatArray
     opinions: Sequence[Mapping[str, float | str]]
+    unknown: Sequence[Sequence[bool]] = ()
     nli: FloatArray | None = None
     embeddings: FloatArray | None = None
     weights: Mapping[str, float] | None = None
     confidences: dict[str, FloatArray] = field(default_factory=dict)
+
+    @cached_property
+    def alike(self) -> FloatArray:
+        """(B, n, n) `similarity` in [0, 1], for scorers with weights or distances."""
+        return np.clip(self.similarity, 0.0, 1.0)
 
     @cached_property
     def loglik(self) -> FloatArray:

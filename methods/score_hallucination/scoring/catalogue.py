@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,6 +27,7 @@ from methods.score_hallucination.similarity.tokenize import TOKENIZERS
 from methods.typing import FloatArray
 
 Direction = Literal["uncertainty", "confidence"]
+_Confidence = Callable[[Batch, FloatArray], FloatArray]
 
 
 @dataclass(frozen=True)
@@ -42,18 +43,39 @@ class Scorer:
     at_least: int
     needs: frozenset[str]
     value: Callable[[Batch], FloatArray]
-    confidence: Callable[[Batch, FloatArray], FloatArray]
+    confidence: _Confidence
     direction: Direction = "uncertainty"
 
 
 def _snne_confidence(batch: Batch, value: FloatArray) -> FloatArray:
     """(U_max - U) / (U_max - U_min) by the bounds of n answers; NaN where they do not apply."""
-    floor = batch.similarity.min(axis=(1, 2))
     bounded = snne.snne_bounded(batch.similarity)
-    low, high = snne.snne_bounds(
-        batch.n, batch.tau, np.where(floor < 0, -1.0, 0.0), batch.include_self
-    )
+    low, high = snne.snne_bounds(batch.n, batch.tau, 0.0, batch.include_self)
     return np.where(bounded, np.clip((high - value) / (high - low), 0, 1), np.nan)
+
+
+def _of_distance(batch: Batch, value: FloatArray) -> FloatArray:
+    """Of a mean over all pairs, each answer with itself included: without the 1/n of those."""
+    return np.clip(1 - value * batch.n / (batch.n - 1), 0, 1)
+
+
+def _of_kernel(kernel: kernel_language_entropy.Kernel) -> _Confidence:
+    def confidence(batch: Batch, value: FloatArray) -> FloatArray:
+        low, high = kernel_language_entropy.bounds(batch.n, kernel)
+        return np.clip((high - value) / (high - low), 0, 1)
+
+    return confidence
+
+
+def _of_kernel_full(batch: Batch, value: FloatArray) -> FloatArray:
+    low, high = kernel_language_entropy.bounds_full(batch.n)
+    return np.clip((high - value) / (high - low), 0, 1)
+
+
+def _of_density(batch: Batch, value: FloatArray) -> FloatArray:
+    """Without the 1/n that an answer has of itself among n that are all different."""
+    floor = 1 / batch.n if batch.n > 1 else 0.0
+    return np.clip((value - floor) / (1 - floor), 0, 1)
 
 
 def _of_entropy(batch: Batch, value: FloatArray) -> FloatArray:
@@ -81,9 +103,21 @@ def _itself(batch: Batch, value: FloatArray) -> FloatArray:
 
 
 def _surprise(batch: Batch) -> FloatArray:
-    own = [[answer.text if answer else ""] for answer in batch.judged.answers]
-    found = ngram.selfcheck_ngram(own, batch.texts, TOKENIZERS[batch.tokenizer])
+    found = ngram.selfcheck_ngram(*_unigrams(batch))
     return np.array([highest[0] for _, highest in found])
+
+
+def _of_unigrams(batch: Batch, value: FloatArray) -> FloatArray:
+    low, high = ngram.bounds(*_unigrams(batch))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.clip((high - value) / (high - low), 0, 1)
+
+
+def _unigrams(
+    batch: Batch,
+) -> tuple[list[list[str]], Sequence[Sequence[str]], Callable[[str], list[str]]]:
+    own = [[answer.text if answer else ""] for answer in batch.judged.answers]
+    return own, batch.texts, TOKENIZERS[batch.tokenizer]
 
 
 def _soft_neighbour(batch: Batch, variant: soft_neighbours.Variant) -> FloatArray:
@@ -93,12 +127,12 @@ def _soft_neighbour(batch: Batch, variant: soft_neighbours.Variant) -> FloatArra
 
 
 def _luq_similarity(batch: Batch) -> FloatArray:
-    return batch.similarity if batch.nli is None else nli.similarity(batch.nli, "luq")
+    return batch.alike if batch.nli is None else nli.similarity(batch.nli, "luq")
 
 
 def _semantic_graph(batch: Batch) -> FloatArray:
     if batch.nli is None:
-        return kernel_language_entropy.weights_from_similarity(batch.similarity)
+        return kernel_language_entropy.weights_from_similarity(batch.alike)
     return kernel_language_entropy.weights_from_labels(equivalence.labels(batch.nli))
 
 
@@ -127,15 +161,19 @@ def _of_vectors(batch: Batch, function: Callable[[FloatArray], FloatArray]) -> F
     return function(batch.embeddings)
 
 
-def _first_of_equals(batch: Batch) -> npt.NDArray[np.bool_]:
+def _likeliest_of_equals(batch: Batch) -> npt.NDArray[np.bool_]:
+    """(B, n): of equal answers the likeliest one, of equally likely ones the first."""
     same = batch.positions[:, :, None] == batch.positions[:, None, :]
-    return np.asarray(~np.tril(same, -1).any(axis=2))
+    loglik = batch.loglik
+    better = loglik[:, None, :] > loglik[:, :, None]
+    earlier = (loglik[:, None, :] == loglik[:, :, None]) & np.tri(batch.n, k=-1, dtype=bool)
+    return np.asarray(~(same & (better | earlier)).any(axis=2))
 
 
 def _uncertainty(
     needs: str,
     value: Callable[[Batch], FloatArray],
-    confidence: Callable[[Batch, FloatArray], FloatArray],
+    confidence: _Confidence,
     at_least: int = 2,
 ) -> Scorer:
     return Scorer(at_least, frozenset(needs.split()), value, confidence)
@@ -145,8 +183,10 @@ def _by_judges(name: str) -> Scorer:
     return Scorer(1, frozenset({"judge"}), lambda b: b.opinion(name), _itself, "confidence")
 
 
-def _confidence(needs: str, value: Callable[[Batch], FloatArray]) -> Scorer:
-    return Scorer(1, frozenset(needs.split()), value, _itself, "confidence")
+def _confidence(
+    needs: str, value: Callable[[Batch], FloatArray], confidence: _Confidence = _itself
+) -> Scorer:
+    return Scorer(1, frozenset(needs.split()), value, confidence, "confidence")
 
 
 SCORERS: dict[str, Scorer] = {
@@ -176,36 +216,36 @@ SCORERS: dict[str, Scorer] = {
         "texts", lambda b: snne.lexical_similarity(b.rouge_l), lambda b, u: np.clip(-u, 0, 1)
     ),
     "eigv_laplacian": _uncertainty(
-        "similarity", lambda b: graph.eigv_laplacian(b.similarity), _of_count
+        "similarity", lambda b: graph.eigv_laplacian(b.alike), _of_count
     ),
     "degree_matrix": _uncertainty(
-        "similarity", lambda b: graph.degree_matrix(b.similarity), _complement
+        "similarity", lambda b: graph.degree_matrix(b.alike), _of_distance
     ),
     "eccentricity": _uncertainty(
         "similarity",
-        lambda b: graph.eccentricity(b.similarity),
-        lambda b, u: np.clip(1 - u / np.sqrt(b.n), 0, 1),
+        lambda b: graph.eccentricity(b.alike),
+        lambda b, u: np.clip(1 - u / np.sqrt(b.n - 1), 0, 1),
     ),
     "kernel_language_entropy": _uncertainty(
         "similarity",
         lambda b: kernel_language_entropy.kernel_language_entropy(_semantic_graph(b)),
-        _of_entropy,
+        _of_kernel("heat"),
     ),
     "kernel_language_entropy_matern": _uncertainty(
         "similarity",
         lambda b: kernel_language_entropy.kernel_language_entropy(_semantic_graph(b), "matern"),
-        _of_entropy,
+        _of_kernel("matern"),
     ),
     "kernel_language_entropy_full": _uncertainty(
         "similarity clusters logprobs",
         lambda b: kernel_language_entropy.kernel_language_entropy_full(
             _semantic_graph(b), b.loglik, b.ids
         ),
-        _of_entropy,
+        _of_kernel_full,
     ),
     "luq": _uncertainty("similarity", lambda b: nli.luq(_luq_similarity(b)), _complement),
     "luq_pair": _uncertainty("similarity", lambda b: nli.luq_pair(_luq_similarity(b)), _complement),
-    "mpd_self": _uncertainty("similarity", lambda b: two_stage.mpd_self(b.similarity), _complement),
+    "mpd_self": _uncertainty("similarity", lambda b: two_stage.mpd_self(b.alike), _of_distance),
     "mpd_cross": _uncertainty("verifier", _across, _complement, at_least=1),
     "weighted_cluster_entropy": _uncertainty(
         "clusters logprobs",
@@ -224,7 +264,7 @@ SCORERS: dict[str, Scorer] = {
     "monte_carlo_probability": _confidence(
         "logprobs", lambda b: whitebox.monte_carlo_probability(b.loglik)
     ),
-    "selfcheck_ngram": _uncertainty("answer", _surprise, _of_surprise, at_least=1),
+    "selfcheck_ngram": _uncertainty("answer", _surprise, _of_unigrams, at_least=1),
     "exact_match": _confidence("answer", lambda b: consistency.exact_match(b.judged.equal)),
     "noncontradiction": _confidence(
         "answer_nli",
@@ -238,7 +278,9 @@ SCORERS: dict[str, Scorer] = {
     ),
     "selfcheck_nli": _uncertainty("answer_sentences", _selfcheck, _complement, at_least=1),
     "cosine": _confidence(
-        "answer_similarity embeddings", lambda b: (0.5 + b.judged.to_samples / 2).mean(axis=1)
+        "answer_similarity embeddings",
+        lambda b: (0.5 + b.judged.to_samples / 2).mean(axis=1),
+        lambda b, v: np.clip(2 * v - 1, 0, 1),
     ),
     "eigenscore": _uncertainty(
         "embeddings", lambda b: _of_vectors(b, whitebox.eigenscore), _rank_only
@@ -266,25 +308,26 @@ SCORERS: dict[str, Scorer] = {
     ),
     "cocoa_msp": _uncertainty(
         "answer_similarity answer_logprobs",
-        lambda b: whitebox.cocoa(whitebox.msp(b.judged.logprobs), b.judged.to_samples),
+        lambda b: whitebox.cocoa(whitebox.msp(b.judged.logprobs), b.judged.alike),
         _of_surprise,
         at_least=1,
     ),
     "cocoa_ppl": _uncertainty(
         "answer_similarity answer_logprobs",
-        lambda b: whitebox.cocoa(whitebox.perplexity(b.judged.logprobs), b.judged.to_samples),
+        lambda b: whitebox.cocoa(whitebox.perplexity(b.judged.logprobs), b.judged.alike),
         _of_surprise,
         at_least=1,
     ),
     "cocoa_mte": _uncertainty(
         "answer_similarity answer_top_logprobs",
-        lambda b: whitebox.cocoa(whitebox.mean_over_tokens(b.judged.entropy), b.judged.to_samples),
+        lambda b: whitebox.cocoa(whitebox.mean_over_tokens(b.judged.entropy), b.judged.alike),
         _of_surprise,
         at_least=1,
     ),
     "semantic_density": _confidence(
         "answer_similarity logprobs",
-        lambda b: whitebox.semantic_density(b.loglik, b.judged.to_samples, _first_of_equals(b)),
+        lambda b: whitebox.semantic_density(b.loglik, b.judged.alike, _likeliest_of_equals(b)),
+        _of_density,
     ),
     "token_sar": _uncertainty(
         "answer answer_logprobs answer_tokens", lambda b: b.judged.token_sar, _of_surprise, 1

@@ -8,7 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from methods.score_hallucination.scoring.batch import Answers, Batch, Judged, JudgedAnswer, Options
+from methods.score_hallucination.scoring.batch import (
+    REFUSAL,
+    Answers,
+    Batch,
+    Judged,
+    JudgedAnswer,
+    Options,
+)
 from methods.score_hallucination.scoring.catalogue import SCORERS, Scorer
 from methods.score_hallucination.scoring.pairwise import Clustered, Compared, Relations
 from methods.score_hallucination.scoring.similarity_matrix import similarity_matrices
@@ -24,7 +31,8 @@ __all__ = ["SCORERS", "Answers", "ItemScores", "JudgedAnswer", "Options", "Score
 class ItemScores:
     """What the scorers say of one item; `values` and `confidences` hold defined scores only.
 
-    similarity: (n, n) of the samples; NaN where an NLI model was not asked.
+    similarity: (n, n) of the samples; NaN where an NLI model was not asked. covered: share of
+    probability that the alternatives of the judged answer's tokens cover, None where unknown.
     """
 
     n: int
@@ -32,6 +40,7 @@ class ItemScores:
     cluster_ids: IntArray
     representatives: IntArray
     similarity: FloatArray
+    covered: float | None = None
     values: dict[str, float] = field(default_factory=dict)
     confidences: dict[str, float] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
@@ -48,6 +57,8 @@ def score(
     Raises:
         ValueError: kind `precomputed` and an item without a matrix.
     """
+    if any(not item.texts for item in items):
+        return _with_unanswered(items, options, check)
     needs = frozenset().union(*(SCORERS[name].needs for name in options.scorers))
     compared = _compared(items, needs, options)
     relations = options.relate(compared, check) if options.relate else [Relations()] * len(items)
@@ -73,6 +84,7 @@ def score(
                 batch.ids[row],
                 representatives[row],
                 batch.similarity[row],
+                batch.judged.covered(row),
             )
             for row in range(len(chosen))
         ]
@@ -82,6 +94,28 @@ def score(
         for i, result in zip(chosen, scored, strict=True):
             results[i] = result
     return [result for result in results if result is not None]
+
+
+def _with_unanswered(
+    items: Sequence[Answers], options: Options, check: Callable[[], None]
+) -> list[ItemScores]:
+    """Items among which some have no answer at all."""
+    answered = [item for item in items if item.texts]
+    found = iter(score(answered, options, check) if answered else [])
+    nothing = np.zeros(0, dtype=np.int64)
+    return [
+        next(found)
+        if item.texts
+        else ItemScores(
+            0,
+            0,
+            nothing,
+            nothing,
+            np.zeros((0, 0)),
+            reasons=dict.fromkeys(options.scorers, item.unanswered or "the item has no answers"),
+        )
+        for item in items
+    ]
 
 
 def _compared(items: Sequence[Answers], needs: frozenset[str], options: Options) -> list[Compared]:
@@ -96,7 +130,7 @@ def _compared(items: Sequence[Answers], needs: frozenset[str], options: Options)
             own.append(item.judged.text)
         verifier.append(len(own))
         texts.append([*own, *item.verifier] if with_verifier else own)
-    distinct, positions = unique_answers(texts, options.tokenizer)
+    distinct, positions = unique_answers(texts, options.level)
     split = "answer_sentences" in needs
     only = _only(needs, options)
     return [
@@ -170,6 +204,7 @@ def _batch(
         embeddings=np.stack(vectors) if vectors else None,
         token_sar=token_sar[:, :n],
         opinions=[item.opinions for item in items],
+        unknown=[item.unknown for item in items],
         weights=options.weights,
     )
 
@@ -258,13 +293,21 @@ def _undefined(name: str, batch: Batch) -> dict[int, str]:
     if "logprobs" in scorer.needs:
         missing = np.isnan(batch.logprob)
         for row in np.flatnonzero(missing.any(axis=1)).tolist():
-            reasons[row] = f"responses/{int(np.argmax(missing[row]))} has no token_logprobs"
+            place = int(np.argmax(missing[row]))
+            given = batch.unknown[row] if row < len(batch.unknown) else ()
+            unknown = place < len(given) and given[place]
+            reasons[row] = f"responses/{place} has {'unknown' if unknown else 'no'} token_logprobs"
     if any(need.startswith("answer") for need in scorer.needs):
         add(np.array([answer is None for answer in judged.answers]), "the item has no answer")
     if "answer_logprobs" in scorer.needs:
+        silent = [answer is not None and answer.unknown for answer in judged.answers]
+        add(np.array(silent), "answer has unknown token_logprobs")
         add(np.isnan(judged.logprobs).all(axis=1), "answer has no token_logprobs")
     if "answer_top_logprobs" in scorer.needs:
-        add(np.isnan(judged.entropy).all(axis=1), "answer has no top_logprobs")
+        tops = [answer.top_logprobs if answer else None for answer in judged.answers]
+        add(np.array([not top for top in tops]), "answer has no top_logprobs")
+        few = [min(map(len, top or [()])) < 2 for top in tops]
+        add(np.array(few), "answer has tokens with fewer than two known top_logprobs")
     by_vectors = scorer.needs & {"embeddings", "tokens", "answer_tokens"}
     if by_vectors and batch.embeddings is None:
         add(np.ones(len(batch.texts)), "needs the similarity kind embedding")
@@ -286,10 +329,12 @@ def _undefined(name: str, batch: Batch) -> dict[int, str]:
         add(np.isnan(judged.to_samples).any(axis=1), "its similarity to the answers is not given")
     if "verifier" in scorer.needs:
         add(np.array([c is None for c in batch.cross]), "the item has no verifier_responses")
-        unknown = [c is not None and bool(np.isnan(c).any()) for c in batch.cross]
-        add(np.array(unknown), "verifier_similarity is not given")
+        silent = [c is not None and bool(np.isnan(c).any()) for c in batch.cross]
+        add(np.array(silent), "verifier_similarity is not given")
     if scorer.at_least > 1 or scorer.needs & {"answer", "answer_similarity"}:
         # Samples that all say nothing agree, but not because the model knows.
         empty = np.array([not any(text.strip() for text in texts) for texts in batch.texts])
         add(empty, "all answers are empty")
+        refused = np.array([all(text == REFUSAL for text in texts) for texts in batch.texts])
+        add(refused, "all answers are refusals")
     return reasons

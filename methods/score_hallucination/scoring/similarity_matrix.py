@@ -13,6 +13,8 @@ from methods.score_hallucination.similarity.rouge_l import symmetrize
 from methods.score_hallucination.similarity.tokenize import TOKENIZERS
 from methods.typing import FloatArray
 
+_ROUNDING = 1e-6
+
 
 def similarity_matrices(
     items: Sequence[Answers],
@@ -57,7 +59,10 @@ def _verdicts(relation: Relations) -> FloatArray:
 
 def _cosine(relation: Relations) -> FloatArray:
     assert relation.embeddings is not None, "kind embedding comes with an embedding model"
-    return np.clip(relation.embeddings @ relation.embeddings.T, -1.0, 1.0)
+    cosines = np.clip(relation.embeddings @ relation.embeddings.T, -1.0, 1.0)
+    # An answer that has no vector of its own is like itself all the same.
+    np.fill_diagonal(cosines, 1.0)
+    return cosines
 
 
 def _hybrid(relation: Relations, rouge: FloatArray) -> FloatArray:
@@ -72,7 +77,13 @@ def _given(index: int, item: Answers, compared: Compared, options: Options) -> F
         raise ValueError(f"item {index} has no precomputed similarity")
     n, k = compared.n, len(compared.where)
     full = np.full((k, k), np.nan)
-    full[:n, :n] = symmetrize(np.asarray(item.matrix, dtype=np.float64), options.symmetrize)
+    own = np.array(item.matrix, dtype=np.float64)
+    diagonal = np.arange(n)
+    # Cosines in float32 are 0.9999999 where they should be 1.
+    own[diagonal, diagonal] = np.where(
+        np.abs(own[diagonal, diagonal] - 1) <= _ROUNDING, 1.0, own[diagonal, diagonal]
+    )
+    full[:n, :n] = symmetrize(own, options.symmetrize)
     if item.cross is not None and compared.verifier < k:
         full[:n, compared.verifier :] = item.cross
     return full

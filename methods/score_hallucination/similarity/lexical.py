@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from scipy.sparse import csr_array
 
-from methods.score_hallucination.similarity.tokenize import normalize
+from methods.score_hallucination.similarity.identity import canonical
 from methods.typing import FloatArray, IntArray
 
 Tokenize = Callable[[str], list[str]]
@@ -62,11 +62,11 @@ def char_ngram(distinct: Texts, positions: Sequence[IntArray], n: int = 3) -> li
     """Cosine of the counts of character n-grams, with a space before and after the text.
 
     Works in every script and notices small differences in numbers and formulas. Texts are
-    normalised by `text.normalize`; otherwise as `jaccard`.
+    compared in their `canonical` form; otherwise as `jaccard`.
     """
 
     def grams(text: str) -> list[str]:
-        padded = f" {normalize(text)} "
+        padded = f" {canonical(text)} "
         return [padded[i : i + n] for i in range(len(padded) - n + 1)]
 
     return _matrices(distinct, positions, grams, lambda ab, a, b: np.sqrt(a * b))

@@ -17,7 +17,9 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from methods.score_hallucination.similarity.tokenize import TOKENIZERS, Tokenizer, identity
+from methods.score_hallucination.similarity import identity
+from methods.score_hallucination.similarity.identity import Identity
+from methods.score_hallucination.similarity.tokenize import TOKENIZERS, Tokenizer
 from methods.typing import FloatArray, IntArray
 
 Words = npt.NDArray[np.uint64]
@@ -38,28 +40,40 @@ def upper_triangle(n: int) -> tuple[IntArray, IntArray]:
 
 
 def unique_answers(
-    items: Sequence[Sequence[str]], tokenizer: Tokenizer
+    items: Sequence[Sequence[str]], level: Identity = "surface"
 ) -> tuple[list[list[str]], list[IntArray]]:
-    """Different answers of each item, and for every answer its position among them."""
-    key_of = identity(tokenizer)
+    """Different answers of each item, and for every answer its position among them.
+
+    An answer with several spellings is represented by the most frequent one, of equally frequent
+    ones by the first in the order of their characters: the order of the answers changes nothing.
+    """
+    key_of = identity.key_of(level)
     cache: dict[str, str] = {}
     distinct: list[list[str]] = []
     positions: list[IntArray] = []
     for answers in items:
         seen: dict[str, int] = {}
-        texts: list[str] = []
+        spellings: list[dict[str, int]] = []
         where = np.empty(len(answers), dtype=np.int64)
         for i, text in enumerate(answers):
             key = cache.get(text)
             if key is None:
                 key = cache[text] = key_of(text)
-            if key not in seen:
-                seen[key] = len(texts)
-                texts.append(text)
-            where[i] = seen[key]
-        distinct.append(texts)
+            place = seen.setdefault(key, len(spellings))
+            if place == len(spellings):
+                spellings.append({text: 1})
+            else:
+                spellings[place][text] = spellings[place].get(text, 0) + 1
+            where[i] = place
+        distinct.append([_usual(counts) for counts in spellings])
         positions.append(where)
     return distinct, positions
+
+
+def _usual(counts: dict[str, int]) -> str:
+    if len(counts) == 1:
+        return next(iter(counts))
+    return min(counts, key=lambda text: (-counts[text], text))
 
 
 def exact(positions: Sequence[IntArray]) -> list[FloatArray]:

@@ -92,7 +92,6 @@ def test_the_likeliest_tokens_come_along(models: Models, llm: FakeLLM, chat: boo
     "given",
     [
         {"token_logprobs": [-1.0], "tokens": ["a", "b"]},
-        {"token_logprobs": [float("nan")]},
         {"token_logprobs": ["-1"]},
     ],
 )
@@ -213,7 +212,18 @@ def test_where_a_server_says_how_it_is_names_no_result(loading: tuple[Models, Pa
     assert "state_file" not in loading[0].find("fake").model_dump()
 
 
-@pytest.mark.parametrize("status", [400, 401, 404, 302])
+def test_a_server_without_completions_is_asked_by_chat_and_once(
+    models: Models, llm: FakeLLM
+) -> None:
+    llm.failures = [(404, {})]
+    assert len(draw(models, ["a"])) == 1
+    assert "messages" in llm.requests[1]
+    llm.failures = [(404, {})] * 2
+    with pytest.raises(JobError, match="answers 404"):
+        draw(models, ["a"])
+
+
+@pytest.mark.parametrize("status", [400, 401, 302])
 def test_a_refusal_is_not_repeated(models: Models, llm: FakeLLM, status: int) -> None:
     llm.failures = [(status, {"Location": "http://127.0.0.1:9/"})]
     with pytest.raises(JobError, match=f"answers {status}") as caught:

@@ -49,7 +49,7 @@ def calibrator(method: core.Method = "platt", **changes: Any) -> Calibrator:
             "tau": 0.5,
             "include_self": False,
             "n_answers": [5, 10],
-            "scoring": "score-hallucination/1",
+            "scoring": "score-hallucination/2",
         },
         "map": fitted.model_dump(),
         "envelope": core.envelope(method, confidence, right, rng).model_dump(),

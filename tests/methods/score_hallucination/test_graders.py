@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from methods.score_hallucination.answers.graders import GRADERS, SQUAD
 from methods.score_hallucination.answers.judge_prompts import read_verdict
 from methods.score_hallucination.answers.numbers import given_number
-from methods.score_hallucination.answers.plain_text import plain_text, words_of
 from methods.score_hallucination.evaluation.ranking import evaluate
 from methods.score_hallucination.evaluation.spec import Grader
+from methods.score_hallucination.similarity.plain_text import plain_text, words_of
 
 
 @pytest.mark.parametrize(

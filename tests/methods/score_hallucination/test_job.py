@@ -16,7 +16,7 @@ from methods.__main__ import main
 from methods.errors import JobCancelled, JobError
 from methods.local import LocalContext
 from methods.score_hallucination import job
-from methods.score_hallucination.answers import item_reader
+from methods.score_hallucination.answers import item_files, item_reader
 from methods.score_hallucination.result import ItemResult, Result
 from methods.score_hallucination.schema.items import MAX_ANSWERS, MAX_CHARACTERS
 from methods.score_hallucination.similarity import rouge_l
@@ -115,7 +115,7 @@ def test_inline_items(tmp_path: Path) -> None:
     assert result.summary.n_answers == 6
     assert result.summary.labels == {}
     assert all(s.evaluation is None for s in result.summary.scorers.values())
-    assert result.provenance.method == "score-hallucination/1"
+    assert result.provenance.method == "score-hallucination/2"
 
 
 def test_the_numbers_of_a_result_by_hand(tmp_path: Path) -> None:
@@ -596,7 +596,7 @@ def test_a_line_without_a_matrix_is_bad_when_similarity_is_precomputed(tmp_path:
 def test_a_line_that_is_too_long_ends_the_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(item_reader, "MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr(item_files, "MAX_LINE_BYTES", 1000)
     with pytest.raises(JobError, match="Line 2 ") as caught:
         run(tmp_path, input=write_lines(tmp_path, [GOOD, item("a" * 1001, "b")]))
     assert caught.value.code == "too_large"
@@ -683,7 +683,7 @@ def test_the_command_line_names_bad_lines(
 
 
 def rouge_l_of(left: str, right: str) -> float:
-    distinct, positions = rouge_l.unique_answers([[left, right]], "unicode")
+    distinct, positions = rouge_l.unique_answers([[left, right]])
     return float(rouge_l.rouge_l(distinct, positions, "unicode")[0][0, 1])
 
 
@@ -815,7 +815,7 @@ def test_unknown_logprobs_are_no_values(tmp_path: Path, unknown: float | None) -
     assert found is not None
     score = found[0].scores["perplexity"]
     assert not score.valid
-    assert score.reason == "answer has no token_logprobs"
+    assert score.reason == "answer has unknown token_logprobs"
 
 
 def test_a_matrix_of_distances_is_refused_and_rounding_is_not(tmp_path: Path) -> None:

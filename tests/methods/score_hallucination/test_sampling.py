@@ -52,6 +52,7 @@ def test_what_is_missing_is_drawn_and_scored(tmp_path: Path, models: Models, llm
     assert result.sampling is not None
     drawn = result.sampling.model_dump(exclude={"artifact", "stop_early"})
     assert drawn == {
+        "learned": [],
         "model": "fake",
         "n_items": 12,
         "requests": 24,

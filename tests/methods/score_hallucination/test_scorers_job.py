@@ -87,19 +87,19 @@ def test_every_scorer_has_a_value_when_all_is_given(tmp_path: Path) -> None:
 
 
 def test_an_ensemble_is_the_weighted_mean_of_what_is_defined(tmp_path: Path) -> None:
-    full = {"responses": [_answer("a b"), _answer("a c"), _answer("a b")]}
+    full = {"responses": [_answer("a b"), _answer("a c"), _answer("a b"), _answer("d")]}
     judged = {**full, "answer": _answer("a b")}
     names = ["ensemble", "exact_match", "mpd_self", "sentence_sar"]
     result = _run(
         tmp_path, items=[judged, full], scorers=names, weights={"exact_match": 3, "mpd_self": 1}
     )
     assert result.items is not None
-    for item, expected in zip(result.items, [(3 * 2 / 3 + 7 / 9) / 4, 7 / 9], strict=True):
-        assert item.scores["mpd_self"].confidence == pytest.approx(7 / 9)
+    for item, expected in zip(result.items, [(3 / 2 + 1 / 3) / 4, 1 / 3], strict=True):
+        assert item.scores["mpd_self"].confidence == pytest.approx(1 / 3)
         assert item.scores["ensemble"].value == pytest.approx(expected)
     alike = _run(tmp_path, items=[judged], scorers=names)
     assert alike.items is not None
-    assert alike.items[0].scores["ensemble"].value == pytest.approx((2 / 3 + 7 / 9) / 2)
+    assert alike.items[0].scores["ensemble"].value == pytest.approx((1 / 2 + 1 / 3) / 2)
     single = {"responses": [_answer("a")]}
     nothing = _run(tmp_path, items=[single], scorers=["ensemble", "mpd_self"])
     assert nothing.items is not None
@@ -178,9 +178,11 @@ def test_a_precomputed_matrix_says_nothing_about_the_answer(tmp_path: Path) -> N
     assert result.items is not None
     scores = result.items[0].scores
     assert scores["cocoa_msp"].reason == "its similarity to the answers is not given"
-    assert scores["eigv_laplacian"].reason == "is not defined for these answers"
+    # A negative similarity is nothing in common: three meanings, not none.
+    assert scores["eigv_laplacian"].value == pytest.approx(3)
+    assert scores["eigv_laplacian"].confidence == pytest.approx(0)
     assert scores["exact_match"].value == pytest.approx(1 / 3)
-    assert scores["luq_pair"].value == 2.0
+    assert scores["luq_pair"].value == 1.0
     assert scores["luq_pair"].confidence == 0.0
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from methods.score_hallucination.scorers import ngram
 from methods.score_hallucination.similarity import lexical, rouge_l
-from methods.score_hallucination.similarity.tokenize import normalize, tokenize_unicode
+from methods.score_hallucination.similarity.identity import canonical
+from methods.score_hallucination.similarity.tokenize import tokenize_unicode
 
 word = st.sampled_from(
     ["a", "b", "a b", "北京", "42", "-42", "A", "!", "", "a a b", "e\u0301", "x=1"]
@@ -32,7 +33,7 @@ def _f1(a: str, b: str) -> float:
 
 def _cosine(a: str, b: str) -> float:
     left, right = (
-        Counter(f" {normalize(t)} "[i : i + 3] for i in range(len(normalize(t)))) for t in (a, b)
+        Counter(f" {canonical(t)} "[i : i + 3] for i in range(len(canonical(t)))) for t in (a, b)
     )
     norm = np.sqrt(sum(c * c for c in left.values()) * sum(c * c for c in right.values()))
     return sum(left[g] * right[g] for g in left) / norm if norm else 0.0
@@ -52,10 +53,10 @@ def _cosine(a: str, b: str) -> float:
 def test_similarities_by_definition(matrices: object, expected: object, items: list) -> None:
     assert callable(matrices)
     assert callable(expected)
-    found = matrices(*rouge_l.unique_answers(items, "unicode"))
+    found = matrices(*rouge_l.unique_answers(items))
     for texts, matrix in zip(items, found, strict=True):
         want = [
-            [1.0 if normalize(a) == normalize(b) else expected(a, b) for b in texts] for a in texts
+            [1.0 if canonical(a) == canonical(b) else expected(a, b) for b in texts] for a in texts
         ]
         np.testing.assert_allclose(matrix, want, rtol=1e-12, atol=1e-12)
         assert (matrix == matrix.T).all()
@@ -64,13 +65,13 @@ def test_similarities_by_definition(matrices: object, expected: object, items: l
 
 def test_small_differences_in_numbers_show_in_character_ngrams() -> None:
     texts = [["-5", "5", "x = a + b", "x = a - b"]]
-    matrix = lexical.char_ngram(*rouge_l.unique_answers(texts, "unicode"))[0]
+    matrix = lexical.char_ngram(*rouge_l.unique_answers(texts))[0]
     assert matrix[0, 1] < 1
     assert matrix[2, 3] < 1
 
 
 def test_tokenless_answers_are_like_their_equals_by_default_only() -> None:
-    distinct, where = rouge_l.unique_answers([["!!", "!!", "a"]], "unicode")
+    distinct, where = rouge_l.unique_answers([["!!", "!!", "a"]])
     for measure in (lexical.jaccard, lexical.token_f1):
         assert measure(distinct, where, tokenize_unicode)[0][0, 1] == 1
         assert (

@@ -7,8 +7,8 @@ from decimal import Decimal
 
 import regex
 
-from methods.score_hallucination.similarity.tokenize import UNSPACED
-
+#: Scripts without spaces between words.
+UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
 _SUPERSCRIPTS = {
     ord(sign): digit for sign, digit in zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-", strict=True)
 }
@@ -17,7 +17,8 @@ _SIGNS = str.maketrans(
     {
         **dict.fromkeys("\u2018\u2019\u201a\u201b\u02bc\u0060\u00b4", "'"),
         **dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb", '"'),
-        **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-"),
+        **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "-"),
+        "\u2044": "/",
         # Nothing to see, nothing to compare.
         **dict.fromkeys("\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u00ad", ""),
     }
@@ -31,6 +32,10 @@ _SPACING = regex.compile(r"\\[,;:!> ]|\\quad\b|\\qquad\b|~")
 _DELIMITERS = regex.compile(r"\\[()\[\]]|\\left\b|\\right\b|\$")
 _FENCE = regex.compile(r"^\s*```.*$", regex.MULTILINE)
 _LINE_START = regex.compile(r"^\s*(?:#{1,6}\s+(?=\S)|>\s*(?=\S)|[-*+]\s+(?=\S))", regex.MULTILINE)
+_RULE = regex.compile(r"^\s*\|?(?:\s*:?-+:?\s*\|)+\s*(?::?-+:?)?\s*$", regex.MULTILINE)
+_ROW = regex.compile(r"^\s*\|(.*)\|\s*$", regex.MULTILINE)
+_GROUPED = regex.compile(r"(?<=\d)[\u00a0\u2009\u202f_](?=\d{3}(?!\d))")
+_DUNDER = regex.compile(r"(?<!\w)__[a-z][a-z0-9_]*__(?!\w)")
 _EMPHASIS = regex.compile(r"(?<![\w\\])(\*\*|__|\*|_|~~)(?=\S)(.+?)(?<=\S)\1(?!\w)")
 
 
@@ -38,6 +43,7 @@ def plain_text(text: str) -> str:
     """A text as it is read: exponents as `^`, LaTeX and markdown without their marks, typographic
     quotes and dashes as the keyboard has them, digits of every script as 0 to 9."""
     found = _RAISED.sub(lambda match: "^" + match[0].translate(_SUPERSCRIPTS), text)
+    found = _GROUPED.sub("", found)
     found = unicodedata.normalize("NFKC", found).translate(_SIGNS)
     if not found.isascii():
         found = "".join(
@@ -53,10 +59,17 @@ def plain_text(text: str) -> str:
         found = found.replace("\\%", "%").replace("\\$", "")
         found = _DELIMITERS.sub("", _SPACING.sub(" ", found))
     found = _LINE_START.sub("", _FENCE.sub("", found))
+    if "|" in found:
+        found = _ROW.sub(lambda match: match[1].replace("|", " "), _RULE.sub("", found))
     for _ in range(3):
         # Bold within italics within quotes: as often as people do.
-        found = _EMPHASIS.sub(r"\2", found)
+        found = _EMPHASIS.sub(_unmarked, found)
     return found
+
+
+def _unmarked(match: regex.Match[str]) -> str:
+    # `__init__` is a name, `__Canberra__` is bold.
+    return match[0] if _DUNDER.fullmatch(match[0]) else match[2]
 
 
 _WORDS = regex.compile(

@@ -1,0 +1,192 @@
+"""When two answers are the same: by what they say, not by how it is written.
+
+One place for all that compares answers word by word: similarities, clusters by equality,
+`exact_match`. Levels: `verbatim` as written; `surface` by the canonical form below; `paper` as
+written, with the official code's tokens.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Callable
+from decimal import Decimal
+from functools import lru_cache
+from typing import Literal
+
+import regex
+
+from methods.score_hallucination.similarity.plain_text import UNSPACED, plain_text
+
+Identity = Literal["verbatim", "surface", "paper"]
+
+#: Longer texts are not worth their memory.
+_KEPT_CHARACTERS = 4096
+
+_PROSE = re.compile(r"[A-Za-z]+(?: [A-Za-z]+)*\.?")
+_EXPONENT = re.compile(r"\^\{([^{}]*)\}")
+_PARTS = r"""
+    (?P<date> (?<![{L}{N}./-])
+        (?:\d{{4}}([-/.])\d{{1,2}}\2\d{{1,2}} | \d{{1,2}}([-/.])\d{{1,2}}\3\d{{4}})
+        (?![{L}{N}/-]|\.\d) )
+    | (?P<version> \d+(?:\.\d+){{2,}} )
+    | (?P<number> (?:(?<![{L}{N})\].])[-+])?(?:\d{{1,3}}(?:,\d{{3}})+(?![\d]) | \d+)(?:\.\d+)?
+        (?:[eE][-+]?\d+(?![{L}{N}]))?
+        | (?:(?<![{L}{N})\].])[-+])?(?<![{L}{N}.])\.\d+ )
+    {unspaced}
+    | (?P<word> {word}+(?:'{letter}+)*(?:\+\+|\#)? )
+    | (?P<sign> \S )
+"""
+_ASCII = re.compile(
+    _PARTS.format(L="A-Za-z", N="0-9", unspaced="", word="[A-Za-z0-9_]", letter="[A-Za-z]"),
+    re.VERBOSE | re.ASCII,
+)
+_UNICODE = regex.compile(
+    _PARTS.format(
+        L=r"\p{L}\p{M}",
+        N=r"\p{N}",
+        unspaced=rf"| (?P<unspaced> {UNSPACED}\p{{M}}*)",
+        word=rf"(?:(?!{UNSPACED})[\p{{L}}\p{{M}}\p{{N}}_])",
+        letter=rf"(?:(?!{UNSPACED})\p{{L}})",
+    ),
+    regex.VERBOSE | regex.VERSION1,
+)
+#: What ends a text and says nothing.
+_STOPS = frozenset(".!\u3002\u0964\u06d4")
+#: Quotes around words.
+_QUOTES = frozenset("\"'")
+#: After these a number is a name: 3.10 is not 3.1.
+_VERSIONED = frozenset({"version", "v", "python", "php", "ruby", "ubuntu", "release", "section"})
+_PREFIXED = frozenset({"W", "Wh", "V", "VA", "A", "Ah", "Hz", "B", "b", "bps", "bit", "Pa", "J"})
+_PREFIXED |= {"N", "g", "m", "s", "S", "L", "l", "eV", "cal", "F", "H", "T", "C", "K", "mol", "Bq"}
+_PREFIXES = ("", *"yzafpn\u03bcmcdhkMGTPEZY", "da")
+_SYMBOLS = {prefix + base for prefix in _PREFIXES for base in _PREFIXED} | {
+    prefix + base for prefix in "K" for base in ("B", "b", "bps", "bit")
+}
+_SPELLINGS: dict[str, set[str]] = {}
+for _symbol in _SYMBOLS:
+    _SPELLINGS.setdefault(_symbol.casefold(), set()).add(_symbol)
+#: Units that are others in another case, as mW and MW.
+_BY_CASE = {unit for units in _SPELLINGS.values() if len(units) > 1 for unit in units}
+
+
+def canonical(text: str) -> str:
+    """The words, numbers and signs of a text, a space between each.
+
+    Not part of it: case (but of units that differ by it, and in code), spacing (but the indentation
+    of code), markdown, LaTeX wrappers, quotes, zero-width signs, a full stop at the end. Numbers
+    and dates have one form: 0.50 is 0.5, 1,000 is 1000, 5km is 5 km, 2024/5/1 is 2024-05-01;
+    exponents stay: 10\u2075 is 10 ^ 5.
+    """
+    return _canonical(text) if len(text) > _KEPT_CHARACTERS else _remembered(text)
+
+
+def key_of(level: Identity) -> Callable[[str], str]:
+    """The key under which equal answers meet."""
+    return canonical if level == "surface" else str
+
+
+def _canonical(text: str) -> str:
+    if _PROSE.fullmatch(text):
+        return text.removesuffix(".").lower()
+    if code := _code(text):
+        return _of_code(code)
+    parts = _parts(plain_text(text))
+    while parts and parts[-1] in _STOPS:
+        parts.pop()
+    return " ".join(parts)
+
+
+_remembered = lru_cache(maxsize=8192)(_canonical)
+
+_FENCED = re.compile(r"\s*(?:```|~~~)[^\n`]*\n(.*?)\n?\s*(?:```|~~~)\s*", re.DOTALL)
+#: An indented line that is no item of a list, below another line.
+_INDENTED = re.compile(r"\S[^\n]*\n(?: {2,}|\t+)(?![-*+>|\s]|\d+[.)])")
+
+
+def _code(text: str) -> str | None:
+    """The lines of a text that is code, by its fence or its indentation; else None."""
+    fenced = _FENCED.fullmatch(text)
+    if fenced is not None:
+        text = fenced[1]
+    elif "```" in text or not _INDENTED.search(text):
+        return None
+    lines = textwrap.dedent(text.expandtabs(4)).splitlines()
+    return "\n".join(line.rstrip() for line in lines if line.strip())
+
+
+def _of_code(code: str) -> str:
+    """Code part by part, case kept, with a mark where the indentation changes."""
+    found, before = [], 0
+    for line in code.splitlines():
+        depth = len(line) - len(line.lstrip())
+        if depth != before:
+            found.append(f"\u21e5{depth}")
+        before = depth
+        parser = _ASCII if line.isascii() else _UNICODE
+        found += [match[0] for match in parser.finditer(line)]
+    return " ".join(found)
+
+
+def _parts(plain: str) -> list[str]:
+    found: list[str] = []
+    if "^{" in plain:
+        plain = _EXPONENT.sub(r"^\1", plain)
+    plain = plain.replace("\u00d7", "*").replace("\u00f7", "/")
+    depth = 0
+    after_number = False
+    parser = _ASCII if plain.isascii() else _UNICODE
+    for match in parser.finditer(plain):
+        kind, part = match.lastgroup, match[0]
+        if kind == "word":
+            found.append(part if after_number and _is_unit(part) else part.casefold())
+        elif kind == "number":
+            if depth and "," in part:
+                # In a list, the comma divides.
+                found += " , ".join(_number(one, found) for one in part.split(",")).split(" ")
+            else:
+                found.append(_number(part, found))
+        elif kind == "date":
+            found.append(_date(part))
+        elif kind == "sign":
+            depth += (part in "[{") - (part in "]}" and depth > 0)
+            if part not in _QUOTES:
+                found.append(part)
+        else:
+            found.append(part.casefold())
+        after_number = kind == "number"
+    return found
+
+
+def _is_unit(word: str) -> bool:
+    return word in _BY_CASE or len(word) == 1
+
+
+def _number(part: str, before: list[str]) -> str:
+    if before and before[-1] in _VERSIONED:
+        return part
+    digits = part.lstrip("+-")
+    if digits.isdigit() and digits.startswith("0") and len(digits) > 1:
+        # 007 is a name.
+        return part.removeprefix("+")
+    number = Decimal(part.replace(",", ""))
+    if number == 0:
+        return "0"
+    if abs(number.adjusted()) > 40:
+        return part.casefold()
+    text = format(number, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _date(part: str) -> str:
+    numbers = [int(one) for one in re.split("[-/.]", part)]
+    if numbers[0] > 31:
+        year, month, day = numbers
+    elif numbers[0] > 12:
+        day, month, year = numbers
+    elif numbers[1] > 12:
+        month, day, year = numbers
+    else:
+        # 1/5/2024 is in May or in January.
+        return "/".join(map(str, numbers))
+    return f"{year:04}-{month:02}-{day:02}"
