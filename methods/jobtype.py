@@ -83,6 +83,7 @@ EXTRAS = {
     "numpy": "worker",
     "scipy": "worker",
     "regex": "worker",
+    "sentencex": "worker",
     "httpx2": "worker",
     "torch": "torch",
     "transformers": "torch",

@@ -171,6 +171,14 @@ class SampleGroup(SpecModel):
     texts: list[SampleText] = Field(description="The answers.")
 
 
+class SampleMark(SpecModel):
+    """A part of the judged answer that stands out."""
+
+    start: int = Field(ge=0, description="Where it begins in `answer`, in characters from 0.")
+    end: int = Field(ge=0, description="Where it ends.")
+    value: float = Field(ge=0, le=1, description="How much it stands out, 1 the most.")
+
+
 class Sample(SpecModel):
     """One item that a reader may want to look at."""
 
@@ -178,6 +186,9 @@ class Sample(SpecModel):
     prompt: str | None = Field(None, description="What was asked, in full.")
     answer: str | None = Field(None, description="The answer that is judged, in full.")
     verdict: Literal["right", "wrong"] | None = Field(None, description="Its label, if known.")
+    marks: list[SampleMark] = Field(
+        default_factory=list, description="Parts of the answer that stand out, in their order."
+    )
     values: dict[str, float | int | str | None] = Field(
         description="Figures of the item, by the keys of the block's columns."
     )

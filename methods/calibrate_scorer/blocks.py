@@ -13,6 +13,10 @@ def present(result: Result, figures: list[FigureBlock]) -> Result:
     blocks: list[Block] = [_errors(result)]
     if calibrator.abstention:
         blocks.append(_thresholds(result))
+    if calibrator.selective:
+        blocks.append(_selective(result))
+    if result.slices:
+        blocks.append(_slices(result))
     if calibrator.two_stage is not None:
         blocks.append(_two_stage(result))
     if result.ensemble is not None:
@@ -20,6 +24,52 @@ def present(result: Result, figures: list[FigureBlock]) -> Result:
     blocks += [*figures, *work(None, result.judging)]
     scorers = " + ".join(calibrator.binding.weights)
     return result.shown(f"Calibration of {scorers}", _headline(result), blocks)
+
+
+def _selective(result: Result) -> Block:
+    columns = [
+        Column(key="risk", label="Wrong among the answers", format="percent"),
+        Column(key="threshold", label="Answer from", format="number"),
+        Column(key="answered", label="Answered", format="percent", better="high"),
+        Column(key="n_answered", label="Answered items", format="integer"),
+        Column(key="n_wrong", label="Wrong ones", format="integer", better="low"),
+    ]
+    delta = result.calibrator.selective[0].delta
+    return table(
+        "Thresholds that keep the answers right",
+        columns,
+        result.calibrator.selective,
+        help="Answer when the confidence is at least the threshold: with probability "
+        f"{1 - delta:.0%} at most this share of the answers is wrong. A dash: there are too few "
+        "labels to show it.",
+    )
+
+
+def _slices(result: Result) -> Block:
+    columns = [
+        Column(key="slice", label="Items with"),
+        Column(key="n", label="Items", format="integer"),
+        Column(key="mean", label="Mean probability", format="percent"),
+        Column(key="right", label="Share right", format="percent"),
+        Column(key="ece", label="ECE", format="number", better="low"),
+        Column(key="brier", label="Brier score", format="number", better="low"),
+    ]
+    rows = [
+        {
+            "slice": f"{one.field} = {one.value}",
+            **one.model_dump(include={"n", "mean", "right"}),
+            "ece": one.errors.ece,
+            "brier": one.errors.brier,
+        }
+        for one in result.slices
+    ]
+    return table(
+        "Slices",
+        columns,
+        rows,
+        help="Held-out probabilities of the items of each value of the metadata, with 95 % "
+        "bootstrap intervals.",
+    )
 
 
 def _headline(result: Result) -> list[Headline]:

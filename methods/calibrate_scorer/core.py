@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Literal
 
 import numpy as np
+from scipy.stats import binom
 
 from methods.score_hallucination.calibration import fits
 from methods.score_hallucination.calibration.calibrator import (
@@ -18,6 +19,7 @@ from methods.score_hallucination.calibration.calibrator import (
     DecisionQuality,
     Errors,
     Objective,
+    Selective,
     TwoStage,
 )
 from methods.score_hallucination.evaluation import selective_prediction
@@ -150,6 +152,43 @@ def abstain(confidence: FloatArray, right: FloatArray, risk: float) -> Abstentio
         answered=float(answered.mean()),
         right_answered=float(answered[right == 1].mean()),
         accuracy=float(right[answered].mean()) if answered.any() else None,
+    )
+
+
+#: Thresholds that are tried; fixed beforehand, so that a test of each is exact.
+_THRESHOLDS = np.linspace(1, 0, 201)
+#: Places from which thresholds are tried downwards, in multiples of the fewest items that can show
+#: a risk; the error is shared among them.
+_STARTS = (1, 2, 4, 8)
+
+
+def select(confidence: FloatArray, right: FloatArray, risk: float, delta: float) -> Selective:
+    """The lowest threshold above which a wrong answer can be shown to be rarer than the risk.
+
+    Learn then Test: from each start downwards, thresholds are tested one after the other by the
+    exact binomial test of P(wrong | answered) > risk, until one is not rejected.
+    """
+    level = delta / len(_STARTS)
+    ranked = np.sort(confidence)
+    counts = len(ranked) - np.searchsorted(ranked, _THRESHOLDS, side="left")
+    wrong_ranked = np.sort(confidence[right == 0])
+    wrongs = len(wrong_ranked) - np.searchsorted(wrong_ranked, _THRESHOLDS, side="left")
+    passes = binom.cdf(wrongs, counts, risk) <= level
+    fewest = math.ceil(math.log(level) / math.log(1 - risk))
+    lowest = -1
+    for start in _STARTS:
+        place = int(np.searchsorted(counts, fewest * start))
+        while place < len(passes) and passes[place]:
+            lowest, place = max(lowest, place), place + 1
+    found = lowest >= 0
+    return Selective(
+        risk=risk,
+        delta=delta,
+        threshold=float(_THRESHOLDS[lowest]) if found else None,
+        n=len(right),
+        n_answered=int(counts[lowest]) if found else 0,
+        n_wrong=int(wrongs[lowest]) if found else 0,
+        answered=float(counts[lowest] / len(right)) if found else 0.0,
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from methods.calibrate_scorer import blocks, core, figures
 from methods.calibrate_scorer.spec import (
     JOB,
+    CalibratedSlice,
     EnsembleWeights,
     Method,
     Result,
@@ -42,13 +43,15 @@ _STEPS = 6
 class _Data:
     """The items that the map is fitted on, all with a confidence.
 
-    confidence, right: (N,). rows: (N,) positions among the labelled items. fold: (N,).
+    confidence, right: (N,). rows: (N,) positions among the labelled items. fold: (N,). single: (N,)
+    one item of each prompt.
     """
 
     confidence: FloatArray
     right: FloatArray
     rows: IntArray
     fold: IntArray
+    single: BoolArray
     weights: dict[str, float]
     ensemble: EnsembleWeights | None
     n_undefined: int
@@ -73,11 +76,14 @@ def run(spec: Spec, ctx: RunContext) -> Result:
     ctx.progress("fitting", 3, _STEPS, "steps")
     quality = _quality(spec, data, core.apply(fitted, data.confidence), methods, ctx)
     ctx.progress("fitting", 4, _STEPS, "steps")
+    # Items with the same prompt are not independent; the guarantees take one of each.
+    confidence, right = data.confidence[data.single], data.right[data.single]
     calibrator = Calibrator(
         binding=_binding(spec, table, data),
         map=fitted,
         envelope=envelope,
-        abstention=[core.abstain(data.confidence, data.right, risk) for risk in spec.risks],
+        abstention=[core.abstain(confidence, right, risk) for risk in spec.risks],
+        selective=[core.select(confidence, right, risk, spec.delta) for risk in spec.risks],
         two_stage=_two_stage(spec.two_stage, table, data) if spec.two_stage else None,
         n=len(data.right),
         n_hallucinated=int((data.right == 0).sum()),
@@ -98,7 +104,9 @@ def run(spec: Spec, ctx: RunContext) -> Result:
         methods=methods,
         ensemble=data.ensemble,
         n_undefined=data.n_undefined,
-        warnings=_warnings(calibrator, data),
+        n_same_prompt=int((~data.single).sum()),
+        slices=_slices(spec, table, data, held_out, ctx),
+        warnings=_warnings(calibrator, data, table),
         judging=table.judging,
         provenance=_provenance(spec),
     )
@@ -118,19 +126,59 @@ def _data(spec: Spec, table: Labelled, ctx: RunContext) -> _Data:
     weights, fitted = np.ones(1), None
     if len(spec.scorers) > 1:
         # Weights that had seen an item would break its exchangeability with new ones.
-        half = np.asarray(ensemble.stratified(right, 2, ctx.rng) == 0)
+        group = _groups(table.group[rows])
+        half = np.asarray(ensemble.stratified(right, 2, ctx.rng, group) == 0)
         weights, fitted = _weights(spec, matrix, right, half, ctx)
         matrix, right, rows = matrix[:, ~half], right[~half], rows[~half]
     _refuse(core.refusal(right, spec.method, spec.folds))
+    group = _groups(table.group[rows])
     return _Data(
+        single=_one_each(group, len(rows), ctx.rng),
         confidence=ensemble.combine(matrix, weights),
         right=right,
         rows=rows,
-        fold=ensemble.stratified(right, spec.folds, ctx.rng),
+        fold=ensemble.stratified(right, spec.folds, ctx.rng, group),
         weights=dict(zip(spec.scorers, weights.tolist(), strict=True)),
         ensemble=fitted,
         n_undefined=int((~defined).sum()),
     )
+
+
+def _groups(group: IntArray) -> IntArray | None:
+    """(N,) the prompts of items, numbered from 0; None where each has its own."""
+    known, numbered = np.unique(group, return_inverse=True)
+    return None if len(known) == len(group) else numbered
+
+
+def _one_each(group: IntArray | None, n: int, rng: np.random.Generator) -> BoolArray:
+    """(N,) one item of each group, by chance; all where each is its own."""
+    if group is None:
+        return np.ones(n, dtype=bool)
+    order = rng.permutation(len(group))
+    chosen = np.zeros(len(group), dtype=bool)
+    chosen[order[np.unique(group[order], return_index=True)[1]]] = True
+    return chosen
+
+
+def _slices(
+    spec: Spec, table: Labelled, data: _Data, held_out: FloatArray, ctx: RunContext
+) -> list[CalibratedSlice]:
+    found = []
+    for part in table.slices:
+        rows = part.rows[data.rows]
+        if rows.any():
+            probability, right = held_out[rows], data.right[rows]
+            found.append(
+                CalibratedSlice(
+                    field=part.field,
+                    value=part.value,
+                    n=int(rows.sum()),
+                    mean=float(probability.mean()),
+                    right=float(right.mean()),
+                    errors=_errors(spec, probability, right, ctx),
+                )
+            )
+    return found
 
 
 def _confidence(table: Labelled, name: str) -> FloatArray:
@@ -247,7 +295,7 @@ def _two_stage(options: TwoStageOptions, table: Labelled, data: _Data) -> TwoSta
     )
 
 
-def _warnings(calibrator: Calibrator, data: _Data) -> list[str]:
+def _warnings(calibrator: Calibrator, data: _Data, table: Labelled) -> list[str]:
     warnings = []
     labels = calibrator.labels
     if labels.n_labelled < labels.n_items:
@@ -269,7 +317,7 @@ def _warnings(calibrator: Calibrator, data: _Data) -> list[str]:
         for a in calibrator.abstention
         if a.threshold is None
     ]
-    return warnings
+    return warnings + table.warnings
 
 
 def _provenance(spec: Spec) -> Provenance:

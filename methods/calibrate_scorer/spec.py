@@ -71,7 +71,15 @@ class Spec(LabelledSpec):
         default=[0.05, 0.1, 0.2],
         max_length=20,
         description="Risk levels. Each gets a threshold above which a wrong answer comes "
-        "through with at most this probability.",
+        "through with at most this probability, and one from which on at most this share of the "
+        "answers is wrong.",
+    )
+    delta: float = Field(
+        0.1,
+        gt=0,
+        lt=0.5,
+        description="Probability that the guarantee about wrong ones among the answers given does "
+        "not hold.",
     )
     two_stage: TwoStageOptions | None = Field(
         None, description="The band of doubt to fit for a verifier; null: none is fitted."
@@ -106,6 +114,17 @@ class EnsembleWeights(SpecModel):
     fitted: float = Field(description="AUROC of the ensemble on the same items.")
 
 
+class CalibratedSlice(SpecModel):
+    """The held-out probabilities of the items with one value of a field of their metadata."""
+
+    field: str = Field(description="The field, as in the spec's `slices`.")
+    value: str = Field(description="Its value for these items.")
+    n: int = Field(description="Labelled items with this value.")
+    mean: float = Field(description="Mean probability of being right.")
+    right: float = Field(description="Share of right ones; far from `mean` it is off here.")
+    errors: Errors = Field(description="Calibration errors with 95 % bootstrap intervals.")
+
+
 class Result(JobResult):
     """A calibrator and how far it can be trusted."""
 
@@ -123,6 +142,15 @@ class Result(JobResult):
         description="How the weights of the ensemble were found; null with one scorer."
     )
     n_undefined: int = Field(description="Labelled items without a confidence, left out.")
+    n_same_prompt: int = Field(
+        0,
+        description="Items that were left out of the thresholds, as another has the same prompt; "
+        "in every split they stand on its side.",
+    )
+    slices: list[CalibratedSlice] = Field(
+        default=[],
+        description="Held-out probabilities against labels for each value of the spec's `slices`.",
+    )
     judging: JudgingResult | None = Field(
         None, description="What the judges were asked; null without judges."
     )
@@ -147,7 +175,7 @@ JOB = JobType(
     spec=Spec,
     result=Result,
     runner="methods.calibrate_scorer.job:run",
-    requires=(*NUMERICS, "regex"),
+    requires=(*NUMERICS, "regex", "sentencex"),
     resource="cpu",
     timeout=timedelta(hours=1),
     isolation="thread",

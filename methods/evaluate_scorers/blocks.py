@@ -12,6 +12,8 @@ def present(result: Result, figures: list[FigureBlock]) -> Result:
     """The result with its headline and blocks."""
     summary = result.summary
     blocks: list[Block] = [_ranking(result)]
+    if result.slices:
+        blocks.append(_slices(result))
     if result.comparisons:
         blocks.append(_comparisons(result))
     if result.left_out:
@@ -63,6 +65,36 @@ def _headline(result: Result) -> list[Headline]:
         ),
     ]
     return headline
+
+
+def _slices(result: Result) -> Block:
+    rows = [
+        {
+            "slice": f"{part.field} = {part.value}",
+            "n_hallucinated": part.n_hallucinated,
+            "scorer": one.scorer,
+            "n": one.n,
+            "auroc": one.auroc,
+            "prr": one.prr,
+        }
+        for part in result.slices
+        for one in part.scorers
+    ]
+    columns = [
+        Column(key="slice", label="Items with"),
+        Column(key="scorer", label="Scorer"),
+        Column(key="auroc", label="AUROC", format="number", better="high"),
+        Column(key="prr", label="PRR", format="number", better="high"),
+        Column(key="n", label="Items", format="integer"),
+        Column(key="n_hallucinated", label="Hallucinated", format="integer"),
+    ]
+    return table(
+        "Slices",
+        columns,
+        rows,
+        help="Each scorer over the items of each value of the metadata, with 95 % bootstrap "
+        "intervals.",
+    )
 
 
 def _ranking(result: Result) -> Block:

@@ -18,6 +18,8 @@ from methods.evaluate_scorers.spec import (
     RankBy,
     Result,
     ScorerReport,
+    SliceReport,
+    SliceScore,
     Spec,
 )
 from methods.results import Interval, Provenance
@@ -25,6 +27,7 @@ from methods.score_hallucination.answers.judges import provenance_fields as judg
 from methods.score_hallucination.calibration import fits
 from methods.score_hallucination.evaluation import ranking, selective_prediction
 from methods.score_hallucination.evaluation.columns import Labelled, read
+from methods.score_hallucination.evaluation.slices import Slice
 from methods.score_hallucination.schema.options import ScorerName, provenance_fields
 from methods.score_hallucination.scoring.pipeline import SCORERS
 from methods.score_hallucination.spec import JOB as SCORING
@@ -72,6 +75,7 @@ def run(spec: Spec, ctx: RunContext) -> Result:
         ),
         ranking=ranked,
         comparisons=comparisons,
+        slices=[_sliced(part, table, ranked, spec, seed) for part in table.slices],
         left_out={name: _undefined(table, name) for name in wanted if name not in served},
         warnings=_warnings(table, same),
         judging=table.judging,
@@ -97,6 +101,30 @@ def _report(name: ScorerName, table: Labelled, spec: Spec, seed: int) -> ScorerR
         risk_coverage_area=_risk_coverage_area(uncertainty, right, estimates["prr_area"]),
         confidence=_confidence(table.confidences[name], table.right, spec, seed),
         like_best=None,
+    )
+
+
+def _sliced(
+    part: Slice, table: Labelled, ranked: list[ScorerReport], spec: Spec, seed: int
+) -> SliceReport:
+    scores = []
+    for report in ranked:
+        known = part.rows & np.isfinite(table.values[report.scorer])
+        if known.any():
+            estimates = ranking.bootstrap(
+                table.uncertainty(report.scorer)[known],
+                table.right[known],
+                np.random.default_rng(seed),
+                spec.resamples,
+            )
+            kept = {name: estimates[name] for name in ("auroc", "auarc", "prr")}
+            scores.append(SliceScore(scorer=report.scorer, n=int(known.sum()), **kept))
+    return SliceReport(
+        field=part.field,
+        value=part.value,
+        n=int(part.rows.sum()),
+        n_hallucinated=int((table.right[part.rows] == 0).sum()),
+        scorers=scores,
     )
 
 
@@ -159,8 +187,10 @@ def _like_best(ranked: list[ScorerReport], comparisons: list[Comparison]) -> lis
 
 
 def _warnings(table: Labelled, same: bool) -> list[str]:
-    found = []
+    found = [one for one in table.warnings if not one.startswith("different_n")]
     counts = table.counts
+    if table.bad_rows:
+        found.append(f"bad_rows: {table.bad_rows} rows of the file were left out")
     if counts.n_labelled < counts.n_items:
         found.append(f"unlabelled: {counts.n_items - counts.n_labelled} items were left out")
     fewest = min(counts.n_right, counts.n_hallucinated)

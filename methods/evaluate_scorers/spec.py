@@ -97,6 +97,28 @@ class Comparison(SpecModel):
     )
 
 
+class SliceScore(SpecModel):
+    """A scorer on the items of a slice."""
+
+    scorer: ScorerName = Field(description="Name of the scorer.")
+    n: int = Field(description="Labelled items of the slice with a valid score.")
+    auroc: Interval = Field(description="0.5 = chance, 1 = perfect.")
+    auarc: Interval = Field(description="Area under the accuracy-rejection curve.")
+    prr: Interval = Field(description="(area - random) / (oracle - random); 0 = chance.")
+
+
+class SliceReport(SpecModel):
+    """The labelled items with one value of a field of their metadata."""
+
+    field: str = Field(description="The field, as in the spec's `slices`.")
+    value: str = Field(description="Its value for these items.")
+    n: int = Field(description="Labelled items with this value.")
+    n_hallucinated: int = Field(description="Hallucinated items among them.")
+    scorers: list[SliceScore] = Field(
+        description="The scorers in the order of the whole ranking, by their values here."
+    )
+
+
 class EvaluationSummary(SpecModel):
     """The job in numbers."""
 
@@ -117,6 +139,9 @@ class Result(JobResult):
     comparisons: list[Comparison] = Field(
         description="Every pair of scorers with at least 10 right and 10 hallucinated items, in "
         "the order of the ranking."
+    )
+    slices: list[SliceReport] = Field(
+        default=[], description="The same scorers over each value of the spec's `slices`."
     )
     left_out: dict[str, dict[str, int]] = Field(
         description="Scorers that no labelled item can serve, with the reasons."
@@ -153,7 +178,7 @@ JOB = JobType(
     spec=Spec,
     result=Result,
     runner="methods.evaluate_scorers.job:run",
-    requires=(*NUMERICS, "regex"),
+    requires=(*NUMERICS, "regex", "sentencex"),
     resource="cpu",
     timeout=timedelta(hours=1),
     isolation="thread",

@@ -74,7 +74,9 @@ class NLI:
             check: called between batches; may raise to end the work.
             memory: what was scored before, here or elsewhere, and is added to.
 
-        A pair beyond the model's length is cut at the end of its longer text.
+        A pair beyond the model's length is read in windows: each part of the hypothesis has the
+        best supporting and the worst contradicting part of the premise; the pair has the least
+        supported and the most contradicted part of the hypothesis, and what is left is neutral.
         """
         self.cost.asked += len(pairs)
         found: dict[Pair, tuple[float, ...]] = {}
@@ -120,13 +122,32 @@ class NLI:
     def _fresh(
         self, pairs: list[Pair], check: Callable[[], None]
     ) -> Iterator[tuple[Pair, tuple[float, ...]]]:
-        for part, rows in self._score(pairs, check):
-            yield from zip(part, map(tuple, rows.tolist()), strict=True)
+        grids = {pair: self._pairs.windows(pair) for pair in pairs}
+        grids = {pair: grid for pair, grid in grids.items() if grid != [[pair]]}
+        whole = dict.fromkeys(pair for pair in pairs if pair not in grids)
+        parts = dict.fromkeys(part for grid in grids.values() for row in grid for part in row)
+        found: dict[Pair, FloatArray] = {}
+        for part, rows in self._score(list(whole | parts), check):
+            for pair, row in zip(part, rows, strict=True):
+                if pair in parts:
+                    found[pair] = row
+                if pair in whole:
+                    yield pair, tuple(row.tolist())
+        for pair, grid in grids.items():
+            yield pair, _over_windows([[found[part] for part in row] for row in grid])
+
+    def is_long(self, first: str, second: str) -> bool:
+        """Whether a pair of these is read in windows."""
+        return self._pairs.windows((first, second)) != [[(first, second)]]
+
+    def shortened(self, frame: str, pair: Pair) -> str:
+        """The end of a frame that leaves both texts of a pair whole; see `PairTokenizer`."""
+        return self._pairs.shortened(frame, pair)
 
     @cached_property
     def digest(self) -> bytes:
         """Names the weights and the tokenizer by their content, wherever they were loaded from."""
-        content = blake2b(f"nli/{self._limit}".encode(), digest_size=16)
+        content = blake2b(f"nli/windows/{self._limit}".encode(), digest_size=16)
         content.update(self._tokenizer.backend_tokenizer.to_str().encode())
         for name, tensor in sorted(self._model.state_dict().items()):
             content.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -156,6 +177,16 @@ class NLI:
             self.cost.padded_tokens += batch["input_ids"].numel()
             scores = torch.softmax(logits.double(), dim=-1).cpu().numpy()
             yield [pairs[i] for i in rows], scores[:, self._order]
+
+
+def _over_windows(grid: list[list[FloatArray]]) -> tuple[float, ...]:
+    """One verdict of the parts of a hypothesis by those of a premise."""
+    values = np.array(grid)
+    contradiction = values[..., 0].max(axis=1).max()
+    entailment = values[..., 2].max(axis=1).min()
+    neutral = max(0.0, 1.0 - contradiction - entailment)
+    total = contradiction + entailment + neutral
+    return contradiction / total, neutral / total, entailment / total
 
 
 def by_length(lengths: npt.NDArray[np.int64], budget: int, overhead: int = 0) -> list[list[int]]:

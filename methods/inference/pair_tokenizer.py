@@ -33,7 +33,7 @@ class PairTokenizer:
     """
 
     def __init__(self, tokenizer: Any, limit: int) -> None:
-        self._tokenizer = tokenizer
+        self._tokenizer, self._limit = tokenizer, limit
         # A copy: transformers changes the settings of its own with every call.
         self._backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self._backend.no_padding()
@@ -54,6 +54,36 @@ class PairTokenizer:
             known = self._encoded({text for pair in pairs for text in pair})
             found = [self._backend.post_process(known[a], known[b]) for a, b in pairs]
         return [PairTokens(np.array(one.ids), np.array(one.type_ids)) for one in found]
+
+    def windows(self, pair: Pair) -> list[list[Pair]]:
+        """A pair in parts that fit: for each part of the hypothesis one with each of the premise.
+
+        A pair that fits is itself. A hypothesis has half of the room at most, the premise the rest.
+        """
+        room = self._limit - self._single.num_special_tokens_to_add(True)
+        if _most(pair[0]) + _most(pair[1]) <= room:
+            return [[pair]]
+        known = self._encoded(set(pair))
+        first, second = known[pair[0]], known[pair[1]]
+        if len(first.ids) + len(second.ids) <= room:
+            return [[pair]]
+        size = max(room // 2, room - len(first.ids))
+        hypotheses = _parts(pair[1], second, size)
+        premises = _parts(pair[0], first, room - min(len(second.ids), size))
+        return [[(premise, hypothesis) for premise in premises] for hypothesis in hypotheses]
+
+    def shortened(self, frame: str, pair: Pair) -> str:
+        """The end of a text that still fits before both texts of a pair; empty where none does."""
+        room = self._limit - self._single.num_special_tokens_to_add(True)
+        if 2 * _most(frame) + _most(pair[0]) + _most(pair[1]) <= room:
+            return frame
+        known = self._encoded({frame, *pair})
+        # Each side is joined by a space, which may be a token.
+        left = (room - len(known[pair[0]].ids) - len(known[pair[1]].ids)) // 2 - 1
+        tokens = known[frame]
+        if len(tokens.ids) <= left:
+            return frame
+        return frame[tokens.offsets[-left][0] :].strip() if left > 0 else ""
 
     def _encoded(self, texts: set[str]) -> dict[str, Encoding]:
         missing = [text for text in texts if text not in self._known]
@@ -88,3 +118,16 @@ class PairTokenizer:
             "attention_mask": mask.astype(np.int64),
         }
         return {name: found[name] for name in found if name in self._tokenizer.model_input_names}
+
+
+def _most(text: str) -> int:
+    """Tokens that a text has at most: a letter is one, or as many as it has bytes."""
+    return len(text) if text.isascii() else 4 * len(text)
+
+
+def _parts(text: str, tokens: Encoding, size: int) -> list[str]:
+    """A text in pieces of so many tokens."""
+    ends = [tokens.offsets[at][0] for at in range(size, len(tokens.ids), size)]
+    starts = [0, *ends]
+    pieces = [text[a:b].strip() for a, b in zip(starts, [*ends, len(text)], strict=True)]
+    return [piece for piece in pieces if piece] or [text]

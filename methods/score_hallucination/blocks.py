@@ -37,6 +37,12 @@ from methods.score_hallucination.spec import Spec
 
 #: Scorers that have a column of their own in the list of samples.
 _SCORERS_SHOWN = 4
+_PROMISES = {
+    "answered_if_wrong": "Items to answer: of the wrong answers at most {risk:.1%} is given, on "
+    "average over calibration sets.",
+    "wrong_if_answered": "Items to answer: of the answers given at most {risk:.1%} is wrong, with "
+    "the confidence that the calibrator states.",
+}
 _METRICS = {"auroc": "AUROC", "auarc": "AUARC", "prr": "PRR"}
 
 
@@ -133,6 +139,17 @@ def _headline(result: Result, best: str, sizes: Mapping[int, int]) -> list[Headl
                 format="percent",
                 better="high",
                 help="Mean calibrated probability of being right.",
+            )
+        )
+    if summary.calibration is not None and (decided := summary.calibration.decision):
+        headline.append(
+            Headline(
+                key="answered",
+                label="Verdict: answer",
+                value=decided.n_answered,
+                format="integer",
+                better="high",
+                help=_PROMISES[decided.guarantee].format(risk=decided.risk),
             )
         )
     if summary.verification is not None:
@@ -334,6 +351,7 @@ class SampleWriter:
             "answer": None if item.answer is None else item.answer.text,
             "verdict": None if result.label is None else ("wrong" if result.label else "right"),
             "values": values,
+            "marks": _marks(result),
             "groups": _groups(item, result),
         }
         self._writer.write(to_json(sample, inf_nan_mode="null") + b"\n")
@@ -408,6 +426,15 @@ def _with_verdicts(path: Path, verdicts: list[Verification]) -> Path:
             sample["values"]["two_stages"] = verdict.verdict
             writer.write(to_json(sample) + b"\n")
     return target
+
+
+def _marks(result: ItemResult) -> list[dict[str, Any]]:
+    """`SampleMark`s: the parts of the answer, the less supported the stronger."""
+    return [
+        {"start": unit.start, "end": unit.end, "value": 1 - unit.support}
+        for unit in result.units or []
+        if unit.start is not None and unit.support is not None
+    ]
 
 
 def _groups(item: Item, result: ItemResult) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from methods.results import ArtifactRef, Provenance
 from methods.score_hallucination import blocks, figures
 from methods.score_hallucination.answers import sampling
 from methods.score_hallucination.answers.adapters import answers_of, nli_cost, options_of
+from methods.score_hallucination.answers.claims import take_apart
 from methods.score_hallucination.answers.graders import contains
 from methods.score_hallucination.answers.item_reader import Items, chunks
 from methods.score_hallucination.answers.judges import collect_judgements
@@ -37,9 +38,13 @@ from methods.score_hallucination.result import (
     SliceSummary,
 )
 from methods.score_hallucination.schema.items import Item
+from methods.score_hallucination.schema.long_form import AnswerUnit
 from methods.score_hallucination.schema.options import provenance_fields
 from methods.score_hallucination.schema.verification import Verification
+from methods.score_hallucination.scorers.consistency import unit_support
 from methods.score_hallucination.scoring.pipeline import SCORERS, ItemScores, score
+from methods.score_hallucination.similarity.nli import CONTRADICTION
+from methods.score_hallucination.similarity.sentences import Span
 from methods.score_hallucination.spec import JOB, Spec
 from methods.score_hallucination.verification import FirstStage, verify
 
@@ -60,6 +65,7 @@ def run(spec: Spec, ctx: RunContext) -> Result:
     if items.unanswered and spec.sampler is not None:
         complete, sampled = sampling.complete(items, spec.sampler, spec, ctx)
     opinions, judging = collect_judgements(complete, spec, ctx)
+    units = take_apart(complete, items.count, spec, ctx)
     options = options_of(spec, ctx)
     if first is not None and first.scorer is not None and first.scorer not in options.scorers:
         options = replace(options, scorers=(*options.scorers, first.scorer))
@@ -69,15 +75,18 @@ def run(spec: Spec, ctx: RunContext) -> Result:
     with path.open("wb") as writer, shown.open("wb") as sample_writer:
         samples = blocks.SampleWriter(spec, sample_writer)
         for chunk in chunks(complete):
+            parts = [units.of(item, done + k) for k, item in enumerate(chunk)]
             answers = [
-                answers_of(item, opinions.scores(item, done + k)) for k, item in enumerate(chunk)
+                answers_of(item, opinions.scores(item, done + k), [part.text for part in parts[k]])
+                for k, item in enumerate(chunk)
             ]
             scores = score(answers, options, ctx.check)
             explained = _explained(scores, spec)
-            for item, scored, explanation in zip(chunk, scores, explained, strict=True):
+            for item, scored, explanation, own in zip(chunk, scores, explained, parts, strict=True):
                 row = _item_result(item, scored, spec, done, tally.add(item, scored))
-                row.answers = tally.states.add(item, row.label is not None)
+                row.answers = tally.states.add(item, scored, row.label is not None)
                 row.explanation = explanation
+                row.units = unit_scores(own, scored) if spec.granularity != "answer" else None
                 row.opinions = opinions.of(done) or None
                 if calibration is not None:
                     row.calibrated = calibration.add(scored)
@@ -131,7 +140,7 @@ def _calibration(spec: Spec, ctx: RunContext) -> Calibration | None:
         calibrator = read_calibrator(reader.read(MAX_BYTES + 1))
     if (fault := calibrator.check(spec)) is not None:
         raise JobError("input_invalid", f"The calibrator does not hold here: {fault}.")
-    return Calibration(calibrator)
+    return Calibration(calibrator, spec.decision)
 
 
 def _explained(scores: list[ItemScores], spec: Spec) -> list[Explanation | None]:
@@ -175,6 +184,25 @@ def _item_result(
         covered=scored.covered,
         metadata=item.metadata,
     )
+
+
+def unit_scores(parts: list[Span], scored: ItemScores) -> list[AnswerUnit]:
+    """The parts of the judged answer with what the samples say of them."""
+    supports: list[float] | list[None] = [None] * len(parts)
+    contradicted = [0] * len(parts)
+    if scored.units is not None:
+        supports = unit_support(scored.units).tolist()
+        contradicted = (scored.units.argmax(axis=-1) == CONTRADICTION).sum(axis=-1).tolist()
+    return [
+        AnswerUnit(
+            text=part.text,
+            start=part.start if part.start >= 0 else None,
+            end=part.end if part.start >= 0 else None,
+            support=supports[k],
+            contradicted=contradicted[k],
+        )
+        for k, part in enumerate(parts)
+    ]
 
 
 def _clusters(scored: ItemScores) -> list[Cluster]:

@@ -9,7 +9,8 @@ from pydantic import Field
 from methods.jobtype import SpecModel
 from methods.results import ArtifactRef, Interval, JobResult
 from methods.score_hallucination.schema.judges import Judgement
-from methods.score_hallucination.schema.probability_maps import Calibrated
+from methods.score_hallucination.schema.long_form import AnswerUnit
+from methods.score_hallucination.schema.probability_maps import Calibrated, Decision
 from methods.score_hallucination.schema.verification import Verification, VerificationSummary
 
 
@@ -63,6 +64,12 @@ class AnswerCounts(SpecModel):
     filtered: int = Field(0, description="Answers that the server's content filter took away.")
     tool_calls: int = Field(0, description="Answers that call tools.")
     with_thoughts: int = Field(0, description="Answers that began with thoughts, taken off.")
+    in_windows: int = Field(
+        0, description="Different answers that the model of the similarity read in windows."
+    )
+    prompts_cut: int = Field(
+        0, description="Prompts of which that model read the end only, before the answers."
+    )
 
 
 class ItemResult(SpecModel):
@@ -89,6 +96,9 @@ class ItemResult(SpecModel):
     )
     explanation: Explanation | None = Field(
         None, description="What makes the item suspicious; null for fewer than two answers."
+    )
+    units: list[AnswerUnit] | None = Field(
+        None, description="Sentences or claims of `answer`; null with `granularity: answer`."
     )
     n: int = Field(description="Answers.")
     n_unique: int = Field(
@@ -153,12 +163,27 @@ class SliceSummary(SpecModel):
     )
 
 
+class DecisionSummary(Decision):
+    """The verdicts of a job, and what they rest on."""
+
+    delta: float | None = Field(
+        description="Probability that the guarantee does not hold; null for `answered_if_wrong`, "
+        "which holds on average over calibration sets."
+    )
+    threshold: float | None = Field(description="Of the confidence; null: nothing is answered.")
+    n_answered: int = Field(description="Items whose verdict is to answer.")
+    n_withheld: int = Field(description="Items whose verdict is to withhold.")
+
+
 class CalibrationSummary(SpecModel):
     """How the calibrator fits these items."""
 
     id: str = Field(description="Id of the calibrator.")
     n: int = Field(description="Items with a probability.")
     mean: float | None = Field(description="Expected share of right answers.")
+    decision: DecisionSummary | None = Field(
+        None, description="The verdicts in numbers; null without a decision."
+    )
     drift: Drift | None = Field(
         description="Difference to the items it was fitted on; null where no item has a confidence."
     )

@@ -11,7 +11,20 @@ from methods.jobtype import NUMERICS, InputRef, JobType
 from methods.score_hallucination.result import Result
 from methods.score_hallucination.schema.items import Item, Sampler
 from methods.score_hallucination.schema.judges import Judge, duplicate_model
-from methods.score_hallucination.schema.options import Clustering, ScorerName, Similarity, conflict
+from methods.score_hallucination.schema.long_form import (
+    CLAIMS,
+    GRANULARITY,
+    Claims,
+    Granularity,
+)
+from methods.score_hallucination.schema.options import (
+    BY_NLI,
+    Clustering,
+    ScorerName,
+    Similarity,
+    conflict,
+)
+from methods.score_hallucination.schema.probability_maps import Decision
 from methods.score_hallucination.schema.source import ItemSource
 from methods.score_hallucination.schema.verification import Verifier
 
@@ -27,6 +40,11 @@ class Spec(ItemSource):
         description="The artifact `calibrator.json` of a calibrate-scorer job: every item gets the "
         "probability that its answer is right. It must have been fitted with these options.",
     )
+    decision: Decision | None = Field(
+        None,
+        description="With a calibrator: every item gets a `verdict`, to answer or to withhold, by "
+        "one of its guarantees.",
+    )
     verifier: Verifier | None = Field(
         None, description="A second model, asked where the first one's answers leave doubt."
     )
@@ -35,6 +53,8 @@ class Spec(ItemSource):
         description="`answers`: what each answer adds to the suspicion; `matrix`: also how alike "
         "the answers are, pair by pair. `none` saves an NLI model the pairs that only this needs.",
     )
+    granularity: Granularity = Field("answer", description=GRANULARITY)
+    claims: Claims | None = Field(None, description=CLAIMS)
     scorers: list[ScorerName] = Field(
         default=["snne"], min_length=1, description="Scorers to compute, each named once."
     )
@@ -76,6 +96,10 @@ class Spec(ItemSource):
             raise ValueError(reason)
         if reason := self._bad_weights():
             raise ValueError(f"weights: {reason}")
+        if reason := self._bad_units():
+            raise ValueError(reason)
+        if self.decision is not None and self.calibrator is None:
+            raise ValueError("decision: needed is a calibrator, whose guarantee it is")
         if self.verifier is not None:
             if self.verifier.calibrated and self.calibrator is None:
                 raise ValueError("verifier/lower: needed where there is no calibrator")
@@ -87,6 +111,14 @@ class Spec(ItemSource):
             if fault := self.fault(item):
                 raise ValueError(f"items/{index}: {fault[0]} {fault[1]}")
         return self
+
+    def _bad_units(self) -> str | None:
+        """Why answers cannot be taken apart as the spec says, or None."""
+        if (self.granularity == "claim") != (self.claims is not None):
+            return "claims: goes with granularity claim, and the other way round"
+        if self.granularity != "answer" and self.similarity.kind not in BY_NLI:
+            return f"granularity: {self.granularity} needs the similarity kind nli or hybrid"
+        return None
 
     def _endless(self, sampler: Sampler) -> str | None:
         """Why sampling cannot be stopped as the sampler says, or None."""
@@ -152,7 +184,7 @@ JOB = JobType(
     spec=Spec,
     result=Result,
     runner="methods.score_hallucination.job:run",
-    requires=(*NUMERICS, "regex"),
+    requires=(*NUMERICS, "regex", "sentencex"),
     resource="cpu",
     timeout=timedelta(hours=1),
     isolation="thread",

@@ -332,7 +332,7 @@ def _sample(sample: Mapping[str, Any], block: Samples) -> str:
     verdict = sample.get("verdict")
     badge = f'<span class="badge {escape(verdict)}">{escape(verdict)}</span>' if verdict else ""
     line = shorten(prompt or answer or "", _PROMPT_LENGTH)
-    inside = [_passage("Prompt", prompt), _passage("Answer", answer)]
+    inside = [_passage("Prompt", prompt), _passage("Answer", answer, sample.get("marks") or ())]
     inside += [_group(group, block.value_label) for group in sample.get("groups") or []]
     return (
         f'<details class="sample"><summary><span class="id">{escape(str(sample.get("id", "")))}'
@@ -341,10 +341,25 @@ def _sample(sample: Mapping[str, Any], block: Samples) -> str:
     )
 
 
-def _passage(name: str, text: str | None) -> str:
+def _passage(name: str, text: str | None, marks: Iterable[Mapping[str, Any]] = ()) -> str:
     if text is None:
         return ""
-    return f'<h3>{name}</h3><p class="passage">{escape(text)}</p>'
+    return f'<h3>{name}</h3><p class="passage">{_marked(text, marks)}</p>'
+
+
+def _marked(text: str, marks: Iterable[Mapping[str, Any]]) -> str:
+    """A text whose parts have a background, the stronger the higher their value."""
+    shown, at = "", 0
+    for mark in marks:
+        start, end, value = int(mark["start"]), int(mark["end"]), float(mark["value"])
+        if at <= start < end <= len(text):
+            shown += escape(text[at:start])
+            shown += (
+                f'<mark style="--weight:{round(100 * min(1.0, max(0.0, value)))}%" '
+                f'title="uncertainty {value:.2f}">{escape(text[start:end])}</mark>'
+            )
+            at = end
+    return shown + escape(text[at:])
 
 
 def _group(group: Mapping[str, Any], value_label: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from methods.context import RunContext
@@ -59,11 +59,15 @@ def nli_cost(options: Options) -> dict[str, int]:
     return asdict(relate.engine.cost) if isinstance(relate, RelateByNLI) else {}
 
 
-def answers_of(item: Item, opinions: Mapping[str, float | str] | None = None) -> Answers:
-    """An item as the numerics take it; it has responses. opinions: see `Answers`."""
+def answers_of(
+    item: Item,
+    opinions: Mapping[str, float | str] | None = None,
+    units: Sequence[str] = (),
+) -> Answers:
+    """An item as the numerics take it; it has responses. opinions, units: see `Answers`."""
     assert item.responses is not None, "items without were refused or sampled"
     return Answers(
-        texts=[REFUSAL if response.refusal else response.text for response in item.responses],
+        texts=[_text(response) for response in item.responses],
         logprobs=[_known(response.token_logprobs) for response in item.responses],
         matrix=item.similarity,
         judged=None if item.answer is None else _judged_answer(item.answer),
@@ -74,7 +78,14 @@ def answers_of(item: Item, opinions: Mapping[str, float | str] | None = None) ->
         opinions=opinions or {},
         unknown=[_is_unknown(response.token_logprobs) for response in item.responses],
         unanswered=item.unanswered,
+        units=units,
+        context=item.context or (),
+        bare=[_text(response) for response in item.responses_without_context or []],
     )
+
+
+def _text(answer: Answer) -> str:
+    return REFUSAL if answer.refusal else answer.text
 
 
 def _is_unknown(values: list[float | None] | None) -> bool:
@@ -86,7 +97,7 @@ def _judged_answer(answer: Answer) -> JudgedAnswer:
     if top is not None:
         top = [[value for value in place if value > UNKNOWN] for place in top]
     return JudgedAnswer(
-        REFUSAL if answer.refusal else answer.text,
+        _text(answer),
         _known(answer.token_logprobs),
         top,
         answer.tokens,

@@ -14,6 +14,7 @@ from methods.inference.llm import LanguageModel
 from methods.score_hallucination.answers.adapters import answers_of, options_of
 from methods.score_hallucination.answers.answer_store import Drawn, draw, sampling_of
 from methods.score_hallucination.answers.item_reader import Items, chunks
+from methods.score_hallucination.answers.questions import asked_with
 from methods.score_hallucination.result import EarlyStops
 from methods.score_hallucination.schema.early_stopping import StopEarly
 from methods.score_hallucination.schema.items import Answer, Item, Sampler
@@ -90,7 +91,7 @@ def draw_in_rounds(
         size = min(rule.step if drawn else rule.min_n, sampler.n - drawn)
         kept = Drawn(f"responses/{drawn}", ctx)
         wanted = replace(sampling, n=size, seed=_seed(sampler.seed, drawn))
-        prompts = _prompts(items, undecided, kept)
+        prompts = _prompts(items, undecided, kept, sampler.context != "none")
         draw(model, prompts, wanted, kept, usage, ("sampling", len(undecided)), ctx)
         rounds.add(kept)
         drawn, answers = drawn + size, answers + size * len(undecided)
@@ -116,11 +117,12 @@ def draw_in_rounds(
     return rounds
 
 
-def _prompts(items: Items, wanted: set[int], kept: Drawn) -> Iterator[tuple[int, Prompt]]:
+def _prompts(
+    items: Items, wanted: set[int], kept: Drawn, context: bool
+) -> Iterator[tuple[int, Prompt]]:
     for number, item in enumerate(items):
         if number in wanted and number not in kept:
-            assert item.asked is not None, "the spec was checked against the item"
-            yield number, item.asked
+            yield number, asked_with(item, context)
 
 
 def _so_far(items: Items, wanted: set[int], rounds: Rounds) -> Iterator[Item]:

@@ -21,16 +21,8 @@ _MAX_WHOLE_BYTES = 512 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 #: Fields whose cells in a table may be JSON.
 _STRUCTURED = frozenset(
-    [
-        "messages",
-        "responses",
-        "references",
-        "context",
-        "metadata",
-        "similarity",
-        "verifier_responses",
-        "verifier_similarity",
-    ]
+    {"messages", "responses", "references", "context", "metadata", "similarity"}
+    | {"verifier_responses", "verifier_similarity", "responses_without_context"}
 )
 FIELDS = _STRUCTURED | {"id", "prompt", "answer", "label"}
 #: A cell holds at most 131,072 characters by default.

@@ -25,6 +25,15 @@ VERBALIZED = (
     + "Say it as one whole number from 0 (certainly wrong) to 100 (certainly correct), and say "
     "nothing else."
 )
+REFERENCES = "Right answers:\n{references}\n\n"
+GRADING = (
+    "Is the proposed answer to this question correct? It is when it says what a right answer says, "
+    "in whatever words.\n\n"
+    + _ASKED
+    + "{references}"
+    + _PROPOSED
+    + "Say exactly one of these and nothing else: Correct / Incorrect / I am not sure."
+)
 PANEL = (
     "Is the proposed answer to this question correct?\n\n"
     + _ASKED

@@ -26,7 +26,7 @@ def collect_judgements(
     items: Iterable[Item],
     spec: Spec,
     ctx: RunContext,
-    wanted: Callable[[Item], bool] = lambda item: True,
+    wanted: Callable[[int], bool] = lambda number: True,
 ) -> tuple[Judgements, JudgingResult | None]:
     """Ask every judge about every wanted item, one request for each of the spec's scorers.
 
@@ -34,6 +34,7 @@ def collect_judgements(
 
     Args:
         items: with responses; read once for every judge and scorer.
+        wanted: by the number of an item, whether the judges are asked about it.
 
     Returns:
         What they say, and what that cost; None where the spec asks no judge.
@@ -45,7 +46,7 @@ def collect_judgements(
     if not judges or not scorers:
         return Judgements([], {}), None
     usage = spent(ctx, "judging_usage")
-    total = sum(_lacks(item) is None and wanted(item) for item in items)
+    total = sum(_lacks(item) is None and wanted(k) for k, item in enumerate(items))
     replies: dict[JudgeScorer, list[Drawn]] = {name: [] for name in scorers}
     for k, one in enumerate(judges):
         model = language_model(ctx.models, one.model)
@@ -131,13 +132,13 @@ def _lacks(item: Item) -> str | None:
 
 def _prompts(
     items: Iterable[Item],
-    wanted: Callable[[Item], bool],
+    wanted: Callable[[int], bool],
     name: JudgeScorer,
     one: Judge,
     kept: Drawn,
 ) -> Iterator[tuple[int, str]]:
     for number, item in enumerate(items):
-        if number not in kept and _lacks(item) is None and wanted(item):
+        if number not in kept and _lacks(item) is None and wanted(number):
             assert item.answer, "see _lacks"
             ideas = [answer.text for answer in item.responses or []] if one.brainstorm else []
             yield number, MESSAGES[name].about(item.question, item.answer.text, ideas, one.chat)

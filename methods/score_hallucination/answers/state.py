@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from methods.score_hallucination.result import AnswerCounts
 from methods.score_hallucination.schema.items import Answer, Item
+from methods.score_hallucination.scoring.pipeline import ItemScores
 
 #: So many items, and so large a share of them, make a pattern of what may be chance in one.
 _FEWEST, _MOST = 5, 0.9
@@ -35,7 +36,7 @@ class AnswerStates:
         self._unknown, self._sizes, self._prompts = 0, Counter[int](), set[str]()
         self._labelled = 0
 
-    def add(self, item: Item, labelled: bool) -> AnswerCounts | None:
+    def add(self, item: Item, scored: ItemScores, labelled: bool) -> AnswerCounts | None:
         """Note the next item; what is out of the ordinary about its answers."""
         answers = item.responses or []
         if not answers:
@@ -43,6 +44,9 @@ class AnswerStates:
             return None
         every = [*answers, *([item.answer] if item.answer is not None else [])]
         found = counts_of(every)
+        if scored.windowed or scored.prompt_cut:
+            found = found or AnswerCounts()
+            found.in_windows, found.prompts_cut = scored.windowed, int(scored.prompt_cut)
         if found is not None:
             for name, number in found.model_dump().items():
                 setattr(self.total, name, getattr(self.total, name) + number)
@@ -81,12 +85,18 @@ class AnswerStates:
             "filtered": "were taken away by the server's content filter",
             "tool_calls": "call tools in place of an answer",
             "with_thoughts": "began with thoughts, which were taken off",
+            "in_windows": "are longer than the model of the similarity reads: it took windows",
         }
         found += [
             f"{name}: {number} answers {words}"
             for name, words in parts.items()
             if (number := getattr(total, name))
         ]
+        if total.prompts_cut:
+            found.append(
+                f"prompts_cut: of {total.prompts_cut} prompts the model of the similarity read the "
+                "end only"
+            )
         if self._unknown:
             found.append(
                 f"unknown_logprobs: in {self._unknown} items a log-probability is null or a "

@@ -22,6 +22,7 @@ from methods.score_hallucination.schema.judges import Judge
 from methods.score_hallucination.schema.options import Clustering, Similarity
 from methods.score_hallucination.schema.probability_maps import (
     Calibrated,
+    Decision,
     Envelope,
     IsotonicMap,
     PlattMap,
@@ -99,6 +100,29 @@ class Abstention(SpecModel):
     def answers(self, confidence: float) -> bool:
         """Whether to give an answer with this confidence."""
         return self.threshold is not None and confidence > self.threshold
+
+
+class Selective(SpecModel):
+    """Answer when confidence >= threshold: of the answers given, at most the risk is wrong.
+
+    It holds with probability 1 - delta over calibration sets, for items exchangeable with the
+    calibration items. Source: Learn then Test, arXiv:2110.01052, with exact binomial tests of a
+    fixed grid from above, begun at four places.
+    """
+
+    risk: float = Field(gt=0, lt=1, description="P(wrong | answered).")
+    delta: float = Field(gt=0, lt=1, description="Probability that the guarantee does not hold.")
+    threshold: float | None = Field(
+        description="Null: never answer, as no threshold can be shown to keep the risk."
+    )
+    n: int = Field(description="Labelled items behind it, one a prompt.")
+    n_answered: int = Field(description="Those of them that are answered.")
+    n_wrong: int = Field(description="Wrong ones among the answered.")
+    answered: float = Field(description="Share of these items that are answered.")
+
+    def answers(self, confidence: float) -> bool:
+        """Whether to give an answer with this confidence."""
+        return self.threshold is not None and confidence >= self.threshold
 
 
 class DecisionQuality(SpecModel):
@@ -179,6 +203,11 @@ class Calibrator(SpecModel):
     envelope: Envelope = Field(description="95 % bootstrap intervals of the probability.")
     abstention: list[Abstention] = Field(
         description="Thresholds above which to answer, one for each risk of the request."
+    )
+    selective: list[Selective] = Field(
+        default=[],
+        description="Thresholds from which on to answer so that few of the answers are wrong, one "
+        "for each risk of the request.",
     )
     two_stage: TwoStage | None = Field(
         description="The band in which a verifier is asked; null where none was fitted."
@@ -275,7 +304,13 @@ class Calibrator(SpecModel):
             low=low,
             high=high,
             answers={f"{one.risk:g}": one.answers(confidence) for one in self.abstention},
+            selective={f"{one.risk:g}": one.answers(confidence) for one in self.selective},
         )
+
+    def guarantee(self, decision: Decision) -> Abstention | Selective | None:
+        """The threshold that a decision asks for; None where it was not fitted."""
+        fitted = self.abstention if decision.guarantee == "answered_if_wrong" else self.selective
+        return next((one for one in fitted if abs(one.risk - decision.risk) < 1e-9), None)
 
     def drift(self, confidences: Sequence[float]) -> Drift:
         """How far confidences are from those it was fitted on.

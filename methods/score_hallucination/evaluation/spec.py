@@ -8,8 +8,14 @@ from typing import Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from methods.faults import explain
-from methods.jobtype import SpecModel
+from methods.jobtype import ModelRef, SpecModel
 from methods.score_hallucination.schema.judges import Judge
+from methods.score_hallucination.schema.long_form import (
+    CLAIMS,
+    GRANULARITY,
+    Claims,
+    Granularity,
+)
 from methods.score_hallucination.schema.options import Clustering, ScorerName, Similarity
 from methods.score_hallucination.schema.source import ItemSource
 from methods.score_hallucination.spec import Spec
@@ -20,18 +26,29 @@ GRADED = ("token_f1", "rouge_l")
 class Grader(SpecModel):
     """Decides by its references whether an item's `answer` is right."""
 
-    name: Literal["exact", "token_f1", "rouge_l", "numeric", "contains"] = Field(
+    name: Literal["exact", "token_f1", "rouge_l", "numeric", "contains", "judge"] = Field(
         "contains",
         description="`exact`: the words of a reference and no others; `token_f1`: F1 of the words; "
         "`rouge_l`: ROUGE-L F-measure; `numeric`: the number that the answer gives (boxed, "
         "announced, else the last one) is the reference's; `contains`: the words of a reference "
-        "stand in the answer. Case, markup and punctuation around words do not count; decimals and "
+        "stand in the answer; `judge`: a model says whether it is correct, by the references where "
+        "there are some. Case, markup and punctuation around words do not count; decimals and "
         "signs do.",
     )
     compat: Literal["squad"] | None = Field(
         None,
         description="`squad`: words of `exact` and `token_f1` as in SQuAD's script, to compare "
         "with published values: it deletes all punctuation, so that 1.5 is 15.",
+    )
+    model: ModelRef | None = Field(
+        None, description="The model of `judge`: a declared one, or one that a job made."
+    )
+    chat: bool = Field(True, description="Whether `judge` is asked by a user's turn of a chat.")
+    max_tokens: int | None = Field(
+        None,
+        ge=1,
+        le=65_536,
+        description="Longest reply of `judge` in tokens, thoughts included; 16 by default.",
     )
     threshold: float | None = Field(
         None,
@@ -45,6 +62,8 @@ class Grader(SpecModel):
     def _graded(self) -> Self:
         if self.threshold is not None and self.name not in GRADED:
             raise ValueError(f"the grader {self.name} takes no threshold: it grades 0 or 1")
+        if (self.name == "judge") != (self.model is not None):
+            raise ValueError("the grader judge needs a model, and no other takes one")
         if self.compat is not None and self.name not in ("exact", "token_f1"):
             raise ValueError(f"the grader {self.name} has no form as in SQuAD")
         return self
@@ -58,6 +77,8 @@ class Grader(SpecModel):
     def words(self) -> str:
         """How a label by this grader is called in results."""
         name = f"{self.name} (SQuAD)" if self.compat else self.name
+        if self.model is not None:
+            name = f"judge {self.model}"
         return f"{name} >= {self.cut:g}" if self.name in GRADED else name
 
 
@@ -75,6 +96,8 @@ class LabelledSpec(ItemSource):
         max_length=10,
         description="Models that `p_true`, `verbalized_confidence` and `llm_panel` ask.",
     )
+    granularity: Granularity = Field("answer", description=GRANULARITY)
+    claims: Claims | None = Field(None, description=CLAIMS)
     similarity: Similarity = Field(Similarity(), description="How alike two answers are.")
     clustering: Clustering = Field(Clustering(), description="How answers are grouped by meaning.")
     tau: float = Field(1.0, ge=1e-6, le=1e6, description="Scale of SNNE.")
@@ -100,6 +123,8 @@ class LabelledSpec(ItemSource):
             slices=self.slices,
             scorers=list(scorers),
             judges=self.judges,
+            granularity=self.granularity,
+            claims=self.claims,
             similarity=self.similarity,
             clustering=self.clustering,
             tau=self.tau,
@@ -107,6 +132,26 @@ class LabelledSpec(ItemSource):
             seed=self.seed,
             explain="none",
         )
+
+
+class Agreement(SpecModel):
+    """What a model as grader said, beside the labels that items bring."""
+
+    model: str = Field(description="Name of the model.")
+    n_asked: int = Field(description="Items that it was asked about.")
+    n_unread: int = Field(
+        description="Items of which it was not sure, or said nothing that can be read."
+    )
+    n_compared: int = Field(description="Items with a verdict that bring a label too.")
+    agreement: float | None = Field(
+        description="Share of these where both agree; null where there is none."
+    )
+    kappa: float | None = Field(
+        description="Cohen's kappa of both: 0 is chance, 1 is perfect; null where it is undefined."
+    )
+    requests: int = Field(description="Requests that the grader answered, over all attempts.")
+    prompt_tokens: int = Field(description="Tokens of the prompts that the grader was sent.")
+    completion_tokens: int = Field(description="Tokens that the grader wrote.")
 
 
 class LabelCounts(SpecModel):
@@ -118,4 +163,7 @@ class LabelCounts(SpecModel):
     n_hallucinated: int = Field(description="Items labelled hallucinated.")
     sources: dict[str, int] = Field(
         description="Labels by where they come from: `given`, or the grader with its threshold."
+    )
+    judge: Agreement | None = Field(
+        None, description="What a model as grader said; null where none graded."
     )

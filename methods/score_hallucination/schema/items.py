@@ -187,6 +187,13 @@ class Item(SpecModel):
         description="Passages that the answer should rest on, for `groundedness` and "
         "`context_contradiction`.",
     )
+    responses_without_context: Answers | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_ANSWERS,
+        description="Samples for the same prompt without the context, for `context_gain`; the "
+        "sampler draws them with `context: both`.",
+    )
     metadata: dict[str, Any] | None = Field(
         None,
         max_length=256,
@@ -285,6 +292,12 @@ class Sampler(Drawing):
         le=MAX_ALTERNATIVES,
         description="How many of the likeliest tokens are asked for with the judged answer, for "
         "`mean_token_entropy`, `prob_margin` and `cocoa_mte`; a server may give fewer.",
+    )
+    context: Literal["none", "prepend", "both"] = Field(
+        "none",
+        description="What becomes of an item's `context`: `none`: the prompt has what is needed; "
+        "`prepend`: the passages stand before the prompt; `both`: as many answers more are drawn "
+        "without them, for `context_gain`.",
     )
     greedy_answer: bool = Field(
         True, description="Where an item has no `answer`, draw one at temperature 0 to be judged."

@@ -57,6 +57,11 @@ ScorerName = Literal[
     "p_true",
     "verbalized_confidence",
     "llm_panel",
+    "long_form_mean",
+    "long_form_min",
+    "groundedness",
+    "context_contradiction",
+    "context_gain",
     "ensemble",
 ]
 

@@ -68,11 +68,27 @@ class Calibrated(SpecModel):
     low: float | None = Field(description="95 % bootstrap interval of the calibration.")
     high: float | None = Field(description="Upper end of the 95 % bootstrap interval.")
     answers: dict[str, bool] | None = Field(
-        description="Whether to give the answer, by risk of the calibrator."
+        description="Whether to give the answer, by risk that a wrong one is answered."
+    )
+    selective: dict[str, bool] | None = Field(
+        None, description="Whether to give the answer, by risk that an answered one is wrong."
+    )
+    verdict: Literal["answer", "withhold"] | None = Field(
+        None, description="By the spec's `decision`; null without one."
     )
     reason: str | None = Field(
         None, description="Why the calibrator does not hold for the item; null where it does."
     )
+
+
+class Decision(SpecModel):
+    """Which guarantee of a calibrator decides about every item."""
+
+    guarantee: Literal["answered_if_wrong", "wrong_if_answered"] = Field(
+        description="`answered_if_wrong`: of the wrong answers at most this share is given; "
+        "`wrong_if_answered`: of the given answers at most this share is wrong."
+    )
+    risk: float = Field(gt=0, lt=1, description="The share; one of the calibrator's `risks`.")
 
 
 class Envelope(SpecModel):

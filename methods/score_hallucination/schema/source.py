@@ -19,6 +19,7 @@ ItemField = Literal[
     "references",
     "label",
     "context",
+    "responses_without_context",
     "metadata",
     "similarity",
     "verifier_responses",

@@ -75,3 +75,34 @@ def support(probabilities: FloatArray, kind: Support = "entailment") -> FloatArr
         case "noncontradiction":
             return 1.0 - p[..., CONTRADICTION]
     return contrasted_entailment(p)
+
+
+def unit_support(probabilities: FloatArray) -> FloatArray:
+    """How far the samples support each part of an answer.
+
+    Args:
+        probabilities: (..., units, samples, 3), the sample as the premise.
+
+    Returns:
+        (..., units) in [0, 1]: mean over samples of P(entail) / (P(entail) + P(contradict)).
+
+    Source: LUQ, Zhang et al. 2024, arXiv:2403.20279, with the parts of one answer in place of the
+    sentences of each.
+    """
+    return np.asarray(support(probabilities, "contrasted_entailment").mean(axis=-1))
+
+
+def groundedness(probabilities: FloatArray) -> float:
+    """Mean over the sentences of an answer of the best P(entail) by a passage of its context.
+
+    Args:
+        probabilities: (sentences, passages, 3), the passage as the premise.
+
+    Source: SummaC (zero-shot), Laban et al. 2022, arXiv:2111.09525.
+    """
+    return float(support(probabilities, "entailment").max(axis=-1).mean())
+
+
+def context_contradiction(probabilities: FloatArray) -> float:
+    """The highest P(contradict) of a sentence of an answer by a passage of its context."""
+    return float((1.0 - support(probabilities, "noncontradiction")).max())

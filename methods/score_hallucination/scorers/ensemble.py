@@ -90,8 +90,17 @@ def fit_weights(
     return Weights(np.mean(chosen, axis=0), float(np.mean(held_out)))
 
 
-def stratified(right: FloatArray, folds: int, rng: np.random.Generator) -> IntArray:
-    """(N,) random folds 0 to folds - 1 with the same share of right answers, up to one item."""
+def stratified(
+    right: FloatArray, folds: int, rng: np.random.Generator, group: IntArray | None = None
+) -> IntArray:
+    """(N,) random folds 0 to folds - 1 with the same share of right answers, up to one item.
+
+    Args:
+        group: (N,) of each item from 0; a group is in one fold, and counts by its first item.
+    """
+    if group is not None:
+        first = np.unique(group, return_index=True)[1]
+        return stratified(right[first], folds, rng)[group]
     fold = np.empty(len(right), dtype=np.int64)
     for label in (0, 1):
         members = rng.permutation(np.flatnonzero(right == label))

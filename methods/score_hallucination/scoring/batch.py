@@ -77,7 +77,8 @@ class Answers:
     answers, and cross: (n, k) the precomputed similarity to them. tokens: for each answer what its
     tokens add to the text, or None. opinions: what judges say of the judged answer, by scorer: a
     number in [0, 1], or why there is none. unknown: of which answers log-probabilities were given
-    that say nothing. unanswered: why there is no answer at all.
+    that say nothing. unanswered: why there is no answer at all. units: parts of the judged answer.
+    context: passages that it should rest on. bare: samples without the context.
     """
 
     texts: Sequence[str]
@@ -91,6 +92,9 @@ class Answers:
     opinions: Mapping[str, float | str] = field(default_factory=dict)
     unknown: Sequence[bool] = ()
     unanswered: str | None = None
+    units: Sequence[str] = ()
+    context: Sequence[str] = ()
+    bare: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,9 @@ class Judged:
     answers: None where an item has none. equal: (B, n) samples that are the same answer.
     to_samples: (B, n) its similarity to the samples, NaN where unknown. nli: (B, 2, n, 3) NLI
     probabilities with it as premise and as hypothesis, NaN where unknown. sentences: for each item
-    (s, n, 3) those of its sentences as premises. token_sar: (B,) of its tokens, NaN where unknown.
+    (s, n, 3) those of its sentences as premises. units: (u, n, 3) those of its parts as hypotheses
+    of the samples. grounds: (s, c, 3) those of its sentences as hypotheses of the c passages of the
+    context. token_sar: (B,) of its tokens, NaN where unknown.
     """
 
     answers: Sequence[JudgedAnswer | None]
@@ -108,6 +114,8 @@ class Judged:
     to_samples: FloatArray
     nli: FloatArray
     sentences: Sequence[FloatArray | None]
+    units: Sequence[FloatArray | None]
+    grounds: Sequence[FloatArray | None]
     token_sar: FloatArray
 
     @cached_property
@@ -157,7 +165,8 @@ class Batch:
     were; NaN and 0 where unknown. positions: which of the item's different answers each one is.
     cross: for each item (n, k) similarity to the k answers of a verifier, None without them.
     nli: (B, n, n, 3) and embeddings: (B, n, d), None without such a model. token_sar: (B, n) of the
-    answers' tokens, NaN where unknown. opinions: of each item, see `Answers`. weights: of the
+    answers' tokens, NaN where unknown. opinions: of each item, see `Answers`. bare: (B,) confidence
+    of SNNE over the samples without the context, NaN without them. weights: of the
     scorers in the ensemble, and confidences: (B,) of those that were computed, NaN where undefined.
     """
 
@@ -177,6 +186,7 @@ class Batch:
     token_sar: FloatArray
     opinions: Sequence[Mapping[str, float | str]]
     unknown: Sequence[Sequence[bool]] = ()
+    bare: FloatArray = field(default_factory=lambda: np.empty(0))
     nli: FloatArray | None = None
     embeddings: FloatArray | None = None
     weights: Mapping[str, float] | None = None

@@ -36,7 +36,8 @@ class Scorer:
 
     at_least: smallest number of sampled answers. needs: `similarity`, `clusters`, `logprobs`,
     `texts`, `embeddings`, and of the judged answer `answer`, `answer_similarity`,
-    `answer_logprobs`, `answer_top_logprobs`, `answer_nli`, `answer_sentences`, `answer_tokens`;
+    `answer_logprobs`, `answer_top_logprobs`, `answer_nli`, `answer_sentences`, `answer_tokens`,
+    `answer_units`, `answer_context`; samples without the context (`bare`);
     the `tokens` of the samples; the answers of a `verifier`; the opinions of a `judge`.
     """
 
@@ -141,6 +142,20 @@ def _selfcheck(batch: Batch) -> FloatArray:
     return np.array(
         [np.nan if part is None else float(nli.selfcheck_nli(part).mean()) for part in found]
     )
+
+
+def _of_units(batch: Batch, pooled: Callable[[FloatArray], float]) -> FloatArray:
+    return np.array(
+        [
+            np.nan if part is None else float(pooled(consistency.unit_support(part)))
+            for part in batch.judged.units
+        ]
+    )
+
+
+def _of_grounds(batch: Batch, function: Callable[[FloatArray], float]) -> FloatArray:
+    found = batch.judged.grounds
+    return np.array([np.nan if part is None else function(part) for part in found])
 
 
 def _across(batch: Batch) -> FloatArray:
@@ -340,5 +355,23 @@ SCORERS: dict[str, Scorer] = {
     "p_true": _by_judges("p_true"),
     "verbalized_confidence": _by_judges("verbalized_confidence"),
     "llm_panel": _by_judges("llm_panel"),
+    "long_form_mean": _confidence("answer_units", lambda b: _of_units(b, np.mean)),
+    "long_form_min": _confidence("answer_units", lambda b: _of_units(b, np.min)),
+    "groundedness": _confidence(
+        "answer_context", lambda b: _of_grounds(b, consistency.groundedness)
+    ),
+    "context_contradiction": _uncertainty(
+        "answer_context",
+        lambda b: _of_grounds(b, consistency.context_contradiction),
+        _complement,
+        at_least=1,
+    ),
+    "context_gain": Scorer(
+        2,
+        frozenset({"similarity", "bare"}),
+        lambda b: _snne_confidence(b, snne.snne(b.similarity, b.tau, b.include_self)) - b.bare,
+        _rank_only,
+        "confidence",
+    ),
     "ensemble": _confidence("", _ensemble),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +12,12 @@ from methods.score_hallucination.similarity.engines import Check, PairEngine, Ve
 from methods.score_hallucination.similarity.equivalence import Rule
 from methods.score_hallucination.similarity.nli import ENTAILMENT
 from methods.score_hallucination.similarity.nli_pairs import TextPair, pairs_read
+from methods.score_hallucination.similarity.sentences import sentences
 from methods.score_hallucination.similarity.token_relevance import Tokens, token_similarities
-from methods.score_hallucination.similarity.tokenize import sentences
 from methods.typing import BoolArray, FloatArray, IntArray
+
+#: No model reads so little at once.
+_SHORT = 64
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,9 @@ class Compared:
             one is.
         n: samples. judged: place of the judged answer, if it is compared. verifier: place of the
             verifier's first answer; k without one.
-        prompt: what was asked. split: the answer whose sentences are wanted. tokens: those of the
+        prompt: what was asked. split: the answer whose sentences are wanted. units: parts of the
+            judged answer, each wanted as a hypothesis of the samples. context: passages, wanted as
+            premises of the sentences of the answer `grounded`. tokens: those of the
             samples and then of the judged answer, None where they are not wanted.
         only: what is wanted of an NLI model; None: every pair.
     """
@@ -51,6 +56,9 @@ class Compared:
     verifier: int
     prompt: str = ""
     split: str | None = None
+    units: Sequence[str] = ()
+    context: Sequence[str] = ()
+    grounded: str | None = None
     tokens: Sequence[Tokens | None] = ()
     only: Clustered | None = None
 
@@ -84,14 +92,22 @@ class Relations:
         nli: (k, k, 3) contradiction, neutral, entailment; row i is the premise, column j the
             hypothesis; equal answers entail each other; NaN where not asked.
         sentences: (s, n, 3) the sentences of the judged answer as premises, samples as hypotheses.
+        units: (u, n, 3) samples as premises, the units as hypotheses. grounds: (s, c, 3) passages
+            as premises, the sentences of the judged answer as hypotheses.
         embeddings: (k, d) unit vectors.
         tokens: for each entry of `Compared.tokens` (T,) how alike the answer is without each.
+        windowed: different texts that the model reads in windows. prompt_cut: whether the prompt
+            before them is cut.
     """
 
     nli: FloatArray | None = None
     sentences: FloatArray | None = None
+    units: FloatArray | None = None
+    grounds: FloatArray | None = None
     embeddings: FloatArray | None = None
     tokens: Sequence[FloatArray | None] = ()
+    windowed: int = 0
+    prompt_cut: bool = False
 
 
 #: Asks a model about the answers of many items at once; one `Relations` an item.
@@ -121,7 +137,21 @@ class RelateByNLI:
             for sentence in part
             for text in item.texts[: item.n_distinct]
         ]
-        own = self._ask(items, verdicts, first, split, check)
+        units = [
+            (text, unit)
+            for item in items
+            for unit in item.units
+            for text in item.texts[: item.n_distinct]
+        ]
+        grounds = [
+            (passage, sentence)
+            for item in items
+            for sentence in sentences(item.grounded or "")
+            for passage in item.context
+        ]
+        own = self._ask(items, verdicts, first, [*split, *units, *grounds], check)
+        by_unit = iter(own[len(split) : len(split) + len(units)])
+        by_ground = iter(own[len(split) + len(units) :])
         self._follow(items, verdicts, check)
         relations, start = [], 0
         for item, small, part in zip(items, verdicts, parts, strict=True):
@@ -132,6 +162,12 @@ class RelateByNLI:
                 Relations(
                     nli=small[where[:, None], where[None, :]],
                     sentences=judged[:, where[: item.n]] if part else None,
+                    units=_grid(by_unit, len(item.units), item.n_distinct, where[: item.n]),
+                    grounds=_grid(
+                        by_ground, len(sentences(item.grounded or "")), len(item.context)
+                    ),
+                    windowed=self._long(item),
+                    prompt_cut=self._is_cut(item),
                 )
             )
         return relations
@@ -158,10 +194,7 @@ class RelateByNLI:
     ) -> FloatArray:
         """Fill in the wanted pairs of items, by their number; returns (P, 3) of further ones."""
         texts = [
-            (
-                self._framed(items[k].prompt, items[k].texts[a]),
-                self._framed(items[k].prompt, items[k].texts[b]),
-            )
+            self._framed(items[k].prompt, (items[k].texts[a], items[k].texts[b]))
             for k, pairs in wanted.items()
             for a, b in pairs
         ]
@@ -172,8 +205,34 @@ class RelateByNLI:
             start += len(pairs)
         return found[start:]
 
-    def _framed(self, prompt: str, text: str) -> str:
-        return f"{prompt} {text}" if self.condition_on_prompt and prompt else text
+    def _framed(self, prompt: str, pair: tuple[str, str]) -> tuple[str, str]:
+        """The pair with as much of the prompt's end as leaves the answers whole."""
+        if not self.condition_on_prompt or not prompt:
+            return pair
+        frame = self.engine.shortened(prompt, pair)
+        return (f"{frame} {pair[0]}", f"{frame} {pair[1]}") if frame else pair
+
+    def _long(self, item: Compared) -> int:
+        """Texts that are read in windows: beside the longest other one."""
+        longest = max(item.texts, key=len, default="")
+        return sum(self.engine.is_long(text, longest) for text in item.texts if len(text) > _SHORT)
+
+    def _is_cut(self, item: Compared) -> bool:
+        if not self.condition_on_prompt or not item.prompt:
+            return False
+        longest = max(item.texts, key=len, default="")
+        return self.engine.shortened(item.prompt, (longest, longest)) != item.prompt
+
+
+def _grid(
+    rows: Iterator[FloatArray], height: int, width: int, where: IntArray | None = None
+) -> FloatArray | None:
+    """(height, width, 3) of the next rows; None of none. where: which column each one wanted is."""
+    taken = [next(rows) for _ in range(height * width)]
+    if not taken:
+        return None
+    found = np.array(taken).reshape(height, width, 3)
+    return found if where is None else found[:, where]
 
 
 def _of_equals(m: int) -> FloatArray:
@@ -205,6 +264,7 @@ class RelateByEmbedding:
             Relations(
                 embeddings=vectors[start + item.where],
                 tokens=[None if tokens is None else alike[tokens] for tokens in item.tokens],
+                windowed=sum(self.engine.is_long(text) for text in item.texts),
             )
             for start, item in zip(starts[:-1], items, strict=True)
         ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,8 @@ class ItemScores:
 
     similarity: (n, n) of the samples; NaN where an NLI model was not asked. covered: share of
     probability that the alternatives of the judged answer's tokens cover, None where unknown.
+    windowed: texts that a model read in windows. prompt_cut: whether it read the prompt's end only.
+    units: (u, n, 3) NLI probabilities of the answer's parts as hypotheses of the samples.
     """
 
     n: int
@@ -41,6 +43,9 @@ class ItemScores:
     representatives: IntArray
     similarity: FloatArray
     covered: float | None = None
+    windowed: int = 0
+    prompt_cut: bool = False
+    units: FloatArray | None = None
     values: dict[str, float] = field(default_factory=dict)
     confidences: dict[str, float] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
@@ -63,6 +68,7 @@ def score(
     compared = _compared(items, needs, options)
     relations = options.relate(compared, check) if options.relate else [Relations()] * len(items)
     similarities, rouge_l = similarity_matrices(items, options, compared, relations, needs, check)
+    bare = _without_context(items, options, check) if "bare" in needs else None
     results: list[ItemScores | None] = [None] * len(items)
     sizes = np.array([len(item.texts) for item in items])
     for n in np.unique(sizes).tolist():
@@ -75,6 +81,7 @@ def score(
             [rouge_l[i] for i in chosen] if rouge_l else [],
             [relations[i] for i in chosen],
             options,
+            np.full(len(chosen), np.nan) if bare is None else bare[chosen],
         )
         representatives = _representatives(batch.similarity, batch.ids)
         scored = [
@@ -85,6 +92,9 @@ def score(
                 representatives[row],
                 batch.similarity[row],
                 batch.judged.covered(row),
+                relations[chosen[row]].windowed,
+                relations[chosen[row]].prompt_cut,
+                relations[chosen[row]].units,
             )
             for row in range(len(chosen))
         ]
@@ -118,6 +128,15 @@ def _with_unanswered(
     ]
 
 
+def _without_context(
+    items: Sequence[Answers], options: Options, check: Callable[[], None]
+) -> FloatArray:
+    """(N,) confidence of SNNE over the samples without the context, NaN where there are none."""
+    alone = replace(options, scorers=("snne",), all_pairs=True)
+    asked = [Answers(item.bare, prompt=item.prompt) for item in items]
+    return np.array([one.confidences.get("snne", np.nan) for one in score(asked, alone, check)])
+
+
 def _compared(items: Sequence[Answers], needs: frozenset[str], options: Options) -> list[Compared]:
     """The texts to compare: the samples, and what else the scorers need."""
     with_judged = bool(needs & {"answer", "answer_similarity", "answer_nli"})
@@ -131,7 +150,7 @@ def _compared(items: Sequence[Answers], needs: frozenset[str], options: Options)
         verifier.append(len(own))
         texts.append([*own, *item.verifier] if with_verifier else own)
     distinct, positions = unique_answers(texts, options.level)
-    split = "answer_sentences" in needs
+    split, grounded = "answer_sentences" in needs, "answer_context" in needs
     only = _only(needs, options)
     return [
         Compared(
@@ -142,6 +161,9 @@ def _compared(items: Sequence[Answers], needs: frozenset[str], options: Options)
             verifier=verifier[i],
             prompt=item.prompt,
             split=item.judged.text if split and item.judged else None,
+            units=item.units,
+            context=item.context if grounded else (),
+            grounded=item.judged.text if grounded and item.judged and item.context else None,
             tokens=weighed(item, needs) if with_tokens else (),
             only=only,
         )
@@ -167,6 +189,7 @@ def _batch(
     rouge_l: list[FloatArray],
     relations: list[Relations],
     options: Options,
+    bare: FloatArray,
 ) -> Batch:
     """Items with n samples; matrices and relations may also have what else was compared."""
     own = np.stack([c.where[:n] for c in compared])
@@ -205,6 +228,7 @@ def _batch(
         token_sar=token_sar[:, :n],
         opinions=[item.opinions for item in items],
         unknown=[item.unknown for item in items],
+        bare=bare,
         weights=options.weights,
     )
 
@@ -240,9 +264,16 @@ def _judged(
         to_samples[row] = matrix[c.judged, :n]
         if relation.nli is not None:
             verdicts[row] = relation.nli[c.judged, :n], relation.nli[:n, c.judged]
-    split = [relation.sentences for relation in relations]
-    answers = [item.judged for item in items]
-    return Judged(answers, equal, to_samples, verdicts, split, token_sar)
+    return Judged(
+        answers=[item.judged for item in items],
+        equal=equal,
+        to_samples=to_samples,
+        nli=verdicts,
+        sentences=[relation.sentences for relation in relations],
+        units=[relation.units for relation in relations],
+        grounds=[relation.grounds for relation in relations],
+        token_sar=token_sar,
+    )
 
 
 def _representatives(matrices: FloatArray, ids: IntArray) -> IntArray:
@@ -325,6 +356,16 @@ def _undefined(name: str, batch: Batch) -> dict[int, str]:
         add(np.ones(len(batch.texts)), "needs the similarity kind nli or hybrid")
     if "answer_sentences" in scorer.needs:
         add(np.array([part is None for part in judged.sentences]), "answer has no sentence")
+    if scorer.needs & {"answer_units", "answer_context"} and batch.nli is None:
+        add(np.ones(len(batch.texts)), "needs the similarity kind nli or hybrid")
+    if "answer_units" in scorer.needs:
+        add(
+            np.array([part is None for part in judged.units]), "needs granularity sentence or claim"
+        )
+    if "answer_context" in scorer.needs:
+        add(np.array([part is None for part in judged.grounds]), "the item has no context")
+    if "bare" in scorer.needs:
+        add(np.isnan(batch.bare), "the item has no responses_without_context to compare with")
     if "answer_similarity" in scorer.needs:
         add(np.isnan(judged.to_samples).any(axis=1), "its similarity to the answers is not given")
     if "verifier" in scorer.needs:

@@ -46,14 +46,6 @@ def _is_operand(part: str) -> bool:
     return part.isalnum() and (len(part) == 1 or part[0].isdigit())
 
 
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
-
-
-def sentences(text: str) -> list[str]:
-    """The sentences of a text: up to a full stop, exclamation or question mark, or a line's end."""
-    return [part.strip() for part in _SENTENCE_END.split(text) if part.strip()]
-
-
 TOKENIZERS: dict[Tokenizer, Callable[[str], list[str]]] = {
     "unicode": tokenize_unicode,
     "paper": tokenize_paper,

@@ -188,6 +188,7 @@ def test_real_answers_all_scorers(real: Result, tmp_path: Path) -> None:
         "n_right": 98,
         "n_hallucinated": 62,
         "sources": {"given": 160},
+        "judge": None,
     }
     assert [r.scorer for r in real.ranking[:1]] == [real.summary.best]
     ranked = {report.scorer for report in real.ranking}

@@ -141,9 +141,110 @@ def test_batches_cost_least() -> None:
         assert cost(by_length(lengths, 1000, 9)) == min(map(cost, splits))
 
 
-def test_texts_beyond_the_models_length_are_cut(engine: NLI) -> None:
-    found = engine.probabilities([("w1 " * 500, "w2")])
-    assert np.isfinite(found).all()
+def test_texts_beyond_the_models_length_are_read_in_windows(engine: NLI) -> None:
+    room = engine._limit - 3
+    long, short = "w1 " * room + "w2 w3 " * 40, "w4 w5"
+    assert engine.is_long(long, short)
+    assert not engine.is_long(short, short)
+    grid = engine._pairs.windows((long, short))
+    assert {hypothesis for row in grid for _, hypothesis in row} == {short}
+    parts = [premise for premise, _ in grid[0]]
+    assert " ".join(parts).split() == long.split()
+    alone = engine.probabilities([(part, short) for part in parts])
+    [found] = engine.probabilities([(long, short)])
+    worst, best = alone[:, 0].max(), alone[:, 2].max()
+    left = max(0.0, 1 - worst - best)
+    np.testing.assert_allclose(found, np.array([worst, left, best]) / (worst + left + best))
+    # A long hypothesis is as well supported as its least supported part.
+    back = engine._pairs.windows((short, long))
+    assert " ".join(row[0][1] for row in back).split() == long.split()
+    both = engine._pairs.windows((long, long))
+    assert len(both) > 1
+    assert len(both[0]) > 1
+    assert np.isfinite(engine.probabilities([(long, long + " w9")])).all()
+
+
+def test_the_prompt_is_cut_and_the_answers_are_not(tmp_path: Path, folder: str) -> None:
+    result = run(
+        tmp_path,
+        items=[item("w1 w2", "w3", prompt="w5 " * 2000 + "w6"), item("w1 w2", "w3", prompt="w6")],
+        similarity={"kind": "nli", "model": folder, "condition_on_prompt": True},
+    )
+    assert result.summary.answers.prompts_cut == 1
+    assert result.items is not None
+    assert result.items[0].answers is not None
+    assert result.items[1].answers is None
+    assert any("of 1 prompts the model" in one for one in result.warnings)
+
+
+def test_long_answers_are_embedded_in_windows(tmp_path: Path) -> None:
+    same = " ".join(f"Step {k}: we add the next term of the sum." for k in range(60))
+    answers = [f"{same} It is convergent.", f"{same} The sum of it diverges, it has no limit."]
+    result = run(
+        tmp_path, items=[item(*answers)], similarity={"kind": "embedding", "model": MINILM}
+    )
+    assert result.items is not None
+    confidence = result.items[0].scores["snne"].confidence
+    assert confidence is not None
+    assert confidence < 0.9999
+    assert result.summary.answers.in_windows == 2
+    assert any("it took windows" in one for one in result.warnings)
+
+
+def test_sentences_of_an_answer_have_their_support(
+    tmp_path: Path, folder: str, engine: NLI
+) -> None:
+    answer = "w2 w3\n w8 w9"
+    result = run(
+        tmp_path,
+        items=[item(*SAMPLES, answer=answer)],
+        similarity={"kind": "nli", "model": folder},
+        scorers=["long_form_mean", "long_form_min"],
+        granularity="sentence",
+    )
+    assert result.items is not None
+    [one] = result.items
+    assert one.units is not None
+    assert [unit.text for unit in one.units] == ["w2 w3", "w8 w9"]
+    for unit in one.units:
+        assert answer[unit.start : unit.end] == unit.text
+        p = engine.probabilities([(text, unit.text) for text in SAMPLES])
+        expected = float((p[:, 2] / (p[:, 2] + p[:, 0])).mean())
+        assert unit.support == pytest.approx(expected)
+        assert unit.contradicted == int((p.argmax(axis=1) == 0).sum())
+    supports = [unit.support for unit in one.units]
+    assert one.scores["long_form_mean"].value == pytest.approx(np.mean(supports))
+    assert one.scores["long_form_min"].confidence == pytest.approx(min(supports))
+    sample = next(block for block in result.blocks if block.kind == "samples").samples[0]
+    assert [(mark.start, mark.end) for mark in sample.marks] == [(0, 5), (7, 12)]
+
+
+def test_an_answer_is_held_against_its_context(tmp_path: Path, folder: str, engine: NLI) -> None:
+    context = ["w1 w2 w3", "w7 " * 600]
+    items = [item("w1", "w2", answer="w2 w3\nw9", context=context), item("w1", "w2", answer="w1")]
+    result = run(
+        tmp_path,
+        items=items,
+        similarity={"kind": "nli", "model": folder},
+        scorers=["groundedness", "context_contradiction"],
+    )
+    assert result.items is not None
+    scores = result.items[0].scores
+    grid = engine.probabilities([(c.strip(), s) for s in ("w2 w3", "w9") for c in context])
+    grid = grid.reshape(2, 2, 3)
+    assert scores["groundedness"].value == pytest.approx(grid[..., 2].max(axis=1).mean())
+    assert scores["context_contradiction"].value == pytest.approx(grid[..., 0].max())
+    assert result.items[1].scores["groundedness"].reason == "the item has no context"
+
+
+def test_a_graded_granularity_needs_what_it_is_made_of() -> None:
+    for spec, message in (
+        ({"granularity": "sentence"}, "needs the similarity kind nli"),
+        ({"granularity": "claim"}, "goes with granularity claim"),
+        ({"claims": {"model": "it"}}, "goes with granularity claim"),
+    ):
+        with pytest.raises(ValidationError, match=message):
+            Spec.model_validate({"items": [item("a")], **spec})
 
 
 def test_scores_by_nli(tmp_path: Path, folder: str, engine: NLI) -> None:

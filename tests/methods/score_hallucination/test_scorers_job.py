@@ -28,6 +28,10 @@ CONFIDENCES = {
     "p_true",
     "verbalized_confidence",
     "llm_panel",
+    "long_form_mean",
+    "long_form_min",
+    "groundedness",
+    "context_gain",
     "ensemble",
 }
 
@@ -51,7 +55,9 @@ def test_the_table_and_the_spec_name_the_same_scorers() -> None:
     assert found == CONFIDENCES
 
 
+RANK_ONLY = {"sentence_sar", "snne_full", "snne_num", "context_gain"}
 OF_MODELS = {"noncontradiction", "entailment", "selfcheck_nli", "cosine", "eigenscore"}
+OF_MODELS |= {"long_form_mean", "long_form_min", "groundedness", "context_contradiction"}
 OF_MODELS |= {"token_sar", "sar", "p_true", "verbalized_confidence", "llm_panel"}
 
 
@@ -65,6 +71,7 @@ def test_every_scorer_has_a_value_when_all_is_given(tmp_path: Path) -> None:
         ],
         "answer": _answer("Paris", -0.2),
         "verifier_responses": ["Paris", "Rome"],
+        "responses_without_context": ["Paris", "Lyon", "Nice"],
     }
     names = [name for name in SCORERS if name not in OF_MODELS]
     result = _run(tmp_path, items=[item], scorers=names)
@@ -72,7 +79,9 @@ def test_every_scorer_has_a_value_when_all_is_given(tmp_path: Path) -> None:
     for name, score in result.items[0].scores.items():
         assert score.valid, (name, score.reason)
         assert score.direction == SCORERS[name].direction == result.summary.scorers[name].direction
-        assert (score.confidence is None) == (name in {"sentence_sar", "snne_full", "snne_num"})
+        assert (score.confidence is None) == (
+            name in {"sentence_sar", "snne_full", "snne_num", "context_gain"}
+        )
     values = {name: score.value for name, score in result.items[0].scores.items()}
     assert values["exact_match"] == pytest.approx(1 / 3)
     assert values["msp"] == values["perplexity"] == pytest.approx(0.2)
