@@ -11,12 +11,13 @@ import pytest
 
 from methods.errors import JobError
 from methods.inference import openai_http
-from methods.inference.model_registry import Models, declarations
+from methods.inference.model_registry import ModelDeclaration, Models, declarations
 from methods.local import LocalContext
 from methods.score_hallucination import job
 from methods.score_hallucination.result import Result
 from methods.score_hallucination.spec import Spec
 from tests.toys.fake_llm import FakeLLM, serving
+from tests.toys.tiny_encoders import make_nli
 from tests.toys.tiny_models import tiny_llama
 
 ASKED = [{"id": f"q{k}", "prompt": f"prompt {k}", "references": [f"prompt {k}"]} for k in range(12)]
@@ -147,3 +148,72 @@ def test_weights_of_a_folder_sample_in_this_process(tmp_path: Path) -> None:
     assert all(score.valid for score in first.items[0].scores.values())
     again = run(tmp_path / "b", Models(any_path=True), items=ASKED[:3], sampler=sampler)
     assert again.items == first.items
+
+
+def test_passages_stand_before_the_question_and_are_left_out(
+    tmp_path: Path, models: Models, llm: FakeLLM
+) -> None:
+    items = [
+        {"prompt": "q?", "context": ["One passage.", "Another."]},
+        {
+            "messages": [
+                {"role": "system", "content": "Be brief."},
+                {"role": "user", "content": "r?"},
+            ],
+            "context": "A third.",
+        },
+        {"prompt": "s?"},
+    ]
+    result = run(
+        tmp_path,
+        models,
+        items=items,
+        sampler={"model": "fake", "n": 3, "chat": True, "context": "both"},
+        scorers=["snne", "context_gain"],
+    )
+    asked = [request["messages"] for request in llm.requests]
+    framed = "Context:\nOne passage.\n\nAnother.\n\nq?"
+    # Drawn with the passages, the judged answer too; and once more without.
+    assert asked.count([{"role": "user", "content": framed}]) == 2
+    assert asked.count([{"role": "user", "content": "q?"}]) == 1
+    turns = [{"role": "system", "content": "Be brief."}]
+    assert asked.count([*turns, {"role": "user", "content": "Context:\nA third.\n\nr?"}]) == 2
+    assert asked.count([*turns, {"role": "user", "content": "r?"}]) == 1
+    assert asked.count([{"role": "user", "content": "s?"}]) == 2
+    assert result.items is not None
+    gains = [item.scores["context_gain"] for item in result.items]
+    assert [one.valid for one in gains] == [True, True, False]
+    with_context = result.items[0].scores["snne"].confidence
+    assert gains[0].value is not None
+    assert with_context is not None
+    # The fake says its prompt again: longer answers are more alike.
+    assert 0 < gains[0].value < with_context
+
+
+def test_a_model_takes_answers_apart(tmp_path: Path, models: Models, llm: FakeLLM) -> None:
+    folder = make_nli(tmp_path / "nli", ("CONTRADICTION", "NEUTRAL", "ENTAILMENT"))
+    llm.say = lambda body: ["<think>hm</think>1. w1 w2\n- w3\n\nClaim 3: w9 w8"]
+    declared = {**models.declared, "nli": ModelDeclaration(path=folder)}
+    items = [{"prompt": "w5", "responses": ["w1", "w2"], "answer": "w1 w2 w3"}]
+    spec = Spec.model_validate(
+        {
+            "items": [*items, {"responses": ["w1", "w2"]}],
+            "similarity": {"kind": "nli", "model": "nli"},
+            "granularity": "claim",
+            "claims": {"model": "fake"},
+            "scorers": ["long_form_mean"],
+        }
+    )
+    result = job.run(spec, LocalContext(tmp_path / "job", spec, models=Models(declared)))
+    assert result.items is not None
+    first, second = result.items
+    assert first.units is not None
+    assert [(unit.text, unit.start) for unit in first.units] == [
+        ("w1 w2", 0),
+        ("w3", 6),
+        ("w9 w8", None),
+    ]
+    assert first.scores["long_form_mean"].valid
+    assert second.units == []
+    assert not second.scores["long_form_mean"].valid
+    assert len(llm.requests) == 1
