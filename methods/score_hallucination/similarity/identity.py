@@ -26,16 +26,17 @@ _KEPT_CHARACTERS = 4096
 _PROSE = re.compile(r"[A-Za-z]+(?: [A-Za-z]+)*\.?")
 _EXPONENT = re.compile(r"\^\{([^{}]*)\}")
 _PARTS = r"""
-    (?P<date> (?<![{L}{N}./-])
-        (?:\d{{4}}([-/.])\d{{1,2}}\2\d{{1,2}} | \d{{1,2}}([-/.])\d{{1,2}}\3\d{{4}})
-        (?![{L}{N}/-]|\.\d) )
-    | (?P<version> \d+(?:\.\d+){{2,}} )
-    | (?P<number> (?:(?<![{L}{N})\].])[-+])?(?:\d{{1,3}}(?:,\d{{3}})+(?![\d]) | \d+)(?:\.\d+)?
+    (?<![{L}{N}./-])(?:
+        \d{{4}}(?:-\d{{1,2}}-|/\d{{1,2}}/|\.\d{{1,2}}\.)\d{{1,2}}
+        | \d{{1,2}}(?:-\d{{1,2}}-|/\d{{1,2}}/|\.\d{{1,2}}\.)\d{{4}}
+    )(?![{L}{N}/-]|\.\d)
+    | \d+(?:\.\d+){{2,}}
+    | (?:(?<![{L}{N})\].])[-+])?(?:\d{{1,3}}(?:,\d{{3}})+(?!\d)|\d+)(?:\.\d+)?
         (?:[eE][-+]?\d+(?![{L}{N}]))?
-        | (?:(?<![{L}{N})\].])[-+])?(?<![{L}{N}.])\.\d+ )
+    | (?:(?<![{L}{N})\].])[-+])?(?<![{L}{N}.])\.\d+
     {unspaced}
-    | (?P<word> {word}+(?:'{letter}+)*(?:\+\+|\#)? )
-    | (?P<sign> \S )
+    | {word}+(?:'{letter}+)*(?:\+\+|\#)?
+    | \S
 """
 _ASCII = re.compile(
     _PARTS.format(L="A-Za-z", N="0-9", unspaced="", word="[A-Za-z0-9_]", letter="[A-Za-z]"),
@@ -45,12 +46,18 @@ _UNICODE = regex.compile(
     _PARTS.format(
         L=r"\p{L}\p{M}",
         N=r"\p{N}",
-        unspaced=rf"| (?P<unspaced> {UNSPACED}\p{{M}}*)",
+        unspaced=rf"| {UNSPACED}\p{{M}}*",
         word=rf"(?:(?!{UNSPACED})[\p{{L}}\p{{M}}\p{{N}}_])",
         letter=rf"(?:(?!{UNSPACED})\p{{L}})",
     ),
     regex.VERBOSE | regex.VERSION1,
 )
+#: What begins a number, once its sign is off.
+_NUMERIC = frozenset("0123456789.")
+_DOTTED_DATE = re.compile(r"\d{4}\.\d{1,2}\.\d{1,2}|\d{1,2}\.\d{1,2}\.\d{4}")
+_DIGIT = re.compile("[0-9]")
+#: Of text without numbers, in lower case.
+_WORDS = re.compile(r"[a-z_]+(?:'[a-z]+)*(?:\+\+|#)?|\S")
 #: What ends a text and says nothing.
 _STOPS = frozenset(".!\u3002\u0964\u06d4")
 #: Quotes around words.
@@ -89,7 +96,7 @@ def key_of(level: Identity) -> Callable[[str], str]:
 def _canonical(text: str) -> str:
     if _PROSE.fullmatch(text):
         return text.removesuffix(".").lower()
-    if code := _code(text):
+    if "\n" in text and (code := _code(text)):
         return _of_code(code)
     parts = _parts(plain_text(text))
     while parts and parts[-1] in _STOPS:
@@ -124,37 +131,39 @@ def _of_code(code: str) -> str:
             found.append(f"\u21e5{depth}")
         before = depth
         parser = _ASCII if line.isascii() else _UNICODE
-        found += [match[0] for match in parser.finditer(line)]
+        found += parser.findall(line)
     return " ".join(found)
 
 
 def _parts(plain: str) -> list[str]:
+    if plain.isascii() and not _DIGIT.search(plain):
+        return [part for part in _WORDS.findall(plain.lower()) if part not in _QUOTES]
     found: list[str] = []
     if "^{" in plain:
         plain = _EXPONENT.sub(r"^\1", plain)
     plain = plain.replace("\u00d7", "*").replace("\u00f7", "/")
     depth = 0
     after_number = False
-    parser = _ASCII if plain.isascii() else _UNICODE
-    for match in parser.finditer(plain):
-        kind, part = match.lastgroup, match[0]
-        if kind == "word":
-            found.append(part if after_number and _is_unit(part) else part.casefold())
-        elif kind == "number":
-            if depth and "," in part:
-                # In a list, the comma divides.
-                found += " , ".join(_number(one, found) for one in part.split(",")).split(" ")
-            else:
-                found.append(_number(part, found))
-        elif kind == "date":
-            found.append(_date(part))
-        elif kind == "sign":
+    for part in (_ASCII if plain.isascii() else _UNICODE).findall(plain):
+        start = part[0]
+        was_number, after_number = after_number, False
+        if start.isalpha() or start == "_":
+            found.append(part if was_number and _is_unit(part) else part.casefold())
+        elif len(part) == 1 and not start.isdigit():
             depth += (part in "[{") - (part in "]}" and depth > 0)
             if part not in _QUOTES:
                 found.append(part)
-        else:
+        elif part.lstrip("+-")[:1] not in _NUMERIC:
             found.append(part.casefold())
-        after_number = kind == "number"
+        elif "/" in part or part.count("-", 1) == 2 or _DOTTED_DATE.fullmatch(part):
+            found.append(_date(part))
+        elif part.count(".") > 1:
+            found.append(part)
+        else:
+            after_number = True
+            # In a list, the comma divides.
+            for place, one in enumerate(part.split(",") if depth else [part]):
+                found += [",", _number(one, found)] if place else [_number(one, found)]
     return found
 
 

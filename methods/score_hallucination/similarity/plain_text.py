@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from decimal import Decimal
 
@@ -35,16 +36,24 @@ _LINE_START = regex.compile(r"^\s*(?:#{1,6}\s+(?=\S)|>\s*(?=\S)|[-*+]\s+(?=\S))"
 _RULE = regex.compile(r"^\s*\|?(?:\s*:?-+:?\s*\|)+\s*(?::?-+:?)?\s*$", regex.MULTILINE)
 _ROW = regex.compile(r"^\s*\|(.*)\|\s*$", regex.MULTILINE)
 _GROUPED = regex.compile(r"(?<=\d)[\u00a0\u2009\u202f_](?=\d{3}(?!\d))")
+_EMPHATIC = frozenset("*_~")
 _DUNDER = regex.compile(r"(?<!\w)__[a-z][a-z0-9_]*__(?!\w)")
+_MARKS = re.compile(r"[*_~`#>|\\$]|\{,\}|(?:^|\n)\s*[-+] ")
 _EMPHASIS = regex.compile(r"(?<![\w\\])(\*\*|__|\*|_|~~)(?=\S)(.+?)(?<=\S)\1(?!\w)")
 
 
 def plain_text(text: str) -> str:
     """A text as it is read: exponents as `^`, LaTeX and markdown without their marks, typographic
     quotes and dashes as the keyboard has them, digits of every script as 0 to 9."""
-    found = _RAISED.sub(lambda match: "^" + match[0].translate(_SUPERSCRIPTS), text)
-    found = _GROUPED.sub("", found)
-    found = unicodedata.normalize("NFKC", found).translate(_SIGNS)
+    found = text
+    if not text.isascii():
+        found = _RAISED.sub(lambda match: "^" + match[0].translate(_SUPERSCRIPTS), found)
+        found = unicodedata.normalize("NFKC", _GROUPED.sub("", found)).translate(_SIGNS)
+    elif not _MARKS.search(text):
+        # Ordinary prose, as most of it.
+        return text
+    else:
+        found = _GROUPED.sub("", found).replace("`", "'") if "```" not in found else found
     if not found.isascii():
         found = "".join(
             str(unicodedata.digit(one)) if one.isdecimal() and not one.isascii() else one
@@ -61,9 +70,10 @@ def plain_text(text: str) -> str:
     found = _LINE_START.sub("", _FENCE.sub("", found))
     if "|" in found:
         found = _ROW.sub(lambda match: match[1].replace("|", " "), _RULE.sub("", found))
-    for _ in range(3):
-        # Bold within italics within quotes: as often as people do.
-        found = _EMPHASIS.sub(_unmarked, found)
+    if not _EMPHATIC.isdisjoint(found):
+        for _ in range(3):
+            # Bold within italics within quotes: as often as people do.
+            found = _EMPHASIS.sub(_unmarked, found)
     return found
 
 

@@ -28,17 +28,23 @@ def tokenize_unicode(text: str) -> list[str]:
     """Words of every script, numbers with sign and decimals, symbols, of the text's `canonical`
     form; scripts without spaces go letter by letter. Other punctuation carries no content."""
     parts = canonical(text).split(" ")
-    return [
-        part
-        for place, part in enumerate(parts)
-        if part[:1].isalnum() or len(part) > 1 or _is_content(parts, place)
-    ]
+    if not _OPERATORS.isdisjoint(parts):
+        return [
+            part
+            for place, part in enumerate(parts)
+            if len(part) > 1 or part.isalnum() or _is_content(parts, place)
+        ]
+    return [part for part in parts if len(part) > 1 or part.isalnum() or _is_sign(part)]
 
 
 def _is_content(parts: list[str], place: int) -> bool:
     sign = parts[place]
     if sign in _OPERATORS:
         return any(_is_operand(parts[k]) for k in (place - 1, place + 1) if 0 <= k < len(parts))
+    return _is_sign(sign)
+
+
+def _is_sign(sign: str) -> bool:
     return sign in _SIGNS or unicodedata.category(sign or " ")[0] in "SLM"
 
 
