@@ -59,7 +59,8 @@ def assay(client: Client, report: Path) -> None:
     """Upload, submit, wait, show."""
     answers = client.files.upload(HERE / "qa-gemma.jsonl")
     print(f"\nUploaded {answers.name}: {answers.size} bytes, SHA-256 {answers.sha256[:16]}...")
-    job = client.jobs.create("score-hallucination", {"input": answers.id, "scorers": SCORERS})
+    spec = {"input": answers.id, "scorers": SCORERS, "slices": ["metadata.kind"]}
+    job = client.jobs.create("score-hallucination", spec)
     print(f"Submitted {job.id}")
     with progress_display() as show:
         job.wait(timeout=300, on_progress=show)

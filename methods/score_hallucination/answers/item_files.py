@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from methods.arrays.unpacking import check_parquet, check_ratio, size_of
 from methods.errors import JobError
 
 #: A hundred answers of the longest kind with their log-probabilities fit.
@@ -55,9 +56,9 @@ def read_rows(reader: BinaryIO, columns: Mapping[Any, str | list[str]] | None) -
     """
     start = _peek(reader)
     if start[:2] == b"\x1f\x8b":
-        packed = gzip.GzipFile(fileobj=reader)
+        unpacked = io.BufferedReader(_Unpacked(reader))
         try:
-            yield from read_rows(packed, columns)  # type: ignore[arg-type]
+            yield from read_rows(unpacked, columns)
         except (OSError, EOFError) as error:
             raise JobError("input_invalid", f"The gzipped file is broken: {error}.") from error
         return
@@ -76,6 +77,31 @@ def read_rows(reader: BinaryIO, columns: Mapping[Any, str | list[str]] | None) -
         yield from _of_lines(reader, columns)
     else:
         yield from _of_table(reader, columns)
+
+
+class _Unpacked(io.RawIOBase):
+    """A gzipped file as it unpacks, as long as it keeps within the limits."""
+
+    def __init__(self, reader: BinaryIO) -> None:
+        self._packed, self._size = gzip.GzipFile(fileobj=reader), size_of(reader)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, place: int, whence: int = 0) -> int:
+        return self._packed.seek(place, whence)
+
+    def tell(self) -> int:
+        return self._packed.tell()
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._packed.read(len(buffer))
+        buffer[: len(data)] = data
+        check_ratio(self._packed.tell(), self._size, "The gzipped file")
+        return len(data)
 
 
 def _peek(reader: BinaryIO, size: int = 65_536) -> bytes:
@@ -276,12 +302,14 @@ def _of_parquet(reader: BinaryIO, columns: Mapping[Any, str | list[str]] | None)
         ) from error
     number = 0
     try:
-        for batch in parquet.ParquetFile(reader).iter_batches(batch_size=256):
+        file = parquet.ParquetFile(reader)
+        check_parquet(file, size_of(reader), "The Parquet file")
+        for batch in file.iter_batches(batch_size=64):
             for row in batch.to_pylist():
                 number += 1
                 kept = {name: _plain(value) for name, value in row.items()}
                 yield Row(number, "row", _mapped(kept, columns or {}))
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise JobError("input_invalid", f"The Parquet file is broken: {error}.") from error
 
 

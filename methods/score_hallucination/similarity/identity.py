@@ -23,7 +23,8 @@ Identity = Literal["verbatim", "surface", "paper"]
 #: Longer texts are not worth their memory.
 _KEPT_CHARACTERS = 4096
 
-_PROSE = re.compile(r"[A-Za-z]+(?: [A-Za-z]+)*\.?")
+#: Without numbers, marks, quotes and lines: most answers.
+_PROSE = re.compile(r"[A-Za-z ,;:.()!?/-]*")
 _EXPONENT = re.compile(r"\^\{([^{}]*)\}")
 _PARTS = r"""
     (?<![{L}{N}./-])(?:
@@ -55,9 +56,9 @@ _UNICODE = regex.compile(
 #: What begins a number, once its sign is off.
 _NUMERIC = frozenset("0123456789.")
 _DOTTED_DATE = re.compile(r"\d{4}\.\d{1,2}\.\d{1,2}|\d{1,2}\.\d{1,2}\.\d{4}")
-_DIGIT = re.compile("[0-9]")
+_NUMERAL = re.compile("(?<![A-Za-z0-9_])[0-9]")
 #: Of text without numbers, in lower case.
-_WORDS = re.compile(r"[a-z_]+(?:'[a-z]+)*(?:\+\+|#)?|\S")
+_WORDS = re.compile(r"[a-z_][a-z0-9_]*(?:'[a-z]+)*(?:\+\+|#)?|\S")
 #: What ends a text and says nothing.
 _STOPS = frozenset(".!\u3002\u0964\u06d4")
 #: Quotes around words.
@@ -85,6 +86,11 @@ def canonical(text: str) -> str:
     and dates have one form: 0.50 is 0.5, 1,000 is 1000, 5km is 5 km, 2024/5/1 is 2024-05-01;
     exponents stay: 10\u2075 is 10 ^ 5.
     """
+    return " ".join(canonical_parts(text))
+
+
+def canonical_parts(text: str) -> list[str]:
+    """The same as a list; not to be changed."""
     return _canonical(text) if len(text) > _KEPT_CHARACTERS else _remembered(text)
 
 
@@ -93,15 +99,16 @@ def key_of(level: Identity) -> Callable[[str], str]:
     return canonical if level == "surface" else str
 
 
-def _canonical(text: str) -> str:
+def _canonical(text: str) -> list[str]:
     if _PROSE.fullmatch(text):
-        return text.removesuffix(".").lower()
-    if "\n" in text and (code := _code(text)):
+        parts = _WORDS.findall(text.lower())
+    elif "\n" in text and (code := _code(text)):
         return _of_code(code)
-    parts = _parts(plain_text(text))
+    else:
+        parts = _parts(plain_text(text))
     while parts and parts[-1] in _STOPS:
         parts.pop()
-    return " ".join(parts)
+    return parts
 
 
 _remembered = lru_cache(maxsize=8192)(_canonical)
@@ -122,7 +129,7 @@ def _code(text: str) -> str | None:
     return "\n".join(line.rstrip() for line in lines if line.strip())
 
 
-def _of_code(code: str) -> str:
+def _of_code(code: str) -> list[str]:
     """Code part by part, case kept, with a mark where the indentation changes."""
     found, before = [], 0
     for line in code.splitlines():
@@ -132,11 +139,12 @@ def _of_code(code: str) -> str:
         before = depth
         parser = _ASCII if line.isascii() else _UNICODE
         found += parser.findall(line)
-    return " ".join(found)
+    return found
 
 
 def _parts(plain: str) -> list[str]:
-    if plain.isascii() and not _DIGIT.search(plain):
+    if plain.isascii() and not _NUMERAL.search(plain):
+        # Numbers within a word are part of it.
         return [part for part in _WORDS.findall(plain.lower()) if part not in _QUOTES]
     found: list[str] = []
     if "^{" in plain:

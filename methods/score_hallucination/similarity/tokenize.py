@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Callable
 from typing import Literal
 
-from methods.score_hallucination.similarity.identity import canonical
+from methods.score_hallucination.similarity.identity import canonical_parts
 
 Tokenizer = Literal["unicode", "paper"]
 
@@ -27,7 +27,7 @@ def tokenize_paper(text: str) -> list[str]:
 def tokenize_unicode(text: str) -> list[str]:
     """Words of every script, numbers with sign and decimals, symbols, of the text's `canonical`
     form; scripts without spaces go letter by letter. Other punctuation carries no content."""
-    parts = canonical(text).split(" ")
+    parts = canonical_parts(text)
     if not _OPERATORS.isdisjoint(parts):
         return [
             part

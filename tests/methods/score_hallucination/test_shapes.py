@@ -308,3 +308,10 @@ def test_other_states_are_warned_of(tmp_path: Path) -> None:
     assert "unknown_logprobs: in 1 items" in found
     assert "different_n: items have 2 to 3 answers" in found
     assert "few_prompts: the 6 labelled items have 1" in found
+
+
+def test_what_unpacks_to_far_more_than_was_sent_is_refused(tmp_path: Path) -> None:
+    bomb = gzip.compress(b'{"responses": ["a"]}\n' * 6_000_000)
+    with pytest.raises(JobError, match="gzipped file unpacks to") as caught:
+        run(tmp_path, bomb)
+    assert caught.value.code == "too_large"
