@@ -19,14 +19,31 @@ LOWEST = -1e6
 #: A token, its log-probability, and the likeliest ones at its place.
 _Row = tuple[str | None, float, list[tuple[str, float]]]
 
-_TAGS = "think|thinking|thought|thoughts|reasoning|reason|reflection|scratchpad"
+_TAGS = "think|thinking|thought|thoughts|reasoning|reason|reflection|scratchpad|seed:think"
+#: How models begin and end their thoughts.
+_MARKS = {
+    rf"<(?P<tag>{_TAGS})\s*>": rf"</(?:{_TAGS})\s*>",
+    r"\[THINK\]": r"\[/THINK\]",
+    r"\u25c1think\u25b7": r"\u25c1/think\u25b7",
+    r"<\|START_THINKING\|>": r"<\|END_THINKING\|>",
+    r"<\|begin_of_thought\|>": r"<\|end_of_thought\|>",
+    r"<unused94>(?:thought)?": r"<unused95>",
+    r"(?:<\|start\|>assistant)?<\|channel\|>analysis<\|message\|>": (
+        r"<\|channel\|>final<\|message\|>"
+    ),
+}
 _THOUGHT = re.compile(
-    rf"\s*(?:<(?P<tag>{_TAGS})>|\[THINK\]|\u25c1think\u25b7|<\|channel\|>analysis<\|message\|>)"
-    rf"(?:.*?(?:</(?P=tag)>|\[/THINK\]|\u25c1/think\u25b7|<\|channel\|>final<\|message\|>)|.*\Z)\s*",
+    r"\s*(?:" + "|".join(rf"{begin}(?:.*?{end}|.*\Z)" for begin, end in _MARKS.items()) + r")\s*",
     re.DOTALL | re.IGNORECASE,
 )
-#: Of a model whose template opens the thought before the answer.
-_CLOSED = re.compile(rf"(?!.*<(?:{_TAGS})>.*</).*?</(?:{_TAGS})>\s*", re.DOTALL | re.IGNORECASE)
+#: Of a model whose template opens the thought before the answer: a line ends with the tag.
+_CLOSED = re.compile(
+    r"(?!.*<(?:think|thinking|reasoning)>).*?</(?:think|thinking|reasoning)>[ \t]*(?:\n|\Z)\s*",
+    re.DOTALL | re.IGNORECASE,
+)
+_ENDS = re.compile(r"(?:<\|return\|>|<\|end\|>|<\|im_end\|>)\s*\Z")
+_CUT = frozenset({"length", "max_tokens", "model_length", "max_length", "max_output_tokens"})
+_FILTERED = frozenset({"content_filter", "content_filtered", "safety", "recitation", "blocklist"})
 
 
 def read_choice(choice: dict[str, Any]) -> Completion:
@@ -40,29 +57,33 @@ def read_choice(choice: dict[str, Any]) -> Completion:
         KeyError, TypeError, ValueError: it is no choice.
     """
     message = choice.get("message")
-    reason = choice.get("finish_reason")
+    reason = str(choice.get("finish_reason") or "").lower()
     rows = _rows(choice.get("logprobs"))
     if message is None:
         text, refusal, calls, thought = str(choice["text"] or ""), False, False, ""
     else:
         text = _content(message.get("content"))
-        refusal, calls = bool(message.get("refusal")), bool(message.get("tool_calls"))
+        said = message.get("refusal") or _refusal(message.get("content"))
+        made = message.get("tool_calls") or [
+            {"function": call} for call in [message.get("function_call")] if call
+        ]
+        refusal, calls = bool(said), bool(made)
         if not text and refusal:
-            text = str(message["refusal"])
+            text = str(said)
         if not text and calls:
-            text = "\n".join(map(_call, message["tool_calls"]))
+            text = "\n".join(map(_call, made))
         thought = message.get("reasoning_content") or message.get("reasoning") or ""
     known = bool(rows) and all(token is not None for token, _, _ in rows)
     tops = [[(_kept(t), v) for t, v in top] for _, _, top in rows]
     found = Completion(
-        text=_kept(text),
+        text=_kept(_ENDS.sub("", text) if "|>" in text else text),
         logprobs=[value for _, value, _ in rows] or None,
         tokens=len(rows),
         token_texts=[_kept(token or "") for token, _, _ in rows] if known else None,
         top_logprobs=tops if any(tops) else None,
-        cut=reason == "length",
+        cut=reason in _CUT,
         refused=refusal,
-        filtered=reason == "content_filter",
+        filtered=reason in _FILTERED,
         called_tools=calls,
         thoughts=len(str(thought)),
     )
@@ -75,14 +96,14 @@ def without_thoughts(completion: Completion) -> Completion:
 
     Log-probabilities that cannot be told from those of the thoughts are dropped.
     """
-    text = completion.text
-    place = _THOUGHT.match(text) or (_CLOSED.match(text) if "</" in text else None)
-    if place is None:
+    text, end = completion.text, 0
+    while (place := _THOUGHT.match(text, end)) and place.end() > end:
+        end = place.end()
+    if end == 0 and "</" in text and (place := _CLOSED.match(text)):
+        end = place.end()
+    if end == 0:
         return completion
-    found = replace(
-        completion, text=text[place.end() :], thoughts=completion.thoughts + place.end()
-    )
-    return _answer_only(found)
+    return _answer_only(replace(completion, text=text[end:], thoughts=completion.thoughts + end))
 
 
 def _answer_only(completion: Completion) -> Completion:
@@ -113,9 +134,17 @@ def _content(content: Any) -> str:
         return ""
     if isinstance(content, str):
         return content
+    content = [content] if isinstance(content, dict) else content
     parts = [part if isinstance(part, dict) else {"text": part} for part in content]
     kept = [part for part in parts if part.get("type", "text") in ("text", "output_text")]
     return "".join(_text(part.get("text")) for part in kept)
+
+
+def _refusal(content: Any) -> str:
+    """What a part of the content says in refusal."""
+    parts = content if isinstance(content, list) else []
+    said = [part.get("refusal") for part in parts if isinstance(part, dict)]
+    return str(next((one for one in said if one), ""))
 
 
 def _text(text: Any) -> str:

@@ -7,18 +7,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 #: Statuses of a request that was understood and refused; others end the work or are tried again.
-REFUSED = (400, 404, 405, 413, 422, 501)
+REFUSED = (400, 403, 404, 405, 413, 422, 501)
 
 _MOST = re.compile(
-    r"(?:at most|up to|maximum(?: value)?(?: of| is)?|<=|less than or equal to)\s*(\d+)"
+    r"(?:at most|up to|max(?:imum)?(?: value)?(?: allowed)?(?: of| is)?:?|<=|less than or equal to)"
+    r"\s*(\d+)"
 )
 _RANGE = re.compile(r"between 0 and (\d+)|\[0, ?(\d+)\]")
 _NO_MODEL = re.compile(
     r"\bmodels?\b.*(?:not exist|not found|unknown)|(?:no|unknown) (?:such )?model\b"
 )
 _OF_N = re.compile(
-    r"[`'\"\u2018\u201c]n[`'\"\u2019\u201d]|\bn must\b|\bn\s*(?:>|!=|=)\s*\d|\bparameter:? n\b"
+    r"[`'\"\u2018\u201c]n[`'\"\u2019\u201d]|\bn (?:must|is not|should|greater)\b"
+    r"|\bn\s*(?:>|!=|=)\s*\d|\bparameter:? n\b|\brange of n\b|\bbody\.n\b"
+    r"|candidate_?count|multiple candidates|only one (?:completion )?(?:choice|candidate)"
 )
+#: Prompts are sent back in messages of filters; nothing is learned from those.
+_FILTERED = re.compile(r"content[ _]?(?:filter|policy|management)|\bfiltered\b|\bsafety\b")
+_NO_COMPLETIONS = re.compile(r"completion operation does not work|is a chat model|chat/completions")
 
 
 @dataclass
@@ -67,12 +73,17 @@ class Quirks:
         """
         before = repr(self)
         words = said.casefold()
-        if status in (404, 405, 501):
+        if _FILTERED.search(words) or (status == 403 and "logprob" not in words):
+            return False
+        if status in (404, 405, 501) or ("prompt" in sent and _NO_COMPLETIONS.search(words)):
             self.chat = self.chat or ("prompt" in sent and not _NO_MODEL.search(words))
         elif "max_completion_tokens" in words and "max_tokens" in sent and "length" not in words:
             self.renamed = True
         elif "logprob" in words and "logprobs" in sent:
             self._learn_logprobs(words, sent)
+        elif "temperature" in words and "top_p" in words and {"temperature", "top_p"} <= set(sent):
+            # One of both, or none of them; the temperature matters more.
+            self.dropped.add("top_p")
         elif "temperature" in words and "temperature" in sent:
             self.dropped.add("temperature")
         elif "top_p" in words and "top_p" in sent:

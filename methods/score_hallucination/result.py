@@ -170,7 +170,9 @@ class DecisionSummary(Decision):
         description="Probability that the guarantee does not hold; null for `answered_if_wrong`, "
         "which holds on average over calibration sets."
     )
-    threshold: float | None = Field(description="Of the confidence; null: nothing is answered.")
+    threshold: float | None = Field(
+        description="Threshold of the confidence; null: nothing is answered."
+    )
     n_answered: int = Field(description="Items whose verdict is to answer.")
     n_withheld: int = Field(description="Items whose verdict is to withhold.")
 

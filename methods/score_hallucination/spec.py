@@ -42,8 +42,8 @@ class Spec(ItemSource):
     )
     decision: Decision | None = Field(
         None,
-        description="With a calibrator: every item gets a `verdict`, to answer or to withhold, by "
-        "one of its guarantees.",
+        description="The guarantee of the calibrator by which every item gets a `verdict`, to "
+        "answer or to withhold.",
     )
     verifier: Verifier | None = Field(
         None, description="A second model, asked where the first one's answers leave doubt."

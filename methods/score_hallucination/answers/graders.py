@@ -12,8 +12,10 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+import regex
+
 from methods.score_hallucination.answers.numbers import given_number
-from methods.score_hallucination.similarity.plain_text import without_articles, words_of
+from methods.score_hallucination.answers.words import without_articles, words_of
 from methods.score_hallucination.similarity.rouge_l import rouge_l as rouge_l_matrices
 from methods.score_hallucination.similarity.rouge_l import unique_answers
 
@@ -23,6 +25,9 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _BOUNDARY = "\x1f"
 _ACCENTS = re.compile("[\u0300-\u036f]")
+#: Letters that are no letter with an accent, as plain texts write them.
+_LETTERS = str.maketrans("\u00f8\u00d8\u0142\u0141\u0111\u0110\u0131", "oOlLdDi")
+_HANGUL = regex.compile(r"\p{Hangul}")
 
 
 def squad_normalize(text: str) -> str:
@@ -67,7 +72,13 @@ def same_answer(answer: str, references: Sequence[str]) -> float:
     what is part of a name (C++, C#) do.
     """
     words = without_articles(words_of(answer))
-    return float(any(words == without_articles(words_of(one)) for one in _gold(references)))
+    plain = without_articles(words_of(_without_accents(answer)))
+    return float(
+        any(
+            (plain if one.isascii() else words) == without_articles(words_of(one))
+            for one in _gold(references)
+        )
+    )
 
 
 def word_f1(answer: str, references: Sequence[str]) -> float:
@@ -85,11 +96,15 @@ def contains(answer: str, references: Sequence[str]) -> float:
     marked = _marked(words_of(answer))
     plain = _marked(words_of(_without_accents(answer)))
     wanted = [(words_of(one), plain if one.isascii() else marked) for one in references]
-    return float(any(words and _marked(words) in own for words, own in wanted))
+    if any(words and _marked(words) in own for words, own in wanted):
+        return 1.0
+    # Particles are written onto a Korean word.
+    korean = [one.strip() for one in references if _HANGUL.search(one)]
+    return float(any(regex.search(rf"(?<!\p{{Hangul}}){regex.escape(k)}", answer) for k in korean))
 
 
 def _without_accents(text: str) -> str:
-    return _ACCENTS.sub("", unicodedata.normalize("NFD", text))
+    return _ACCENTS.sub("", unicodedata.normalize("NFD", text)).translate(_LETTERS)
 
 
 def _marked(tokens: Sequence[str]) -> str:
@@ -100,7 +115,7 @@ def numeric(answer: str, references: Sequence[str], tolerance: float = 1e-6) -> 
     """1 when the number that the answer gives is that of a reference; see `given_number`.
 
     Digit groups, a trailing .0, fractions, powers of ten and LaTeX make no difference. The
-    tolerance is relative, and absolute for references below 1.
+    tolerance is relative, and absolute for a reference of 0.
     """
     number = given_number(answer)
     wanted = [given_number(reference) for reference in references]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import gzip
 import importlib
 import io
 import json
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -59,7 +61,7 @@ def read_rows(reader: BinaryIO, columns: Mapping[Any, str | list[str]] | None) -
         unpacked = io.BufferedReader(_Unpacked(reader))
         try:
             yield from read_rows(unpacked, columns)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise JobError("input_invalid", f"The gzipped file is broken: {error}.") from error
         return
     if start[:4] == b"PAR1":
@@ -161,6 +163,9 @@ def parse_line(line: bytes) -> tuple[Any, str]:
         return None, f"byte {error.start + 1} is no UTF-8; save the file as UTF-8"
     except RecursionError:
         return None, "is nested too deeply"
+    except ValueError as error:
+        # A number of thousands of digits.
+        return None, f"is no JSON: {error}"
 
 
 def _looks(line: bytes) -> str:
@@ -182,7 +187,8 @@ def _whole_object(reader: BinaryIO) -> bool:
     except ValueError:
         return bool(more)
     rows = [value for value in found.values() if isinstance(value, list)]
-    return not more and not (set(found) & FIELDS) and len(rows) == 1
+    own = set(found) & (FIELDS - {"id", "metadata"})
+    return not more and not own and len(rows) == 1
 
 
 def _of_object(reader: BinaryIO, columns: Mapping[Any, str | list[str]] | None) -> Iterator[Row]:
@@ -194,7 +200,10 @@ def _of_object(reader: BinaryIO, columns: Mapping[Any, str | list[str]] | None) 
         return
     lists = [name for name, value in found.items() if isinstance(value, list) and value]
     inside = [name for name in lists if isinstance(found[name][0], dict)]
-    if set(found) & FIELDS and not columns:
+    named = [name for name in inside if name in ("items", "data", "rows", "examples")]
+    if len(named) == 1:
+        yield from _of_objects(found[named[0]], columns)
+    elif set(found) & FIELDS and not columns:
         yield Row(1, "row", found)
     elif len(inside) == 1:
         yield from _of_objects(found[inside[0]], columns)
@@ -239,27 +248,43 @@ def _of_objects(rows: list[Any], columns: Mapping[Any, str | list[str]] | None) 
 
 def _is_table(text: bytes, columns: Mapping[Any, str | list[str]] | None) -> bool:
     """Whether the first line is a header that names a field, or a column of the spec."""
-    header = text.split(b"\n", 1)[0].decode("utf-8", "replace").strip()
-    names = next(csv.reader([header], delimiter=_separator(header)), [])
+    header = (text.splitlines() or [b""])[0].decode("utf-8", "replace").strip()
+    try:
+        names = next(csv.reader([header], delimiter=_separator(header)), [])
+    except csv.Error:
+        return False
     wanted = set(FIELDS)
     for path in (columns or {}).values():
         wanted |= {
             re.split(r"[.\[]", one)[0] for one in ([path] if isinstance(path, str) else path)
         }
         wanted |= {path} if isinstance(path, str) else set(path)
-    return bool(wanted & {name.strip() for name in names})
+    return bool(wanted & {_column(name) for name in names} | wanted & set(names))
 
 
 def _separator(header: str) -> str:
-    return max("\t,;", key=header.count)
+    return max("\t,;|", key=header.count)
+
+
+def _column(name: str) -> str:
+    """A column's name as fields are written."""
+    name = name.strip()
+    return name.lower() if name.lower() in FIELDS else name
 
 
 def _of_table(reader: BinaryIO, columns: Mapping[Any, str | list[str]] | None) -> Iterator[Row]:
+    header = reader.readline(MAX_LINE_BYTES)
+    reader.seek(0)
     text = io.TextIOWrapper(reader, encoding="utf-8-sig", newline="")
-    header = text.readline()
-    text.seek(0)
-    rows = csv.DictReader(text, delimiter=_separator(header), strict=True)
+    separator = _separator(header.decode("utf-8", "replace"))
+    rows = csv.DictReader(text, delimiter=separator, strict=True)
     try:
+        names = [_column(name) for name in rows.fieldnames or []]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise JobError(
+                "input_invalid", f"Several columns are named {repeated[0]!r}; rename all but one."
+            )
+        rows.fieldnames = names
         for row in rows:
             if None in row or None in row.values():
                 wanted = len(rows.fieldnames or [])
@@ -267,11 +292,15 @@ def _of_table(reader: BinaryIO, columns: Mapping[Any, str | list[str]] | None) -
             else:
                 yield Row(rows.line_num, "line", _of_cells(row, columns))
     except csv.Error as error:
-        raise JobError("input_invalid", f"Line {rows.line_num}: {error}.") from error
-    except UnicodeDecodeError as error:
-        line = rows.line_num + 1
         raise JobError(
-            "input_invalid", f"Line {line} is no UTF-8; save the file as UTF-8."
+            "input_invalid",
+            f"The table breaks off after line {rows.line_num}: {error}. A quote within a cell is "
+            "written twice, and the cell between quotes.",
+        ) from error
+    except UnicodeDecodeError as error:
+        raise JobError(
+            "input_invalid",
+            f"The table is no UTF-8 after line {rows.line_num}; save the file as UTF-8.",
         ) from error
     finally:
         text.detach()
@@ -279,14 +308,20 @@ def _of_table(reader: BinaryIO, columns: Mapping[Any, str | list[str]] | None) -
 
 def _of_cells(row: dict[str, Any], columns: Mapping[Any, str | list[str]] | None) -> dict[str, Any]:
     """Cells of a table: empty ones are missing, those of structured fields may be JSON."""
-    found = _mapped({name.strip(): cell or None for name, cell in row.items()}, columns or {})
+    return _structured(_mapped({name: cell or None for name, cell in row.items()}, columns or {}))
+
+
+def _structured(found: dict[str, Any]) -> dict[str, Any]:
+    """A row with the lists and objects that its cells hold as JSON, or as Python writes them."""
     for name in _STRUCTURED & set(found):
         cell = found[name]
         if isinstance(cell, str) and cell.lstrip()[:1] in ("[", "{"):
-            try:
-                found[name] = json.loads(cell)
-            except ValueError:
-                continue
+            for read in (json.loads, ast.literal_eval):
+                try:
+                    found[name] = read(cell)
+                except (ValueError, SyntaxError, RecursionError, MemoryError):
+                    continue
+                break
     return found
 
 
@@ -308,7 +343,7 @@ def _of_parquet(reader: BinaryIO, columns: Mapping[Any, str | list[str]] | None)
             for row in batch.to_pylist():
                 number += 1
                 kept = {name: _plain(value) for name, value in row.items()}
-                yield Row(number, "row", _mapped(kept, columns or {}))
+                yield Row(number, "row", _structured(_mapped(kept, columns or {})))
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise JobError("input_invalid", f"The Parquet file is broken: {error}.") from error
 

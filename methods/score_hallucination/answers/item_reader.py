@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -72,7 +73,7 @@ class Items:
                         bad_writer.write(to_json(fault) + b"\n")
                 else:
                     content = row.content
-                    writer.write(content if isinstance(content, bytes) else to_json(content))
+                    writer.write(content if isinstance(content, bytes) else _as_json(content))
                     writer.write(b"\n")
                 if rows % 256 == 0:
                     done = size if reader.closed else min(reader.tell(), size)
@@ -101,7 +102,7 @@ class Items:
             if isinstance(row.content, bytes):
                 item = Item.model_validate_json(row.content)
             else:
-                item = Item.model_validate_json(to_json(row.content))
+                item = Item.model_validate_json(_as_json(row.content))
         except ValidationError as error:
             if isinstance(row.content, bytes) and error.errors()[0]["type"] == "json_invalid":
                 return [{"pointer": "", "message": parse_line(row.content)[1] or "is no JSON"}]
@@ -115,6 +116,15 @@ class Items:
         self.unanswered += item.responses is None
         fault = self._spec.fault(item)
         return [{"pointer": f"/{fault[0]}", "message": fault[1]}] if fault else []
+
+
+def _as_json(content: Any) -> bytes:
+    """An object as JSON; half of a character, as a cut emoji leaves one, is replaced."""
+    try:
+        return to_json(content)
+    except ValueError:
+        text = json.dumps(content, ensure_ascii=False)
+        return text.encode("utf-8", "replace")
 
 
 def _explained(fault: Any) -> str:

@@ -87,12 +87,16 @@ def read_p_true(record: dict[str, Any]) -> float | None:
     if not found["A"] and not found["B"]:
         return None
     highest = max(found["A"] + found["B"])
+    if highest == -math.inf:
+        return None
     true, false = (sum(math.exp(value - highest) for value in found[k]) for k in "AB")
     return true / (true + false)
 
 
 _NUMBER = re.compile(r"(?<![\w.,])[-+]?\d+(?:\.\d+|,\d{1,2})?(?!\w|[.,]\d)")
-_OUT_OF = re.compile(r"(?:/|\bout of|\bof)\s*100(?![\d.,])", re.IGNORECASE)
+_OUT_OF = re.compile(
+    r"(?:/|\bout of|\bof)\s*100(?![\d.,])|\b(?:from|of)\s+0\s*(?:to|-)\s*100\b", re.IGNORECASE
+)
 
 
 def read_number(record: dict[str, Any]) -> float | None:
@@ -109,14 +113,19 @@ def read_number(record: dict[str, Any]) -> float | None:
     return number / 100 if 0 <= number <= 100 and not ambiguous else None
 
 
-_NOT = r"(?:\bnot|n['\u2019]t)\s+(?:\w+\s+)?"
+_NOT = r"(?:\b(?:not|never|cannot|hardly)|n['\u2019]t)\s+(?:\w+\s+){0,5}?"
 _UNSURE = re.compile(
     _NOT + r"(?:sure|certain)\b|\bun(?:sure|certain)\b"
     r"|\b(?:partially|partly|mostly|half|almost|nearly)[\s-]+(?:in)?correct\b"
 )
 #: Says that it is right, in the form of a double denial.
 _NOT_WRONG = re.compile(_NOT + r"(?:incorrect|wrong|false)\b")
-_WRONG = re.compile(r"\bincorrect\b|" + _NOT + r"correct\b")
+_WRONG = re.compile(r"\b(?:incorrect|wrong|false)\b|" + _NOT + r"correct\b")
+#: Says what would be right, and so nothing of the answer.
+_OTHER = re.compile(r"\b(?:the|a|no|any)\s+(?:\w+\s+)?correct\s+(?:answer|response|one)\b.*")
+_NOT_ONLY = re.compile(r"\bnot\s+(?:only|just|merely)\s+")
+_FIRST = re.compile(r"\W*(?:verdict\W+)?(correct|incorrect|wrong|false)\b(?!\s*[/|,]|\s+or\b)")
+_FIRST_WORDS = {"correct": 1.0, "incorrect": 0.0, "wrong": 0.0, "false": 0.0}
 _RIGHT = re.compile(r"\bcorrect\b")
 
 
@@ -125,10 +134,13 @@ def read_verdict(record: dict[str, Any]) -> float | None:
 
     Source: the template of the panel of judges in UQLM (true, false, uncertain).
     """
-    line = _first_line(record).casefold()
+    line = _NOT_ONLY.sub("", _first_line(record).casefold())
     if _UNSURE.search(line):
         return 0.5
-    line = _NOT_WRONG.sub("correct", line)
+    first = _FIRST.match(line)
+    if first is not None and first[1] in _FIRST_WORDS:
+        return _FIRST_WORDS[first[1]]
+    line = _OTHER.sub("", _NOT_WRONG.sub("correct", line))
     wrong, rest = bool(_WRONG.search(line)), _WRONG.sub("", line)
     if wrong == bool(_RIGHT.search(rest)):
         return None  # neither, or both
@@ -136,8 +148,11 @@ def read_verdict(record: dict[str, Any]) -> float | None:
 
 
 def _first_line(record: dict[str, Any]) -> str:
-    lines: list[str] = record["text"].splitlines()
-    return next((line.strip() for line in lines if line.strip()), "")
+    lines = [line.strip() for line in str(record["text"]).splitlines()]
+    said = [line for line in lines if line.strip("`*#_- ") and not line.startswith("```")]
+    # A heading, as in "Verdict:", says nothing by itself.
+    bare = [line for line in said if not line.strip("*_# ").endswith(":")]
+    return (bare or said or [""])[0]
 
 
 _NO_NUMBER = "no judge gives a number from 0 to 100"

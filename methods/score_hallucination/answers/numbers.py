@@ -10,13 +10,15 @@ from methods.score_hallucination.similarity.plain_text import plain_text
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+)?"
 # A sign belongs to its number unless it joins two words, as in 2024-05.
 _NUMBER = re.compile(
-    rf"(?<![\w.])(?P<sign>(?<!\w)[-+])?\s?(?:"
+    rf"(?<![\w.^])(?<!\^[-+])(?P<sign>(?<!\w)[-+]|\bminus\s)?\s?(?:"
     rf"(?:(?P<whole>\d+)\s+)?(?P<top>\d+)\s*/\s*(?P<bottom>[1-9]\d*)(?![\d/])"
     rf"|10\s?\^\s?\(?\{{?(?P<bare>[-+]?\d+)\}}?\)?"
     rf"|(?P<digits>{_DIGITS})(?:[eE](?P<e>[-+]?\d+))?"
     rf"(?:\s?[×x*]\s?10\s?\^\s?\(?\{{?(?P<power>[-+]?\d+)\}}?\)?)?"
-    rf")\s?(?P<percent>%|percent\b)?"
+    rf")(?:\s(?P<scale>thousand|million|billion|trillion)\b)?\s?(?P<percent>%|percent\b)?",
+    re.IGNORECASE,
 )
+_SCALES = {"thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12}
 _BOXED = re.compile(r"\\boxed\s*\{")
 _SAID = re.compile(
     r"(?:####|\b(?:final\s+)?answer\s*(?:is|=|:)|\btherefore,?|\bhence,?)", re.IGNORECASE
@@ -36,7 +38,7 @@ class Number:
         values = {self.value}
         if self.percent != other.percent:
             values.add(self.value / 100 if self.percent else self.value * 100)
-        limit = tolerance * max(1.0, abs(other.value))
+        limit = tolerance * (abs(other.value) or 1.0)
         return any(abs(value - other.value) <= limit for value in values)
 
 
@@ -51,9 +53,13 @@ def given_number(text: str) -> Number | None:
     plain = plain_text(text)
     said = list(_SAID.finditer(plain))
     for match in reversed(said[-3:]):
-        after = numbers(plain[match.end() : match.end() + _MOST].split("\n")[0])
+        line = plain[match.end() : match.end() + _MOST].split("\n")[0]
+        result = line.rpartition("=")[2] if "=" in line else line
+        after = numbers(result) or numbers(line)
         if after:
-            return after[0]
+            # What follows "therefore" is a sentence, in which the result comes last.
+            concluded = match[0].lower().startswith(("therefore", "hence")) and "=" not in line
+            return after[-1 if concluded else 0]
     every = numbers(plain)
     return every[-1] if every else None
 
@@ -64,7 +70,10 @@ def numbers(text: str) -> list[Number]:
     for match in _NUMBER.finditer(text):
         value = _value(match)
         if value is not None:
-            found.append(Number(-value if match["sign"] == "-" else value, bool(match["percent"])))
+            if match["scale"]:
+                value *= _SCALES[match["scale"].lower()]
+            negative = (match["sign"] or "+").strip().lower() in ("-", "minus")
+            found.append(Number(-value if negative else value, bool(match["percent"])))
     return found
 
 

@@ -11,6 +11,8 @@ from methods.inference.completion import Completion
 from methods.jobtype import ModelRef, SpecModel
 from methods.score_hallucination.schema.early_stopping import StopEarly
 from methods.score_hallucination.schema.shapes import (
+    as_logprob,
+    as_text,
     in_list,
     read_answer,
     read_answers,
@@ -26,6 +28,7 @@ Text = Annotated[str, StringConstraints(max_length=MAX_CHARACTERS)]
 Prompt = Annotated[str, StringConstraints(max_length=MAX_PROMPT)]
 # A little above zero is rounding; more is no logarithm of a probability.
 LogProb = Annotated[float, Field(ge=-1e6, le=1e-3)]
+Unknown = Annotated[LogProb | None, BeforeValidator(as_logprob)]
 SimilarityValue = Annotated[float, Field(ge=-1.0 - 1e-6, le=1.0 + 1e-6)]
 
 
@@ -36,7 +39,7 @@ class Answer(SpecModel):
         description="The answer, as the model wrote it. Thoughts before it, in `<think>` tags, are "
         "taken off."
     )
-    token_logprobs: list[LogProb | None] | None = Field(
+    token_logprobs: list[Unknown] | None = Field(
         None,
         max_length=MAX_CHARACTERS,
         description="Natural log-probability of each generated token; without it the white-box "
@@ -74,7 +77,11 @@ class Answer(SpecModel):
             texts, values = len(self.tokens), len(self.token_logprobs)
             if texts != values:
                 raise ValueError(f"{texts} tokens, but {values} token_logprobs")
-        if "</" in self.text or "<think" in self.text or "THINK]" in self.text:
+        if self.top_logprobs is not None and self.token_logprobs is not None:
+            places, values = len(self.top_logprobs), len(self.token_logprobs)
+            if places != values:
+                raise ValueError(f"{places} top_logprobs, but {values} token_logprobs")
+        if "</" in self.text or "<think" in self.text or "THINK" in self.text:
             self._take_off_thoughts()
         if self.tokens is not None:
             fitted = spelled(self.text, self.tokens)
@@ -143,7 +150,9 @@ Label = Annotated[
 class Item(SpecModel):
     """One question with its sampled answers."""
 
-    id: str | None = Field(None, max_length=256, description="Default: the row number, from 0.")
+    id: Annotated[str | None, BeforeValidator(as_text, json_schema_input_type=str | int | None)] = (
+        Field(None, max_length=256, description="Default: the row number, from 0.")
+    )
     prompt: Prompt | None = Field(
         None,
         description="The question; needed where answers are to be drawn, judged or verified by a "

@@ -74,7 +74,7 @@ class Calibrated(SpecModel):
         None, description="Whether to give the answer, by risk that an answered one is wrong."
     )
     verdict: Literal["answer", "withhold"] | None = Field(
-        None, description="By the spec's `decision`; null without one."
+        None, description="Whether to give the answer, by the spec's `decision`; null without one."
     )
     reason: str | None = Field(
         None, description="Why the calibrator does not hold for the item; null where it does."

@@ -8,6 +8,9 @@ import re
 _SPECIALS = re.compile(r"(?:<[^<>\s]{1,64}>|\[[A-Z]{3,4}\]|\s)*")
 
 
+_BYTE = re.compile("<0x([0-9A-Fa-f]{2})>")
+
+
 def _byte_letters() -> dict[str, int]:
     """The letters by which byte-level tokenizers (GPT-2's kind) write bytes."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
@@ -30,8 +33,6 @@ def spelled(text: str, tokens: list[str], more: bool = False) -> list[str] | Non
     Read are marks for spaces (as in `\u0120capital`, `\u2581capital`), letters for bytes,
     and continued words (`##berra`, `Can</w>`).
     """
-    # What is no whole character is shown in other ways by text and tokens.
-    text, tokens = text.replace("\ufffd", ""), [token.replace("\ufffd", "") for token in tokens]
     for reading in (list, _marked, _bytewise, _pieces, _word_ends):
         found = reading(tokens)
         if found is not None and (fitted := _fitted(text, found, more)) is not None:
@@ -40,10 +41,17 @@ def spelled(text: str, tokens: list[str], more: bool = False) -> list[str] | Non
 
 
 def _fitted(text: str, parts: list[str], more: bool) -> list[str] | None:
-    whole, wanted = "".join(parts), text.strip()
+    wanted, parts = text.strip(), list(parts)
+    for place, part in enumerate(parts):
+        mark = part.strip()
+        if not mark or not _SPECIALS.fullmatch(mark) or wanted.startswith(mark):
+            break
+        # What begins every text of a model is no part of this one.
+        parts[place] = ""
+    whole = "".join(parts)
     lead = len(whole) - len(whole.lstrip())
     if not whole[lead:].startswith(wanted):
-        return None
+        return _around_bytes(wanted, parts)
     end = lead + len(wanted)
     found, at = [], 0
     for part in parts:
@@ -53,11 +61,39 @@ def _fitted(text: str, parts: list[str], more: bool) -> list[str] | None:
     return found if more or _SPECIALS.fullmatch(whole[end:].strip()) else None
 
 
+def _around_bytes(text: str, parts: list[str]) -> list[str] | None:
+    """Tokens some of which are bytes of a character that the text shows whole: the last one of such
+    a run has what stands between those before and after it."""
+    if "\ufffd" not in text and not any("\ufffd" in part for part in parts):
+        return None
+    found, at, torn = [""] * len(parts), 0, None
+    for place, part in enumerate(parts):
+        if not part or "\ufffd" in part:
+            torn = place
+            continue
+        start = text.find(part, at) if torn is not None else at
+        if start < 0 or not text.startswith(part, start):
+            return None if text[at:].strip() else found
+        if torn is not None:
+            found[torn], torn = text[at:start], None
+        found[place], at = part, start + len(part)
+    if torn is not None:
+        found[torn], at = text[at:], len(text)
+    return found if not text[at:].strip() else None
+
+
 def _marked(tokens: list[str]) -> list[str]:
-    return [
-        token.replace("\u0120", " ").replace("\u2581", " ").replace("\u010a", "\n")
-        for token in tokens
-    ]
+    """Marks for spaces and line ends, and the byte tokens of Llama's kind (`<0x0A>`)."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    found = []
+    for token in tokens:
+        byte = _BYTE.fullmatch(token)
+        if byte is not None:
+            found.append(decoder.decode(bytes([int(byte[1], 16)])))
+        else:
+            plain = token.replace("\u0120", " ").replace("\u2581", " ")
+            found.append(plain.replace("\u010a", "\n"))
+    return found
 
 
 def _bytewise(tokens: list[str]) -> list[str] | None:

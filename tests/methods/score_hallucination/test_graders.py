@@ -11,9 +11,10 @@ from pydantic import ValidationError
 from methods.score_hallucination.answers.graders import GRADERS, SQUAD
 from methods.score_hallucination.answers.judge_prompts import read_verdict
 from methods.score_hallucination.answers.numbers import given_number
+from methods.score_hallucination.answers.words import words_of
 from methods.score_hallucination.evaluation.ranking import evaluate
 from methods.score_hallucination.evaluation.spec import Grader
-from methods.score_hallucination.similarity.plain_text import plain_text, words_of
+from methods.score_hallucination.similarity.plain_text import plain_text
 
 
 @pytest.mark.parametrize(
@@ -147,3 +148,49 @@ def test_infinity_is_larger_than_all_and_small_scores_are_ranked() -> None:
     assert evaluate(np.array([1e-12, 3e-12, 2e-12]), quality)["auroc"] == 1
     # Equal on paper: rounding ranks nobody.
     assert evaluate(np.array([1.0, 1.0 + 1e-15, 1.0]), quality)["auroc"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "reference", "right"),
+    [
+        ("numeric", "The area is 42 m\xb2.", "42", 1),
+        ("numeric", "9.81 m s^-2", "9.81", 1),
+        ("numeric", "1.5 kg/m\xb3", "1.5", 1),
+        ("numeric", "Therefore, 5 + 7 = 12", "12", 1),
+        ("numeric", "The answer is 5 + 7 = 12", "12", 1),
+        ("numeric", "Therefore 3 \xd7 4 = 12 apples", "12", 1),
+        ("numeric", "\\boxed{1,\\!000}", "1000", 1),
+        ("numeric", "2\xbd", "2.5", 1),
+        ("numeric", "1.6\xd710^-19 C", "6.6\xd710^-34", 0),
+        ("numeric", "minus 5", "5", 0),
+        ("numeric", "3.5 billion", "3500000000", 1),
+        ("numeric", "2\\frac{1}{2}", "2.5", 1),
+        ("exact", "A-", "A", 0),
+        ("exact", "1/2", "1 2", 0),
+        ("exact", "3:2", "3 2", 0),
+        ("exact", "> 5", "5", 0),
+        ("exact", "1.10.0", "1.1.0", 0),
+        ("exact", "007", "7", 0),
+        ("exact", "Python 3.10", "Python 3.1", 0),
+        ("exact", "1/2", "1 / 2", 1),
+        ("exact", "Beyonc\xe9", "Beyonce", 1),
+        ("exact", "5 mW", "5 MW", 0),
+        ("exact", "x\u207f", "xn", 0),
+        ("exact", "[100,200]", "[100, 200]", 1),
+        ("exact", "It's C++.", "C++", 0),
+        ("exact", "Edison's", "Edison", 1),
+        ("exact", "\u5317\u4eac\u3002", "\u5317\u4eac", 1),
+        ("contains", "10\u2075 years", "10", 0),
+        ("contains", "\uc11c\uc6b8\uc740 \uc218\ub3c4", "\uc11c\uc6b8", 1),
+        ("contains", "l'Allemagne", "Allemagne", 1),
+        ("contains", "\xd8rsted", "Orsted", 1),
+        ("contains", "\u0141\xf3d\u017a", "Lodz", 1),
+        ("contains", "It was 1.2.3", "1.2", 0),
+        ("contains", "in 2014", "14", 0),
+        ("contains", "It was Edison's invention.", "Edison", 1),
+        ("contains", "I use C++ daily", "C++", 1),
+        ("contains", "I use C# daily", "C", 0),
+    ],
+)
+def test_answers_as_models_write_them(name: str, answer: str, reference: str, right: int) -> None:
+    assert GRADERS[name](answer, [reference]) == right

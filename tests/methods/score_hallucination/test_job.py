@@ -520,14 +520,6 @@ BAD_LINES: dict[str, tuple[Any, str]] = {
         {"responses": [answer("a"), answer("b", [-1.0, 0.5])]},
         "/responses/1/token_logprobs/1",
     ),
-    "NaN literal": (
-        '{"responses": [{"text": "a", "token_logprobs": [NaN]}]}',
-        "/responses/0/token_logprobs/0",
-    ),
-    "infinity literal": (
-        '{"responses": [{"text": "a", "token_logprobs": [-1, -Infinity]}]}',
-        "/responses/0/token_logprobs/1",
-    ),
     "no log-probability": (
         {"responses": [{"text": "a", "token_logprobs": ["low"]}]},
         "/responses/0/token_logprobs/0",
@@ -832,3 +824,13 @@ def test_a_matrix_of_distances_is_refused_and_rounding_is_not(tmp_path: Path) ->
     found = job.run(spec, LocalContext(tmp_path, spec)).items
     assert found is not None
     assert found[0].scores["snne"].confidence is not None
+
+
+@pytest.mark.parametrize("value", ["NaN", "-Infinity", "-1e300"])
+def test_what_is_no_logarithm_of_a_probability_is_unknown(tmp_path: Path, value: str) -> None:
+    line = '{"responses": [{"text": "a", "token_logprobs": [-1, VALUE]}, {"text": "b"}]}'
+    line = line.replace("VALUE", value)
+    (tmp_path / "items.jsonl").write_text(line)
+    result = run(tmp_path, input="items.jsonl", scorers=["wsnne"])
+    assert result.items is not None
+    assert result.items[0].scores["wsnne"].reason == "responses/0 has unknown token_logprobs"

@@ -404,3 +404,33 @@ def test_a_calibrator_of_other_scorers_takes_any_judge(tmp_path: Path, models: M
     result = calibrating.run(spec, LocalContext(tmp_path, spec, models=models))
     assert result.judging is None
     assert result.calibrator.binding.judges == []
+
+
+@pytest.mark.parametrize(
+    ("words", "verdict"),
+    [
+        ("I do not think that is correct", 0),
+        ("I don't think it is correct", 0),
+        ("does not appear to be correct", 0),
+        ("cannot be correct", 0),
+        ("not at all correct", 0),
+        ("There is no correct answer", None),
+        ("The correct answer is Paris.", None),
+        ("Not only correct but elegant", 1),
+        ("Incorrect. The correct answer is Paris.", 0),
+        ("Wrong", 0),
+        ("**Verdict:**\n\nIncorrect", 0),
+        ("```\nCorrect\n```", 1),
+        ("It is not incorrect.", 1),
+        ("Correct.", 1),
+        ("I am not sure.", 0.5),
+        ("Verdict: Correct", 1),
+    ],
+)
+def test_words_of_judges(words: str, verdict: float | None) -> None:
+    assert read_verdict({"text": words}) == verdict
+
+
+@pytest.mark.parametrize("words", ["Number:\n85", "On a scale of 0 to 100: 85", "85/100"])
+def test_numbers_of_judges(words: str) -> None:
+    assert read_number({"text": words}) == 0.85

@@ -72,7 +72,9 @@ def test_a_choice_brings_its_log_probabilities() -> None:
     assert item.answer.finish_reason == "length"
 
 
-@pytest.mark.parametrize("given", [[{"message": {"content": 3}}], [{"choices": [{}]}], [7], [None]])
+@pytest.mark.parametrize(
+    "given", [[{"message": {"content": 3}}], [{"choices": [{}]}], [True], [None]]
+)
 def test_what_is_no_answer_is_named(given: Any) -> None:
     with pytest.raises(ValidationError) as caught:
         Item.model_validate({"responses": given})
@@ -311,7 +313,126 @@ def test_other_states_are_warned_of(tmp_path: Path) -> None:
 
 
 def test_what_unpacks_to_far_more_than_was_sent_is_refused(tmp_path: Path) -> None:
-    bomb = gzip.compress(b'{"responses": ["a"]}\n' * 6_000_000)
+    bomb = gzip.compress((b'{"responses": ["' + b"a" * 30_000 + b'"]}\n') * 5000)
     with pytest.raises(JobError, match="gzipped file unpacks to") as caught:
         run(tmp_path, bomb)
     assert caught.value.code == "too_large"
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("Paris", ["<s>", "\u2581Paris"]),
+        ("Paris", ["<|begin_of_text|>", "Paris"]),
+        ("here", ["[CLS]", "here", "[SEP]"]),
+        ("a\nb", ["\u2581a", "<0x0A>", "b"]),
+        ("na\xefve", ["na", "\ufffd", "\ufffd", "ve"]),
+        ("x\ufffd", ["x", "\ufffd"]),
+    ],
+)
+def test_tokens_with_marks_of_all_kinds(text: str, tokens: list[str]) -> None:
+    found = spelled(text, tokens)
+    assert found is not None
+    assert "".join(found).strip() == text
+    assert len(found) == len(tokens)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("Use the </thought> tag", "Use the </thought> tag"),
+        ("The tag is </think> in HTML", "The tag is </think> in HTML"),
+        ("<think>a</think><think>b</think>Paris", "Paris"),
+        ("<think>..</think >Paris", "Paris"),
+        ("x\n</think>\nParis", "Paris"),
+        ("<seed:think>a</seed:think>Paris", "Paris"),
+        ("<|START_THINKING|>x<|END_THINKING|>Paris", "Paris"),
+        ({"text": "Paris"}, "Paris"),
+    ],
+)
+def test_thoughts_and_what_only_looks_like_them(content: Any, text: str) -> None:
+    item = Item.model_validate({"responses": [{"message": {"content": content}}]})
+    assert item.responses is not None
+    assert item.responses[0].text == text
+
+
+@pytest.mark.parametrize(
+    ("given", "texts"),
+    [
+        ([5, 5.5], ["5", "5.5"]),
+        ([{"response": "Paris"}], ["Paris"]),
+        ([{"generated_text": "Paris"}], ["Paris"]),
+        ({"response": {"body": {"choices": [{"text": "Paris"}]}}}, ["Paris"]),
+        (
+            {"output": [{"type": "message", "content": [{"type": "output_text", "text": "P"}]}]},
+            ["P"],
+        ),
+    ],
+    ids=range(5),
+)
+def test_answers_of_other_servers(given: Any, texts: list[str]) -> None:
+    item = Item.model_validate({"responses": given})
+    assert item.responses is not None
+    assert [answer.text for answer in item.responses] == texts
+
+
+def test_numbers_and_what_is_missing() -> None:
+    item = Item.model_validate(
+        {"id": 7, "responses": ["a"], "references": [1969, None], "label": " True", "answer": 5}
+    )
+    assert (item.id, item.references, item.label) == ("7", ["1969"], 1)
+    assert item.answer is not None
+    assert item.answer.text == "5"
+    with pytest.raises(ValidationError, match="number 1 is null"):
+        Item.model_validate({"responses": ["a", None]})
+
+
+def test_plain_lists_of_log_probabilities() -> None:
+    answer = Item.model_validate(
+        {"responses": [{"text": "Paris", "logprobs": [-1.0]}, {"text": "P", "logprobs": [-1e300]}]}
+    ).responses
+    assert answer is not None
+    assert [one.token_logprobs for one in answer] == [[-1.0], [None]]
+    entries = [{"token": "Paris", "logprob": -0.5}]
+    told = Item.model_validate({"responses": [{"text": "Paris", "logprobs": entries}]}).responses
+    assert told is not None
+    assert (told[0].tokens, told[0].token_logprobs) == (["Paris"], [-0.5])
+    with pytest.raises(ValidationError, match="1 top_logprobs, but 2 token_logprobs"):
+        Answer(text="a", token_logprobs=[-1, -1], top_logprobs=[[-1, -2]])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"prompt,responses\nQ,\"['a', 'b']\"\n",
+        b'Prompt|Responses\nQ|["a", "b"]\n',
+        b'{"id": "x", "data": [{"responses": ["a", "b"]}]}',
+        b'prompt,responses\rQ,"[""a"", ""b""]"\r',
+    ],
+    ids=range(4),
+)
+def test_tables_as_other_programs_write_them(tmp_path: Path, data: bytes) -> None:
+    result = run(tmp_path, data)
+    assert result.items is not None
+    assert [item.n for item in result.items] == [2]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("prompt;responses\nGr\xf6\xdfe?;gro\xdf\n".encode("cp1252"), "no UTF-8"),
+        (gzip.compress(GOOD * 2000)[:40] + b"\0" * 40, "gzipped file is broken"),
+        (b'{"responses": ["a"], "label": ' + b"1" * 5000 + b"}", "not valid"),
+        (b"responses,responses\na,b\n", "named 'responses'"),
+        (b'responses\tlabel\n"Hi" he said\t1\n', "written twice"),
+    ],
+    ids=range(5),
+)
+def test_broken_files_are_named(tmp_path: Path, data: bytes, message: str) -> None:
+    with pytest.raises(JobError, match=message):
+        run(tmp_path, data)
+
+
+def test_half_of_a_character_is_replaced(tmp_path: Path) -> None:
+    data = b'[{"prompt": "\\ud800", "responses": ["a", "b"]}]'
+    assert run(tmp_path, data).summary.n_items == 1
