@@ -168,7 +168,7 @@ def _example() -> dict[str, Any]:
 
 JOB = JobType(
     name="calibrate-scorer",
-    version="1",
+    version="2",
     title="Calibrate a hallucination scorer",
     summary="Fits, on labelled items, what turns a scorer's confidence into the probability that "
     "an answer is right, thresholds with a guaranteed risk, the band of two-stage verification.",

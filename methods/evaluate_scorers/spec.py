@@ -171,7 +171,7 @@ _EXAMPLE = {
 
 JOB = JobType(
     name="evaluate-scorers",
-    version="1",
+    version="2",
     title="Evaluate hallucination scorers",
     summary="Compares hallucination scorers on labelled items: AUROC, rejection areas, calibration "
     "errors, bootstrap intervals, and paired tests corrected for the number of comparisons.",

@@ -61,7 +61,8 @@ _MAPPED = (
 def cluster_sizes(sizes: IntArray, quotas: IntArray) -> FigureBlock:
     """How many rows clusters have, and how many are taken from each."""
     rows = []
-    edges = _edges(np.log10(sizes), min(_BINS, len(sizes)))
+    both = np.concatenate([sizes, quotas[quotas > 0]])
+    edges = _edges(np.log10(both), min(_BINS, len(sizes)))
     for name, values in (("rows", sizes), ("rows taken", quotas)):
         counts = np.histogram(np.log10(np.maximum(values, 1))[values > 0], edges)[0]
         rows += [
@@ -81,6 +82,8 @@ def cluster_sizes(sizes: IntArray, quotas: IntArray) -> FigureBlock:
             },
             "x2": {"field": "high"},
             "y": {"field": "n", "type": "quantitative", "stack": None, "title": "clusters"},
+            # Between two ends, a bar has no base of its own.
+            "y2": {"datum": 0},
             "color": {"field": "of", "type": "nominal", "title": None},
         },
     )

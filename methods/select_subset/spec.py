@@ -208,7 +208,7 @@ _EXAMPLE: dict[str, Any] = {
 
 JOB = JobType(
     name="select-subset",
-    version="1",
+    version="2",
     title="Select the part of a training set worth training on",
     summary="Chooses an exact budget of rows by XMAS or one of its peers, from features that you "
     "bring or from a proxy model that the job fine-tunes, with a score and a weight for each row "

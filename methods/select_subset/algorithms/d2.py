@@ -29,6 +29,44 @@ def graph_scores(score: npt.ArrayLike, near: npt.ArrayLike, squared: npt.ArrayLi
     return np.asarray(own + spread.sum(axis=1), dtype=np.float64)
 
 
+def true_picks(
+    graph: npt.ArrayLike,
+    near: npt.ArrayLike,
+    squared: npt.ArrayLike,
+    budget: int,
+    *,
+    gamma: float = 0.4,
+    check: Callable[[], None] = lambda: None,
+) -> IntArray:
+    """Reverse message passing as the paper has it: the highest node each time.
+
+    Arguments and result as of `greedy_picks`; of equally high nodes the first row is taken.
+    """
+    value = np.array(graph, dtype=np.float64).tolist()
+    numbers = np.asarray(near)
+    fade = np.where(numbers >= 0, np.exp(-gamma * np.asarray(squared, dtype=np.float64)), 0)
+    links, fades = numbers.tolist(), fade.tolist()
+    heap = [(-score, row) for row, score in enumerate(value)]
+    heapq.heapify(heap)
+    taken = bytearray(len(value))
+    picks: list[int] = []
+    while len(picks) < budget:
+        if len(picks) % 4096 == 0:
+            check()
+        least, row = heapq.heappop(heap)
+        # Nodes only sink: an entry that is not the node's present height is stale.
+        if taken[row] or -least != value[row]:
+            continue
+        taken[row] = 1
+        picks.append(row)
+        gone = value[row]
+        for other, share in zip(links[row], fades[row], strict=True):
+            if other >= 0 and not taken[other] and share:
+                value[other] -= gone * share
+                heapq.heappush(heap, (-value[other], other))
+    return np.array(picks, dtype=np.int64)
+
+
 def greedy_picks(
     graph: npt.ArrayLike,
     near: npt.ArrayLike,

@@ -95,11 +95,16 @@ def _d2(problem: Problem, budget: int) -> Choice:
         seed=problem.kmeans_seed,
         check=problem.check,
     )
-    graph = d2_core.graph_scores(problem.features["score"], near, squared)
-    order = d2_core.greedy_picks(
-        graph, near, squared, budget, gamma=params.gamma, check=problem.check
-    )
-    return Choice(order, score=graph, details={"search_cells": cells})
+    score = np.asarray(problem.features["score"], dtype=np.float64)
+    warnings = []
+    if score.min(initial=0.0) < 0:
+        # A graph of scores knows none below 0; raised together they keep their order.
+        score = score - score.min()
+        warnings.append("Some scores are negative: all were raised until the lowest is 0.")
+    graph = d2_core.graph_scores(score, near, squared)
+    walk = d2_core.true_picks if params.walk == "maximum" else d2_core.greedy_picks
+    order = walk(graph, near, squared, budget, gamma=params.gamma, check=problem.check)
+    return Choice(order, score=graph, details={"search_cells": cells}, warnings=warnings)
 
 
 def _ccs(problem: Problem, budget: int) -> Choice:

@@ -13,22 +13,43 @@ from methods.select_subset.kmeans.kmeans import Clustering, kmeans
 from methods.select_subset.schema import methods as p
 from methods.typing import Float32Array, FloatArray, IntArray
 
-#: XMAS: the official number, and rows a cluster below which there are fewer.
-_CLUSTERS, _ROWS_A_CLUSTER, _FEWEST = 1000, 5, 8
+#: XMAS: the official number, and picks a cluster below which there are fewer.
+_CLUSTERS, _PICKS_A_CLUSTER, _FEWEST = 1000, 5, 8
 
 
-def default_clusters(
-    rows: int, rows_each: int = _ROWS_A_CLUSTER, most: int = _CLUSTERS, fewest: int = _FEWEST
-) -> int:
-    """A cluster for so many rows each, within bounds; the defaults are those of XMAS."""
-    return min(most, max(fewest, rows // rows_each))
+def default_clusters(rows: int, budget: int, most: int = _CLUSTERS) -> int:
+    """A cluster for every five picks, 8 at least and the official number at most.
+
+    With about as many clusters as picks each gives one row, whatever its size: k-means puts most
+    centroids where most rows are, and near-copies are chosen more often than by chance.
+    """
+    wanted = min(most, max(_FEWEST, budget // _PICKS_A_CLUSTER), max(1, budget // 2))
+    return max(1, min(wanted, max(_FEWEST, rows // _PICKS_A_CLUSTER)))
 
 
-def cluster_count(problem: Problem, rows_each: int, most: int, fewest: int = 1) -> int:
-    """The `clusters` of the parameters, or one for so many rows within bounds; at most the rows."""
+def too_many_clusters(k: int, budget: int) -> list[str]:
+    """A warning where clusters are more than half of the picks."""
+    if 2 * k <= budget:
+        return []
+    return [
+        f"{k} clusters for {budget} picks: with more clusters than half of the picks, near-copies "
+        f"are chosen often; the default is {default_clusters(10**9, budget)}."
+    ]
+
+
+def cluster_count(problem: Problem, rows_each: int, most: int) -> int:
+    """The `clusters` of the parameters, or one for so many rows, to a limit; at most the rows."""
     params = problem.params
     assert isinstance(params, p.KMeansParams), "the method clusters"
-    default = default_clusters(problem.count, rows_each, most, fewest)
+    default = min(most, max(1, problem.count // rows_each))
+    return min(params.clusters or default, problem.count)
+
+
+def _by_budget(problem: Problem, budget: int, most: int = _CLUSTERS) -> int:
+    """The `clusters` of the parameters, or the default of a budget; at most the rows."""
+    params = problem.params
+    assert isinstance(params, p.KMeansParams), "the method clusters"
+    default = default_clusters(problem.count, budget, most)
     return min(params.clusters or default, problem.count)
 
 
@@ -57,7 +78,7 @@ def xmas(problem: Problem, budget: int) -> Choice:
     text = np.zeros(problem.count, np.bool_) if problem.text_only is None else problem.text_only
     image = np.flatnonzero(~text)
     trajectory, rows = _clustered_values(problem, params, image)
-    wanted = cluster_count(problem, _ROWS_A_CLUSTER, _CLUSTERS, _FEWEST)
+    wanted = _by_budget(problem, budget)
     labels = np.zeros(problem.count, dtype=np.int64)
     steadiness = np.full(problem.count, np.inf)
     key = np.full(problem.count, np.inf)
@@ -94,7 +115,10 @@ def xmas(problem: Problem, budget: int) -> Choice:
         filled=sample.filled,
         clustering=clustering,
         details={"checkpoint_variance": _variances(trajectory)},
-        warnings=_remarks(trajectory, sample.sizes, budget, params.min_cluster),
+        warnings=[
+            *too_many_clusters(min(wanted, len(image)), budget),
+            *_remarks(trajectory, sample.sizes, budget, params.min_cluster),
+        ],
     )
 
 
@@ -147,7 +171,8 @@ def s2l(problem: Problem, budget: int) -> Choice:
     params = problem.params
     assert isinstance(params, p.S2LParams)
     trajectory = problem.features["trajectory"][:, :: params.every]
-    clustering = cluster(problem, trajectory, cluster_count(problem, 5, 100))
+    wanted = _by_budget(problem, budget, most=100)
+    clustering = cluster(problem, trajectory, wanted)
     sample = cluster_sample(
         clustering.labels,
         problem.rng(1).random(problem.count),
@@ -161,7 +186,10 @@ def s2l(problem: Problem, budget: int) -> Choice:
         dropped=sample.dropped,
         filled=sample.filled,
         clustering=clustering,
-        warnings=_remarks(trajectory, sample.sizes, budget, params.min_cluster),
+        warnings=[
+            *too_many_clusters(wanted, budget),
+            *_remarks(trajectory, sample.sizes, budget, params.min_cluster),
+        ],
     )
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from methods.context import RunContext
 from methods.errors import JobError
+from methods.jobtype import InputRef
 from methods.select_subset.data.row_files import (
     Broken,
     InlineRows,
@@ -26,9 +27,13 @@ from methods.select_subset.result import BadRow
 from methods.select_subset.schema.inputs import TrainingRows
 
 _REPORTED = 100
+#: Enough for the mark of a tar.
+_HEAD = 4096
 _EVERY = 4096
 _SOURCES = {"coco", "vg", "gqa", "ocr_vqa", "textvqa", "sharegpt"}
 _PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\x00", b"MM\x00*")
+#: AVIF, whose mark follows the length of its first box.
+_BOXED = (b"ftypavif", b"ftypavis", b"ftypmif1")
 NO_GROUP = "(none)"
 
 
@@ -58,14 +63,31 @@ def open_rows(dataset: TrainingRows, ctx: RunContext) -> RowFile:
     if dataset.rows is not None:
         return InlineRows(dataset.rows)
     assert dataset.input is not None, "the spec has rows or an input"
-    if dataset.format == "parquet":
-        return Parquet(dataset.input, ctx)
-    kinds: dict[str, type[JsonArray | JsonLines | WebDataset]] = {
+    kinds: dict[str, type[JsonArray | JsonLines | WebDataset | Parquet]] = {
         "llava_json": JsonArray,
         "jsonl": JsonLines,
         "webdataset": WebDataset,
+        "parquet": Parquet,
     }
-    return kinds[dataset.format](dataset.input, ctx)
+    return kinds[_format(dataset.format, dataset.input, ctx)](dataset.input, ctx)
+
+
+def _format(named: str, file: InputRef, ctx: RunContext) -> str:
+    """The format of a file by its content; one that is named counts where the content fits it."""
+    with ctx.open_input(file) as reader:
+        start = reader.read(_HEAD)
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if start.startswith(b"\x1f\x8b"):
+        raise JobError("input_invalid", "The file is gzipped; unpack it, or write Parquet.")
+    if start.startswith(b"PAR1"):
+        return "parquet"
+    if start[257:262] == b"ustar":
+        return "webdataset"
+    if text[:1] == b"[":
+        return "llava_json"
+    if text[:1] == b"{":
+        return "jsonl"
+    return "jsonl" if named == "auto" else named
 
 
 def read_rows(
@@ -153,7 +175,7 @@ class _Reading:
             value = row.get(field)
             if value is not None and value != []:
                 return (value if isinstance(value, list) else [value]), field
-        return [], named or "image"
+        return content_images(row), named or "image"
 
     def _group(self, row: dict[str, Any], images: list[Any]) -> str | None:
         if self._group_field == "@source":
@@ -183,6 +205,23 @@ class _Reading:
             if earlier != row and row not in broken:
                 problem = f"repeats the id of row {earlier}"
                 self.bad.append(BadRow(row=row, id=identity, field=field, problem=problem))
+
+
+def content_images(row: dict[str, Any]) -> list[Any]:
+    """The images in the content parts of a row's turns, as the layouts of OpenAI and Qwen have
+    them: paths, URLs or data; parts that only mark a place name none."""
+    turns = row.get("messages") or row.get("conversations")
+    found = []
+    for turn in turns if isinstance(turns, list) else ():
+        content = turn.get("content", turn.get("value")) if isinstance(turn, dict) else None
+        for part in content if isinstance(content, list) else ():
+            if isinstance(part, dict) and part.get("type") in ("image", "image_url"):
+                value = part.get("image", part.get("image_url", part.get("path", part.get("url"))))
+                if isinstance(value, dict) and "url" in value:
+                    value = value["url"]
+                if value:
+                    found.append(value)
+    return found
 
 
 def count_repeats(ids: list[str | None]) -> list[str | None]:
@@ -231,15 +270,20 @@ def _image_faults(field: str, images: list[Any]) -> Iterator[tuple[str, str]]:
             data, path = image.get("bytes"), image.get("path")
             if data is None and not path:
                 yield field, "has neither bytes nor a path"
-            elif isinstance(data, bytes) and not data.startswith(_PICTURES):
+            elif isinstance(data, bytes) and not is_picture(data):
                 yield field, "is empty" if not data else "is no picture of a known format"
         elif isinstance(image, bytes):
-            if not image.startswith(_PICTURES):
+            if not is_picture(image):
                 yield field, "is no picture of a known format"
         elif not isinstance(image, str):
             yield field, "is not a path"
         elif not image.strip():
             yield field, "is an empty path"
+
+
+def is_picture(data: bytes) -> bool:
+    """Whether bytes begin like a picture of a known format."""
+    return data.startswith(_PICTURES) or data[4:12] in _BOXED
 
 
 def _conversation_faults(row: dict[str, Any], images: list[Any]) -> Iterator[tuple[str, str]]:
@@ -253,6 +297,9 @@ def _conversation_faults(row: dict[str, Any], images: list[Any]) -> Iterator[tup
     texts = []
     for number, turn in enumerate(turns):
         text = turn.get("value", turn.get("content")) if isinstance(turn, dict) else None
+        if isinstance(turn, dict) and not text and _may_be_silent(turn):
+            texts.append("")
+            continue
         if not isinstance(text, (str, list)) or not text:
             yield f"{field}/{number}", "has no text"
             return
@@ -260,6 +307,14 @@ def _conversation_faults(row: dict[str, Any], images: list[Any]) -> Iterator[tup
     placeholders = sum(text.count("<image>") for text in texts)
     if placeholders > len(images):
         yield field, f"has {placeholders} <image> but {len(images)} images"
+
+
+def _may_be_silent(turn: dict[str, Any]) -> bool:
+    """Whether a turn without text is an ordinary one: it calls tools, or is an empty system's."""
+    if turn.get("tool_calls") or turn.get("function_call"):
+        return True
+    speaker = turn.get("from", turn.get("role"))
+    return speaker in ("system", "developer", "tool", "function")
 
 
 def report(bad: list[BadRow], total: int) -> JobError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -19,6 +20,8 @@ from methods.typing import AnyArray
 MAX_UNPACKED_BYTES = 64 * 1024**3
 #: JSON takes many times its size in memory; larger features come as npz, safetensors or parquet.
 MAX_JSON_BYTES = 256 << 20
+#: Columns in which pandas and Excel keep row numbers.
+_INDEX = re.compile(r"__index_level_\d+__|index|level_\d+|Unnamed: ?\d+", re.IGNORECASE)
 
 
 @dataclass
@@ -134,7 +137,11 @@ def parquet_columns(
     tasks = next((n for n in ("task", "tasks") if n in names), None)
     wanted = feature.columns or ([feature.array] if feature.array else None)
     if wanted is None:
-        wanted = [n for n in names if n not in {ids, tasks} and _numeric(schema.field(n).type)]
+        wanted = [
+            n
+            for n in names
+            if n not in {ids, tasks} and not _INDEX.fullmatch(n) and _numeric(schema.field(n).type)
+        ]
     absent = [n for n in [*wanted, *([ids] if ids else [])] if n not in names]
     if absent or not wanted:
         raise JobError(

@@ -17,6 +17,10 @@ from methods.select_subset.spec import Spec
 from methods.typing import AnyArray, IntArray
 
 _NAMED = 20
+#: Kinds that are directions, in which zeros say nothing.
+_VECTORS = frozenset({"embedding", "image_embedding", "text_embedding", "gradient"})
+#: Squares of it are finite in float32, and their sums.
+_LARGEST = 1e16
 
 
 @dataclass
@@ -163,7 +167,29 @@ def match(spec: Spec, tables: dict[str, Table], ids: list[str] | None, count: in
     infinite_ok = spec.method == "forgetting"
     for kind, values in found.values.items():
         found.bad += _not_finite(kind, values, found.present, infinite_ok, ids)
+        found.bad += _meaningless(kind, values, found.present, ids)
+    _check_pair(found.values)
     return found
+
+
+def _check_pair(values: dict[str, AnyArray]) -> None:
+    image, text = values.get("image_embedding"), values.get("text_embedding")
+    if image is not None and text is not None and image.shape[1] != text.shape[1]:
+        raise JobError(
+            "input_invalid",
+            f"Features image_embedding and text_embedding have shapes {image.shape} and "
+            f"{text.shape}: their cosine needs equally long vectors, of one model.",
+        )
+
+
+def _meaningless(
+    kind: str, values: AnyArray, present: npt.NDArray[np.bool_], ids: list[str] | None
+) -> list[BadRow]:
+    """Vectors that say nothing: all zeros, as an encoder that failed leaves them."""
+    if kind not in _VECTORS:
+        return []
+    empty = ~values.reshape(len(values), -1).any(axis=1, keepdims=True)
+    return _rows_with(empty, kind, "is all zeros, as a failed encoder leaves it", present, ids)
 
 
 def _places(
@@ -182,6 +208,14 @@ def _places(
     place = {identity: row for row, identity in enumerate(table.ids)}
     names = ids if ids is not None else [str(row) for row in range(count)]
     places = np.array([place.get(identity, -1) for identity in names], dtype=np.int64)
+    if table.ids and names and not (places >= 0).any():
+        raise JobError(
+            "input_invalid",
+            f"No id of feature {kind} is the id of a row: the feature has {table.ids[0]!r}, the "
+            f"rows have {names[0]!r}. Name the fields by id_field, or leave the ids out of the "
+            "feature where both are in the same order.",
+            details={"feature": table.ids[:_NAMED], "rows": names[:_NAMED]},
+        )
     unused = len(table.ids) - int((places >= 0).sum())
     if unused:
         warnings.append(f"{unused} rows of feature {kind} have an id that no row has.")
@@ -196,13 +230,27 @@ def _not_finite(
     ids: list[str] | None,
 ) -> list[BadRow]:
     bad = np.isnan(values) if infinite_ok else ~np.isfinite(values)
-    rows = np.flatnonzero(bad.reshape(len(values), -1).any(axis=1) & present)
+    found = _rows_with(bad, kind, "is not a finite number", present, ids)
+    if kind in _VECTORS and not found:
+        # They are computed with in float32.
+        found = _rows_with(np.asarray(np.abs(values) > _LARGEST), kind, "is beyond float32", present, ids)
+    return found
+
+
+def _rows_with(
+    bad: npt.NDArray[np.bool_],
+    kind: str,
+    problem: str,
+    present: npt.NDArray[np.bool_],
+    ids: list[str] | None,
+) -> list[BadRow]:
+    rows = np.flatnonzero(bad.reshape(len(bad), -1).any(axis=1) & present)
     return [
         BadRow(
             row=row,
             id=str(row) if ids is None else ids[row],
             field=f"features/{kind}",
-            problem="is not a finite number",
+            problem=problem,
         )
         for row in rows.tolist()
     ]

@@ -161,6 +161,13 @@ class JsonArray(Spans):
                 yield value
                 sign = text.next_sign()
                 if sign == "]":
+                    text.skip(1)
+                    if text.next_sign():
+                        raise JobError(
+                            "input_invalid",
+                            f"More follows after the JSON array of {row + 1} rows, at byte "
+                            f"{text.offset}: make it one array, or JSON lines.",
+                        )
                     return
                 if sign != ",":
                     raise JobError(

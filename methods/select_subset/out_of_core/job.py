@@ -70,7 +70,7 @@ def run_large(spec: Spec, given: Trajectories, ctx: RunContext) -> Result:
     assert isinstance(params, XmasParams), "asked for by the caller"
     wanted = requested_rows(spec, given.rows)
     budget = min(wanted, given.rows)
-    k = params.clusters or default_clusters(given.rows)
+    k = params.clusters or default_clusters(given.rows, budget)
     assigned = xmas.cluster_file(
         given,
         params,

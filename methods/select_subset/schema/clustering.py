@@ -36,7 +36,8 @@ class KMeansParams(Params):
 
 
 class XmasParams(KMeansParams):
-    """Parameters of `xmas` (arXiv:2510.01454). `clusters` null: min(1000, max(8, rows / 5))."""
+    """Parameters of `xmas` (arXiv:2510.01454). `clusters` null: budget / 5, from 8 to 1000 and at
+    most rows / 5."""
 
     needs = (frozenset({"trajectory"}), frozenset({"singular_values"}))
     from_model = FromModel({"singular_values": "singular_values"}, "all")
@@ -70,7 +71,7 @@ class XmasParams(KMeansParams):
 class S2LParams(KMeansParams):
     """Parameters of `s2l` (arXiv:2403.07384); its trajectories are mean losses. Officially
     it runs on one source at a time:
-    `groups.balance` = `equal`. `clusters` null: min(100, rows / 5)."""
+    `groups.balance` = `equal`. `clusters` null: budget / 5, from 8 to 100 and at most rows / 5."""
 
     needs = (frozenset({"trajectory"}),)
     from_model = FromModel({"trajectory": "loss"}, "all")

@@ -38,12 +38,12 @@ class TrainingRows(SpecModel):
     rows: list[dict[str, Any]] | None = Field(
         None, min_length=1, max_length=MAX_INLINE, description="Rows in place of a file."
     )
-    format: Literal["llava_json", "jsonl", "parquet", "webdataset"] = Field(
-        "jsonl",
-        description="`llava_json`: one JSON array of rows; `jsonl`: one row a line; `webdataset`: "
-        "an uncompressed tar whose neighbouring files of one name are a row. A row is a "
-        "conversation under `conversations` (LLaVA, ShareGPT) or `messages`, with `image` or "
-        "`images`; without any of these it is taken as it is.",
+    format: Literal["auto", "llava_json", "jsonl", "parquet", "webdataset"] = Field(
+        "auto",
+        description="`auto` looks at the file; `llava_json`: one JSON array of rows; `jsonl`: one "
+        "row a line; `webdataset`: an uncompressed tar whose neighbouring files of one name are a "
+        "row. A row is a conversation under `conversations` (LLaVA, ShareGPT) or `messages`, with "
+        "`image` or `images`; without any of these it is taken as it is.",
     )
     id_field: str | None = Field(
         None,

@@ -94,6 +94,11 @@ class D2Params(Params):
         description="How fast the effect of a pick fades: neighbours at squared distance d lose "
         "exp(-gamma d) of its score.",
     )
+    walk: Literal["maximum", "official"] = Field(
+        "maximum",
+        description="`maximum` takes the highest row each time, as the paper does; `official` is "
+        "the walk of the published fast code, which takes more near-copies.",
+    )
     search: Literal["auto", "exact", "cells"] = Field(
         "auto",
         description="`exact` compares all pairs; `cells` looks into the nearest of sqrt(rows) "

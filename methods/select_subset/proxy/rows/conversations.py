@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,11 @@ _ROLES = {
     "assistant": "assistant",
     "model": "assistant",
     "system": "system",
+    "developer": "system",
+    "tool": "user",
+    "function": "user",
+    "observation": "user",
+    "function_call": "assistant",
 }
 _PLACE = re.compile(r"<image>\n?|\n?<image>")
 
@@ -86,6 +92,10 @@ def _turn(turn: Any, field: str) -> Turn:
     if role is None:
         raise UnusableRowError(field, f"has the unknown speaker {str(speaker)[:40]!r}")
     content = turn.get("value", turn.get("content"))
+    if content is None and (calls := turn.get("tool_calls") or turn.get("function_call")):
+        content = json.dumps(calls, ensure_ascii=False)
+    if content is None and role == "system":
+        content = ""
     pieces = content if isinstance(content, list) else [content]
     parts: list[Part] = []
     for piece in pieces:

@@ -9,8 +9,12 @@ import posixpath
 import tarfile
 import threading
 import zipfile
+from collections.abc import Collection
 from io import BytesIO
 from typing import Any, BinaryIO, cast
+
+import numpy as np
+import numpy.typing as npt
 
 from methods.arrays.unpacking import DAMAGED, open_zip
 from methods.context import RunContext
@@ -25,7 +29,7 @@ MAX_MEMBERS = 20_000_000
 #: Of a zip archive: all files together, and the list of them (some millions).
 MAX_UNPACKED = 1 << 40
 MAX_DIRECTORY = 512 << 20
-_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
+_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF")
 _DATA_URI = "data:image/"
 
 
@@ -60,6 +64,8 @@ def decode(data: bytes) -> Any:
         if width * height > MAX_PIXELS:
             raise BadImageError(f"has {width} x {height} pixels, more than {MAX_PIXELS}")
         image.load()
+        image = importlib.import_module("PIL.ImageOps").exif_transpose(image)
+        image = _in_eight_bits(image, module)
         if image.mode == "P" and "transparency" in image.info:
             image = image.convert("RGBA")
         return image.convert("RGB")
@@ -67,6 +73,27 @@ def decode(data: bytes) -> Any:
         raise
     except Exception as error:
         raise BadImageError(f"cannot be decoded ({type(error).__name__})") from error
+
+
+def _in_eight_bits(image: Any, module: Any) -> Any:
+    """Grey levels of 16 bits or of floats as 256 of them, over the range of their kind."""
+    if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I"):
+        levels = np.asarray(image).astype(np.int64)
+        if image.mode == "I" and (levels.min() < 0 or levels.max() > 65_535):
+            return module.fromarray(_scaled(levels.astype(np.float64)))
+        return module.fromarray((levels >> 8).astype(np.uint8))
+    if image.mode == "F":
+        return module.fromarray(_scaled(np.asarray(image).astype(np.float64)))
+    return image
+
+
+def _scaled(levels: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
+    """From 0 to 1 as it is, any other range from its lowest to its highest level."""
+    levels = np.nan_to_num(levels)
+    low, high = float(levels.min()), float(levels.max())
+    if low < 0 or high > 1:
+        levels = (levels - low) / (high - low or 1.0)
+    return np.asarray((levels * 255).round().astype(np.uint8))
 
 
 def embedded(image: Any) -> bytes | str:
@@ -97,6 +124,9 @@ class Archive:
         self._lock = threading.Lock()
         self._zip: zipfile.ZipFile | None = None
         self._places: dict[str, tuple[int, int]] = {}
+        self._names: dict[str, str] = {}
+        self._moves: list[tuple[str, str]] = []
+        self._ends: dict[str, list[str]] | None = None
         start = self._reader.read(4)
         self._reader.seek(0)
         try:
@@ -113,19 +143,15 @@ class Archive:
 
     def read(self, path: str) -> bytes:
         """The bytes of a file. Raises `BadImageError`."""
-        name = _plain(path)
         with self._lock:
+            name = self._name(_plain(path))
             if self._zip is not None:
-                if name not in self._names:
-                    raise BadImageError("is not in the archive")
                 try:
                     with self._zip.open(self._names[name]) as member:
                         data = member.read(MAX_BYTES + 1)
                 except DAMAGED as error:
                     raise BadImageError("cannot be unpacked") from error
             else:
-                if name not in self._places:
-                    raise BadImageError("is not in the archive")
                 offset, size = self._places[name]
                 self._reader.seek(offset)
                 data = self._reader.read(min(size, MAX_BYTES + 1))
@@ -133,8 +159,52 @@ class Archive:
             raise BadImageError(f"is larger than {MAX_BYTES} bytes")
         return data
 
+    def _name(self, name: str) -> str:
+        """A file's name in the archive, whose folders above or below may be others than the row's.
+
+        One folder is put before, or left out, for all rows alike: that of the first row that needs
+        it.
+        """
+        known = self._names if self._zip is not None else self._places
+        if name in known:
+            return name
+        for before, left_out in self._moves:
+            moved = before + name.removeprefix(left_out)
+            if name.startswith(left_out) and moved in known:
+                return moved
+        found = self._similar(name, known)
+        if found is None:
+            shown = next(iter(known), "no file")
+            raise BadImageError(f"is not in the archive, which has {shown}")
+        parts, own = found.split("/"), name.split("/")
+        same = 0
+        while same < min(len(parts), len(own)) and parts[-1 - same] == own[-1 - same]:
+            same += 1
+        before = "/".join(parts[: len(parts) - same])
+        left_out = "/".join(own[: len(own) - same])
+        self._moves.append((f"{before}/" if before else "", f"{left_out}/" if left_out else ""))
+        return found
+
+    def _similar(self, name: str, known: Collection[str]) -> str | None:
+        """The only file whose path ends as this one does, from the last folder on."""
+        if self._ends is None:
+            self._ends = {}
+            for one in known:
+                self._ends.setdefault(_tail(one), []).append(one)
+        candidates = [
+            one
+            for one in self._ends.get(_tail(name), ())
+            if one.endswith("/" + name) or name.endswith("/" + one) or "/" in _tail(name)
+        ]
+        return candidates[0] if len(candidates) == 1 else None
+
     def close(self) -> None:
         self._reader.close()
+
+
+def _tail(name: str) -> str:
+    """The last folder and the file of a path."""
+    return "/".join(name.split("/")[-2:])
 
 
 def _plain(path: str) -> str:
