@@ -188,7 +188,7 @@ def _meaningless(
     """Vectors that say nothing: all zeros, as an encoder that failed leaves them."""
     if kind not in _VECTORS:
         return []
-    empty = ~values.reshape(len(values), -1).any(axis=1, keepdims=True)
+    empty = np.asarray(~values.reshape(len(values), -1).any(axis=1))
     return _rows_with(empty, kind, "is all zeros, as a failed encoder leaves it", present, ids)
 
 
@@ -233,7 +233,8 @@ def _not_finite(
     found = _rows_with(bad, kind, "is not a finite number", present, ids)
     if kind in _VECTORS and not found:
         # They are computed with in float32.
-        found = _rows_with(np.asarray(np.abs(values) > _LARGEST), kind, "is beyond float32", present, ids)
+        large = np.asarray(np.abs(values) > _LARGEST)
+        found = _rows_with(large, kind, "is beyond float32", present, ids)
     return found
 
 
