@@ -97,6 +97,8 @@ for _symbol in _SYMBOLS:
     _SPELLINGS.setdefault(_symbol.casefold(), set()).add(_symbol)
 #: Units that are others in another case, as mW and MW.
 _BY_CASE = {unit for units in _SPELLINGS.values() if len(units) > 1 for unit in units}
+#: What a unit in mixed case looks like.
+_CAMEL = re.compile(r"[a-z][A-Z](?![A-Za-z])")
 _MIXED_CASE = {
     unit for unit in _BY_CASE if unit[0].islower() and unit[1:].isupper() and len(unit) == 2
 }
@@ -125,7 +127,10 @@ def key_of(level: Identity) -> Callable[[str], str]:
 
 def _canonical(text: str) -> list[str]:
     if _PROSE.fullmatch(text):
-        parts = list(map(_folded, _WORDS.findall(text)))
+        if _CAMEL.search(text):
+            parts = list(map(_folded, _WORDS.findall(text)))
+        else:
+            parts = _WORDS.findall(text.lower())
     elif "```" in text or "~~~" in text or "\n" in text:
         parts = _of_blocks(text)
     else:

@@ -40,6 +40,8 @@ def content_of(parts: list[str], keep: Collection[str] = ()) -> list[str]:
     Args:
         keep: signs that do, where they stand beside a number or a variable.
     """
+    if all(map(str.isalnum, parts)):
+        return parts
     if not _GROUPING.isdisjoint(parts):
         # 2^(n+1) is not 2^n + 1.
         keep = {*keep, "(", ")"}
