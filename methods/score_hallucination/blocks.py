@@ -248,15 +248,17 @@ def _slices(summary: ScoringSummary) -> list[Block]:
     columns = [
         Column(key="slice", label="Items with"),
         Column(key="scorer", label="Scorer"),
-        Column(key="n_items", label="Items", format="integer"),
-        Column(key="n_hallucinated", label="Hallucinated", format="integer"),
-        Column(key="mean", label="Mean", format="number"),
     ]
     if any(row["auroc"] is not None for row in rows):
         columns += [
             Column(key=key, label=label, format="number", better="high")
             for key, label in _METRICS.items()
         ]
+    columns += [
+        Column(key="n_items", label="Items", format="integer"),
+        Column(key="n_hallucinated", label="Hallucinated", format="integer"),
+        Column(key="mean", label="Mean", format="number"),
+    ]
     if any(row["ks"] is not None for row in rows):
         columns.append(
             Column(
