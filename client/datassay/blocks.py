@@ -247,6 +247,12 @@ class _Group(BaseModel):
     texts: list[_Text] = Field(default_factory=list)
 
 
+class _Mark(BaseModel):
+    start: int
+    end: int
+    value: float = 0.0
+
+
 class _Sample(BaseModel):
     """What renderers rely on."""
 
@@ -256,6 +262,7 @@ class _Sample(BaseModel):
     verdict: str | None = None
     values: dict[str, Any] = Field(default_factory=dict)
     groups: list[_Group] = Field(default_factory=list)
+    marks: list[_Mark] = Field(default_factory=list)
 
 
 class Picker:

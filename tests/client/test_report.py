@@ -117,6 +117,7 @@ def document(text: str = "plain", **changes: Any) -> dict[str, Any]:
                         "answer": text,
                         "verdict": "wrong",
                         "values": {"a": 0.25},
+                        "marks": [{"start": 0, "end": 1, "value": 0.5}],
                         "groups": [{"label": text, "texts": [{"text": text, "value": 0.125}]}],
                     }
                 ],
@@ -440,3 +441,20 @@ def test_importing_the_package_loads_neither_rich_nor_scripts() -> None:
         env={"PYTHONPATH": str(path)},
     )
     assert done.stdout.strip() == "set()"
+
+
+def test_parts_of_an_answer_are_marked_by_their_weight() -> None:
+    marks = [
+        {"start": 0, "end": 4, "value": 1.0},
+        {"start": 6, "end": 8, "value": 0.25},
+        # Beyond the text, and over another one: not shown.
+        {"start": 7, "end": 900, "value": 1.0},
+        {"start": 2, "end": 3, "value": 1.0},
+    ]
+    sample = {"id": "a", "answer": "<ab> & cd.", "values": {}, "marks": marks}
+    block = {"kind": "samples", "title": "t", "columns": [], "total": 1, "samples": [sample]}
+    page = report(document("x", blocks=[block]), "x")
+    assert (
+        '<mark style="--weight:60%" title="uncertainty 1.00">&lt;ab&gt;</mark> &amp;'
+        '<mark style="--weight:15%" title="uncertainty 0.25"> c</mark>d.'
+    ) in page

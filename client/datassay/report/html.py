@@ -355,7 +355,7 @@ def _marked(text: str, marks: Iterable[Mapping[str, Any]]) -> str:
         if at <= start < end <= len(text):
             shown += escape(text[at:start])
             shown += (
-                f'<mark style="--weight:{round(100 * min(1.0, max(0.0, value)))}%" '
+                f'<mark style="--weight:{round(60 * min(1.0, max(0.0, value)))}%" '
                 f'title="uncertainty {value:.2f}">{escape(text[start:end])}</mark>'
             )
             at = end
