@@ -23,6 +23,8 @@ MAX_ROW_BYTES = 64 * 1024 * 1024
 _CHUNK = 1 << 20
 _BATCH = 4096
 _PARQUET_BATCH = 64
+#: Of a row group that is written.
+_GROUP_ROWS, _GROUP_BYTES = 16_384, 128 << 20
 
 
 def clean(text: str) -> str:
@@ -250,6 +252,7 @@ def arrow() -> tuple[ModuleType, ModuleType]:
     try:
         pyarrow = importlib.import_module("pyarrow")
         parquet = importlib.import_module("pyarrow.parquet")
+        importlib.import_module("pyarrow.ipc")
     except ImportError as error:
         raise JobError(
             "input_unreadable",
@@ -294,16 +297,48 @@ class Parquet:
                 ) from error
 
     def copy(self, rows: IntArray, target: Path) -> None:
+        """Two passes, neither with more than a few rows in memory: the chosen ones in row order to
+        the disk, and from there in output order, a row group at a time."""
+        spooled = target.with_name(target.name + ".spool")
+        try:
+            with self._ctx.open_input(self._ref) as reader:
+                file = self._open(reader)
+                schema = file.schema_arrow
+                self._spool(file, rows, spooled)
+            self._arrange(rows, spooled, schema, target)
+        finally:
+            spooled.unlink(missing_ok=True)
+
+    def _spool(self, file: Any, rows: IntArray, spooled: Path) -> None:
         wanted = np.zeros(self._total, dtype=np.bool_)
         wanted[rows] = True
-        parts = []
-        with self._ctx.open_input(self._ref) as reader:
-            file = self._open(reader)
-            at = 0
+        at = 0
+        with self._arrow.ipc.new_file(str(spooled), file.schema_arrow) as writer:
             for batch in file.iter_batches(batch_size=_PARQUET_BATCH):
-                parts.append(batch.filter(self._arrow.array(wanted[at : at + len(batch)])))
+                chosen = batch.filter(self._arrow.array(wanted[at : at + len(batch)]))
+                if len(chosen):
+                    writer.write_batch(chosen)
                 at += len(batch)
                 self._ctx.progress("writing rows", at, self._total, "rows")
-            table = self._arrow.Table.from_batches(parts, schema=file.schema_arrow)
-        # The parts are in row order; this puts them in output order.
-        self._parquet.write_table(table.take(np.argsort(np.argsort(rows))), target)
+
+    def _arrange(self, rows: IntArray, spooled: Path, schema: Any, target: Path) -> None:
+        # For each row in output order its place among the chosen ones in row order.
+        places = np.argsort(np.argsort(rows))
+        with (
+            self._arrow.memory_map(str(spooled)) as mapped,
+            self._parquet.ParquetWriter(target, schema) as writer,
+        ):
+            chosen = self._arrow.ipc.open_file(mapped)
+            sizes = [chosen.get_batch(k).num_rows for k in range(chosen.num_record_batches)]
+            starts = np.cumsum([0, *sizes])
+            batches = np.searchsorted(starts, places, side="right") - 1
+            group, held = [], 0
+            for batch, place in zip(batches.tolist(), places.tolist(), strict=True):
+                row = chosen.get_batch(batch).slice(place - int(starts[batch]), 1)
+                group.append(row)
+                held += row.nbytes
+                if len(group) == _GROUP_ROWS or held >= _GROUP_BYTES:
+                    writer.write_table(self._arrow.Table.from_batches(group, schema=schema))
+                    group, held = [], 0
+            if group or not len(rows):
+                writer.write_table(self._arrow.Table.from_batches(group, schema=schema))

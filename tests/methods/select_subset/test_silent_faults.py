@@ -210,3 +210,28 @@ def test_folders_of_an_archive_may_be_others(tmp_path: Path) -> None:
     with pytest.raises(BadImageError, match=r"which has images/coco/0\.png"):
         opened.read("coco/9.png")
     opened.close()
+
+
+def test_large_parquet_is_written_in_row_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    from methods.select_subset.data import row_files
+
+    monkeypatch.setattr(row_files, "_GROUP_BYTES", 10_000)
+    rows = [{"id": str(k), "text": f"{k} " * 500, "more": {"a": [k, None]}} for k in range(300)]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    feature = {"kind": "score", "values": np.random.default_rng(0).random(300).tolist()}
+    result = choose(
+        tmp_path,
+        method="loss",
+        dataset={"input": "rows.parquet"},
+        features=[feature],
+        budget={"count": 100},
+    )
+    written = parquet.ParquetFile(tmp_path / "job/artifacts/selected.parquet")
+    assert written.read().to_pylist() == [rows[k] for k in result.indices or []]
+    assert written.num_row_groups > 5
+    assert not list((tmp_path / "job").rglob("*.spool"))
