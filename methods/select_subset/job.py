@@ -43,10 +43,12 @@ def _given(
     field = spec.groups.field if spec.groups else None
     if spec.model is not None:
         return proxy_features.given(spec, field, _needs_groups(spec), ctx, stack)
+    tables: dict[str, Table] = {f.kind: load_feature(f, ctx) for f in spec.features or []}
     rows = None
     if spec.dataset is not None:
-        rows = read_rows(spec.dataset, field, _needs_groups(spec), ctx)
-    return rows, {f.kind: load_feature(f, ctx) for f in spec.features or []}, spec, None
+        by_id = any(table.ids is not None for table in tables.values())
+        rows = read_rows(spec.dataset, field, _needs_groups(spec), ctx, by_id=by_id)
+    return rows, tables, spec, None
 
 
 def _chosen(
@@ -92,6 +94,7 @@ def _chosen(
     if extra is not None:
         result.provenance.versions |= extra.versions
     result.validation = _validation(bad, count, text_only)
+    result.validation.text_only_selected = int(text_only[outcome.rows].sum())
     drawn = figures.draw(outcome, features.values, mapped)
     return blocks.present(result, spec.method, drawn)
 

@@ -47,6 +47,7 @@ class Validation(SpecModel):
     rows: int = Field(description="Rows in the input.")
     bad_rows: int = Field(description="Rows that cannot be used.")
     text_only_rows: int = Field(description="Rows without an image, where others have one.")
+    text_only_selected: int = Field(0, description="Those of them that were chosen.")
     problems: dict[str, int] = Field(description="How often each problem was found.")
     examples: list[BadRow] = Field(description="The first bad rows; all are in the artifact.")
 

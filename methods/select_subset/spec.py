@@ -102,11 +102,12 @@ class Spec(SpecModel):
         validate_default=True,
         description="Parameters of the method; what is left out has the method's default.",
     )
-    keep_text_only: Literal["group", "all", "drop"] = Field(
+    keep_text_only: Literal["group", "proportional", "all", "drop"] = Field(
         "group",
         description="Rows without an image, where others have one. `group`: one more cluster, "
         "drawn at random (the XMAS rule); with other methods only those without features, with a "
-        "share by size. `all`: every one is kept. `drop`: none is a candidate.",
+        "share by size. `proportional`: drawn at random, their share by size. `all`: every one is "
+        "kept. `drop`: none is a candidate.",
     )
     groups: Groups | None = Field(
         None, description="Groups of rows to count, or to share the budget over; null: none."

@@ -90,14 +90,20 @@ def solve(spec: Spec, given: Candidates, check: Callable[[], None] = lambda: Non
     requested = requested_rows(spec, len(rows))
     budget = min(requested, len(rows))
     solver = _Solver(spec, given, check)
+    text = given.text_only[rows]
     if spec.keep_text_only == "all":
-        text = given.text_only[rows]
         budget -= solver.keep(rows[text], budget)
+        rows_left = rows[~text]
+    elif spec.keep_text_only == "proportional" and text.any() and not text.all():
+        share = int(proportional([int(text.sum()), int((~text).sum())], budget)[0])
+        solver.draw(rows[text], share)
+        budget -= share
         rows_left = rows[~text]
     else:
         rows_left = rows
     solver.groups(rows_left, budget)
     outcome = solver.outcome(requested, rows)
+    outcome.warnings += _collapsed(spec, text, given.text_only[outcome.rows])
     outcome.random_rows = rows[random_rows(len(rows), len(outcome.rows), spec.seed)]
     if requested > len(rows):
         outcome.warnings.append(
@@ -109,6 +115,24 @@ def solve(spec: Spec, given: Candidates, check: Callable[[], None] = lambda: Non
             "cannot be reached. Set fill_shortfall, or fewer clusters."
         )
     return outcome
+
+
+#: So many text-only rows are expected at least before too few of them are a collapse.
+_EXPECTED = 5
+
+
+def _collapsed(spec: Spec, candidates: BoolArray, chosen: BoolArray) -> list[str]:
+    """A warning where the choice has less than half of the text-only rows of a random one."""
+    if spec.keep_text_only != "group" or not len(chosen):
+        return []
+    before, after = float(candidates.mean()), float(chosen.mean())
+    if before * len(chosen) < _EXPECTED or after >= before / 2:
+        return []
+    return [
+        f"Text-only rows are {before:.1%} of the candidates and {after:.1%} of the choice: the "
+        "rule of XMAS draws them as one cluster. keep_text_only: proportional gives them their "
+        "share."
+    ]
 
 
 def requested_rows(spec: Spec, count: int) -> int:
@@ -153,9 +177,17 @@ class _Solver:
                 f"The {len(rows)} text-only rows alone are more than the budget: {budget} of them "
                 "were drawn at random and nothing else was taken."
             )
-        self._kept.append(taken)
-        self._kept_weights.append(np.full(len(taken), len(rows) / max(len(taken), 1)))
+        self._take(taken, len(rows))
         return len(taken)
+
+    def draw(self, rows: IntArray, count: int) -> None:
+        """Take so many of these rows at random."""
+        order = np.random.default_rng([self._spec.seed, 2]).permutation(len(rows))
+        self._take(rows[order[:count]], len(rows))
+
+    def _take(self, taken: IntArray, of: int) -> None:
+        self._kept.append(taken)
+        self._kept_weights.append(np.full(len(taken), of / max(len(taken), 1)))
 
     def groups(self, rows: IntArray, budget: int) -> None:
         """Share the budget over groups and solve each."""

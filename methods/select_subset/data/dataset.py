@@ -35,6 +35,7 @@ _PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\x00", b
 #: AVIF, whose mark follows the length of its first box.
 _BOXED = (b"ftypavif", b"ftypavis", b"ftypmif1")
 NO_GROUP = "(none)"
+MAX_GROUPS = 1000
 
 
 @dataclass
@@ -96,12 +97,14 @@ def read_rows(
     group_needed: bool,
     ctx: RunContext,
     seen: Callable[[Any, list[Any], str], None] | None = None,
+    by_id: bool = False,
 ) -> Rows:
     """Look at every row once.
 
     Args:
         group_field: field with the group, `@source`, or None.
         group_needed: a row without a group is bad, and not just in the group `(none)`.
+        by_id: whether features are matched with the rows by their ids.
         seen: called with every row, its images and the field that they are in.
 
     Raises:
@@ -109,7 +112,7 @@ def read_rows(
             returned, not raised.
     """
     file = open_rows(dataset, ctx)
-    reading = _Reading(dataset, group_field, group_needed)
+    reading = _Reading(dataset, group_field, group_needed, by_id)
     for number, row in enumerate(file.read()):
         reading.add(number, row)
         if seen is not None:
@@ -119,6 +122,8 @@ def read_rows(
     if not reading.ids:
         raise JobError("input_invalid", "The data set has no rows.")
     reading.settle_ids()
+    if group_field is not None:
+        _check_groups(group_field, reading.groups)
     without = np.array(reading.text_only, dtype=np.bool_)
     return Rows(
         file,
@@ -131,9 +136,22 @@ def read_rows(
     )
 
 
+def _check_groups(field: str, groups: list[str]) -> None:
+    names = dict.fromkeys(groups)
+    if len(names) > MAX_GROUPS:
+        some = ", ".join(repr(name) for name in list(names)[:3])
+        raise JobError(
+            "input_invalid",
+            f"groups/field: {field} makes {len(names):,} groups of {len(groups):,} rows ({some}, "
+            f"...); at most {MAX_GROUPS:,} are possible. Name a field with fewer values.",
+        )
+
+
 class _Reading:
-    def __init__(self, dataset: TrainingRows, group_field: str | None, group_needed: bool) -> None:
-        self._dataset, self._group_field = dataset, group_field
+    def __init__(
+        self, dataset: TrainingRows, group_field: str | None, group_needed: bool, by_id: bool
+    ) -> None:
+        self._dataset, self._group_field, self._by_id = dataset, group_field, by_id
         self._group_needed = group_needed
         self.ids: list[str | None] = []
         self.text_only: list[bool] = []
@@ -195,7 +213,7 @@ class _Reading:
             if row not in broken:
                 self.bad.append(BadRow(row=row, field=field, problem="is missing"))
                 broken.add(row)
-        if self._dataset.ids == "llava":
+        if self._dataset.ids == "llava" or (self._dataset.ids == "auto" and not self._by_id):
             self.ids = count_repeats(self.ids)
         first: dict[str, int] = {}
         for row, identity in enumerate(self.ids):
@@ -203,7 +221,7 @@ class _Reading:
                 continue
             earlier = first.setdefault(identity, row)
             if earlier != row and row not in broken:
-                problem = f"repeats the id of row {earlier}"
+                problem = f"repeats the id of row {earlier}: set ids to llava, which counts them"
                 self.bad.append(BadRow(row=row, id=identity, field=field, problem=problem))
 
 
@@ -241,12 +259,21 @@ def count_repeats(ids: list[str | None]) -> list[str | None]:
 
 def source_of(task_name: Any, path: str | None) -> str:
     """The source of a LLaVA row, as the official code has it: `task_name` for Vision-Flan, else
-    the first folder of the image path, where a number is COCO; `sharegpt` without an image."""
+    the first folder of the image path, where a number is COCO; `sharegpt` without an image.
+
+    Beyond the official code: a known source anywhere in an absolute path is found, and files
+    without a folder are one source.
+    """
     if path is None:
         return "sharegpt"
     if task_name is not None:
         return str(task_name)
-    folder = path.split("/")[0]
+    *folders, _ = path.strip("/").split("/")
+    if not folders:
+        return "(no folder)"
+    if path.startswith("/"):
+        return next((one for one in folders if one in _SOURCES), folders[0])
+    folder = folders[0]
     return "coco" if folder not in _SOURCES and folder[:1].isdigit() else folder
 
 

@@ -49,9 +49,10 @@ class TrainingRows(SpecModel):
         None,
         description="Field with the row's id; null: `id` where rows have one, else the row number.",
     )
-    ids: Literal["unique", "llava"] = Field(
-        "unique",
-        description="`unique`: a repeated id is a bad row. `llava`: the XMAS rule, `id::image`, "
+    ids: Literal["auto", "unique", "llava"] = Field(
+        "auto",
+        description="`auto`: a repeated id is a bad row where features are matched by id, else it "
+        "gets its count. `unique`: it always is. `llava`: the XMAS rule, `id::image`, "
         "and where that repeats `id::image#0`, `id::image#1`, ...",
     )
     image_field: str | None = Field(

@@ -110,7 +110,7 @@ def test_every_bad_row_is_listed_with_its_number(tmp_path):
     lines = [json.dumps(row) for row in rows]
     lines[1] = '{"id": '
     (tmp_path / "data").write_text("\n".join(lines))
-    found = read(tmp_path, input="data")
+    found = read(tmp_path, input="data", ids="unique")
     assert {bad.row: (bad.field, bad.problem.split(":")[0]) for bad in found.bad} == {
         1: ("", "is not JSON"),
         2: ("id", "repeats the id of row 0"),
@@ -123,7 +123,11 @@ def test_every_bad_row_is_listed_with_its_number(tmp_path):
         9: ("image", "has neither bytes nor a path"),
         10: ("images", "is not a path"),
     }
-    spec = {"dataset": {"input": "data"}, "method": "random", "budget": {"fraction": 1.0}}
+    spec = {
+        "dataset": {"input": "data", "ids": "unique"},
+        "method": "random",
+        "budget": {"fraction": 1.0},
+    }
     with pytest.raises(JobError, match="10 of 12 rows are not valid; the first is row 1") as error:
         select(tmp_path, **spec)
     assert error.value.details["bad_rows"] == 10

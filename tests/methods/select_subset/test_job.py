@@ -228,6 +228,12 @@ def test_text_only_rows(tmp_path):
     assert kept.selected == 20
     assert all(row >= 60 for row in kept.indices)
     assert any("text-only rows alone" in warning for warning in kept.warnings)
+    share = select(tmp_path, **large, keep_text_only="proportional")
+    assert sum(row >= 60 for row in share.indices) == 8
+    assert (share.validation.text_only_rows, share.validation.text_only_selected) == (40, 8)
+    assert not any("Text-only" in warning for warning in share.warnings)
+    crowded = select(tmp_path, **large | {"budget": {"count": 24}, "params": {"clusters": 11}})
+    assert any("of the choice: the rule" in warning for warning in crowded.warnings)
     dropped = select(tmp_path, **large, keep_text_only="drop")
     assert (dropped.requested, dropped.candidates) == (12, 60)
     assert all(row < 60 for row in dropped.indices)

@@ -248,7 +248,7 @@ def test_bad_rows_are_listed_before_anything_runs(model, tmp_path):
         12: "is missing",
         13: "is empty",
     }
-    spec = request(model, dataset={"rows": rows})
+    spec = request(model, dataset={"rows": rows, "ids": "unique"})
     with pytest.raises(JobError, match="8 of 28 rows are not valid") as caught:
         select(tmp_path, **spec)
     found = {bad["row"]: bad for bad in caught.value.details["examples"]}

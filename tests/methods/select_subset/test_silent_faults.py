@@ -17,7 +17,7 @@ from methods.local import LocalContext
 from methods.select_subset.algorithms import d2
 from methods.select_subset.algorithms.embeddings import neighbours
 from methods.select_subset.algorithms.xmas import default_clusters
-from methods.select_subset.data.dataset import content_images
+from methods.select_subset.data.dataset import content_images, source_of
 from methods.select_subset.job import run
 from methods.select_subset.proxy.rows.images import Archive, BadImageError, decode
 from methods.select_subset.result import Result
@@ -235,3 +235,33 @@ def test_large_parquet_is_written_in_row_groups(
     assert written.read().to_pylist() == [rows[k] for k in result.indices or []]
     assert written.num_row_groups > 5
     assert not list((tmp_path / "job").rglob("*.spool"))
+
+
+def test_repeated_ids_count_where_nothing_is_matched_by_them(tmp_path: Path) -> None:
+    rows = [{"id": "a" if k < 2 else str(k), "text": "t"} for k in range(12)]
+    given: dict[str, Any] = {"method": "semdedup", "dataset": {"rows": rows}}
+    result = choose(tmp_path, **given, features=[embedding(vectors())])
+    assert result.validation.bad_rows == 0
+    by_id = embedding(vectors()) | {"ids": ["a", "b", *(str(k) for k in range(2, 12))]}
+    with pytest.raises(JobError, match="set ids to llava"):
+        choose(tmp_path, **given, features=[by_id])
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("coco/train2017/1.jpg", "coco"),
+        ("000000001.jpg", "(no folder)"),
+        ("/mnt/data/gqa/images/1.jpg", "gqa"),
+        ("/mnt/pictures/1.jpg", "mnt"),
+        ("00123/1.jpg", "coco"),
+    ],
+)
+def test_sources_of_paths(path: str, source: str) -> None:
+    assert source_of(None, path) == source
+
+
+def test_a_group_for_every_row_is_refused(tmp_path: Path) -> None:
+    rows = [{"id": str(k), "text": "t", "url": f"u{k}"} for k in range(1200)]
+    with pytest.raises(JobError, match="url makes 1,200 groups of 1,200 rows"):
+        choose(tmp_path, method="random", dataset={"rows": rows}, groups={"field": "url"})
