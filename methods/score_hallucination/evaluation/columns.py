@@ -72,7 +72,9 @@ def read(spec: LabelledSpec, scorers: Sequence[ScorerName], ctx: RunContext) -> 
     def label(item: Item, number: int) -> tuple[int | None, str | None]:
         return label_of(item, spec, None if verdicts is None else verdicts.grade(number))
 
-    labelled = [label(item, number)[0] is not None for number, item in enumerate(items)]
+    labelled: list[bool] = []
+    if spec.judges:
+        labelled = [label(item, number)[0] is not None for number, item in enumerate(items)]
     judgements, judging = collect_judgements(
         items, scoring, ctx, wanted=lambda number: labelled[number]
     )
