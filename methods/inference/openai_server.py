@@ -63,7 +63,11 @@ class OpenAIServer:
             # Without an end: what was answered in part comes again.
             while True:
                 one = again.popleft() if again else next(source, None)
-                yield None if one is None else (one, *self._request(one, sampling))
+                if one is None:
+                    yield None
+                    continue
+                path, one.sent = self._request(one, sampling)
+                yield one, path, one.sent
 
         for one, answer in self._server.ask(requests(), check, waiting, keep_refused=True):
             if answer.status_code in REFUSED:
@@ -107,8 +111,7 @@ class OpenAIServer:
             asked = {"logprobs": True} | ({"top_logprobs": top} if top else {})
         else:
             path, body["prompt"], asked = "/completions", one.prompt, {"logprobs": top}
-        path, one.sent = self.quirks.fitted(path, body | (asked if wanted else {}))
-        return path, one.sent
+        return self.quirks.fitted(path, body | (asked if wanted else {}))
 
     def _read(
         self, response: httpx2.Response, one: _Open, sampling: Sampling, usage: Usage

@@ -74,7 +74,7 @@ _SCALES = frozenset({"hundred", "thousand", "million", "billion", "trillion"})
 _NUMERIC = frozenset("0123456789.")
 _DOTTED_DATE = re.compile(r"\d{4}\.\d{1,2}\.\d{1,2}|\d{1,2}\.\d{1,2}\.\d{4}")
 _NUMERAL = re.compile("(?<![A-Za-z0-9_])[0-9]")
-#: Of text without numbers, in lower case.
+#: Of text without numbers.
 _WORDS = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:'[A-Za-z]+)*(?:\+\+|#)?|\S")
 #: What ends a text and says nothing.
 _STOPS = frozenset(".!\u3002\uff61\u0964\u06d4\u1362\u0589")
@@ -86,11 +86,16 @@ _VERSIONED = frozenset(
     | {"ubuntu", "node", "ios", "android", "macos", "java", "go", "rust", "gcc", "cuda", "kernel"}
 )
 _PREFIXED = frozenset({"W", "Wh", "V", "VA", "A", "Ah", "Hz", "B", "b", "bps", "Bps", "bit", "Pa"})
-_PREFIXED |= {"J", "N", "Nm", "g", "m", "s", "S", "L", "l", "eV", "cal", "F", "H", "T", "C", "K"}
+_PREFIXED |= {"J", "N", "Nm", "g", "m", "s", "S", "L", "eV", "cal", "F", "H", "T", "C", "K"}
 _PREFIXED |= {"mol", "Bq", "Sv", "Gy", "lm", "bar", "\u03a9", "\u2126"}
 _PREFIXES = ("", *"yzafpn\u03bcmcdhkMGTPEZY", "da")
 _SYMBOLS = {prefix + base for prefix in _PREFIXES for base in _PREFIXED} | {
     prefix + base for prefix in "K" for base in ("B", "b", "bps", "bit")
+}
+#: Other spellings of a unit: a litre has two, and bytes and hertz are often written small.
+_USUAL = {prefix + "l": prefix + "L" for prefix in _PREFIXES} | {
+    **{"KB": "kB", "kb": "kB", "mb": "MB", "gb": "GB", "tb": "TB", "pb": "PB"},
+    **{"mbps": "Mbps", "gbps": "Gbps", "mhz": "MHz"},
 }
 _SPELLINGS: dict[str, set[str]] = {}
 for _symbol in _SYMBOLS:
@@ -101,7 +106,7 @@ _BY_CASE = {unit for units in _SPELLINGS.values() if len(units) > 1 for unit in 
 _CAMEL = re.compile(r"[a-z][A-Z](?![A-Za-z])")
 _MIXED_CASE = {
     unit for unit in _BY_CASE if unit[0].islower() and unit[1:].isupper() and len(unit) == 2
-}
+} - {"pH"}
 
 
 def canonical(text: str) -> str:
@@ -213,7 +218,8 @@ def _parts(plain: str) -> list[str]:
         start = part[0]
         was_number, after_number = after_number, False
         if start.isalpha() or start == "_":
-            found.append(part if was_number and _is_unit(part) else _folded(part))
+            unit = _USUAL.get(part, part) if was_number else ""
+            found.append(unit if _is_unit(unit) else _folded(part))
             after_number = was_number and part in _SCALES
         elif len(part) == 1 and not start.isdigit():
             after_number = was_number and part in "-("

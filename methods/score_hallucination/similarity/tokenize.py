@@ -17,8 +17,6 @@ _PAPER = re.compile("[a-z0-9]+")
 _SIGNS = frozenset("?+<=>^|~$%\u2030\u2032!*/-")
 #: These only beside a number or a variable: 3 - 2, but not well-known.
 _OPERATORS = frozenset("-*/!")
-
-
 #: Where one of these stands, brackets say what it is about.
 _GROUPING = frozenset("^/*\u221a")
 

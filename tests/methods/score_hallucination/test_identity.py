@@ -84,8 +84,17 @@ SAME = [
     ("\u33a1", "m\xb2"),
     ("x^{n}", "x^n"),
     ("**Note:**Paris", "Note: Paris"),
+    ("5 mL", "5 ml"),
+    ("2 l", "2 L"),
+    ("16 GB", "16 gb"),
+    ("5 KB", "5 kB"),
+    ("100 Mbps", "100 mbps"),
+    ("2400 MHz", "2400 mhz"),
+    ("the pH is low", "The ph is low"),
 ]
 DIFFERENT = [
+    ("5 mL", "5 ML"),
+    ("5 mHz", "5 MHz"),
     ("10\u2075 years", "105 years"),
     ("x\u00b2", "x2"),
     ("5 mW", "5 MW"),

@@ -28,8 +28,11 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Asked]]:
         yield found
 
 
-def run(folder: Path, url: str, habit: str, *prompts: str, **more: Any) -> Result:
-    models = Models(declarations({"it": {"base_url": f"{url}/{habit}/v1", "max_in_flight": 1}}))
+def run(
+    folder: Path, url: str, habit: str, *prompts: str, in_flight: int = 1, **more: Any
+) -> Result:
+    declared = {"base_url": f"{url}/{habit}/v1", "max_in_flight": in_flight}
+    models = Models(declarations({"it": declared}))
     sampler = {"model": "it", "n": 4, "chat": True, **more.pop("sampler", {})}
     spec = Spec.model_validate(
         {
@@ -95,6 +98,16 @@ def test_a_habit_is_learned_and_the_answers_are_the_same(
     # What was learned once is not tried again.
     fewest = 10 if habit in ("ignores_n", "one_only") else 4
     assert len(server[1]) <= fewest + 2 * len(learned)
+
+
+@pytest.mark.parametrize("habit", ["one_only", "renames", "warm", "no_logprobs", "few_logprobs"])
+def test_requests_in_flight_are_asked_again_with_what_others_learned(
+    tmp_path: Path, server: tuple[str, Asked], habit: str
+) -> None:
+    prompts = [f"q{k}?" for k in range(12)]
+    result = run(tmp_path, server[0], habit, *prompts, in_flight=8)
+    assert result.items is not None
+    assert [item.n for item in result.items] == [4] * 12
 
 
 def test_a_server_without_completions(tmp_path: Path, server: tuple[str, Asked]) -> None:
