@@ -45,11 +45,16 @@ def draw(
     usage: Usage,
     progress: tuple[str, int],
     ctx: RunContext,
+    may_fail: bool = False,
 ) -> None:
     """Draw for prompts by the number of their item, and keep what comes.
 
     Args:
         progress: the phase, and how many items it is about in all.
+        may_fail: whether the job can do without any answer.
+
+    Raises:
+        JobError: as `LanguageModel.sample`; `model_rejected_request` where every prompt is refused.
     """
     phase, wanted = progress
 
@@ -62,7 +67,7 @@ def draw(
         for number, completions in drawn:
             kept.add(number, completions, usage)
             ctx.progress(phase, len(kept), wanted, "prompts")
-        if kept.refusals == len(kept) > 0:
+        if kept.refusals == len(kept) > 0 and not may_fail:
             raise JobError(
                 "model_rejected_request", f"No prompt was answered: {kept.last_refusal}."
             )

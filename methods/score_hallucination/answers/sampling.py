@@ -50,7 +50,8 @@ def complete(
     answers = Drawn("answers", ctx)
     if sampler.greedy_answer:
         unjudged = _questions(items, answers, context, unjudged=True)
-        draw(model, unjudged, greedy, answers, usage, ("answering", items.unanswered), ctx)
+        progress = ("answering", items.unanswered)
+        draw(model, unjudged, greedy, answers, usage, progress, ctx, may_fail=True)
     bare = Drawn("bare", ctx)
     if sampler.context == "both":
         grounded = (number for number, item in enumerate(items) if item.context)
