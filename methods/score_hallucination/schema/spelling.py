@@ -8,6 +8,8 @@ import re
 _SPECIALS = re.compile(r"(?:<[^<>\s]{1,64}>|\[[A-Z]{3,4}\]|\s)*")
 
 
+#: So far ahead a token is looked for.
+_NEAR = 16
 _BYTE = re.compile("<0x([0-9A-Fa-f]{2})>")
 
 
@@ -27,8 +29,9 @@ def spelled(text: str, tokens: list[str], more: bool = False) -> list[str] | Non
     """What each token adds to the text, together the text but for space around it; or None.
 
     Args:
-        more: whether anything may follow the text, as where a stop string ended it; else special
-            tokens only.
+        more: whether these are the tokens that a model drew for the text: anything may follow it,
+            as a stop string does, and what cannot be read is aligned. Else special tokens only may
+            follow, and the tokens must spell the text.
 
     Read are marks for spaces (as in `\u0120capital`, `\u2581capital`), letters for bytes,
     and continued words (`##berra`, `Can</w>`).
@@ -37,7 +40,21 @@ def spelled(text: str, tokens: list[str], more: bool = False) -> list[str] | Non
         found = reading(tokens)
         if found is not None and (fitted := _fitted(text, found, more)) is not None:
             return fitted
-    return None
+    return _aligned(text.strip(), tokens) if more else None
+
+
+def _aligned(text: str, tokens: list[str]) -> list[str]:
+    """A text shared out among the tokens that a model drew for it, which servers may write in ways
+    of their own where a character is spread over several: what is not found adds nothing, what
+    stands between goes to the token after it."""
+    found, at = [""] * len(tokens), 0
+    for place, token in enumerate(tokens):
+        start = text.find(token, at, at + len(token) + _NEAR) if token else -1
+        if start >= 0:
+            found[place], at = text[at : start + len(token)], start + len(token)
+    if tokens:
+        found[-1] += text[at:]
+    return found
 
 
 def _fitted(text: str, parts: list[str], more: bool) -> list[str] | None:

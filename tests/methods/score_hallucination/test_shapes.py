@@ -436,3 +436,14 @@ def test_broken_files_are_named(tmp_path: Path, data: bytes, message: str) -> No
 def test_half_of_a_character_is_replaced(tmp_path: Path) -> None:
     data = b'[{"prompt": "\\ud800", "responses": ["a", "b"]}]'
     assert run(tmp_path, data).summary.n_items == 1
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [["a", "\\xc3", "\\xa9", "b"], ["a", "", "", "b"], ["x"], ["b", "a"], ["a\u00e9", "b"]],
+)
+def test_drawn_tokens_are_aligned_with_their_text(tokens: list[str]) -> None:
+    found = spelled("a\u00e9b", tokens, more=True)
+    assert found is not None
+    assert len(found) == len(tokens)
+    assert "".join(found) == "a\u00e9b"
