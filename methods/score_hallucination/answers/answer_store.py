@@ -37,6 +37,11 @@ def sampling_of(drawing: Drawing, logprobs: bool = False) -> Sampling:
     )
 
 
+def as_said(completion: Completion) -> dict[str, Any]:
+    """What is kept of a completion that is only read: its text."""
+    return {"text": completion.text}
+
+
 def draw(
     model: LanguageModel,
     prompts: Iterator[tuple[int, Prompt]],

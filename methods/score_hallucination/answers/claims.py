@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Iterator
 
 from methods.context import RunContext
-from methods.inference.completion import Completion, Prompt, Sampling
+from methods.inference.completion import Prompt, Sampling
 from methods.inference.llm import language_model
-from methods.score_hallucination.answers.answer_store import Drawn, draw, spent
+from methods.score_hallucination.answers.answer_store import Drawn, as_said, draw, spent
 from methods.score_hallucination.schema.items import Item
 from methods.score_hallucination.similarity.sentences import Span, sentence_spans
 from methods.score_hallucination.spec import Spec
@@ -54,7 +54,7 @@ def take_apart(items: Iterable[Item], count: int, spec: Spec, ctx: RunContext) -
     """
     if spec.claims is None:
         return Units(spec, None)
-    claims, kept = spec.claims, Drawn("claims", ctx, "claims_usage", _as_said)
+    claims, kept = spec.claims, Drawn("claims", ctx, "claims_usage", as_said)
 
     def prompts() -> Iterator[tuple[int, Prompt]]:
         for number, item in enumerate(items):
@@ -68,7 +68,3 @@ def take_apart(items: Iterable[Item], count: int, spec: Spec, ctx: RunContext) -
     model = language_model(ctx.models, claims.model)
     draw(model, prompts(), sampling, kept, spent(ctx, "claims_usage"), ("claiming", count), ctx)
     return Units(spec, kept)
-
-
-def _as_said(completion: Completion) -> dict[str, str]:
-    return {"text": completion.text}

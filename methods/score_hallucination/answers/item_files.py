@@ -31,7 +31,7 @@ FIELDS = _STRUCTURED | {"id", "prompt", "answer", "label"}
 #: A cell holds at most 131,072 characters by default.
 csv.field_size_limit(MAX_LINE_BYTES)
 
-Columns = Mapping[str, str | list[str]]
+Columns = Mapping[Any, str | list[str]]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Row:
     problem: str = ""
 
 
-def read_rows(reader: BinaryIO, columns: Mapping[Any, str | list[str]] | None) -> Iterator[Row]:
+def read_rows(reader: BinaryIO, columns: Columns | None) -> Iterator[Row]:
     """The rows of a file that can be sought, whatever its content.
 
     Args:
@@ -128,7 +128,7 @@ def _refuse_others(start: bytes) -> None:
         raise JobError("input_invalid", "The file is a web page, maybe one that asks to log in.")
 
 
-def _of_lines(reader: BinaryIO, columns: Mapping[Any, str | list[str]] | None) -> Iterator[Row]:
+def _of_lines(reader: BinaryIO, columns: Columns | None) -> Iterator[Row]:
     for number, line in _lines(reader):
         if not columns:
             yield Row(number, "line", line)
@@ -191,7 +191,7 @@ def _whole_object(reader: BinaryIO) -> bool:
     return not more and not own and len(rows) == 1
 
 
-def _of_object(reader: BinaryIO, columns: Mapping[Any, str | list[str]] | None) -> Iterator[Row]:
+def _of_object(reader: BinaryIO, columns: Columns | None) -> Iterator[Row]:
     found = _whole(reader)
     if found is None:
         # Lines after all, of which the first is broken.
@@ -211,7 +211,7 @@ def _of_object(reader: BinaryIO, columns: Mapping[Any, str | list[str]] | None) 
         yield Row(1, "row", _mapped(found, columns) if columns else found)
 
 
-def _of_array(reader: BinaryIO, columns: Mapping[Any, str | list[str]] | None) -> Iterator[Row]:
+def _of_array(reader: BinaryIO, columns: Columns | None) -> Iterator[Row]:
     found = _whole(reader, must=True)
     yield from _of_objects(found, columns)
 
@@ -238,7 +238,7 @@ def _whole(reader: BinaryIO, must: bool = False) -> Any:
         raise JobError("input_invalid", f"The file is no JSON in UTF-8: {error}.") from error
 
 
-def _of_objects(rows: list[Any], columns: Mapping[Any, str | list[str]] | None) -> Iterator[Row]:
+def _of_objects(rows: list[Any], columns: Columns | None) -> Iterator[Row]:
     for number, row in enumerate(rows, start=1):
         if isinstance(row, dict):
             yield Row(number, "row", _mapped(row, columns) if columns else row)
@@ -246,7 +246,7 @@ def _of_objects(rows: list[Any], columns: Mapping[Any, str | list[str]] | None) 
             yield Row(number, "row", None, "is no object")
 
 
-def _is_table(text: bytes, columns: Mapping[Any, str | list[str]] | None) -> bool:
+def _is_table(text: bytes, columns: Columns | None) -> bool:
     """Whether the first line is a header that names a field, or a column of the spec."""
     header = (text.splitlines() or [b""])[0].decode("utf-8", "replace").strip()
     try:
@@ -272,7 +272,7 @@ def _column(name: str) -> str:
     return name.lower() if name.lower() in FIELDS else name
 
 
-def _of_table(reader: BinaryIO, columns: Mapping[Any, str | list[str]] | None) -> Iterator[Row]:
+def _of_table(reader: BinaryIO, columns: Columns | None) -> Iterator[Row]:
     header = reader.readline(MAX_LINE_BYTES)
     reader.seek(0)
     text = io.TextIOWrapper(reader, encoding="utf-8-sig", newline="")
@@ -306,7 +306,7 @@ def _of_table(reader: BinaryIO, columns: Mapping[Any, str | list[str]] | None) -
         text.detach()
 
 
-def _of_cells(row: dict[str, Any], columns: Mapping[Any, str | list[str]] | None) -> dict[str, Any]:
+def _of_cells(row: dict[str, Any], columns: Columns | None) -> dict[str, Any]:
     """Cells of a table: empty ones are missing, those of structured fields may be JSON."""
     return _structured(_mapped({name: cell or None for name, cell in row.items()}, columns or {}))
 
@@ -325,7 +325,7 @@ def _structured(found: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _of_parquet(reader: BinaryIO, columns: Mapping[Any, str | list[str]] | None) -> Iterator[Row]:
+def _of_parquet(reader: BinaryIO, columns: Columns | None) -> Iterator[Row]:
     try:
         pyarrow = importlib.import_module("pyarrow")
         parquet = importlib.import_module("pyarrow.parquet")

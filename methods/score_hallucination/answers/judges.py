@@ -12,7 +12,7 @@ from methods.inference.choices import without_thoughts
 from methods.inference.completion import Completion, Sampling
 from methods.inference.llm import language_model
 from methods.results import ArtifactRef
-from methods.score_hallucination.answers.answer_store import Drawn, draw, spent
+from methods.score_hallucination.answers.answer_store import Drawn, as_said, draw, spent
 from methods.score_hallucination.answers.judge_prompts import MESSAGES
 from methods.score_hallucination.result import JudgingResult
 from methods.score_hallucination.schema.items import Item
@@ -51,7 +51,7 @@ def collect_judgements(
     for k, one in enumerate(judges):
         model = language_model(ctx.models, one.model)
         for name in scorers:
-            kept = Drawn(f"judging/{name}/{k}", ctx, "judging_usage", _as_said)
+            kept = Drawn(f"judging/{name}/{k}", ctx, "judging_usage", _with_likeliest)
             prompts = _prompts(items, wanted, name, one, kept)
             draw(model, prompts, _sampling(name, one), kept, usage, ("judging", total), ctx)
             replies[name].append(kept)
@@ -156,10 +156,10 @@ def _sampling(name: JudgeScorer, one: Judge) -> Sampling:
     )
 
 
-def _as_said(completion: Completion) -> dict[str, Any]:
+def _with_likeliest(completion: Completion) -> dict[str, Any]:
     completion = without_thoughts(completion)
     top = completion.top_logprobs
-    return {"text": completion.text} | ({} if not top else {"likeliest": top[0]})
+    return as_said(completion) | ({} if not top else {"likeliest": top[0]})
 
 
 def _save(items: Iterable[Item], judgements: Judgements, ctx: RunContext) -> ArtifactRef:

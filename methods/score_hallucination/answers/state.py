@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from methods.score_hallucination.answers.adapters import UNKNOWN
 from methods.score_hallucination.result import AnswerCounts
 from methods.score_hallucination.schema.items import Answer, Item
 from methods.score_hallucination.scoring.pipeline import ItemScores
@@ -57,7 +58,7 @@ class AnswerStates:
             self._several += 1
             self._alike += len({answer.text for answer in answers}) == 1
         self._unknown += any(
-            value is None or value <= -1000
+            value is None or value <= UNKNOWN
             for answer in every
             for value in answer.token_logprobs or []
         )

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 
 from methods.context import RunContext
-from methods.inference.completion import Completion, Prompt, Sampling
+from methods.inference.completion import Prompt, Sampling
 from methods.inference.llm import language_model
-from methods.score_hallucination.answers.answer_store import Drawn, draw, spent
+from methods.score_hallucination.answers.answer_store import Drawn, as_said, draw, spent
 from methods.score_hallucination.answers.judge_prompts import GRADING, REFERENCES, read_verdict
 from methods.score_hallucination.evaluation.spec import Agreement, Grader
 from methods.score_hallucination.schema.items import Item
@@ -78,7 +78,7 @@ def collect_verdicts(
         JobError: `model_unknown`, `model_unavailable`, `model_rejected_request`.
     """
     assert grader.model is not None, "the spec was checked"
-    kept = Drawn("grading", ctx, "grading_usage", _as_said)
+    kept = Drawn("grading", ctx, "grading_usage", as_said)
 
     def prompts() -> Iterator[tuple[int, Prompt]]:
         for number, item in enumerate(items):
@@ -114,7 +114,3 @@ def question(item: Item, answer: str, grader: Grader) -> str:
     listed = REFERENCES.format(references="\n".join(references)) if references else ""
     template = GRADING if grader.chat else GRADING + "\n\nVerdict:"
     return template.format(question=item.question, references=listed, answer=answer)
-
-
-def _as_said(completion: Completion) -> dict[str, str]:
-    return {"text": completion.text}

@@ -134,11 +134,6 @@ class Similarity(SpecModel):
             raise ValueError(f"similarity/condition_on_prompt: not for kind {self.kind}")
         return self
 
-    @property
-    def level(self) -> Identity:
-        """Which answers are one answer, with the default filled in."""
-        return self.identity or ("paper" if self.tokenizer == "paper" else "surface")
-
 
 class Clustering(SpecModel):
     """Which answers mean the same."""
