@@ -12,6 +12,7 @@ from pydantic import Field
 
 from methods.jobtype import NUMERICS, JobType, SpecModel
 from methods.select_subset.reading_plan import ReadingWork
+from methods.select_subset.schema.duplicates import Duplicates
 from methods.select_subset.schema.inputs import Target, TrainingRows
 from methods.select_subset.schema.proxy_model import ProxyModel
 
@@ -25,6 +26,7 @@ class ProxyPart(SpecModel):
     clip: bool = Field(False, description="The model is a CLIP.")
     seed: int = 0
     group_field: str | None = Field(None, description="A field without which a row is bad.")
+    duplicates: Duplicates = Duplicates(action="keep")
     skip_bad: bool = Field(False, description="Leave bad rows out, instead of ending there.")
 
 

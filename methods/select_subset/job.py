@@ -10,12 +10,12 @@ import numpy as np
 
 from methods.context import RunContext
 from methods.results import ArtifactRef, Provenance
-from methods.select_subset import blocks, figures, proxy_features
+from methods.select_subset import blocks, brought, duplicate_rows, figures, proxy_features
 from methods.select_subset.algorithms.budgets import Candidates, Outcome, solve
 from methods.select_subset.data import artifacts
-from methods.select_subset.data.dataset import Rows, read_rows, report
+from methods.select_subset.data.dataset import Rows, report
 from methods.select_subset.data.feature_files import Table
-from methods.select_subset.data.features import Features, load_feature, match
+from methods.select_subset.data.features import Features, match
 from methods.select_subset.out_of_core.job import beyond_memory, run_large
 from methods.select_subset.result import BadRow, Clusters, GroupCount, Result, Validation
 from methods.select_subset.spec import JOB, Spec
@@ -43,11 +43,7 @@ def _given(
     field = spec.groups.field if spec.groups else None
     if spec.model is not None:
         return proxy_features.given(spec, field, _needs_groups(spec), ctx, stack)
-    tables: dict[str, Table] = {f.kind: load_feature(f, ctx) for f in spec.features or []}
-    rows = None
-    if spec.dataset is not None:
-        by_id = any(table.ids is not None for table in tables.values())
-        rows = read_rows(spec.dataset, field, _needs_groups(spec), ctx, by_id=by_id)
+    rows, tables = brought.given(spec, field, _needs_groups(spec), ctx, stack)
     return rows, tables, spec, None
 
 
@@ -61,11 +57,18 @@ def _chosen(
     ids, count = _identities(rows, tables)
     features = match(spec, tables, ids, count)
     text_only = rows.text_only if rows is not None else np.zeros(count, dtype=np.bool_)
-    bad = _bad_rows(spec, rows, features, ids, text_only)
+    unused = np.zeros(count, dtype=np.bool_)
+    if rows is not None and rows.left_out is not None:
+        unused = rows.left_out
+    bad = [row for row in _bad_rows(spec, rows, features, ids, text_only) if not unused[row.row]]
     if bad and spec.on_bad_rows == "error":
         raise report(bad, count)
     usable = np.ones(count, dtype=np.bool_)
     usable[[row.row for row in bad]] = False
+    copies = duplicate_rows.find(spec, rows, features, usable & ~unused, ctx.check)
+    if copies is not None and spec.duplicates.action == "drop":
+        unused = unused | (copies.rows & usable[copies.of])
+    usable &= ~unused
     given = Candidates(
         usable,
         text_only,
@@ -80,6 +83,12 @@ def _chosen(
     outcome.warnings[:0] = features.warnings
     _reorder(spec, outcome)
     saved = artifacts.write(spec, outcome, ids, rows, ctx)
+    found = None
+    if copies is not None:
+        found = duplicate_rows.report(copies, outcome, ids, unused, usable)
+        outcome.warnings += duplicate_rows.warnings(found, spec, len(outcome.rows), count)
+        if copies.rows.any():
+            saved["duplicates"] = duplicate_rows.write(copies, ids, ctx)
     if bad:
         saved["bad_rows"] = artifacts.write_bad_rows(bad, ctx)
         outcome.warnings.append(f"{len(bad)} bad rows were left out.")
@@ -91,6 +100,7 @@ def _chosen(
         outcome.details["proxy"] = extra.report
     mapped = np.flatnonzero(usable & features.present)
     result = _result(spec, outcome, given, saved)
+    result.duplicates = found
     if extra is not None:
         result.provenance.versions |= extra.versions
     result.validation = _validation(bad, count, text_only)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -41,6 +41,39 @@ class BadRow(SpecModel):
     problem: str = Field(description="What is wrong, in words.")
 
 
+class Copy(SpecModel):
+    """A row that repeats another."""
+
+    row: int = Field(description="Row number in the input, from 0.")
+    id: str = Field(description="Id of the row.")
+    of_row: int = Field(description="The row that it repeats, which repeats none itself.")
+    of_id: str = Field(description="Id of that row.")
+    how: Literal["exact", "text", "embedding"] = Field(
+        description="`exact`: the same text and images; `text`: nearly, and alike images; "
+        "`embedding`: nearly the same embedding."
+    )
+    similarity: float = Field(
+        description="Of the two: share of shingles for texts, cosine for embeddings, 1 where they "
+        "are the same."
+    )
+
+
+class DuplicateRows(SpecModel):
+    """Rows that repeat an earlier row."""
+
+    looked_for: list[str] = Field(description="What was compared, in words.")
+    exact: int = Field(description="Rows that are the same as an earlier one.")
+    near: int = Field(description="Rows that are nearly an earlier one.")
+    groups: int = Field(description="Rows that others repeat.")
+    largest_group: int = Field(description="Rows of the largest group, the first one included.")
+    dropped: int = Field(description="Copies that were left out before the choice.")
+    chosen: int = Field(
+        description="Chosen rows that repeat another chosen row or the same unchosen one."
+    )
+    chosen_at_random: int = Field(description="The same in the random choice of that size.")
+    examples: list[Copy] = Field(description="The first copies; all are in the artifact.")
+
+
 class Validation(SpecModel):
     """What the validation pass found."""
 
@@ -69,7 +102,8 @@ class Result(JobResult):
     artifacts: dict[str, ArtifactRef] = Field(
         description="`indices` (npy, int64), `ids` (JSON lines), `rows` (the input's format), "
         "`scores` (a row for every candidate), `weights` (npy, float64, beside `indices`), "
-        "`random_indices` (npy: the same number of rows at random), `bad_rows` (JSON lines); "
+        "`random_indices` (npy: the same number of rows at random), `bad_rows` and `duplicates` "
+        "(JSON lines); "
         "with a model also `features` (npz, what the proxy gave, as a feature of further jobs), "
         "`model` (the fine-tuned proxy, which other jobs may name) and "
         "`contact_sheet` (PNG, images of some clusters, chosen ones framed)."
@@ -80,6 +114,9 @@ class Result(JobResult):
     )
     per_group: dict[str, GroupCount] | None = Field(
         description="Rows of each group before and after, by its name; null without groups."
+    )
+    duplicates: DuplicateRows | None = Field(
+        None, description="Rows that repeat others; null where they were not looked for."
     )
     validation: Validation = Field(description="What was found when the rows were checked.")
     details: dict[str, Any] = Field(description="Numbers of the method's own.")

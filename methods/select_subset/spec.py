@@ -10,6 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from methods.jobtype import JobType, SpecModel
 from methods.select_subset.child_jobs import PROXY_PART, SHARD_PART
 from methods.select_subset.result import Result
+from methods.select_subset.schema.duplicates import Duplicates, DuplicatesOption
 from methods.select_subset.schema.inputs import Features, Target, TrainingRows
 from methods.select_subset.schema.methods import (
     PARAMS,
@@ -21,7 +22,7 @@ from methods.select_subset.schema.methods import (
     RandomParams,
     XmasParams,
 )
-from methods.select_subset.schema.proxy_model import ProxyModel
+from methods.select_subset.schema.proxy_model import Embed, ProxyModel
 
 
 class Budget(SpecModel):
@@ -92,6 +93,11 @@ class Spec(SpecModel):
         description="A proxy that is fine-tuned on the data and gives the features, in their "
         "place. It needs a dataset of conversations.",
     )
+    embed: Embed | None = Field(
+        None,
+        description="A model that makes the feature embedding, where a method needs it and no file "
+        "has it. It needs a dataset.",
+    )
     target: Target | None = Field(
         None, description="What less and icons aim at, with a model; it is not trained on."
     )
@@ -101,6 +107,11 @@ class Spec(SpecModel):
         default_factory=RandomParams,
         validate_default=True,
         description="Parameters of the method; what is left out has the method's default.",
+    )
+    duplicates: DuplicatesOption = Field(
+        default_factory=Duplicates,
+        description="Rows that repeat others: `report` (the default), `drop`, `keep`, or an object "
+        "with the limits too.",
     )
     keep_text_only: Literal["group", "proportional", "all", "drop"] = Field(
         "group",
@@ -140,7 +151,8 @@ class Spec(SpecModel):
             return self._consistent_rows()
         if self.target is not None:
             raise ValueError("a target needs a model; as a feature it is a target_gradient")
-        given = [feature.kind for feature in self.features or []]
+        given: list[str] = [feature.kind for feature in self.features or []]
+        given += ["embedding"] if self.embed is not None else []
         if len(set(given)) != len(given):
             raise ValueError("a kind of feature is given twice")
         ways = self.params.needs
@@ -148,14 +160,16 @@ class Spec(SpecModel):
             needed = " or ".join(" and ".join(sorted(way)) or "no features" for way in ways)
             got = " and ".join(sorted(given)) or "no features"
             raise ValueError(f"method {self.method} needs {needed}, not {got}")
+        if self.embed is not None and self.dataset is None:
+            raise ValueError("embed needs a dataset")
         if self.dataset is None and not self._own_rows():
             raise ValueError("give a dataset, or features with rows of their own")
         return self._consistent_rows()
 
     def _consistent_model(self) -> None:
         assert self.model is not None, "asked by the caller"
-        if self.features is not None:
-            raise ValueError("give exactly one of features and model")
+        if self.features is not None or self.embed is not None:
+            raise ValueError("give exactly one of features (or embed) and model")
         if self.params.from_model is None:
             without = frozenset() in self.params.needs
             why = "needs no features" if without else "needs features that a model does not give"

@@ -16,7 +16,7 @@ from methods.responses.reading.prompts import text_problem
 from methods.results import counted
 from methods.row_files import NO_OBJECT, SURROGATES, RowError, invalid_rows, rows_of
 from methods.seeds import derived_seed
-from methods.select_subset.proxy.rows.images import Archive, BadImageError, decode, embedded, pillow
+from methods.select_subset.data.images import Archive, BadImageError, decode, embedded, pillow
 
 _MAX_ROWS = 1_000_000
 #: Side of images that are made; processors bring them to their model's size.

@@ -14,7 +14,7 @@ from methods.measure_modality_gap.reading.pairs import Pairs, made_image, row_im
 from methods.measure_modality_gap.safety.child_jobs import AnswersMade, AnswersPart
 from methods.responses.reading.prompts import PromptRow, read_prompts
 from methods.row_files import RowError, invalid_rows, rows_of
-from methods.select_subset.proxy.rows.images import Archive
+from methods.select_subset.data.images import Archive
 
 #: Images of pairs that stand before prompts without one, at most.
 _MOST_IMAGES = 256

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from methods.context import RunContext
 from methods.errors import JobError
 from methods.jobtype import InputRef
+from methods.select_subset.data.copies import Copies
 from methods.select_subset.data.row_files import (
     Broken,
     InlineRows,
@@ -49,6 +50,8 @@ class Rows:
         images: (N,) rows with an image.
         groups: the group of each row, or None.
         bad: the rows that cannot be used.
+        copies: the rows that repeat others, where they were looked for.
+        left_out: (N,) copies that are not used; None: all are.
     """
 
     file: RowFile
@@ -57,6 +60,16 @@ class Rows:
     images: npt.NDArray[np.bool_]
     groups: list[str] | None
     bad: list[BadRow]
+    copies: Copies | None = None
+    left_out: npt.NDArray[np.bool_] | None = None
+
+    def leave_out(self, copies: Copies, drop: bool) -> None:
+        """Remember the copies among the rows, and not to use them: those of a bad row are kept."""
+        self.copies = copies
+        if drop:
+            bad = np.zeros(len(self.ids), dtype=np.bool_)
+            bad[[one.row for one in self.bad]] = True
+            self.left_out = copies.rows & ~bad[copies.of]
 
 
 def open_rows(dataset: TrainingRows, ctx: RunContext) -> RowFile:

@@ -27,6 +27,20 @@ class FineTune(SpecModel):
     train_vision: bool = Field(False, description="Train the image encoder too.")
 
 
+class Embed(SpecModel):
+    """A model that makes the embeddings a method needs."""
+
+    model: ModelRef = Field(
+        description="A declared sentence encoder (or a server's embedding model) for texts, a CLIP "
+        "for images."
+    )
+    of: Literal["text", "image"] = Field(
+        "text",
+        description="`text`: all texts of a row, in windows where they are longer than the model "
+        "reads. `image`: the mean of its images.",
+    )
+
+
 class ProxyModel(SpecModel):
     """A LLaVA-style image-text model of transformers, or for clip_score a CLIP; its processor
     encodes rows."""

@@ -20,9 +20,9 @@ from methods.finetuning.schedule import Plan, row_order
 from methods.inference.model_registry import Models
 from methods.local import LocalContext
 from methods.resume import ResumeStore
+from methods.select_subset.data.images import Archive, BadImageError, decode
 from methods.select_subset.job import run
 from methods.select_subset.proxy.model.fine_tuning import fine_tune
-from methods.select_subset.proxy.rows.images import Archive, BadImageError, decode
 from methods.select_subset.schema.methods import PARAMS
 from methods.select_subset.spec import Spec
 from tests.methods.select_subset.proxied import IMAGES, WORDS, conversation, inline, request
@@ -207,7 +207,12 @@ def test_methods_without_a_way_from_a_proxy_are_refused(model):
     with pytest.raises(ValidationError, match="a target needs a model"):
         Spec.model_validate(request(model, target={"rows": [{}]}) | values)
     both = request(model) | {"features": {"kind": "trajectory", "values": [[1.0]]}}
-    with pytest.raises(ValidationError, match="exactly one of features and model"):
+    with pytest.raises(ValidationError, match="exactly one of features .or embed. and model"):
+        ValidationError,
+        match="exactly one of features (or embed) and model".replace("(", "\\(").replace(
+            ")", "\\)"
+        ),
+    ):
         Spec.model_validate(both)
     with pytest.raises(ValidationError, match="a model needs a dataset"):
         Spec.model_validate(request(model, dataset=None))
@@ -269,10 +274,10 @@ def test_images_beyond_the_limits_are_never_decoded(monkeypatch):
         decode(bomb())
     with pytest.raises(BadImageError, match="cannot be decoded"):
         decode(b"\x89PNG nothing")
-    monkeypatch.setattr("methods.select_subset.proxy.rows.images.MAX_PIXELS", 100)
+    monkeypatch.setattr("methods.select_subset.data.images.MAX_PIXELS", 100)
     with pytest.raises(BadImageError, match="24 x 24 pixels, more than 100"):
         decode(tiny.png(0))
-    monkeypatch.setattr("methods.select_subset.proxy.rows.images.MAX_BYTES", 100)
+    monkeypatch.setattr("methods.select_subset.data.images.MAX_BYTES", 100)
     with pytest.raises(BadImageError, match="larger than 100 bytes"):
         decode(tiny.png(0))
 
@@ -285,7 +290,7 @@ def test_archives_are_read_within_limits(tmp_path, monkeypatch):
     assert found.read("./a/b.png") == tiny.png(0)
     with pytest.raises(BadImageError, match="not in the archive"):
         found.read("a/c.png")
-    monkeypatch.setattr("methods.select_subset.proxy.rows.images.MAX_BYTES", 1_000_000)
+    monkeypatch.setattr("methods.select_subset.data.images.MAX_BYTES", 1_000_000)
     with pytest.raises(BadImageError, match="larger than 1000000 bytes"):
         found.read("large")
     found.close()

@@ -11,9 +11,9 @@ import torch
 
 from methods.errors import JobError
 from methods.inference.model_registry import ModelDeclaration, Models
+from methods.select_subset.data.images import BadImageError, decode
 from methods.select_subset.proxy.rows.conversations import Turn, UnusableRowError
 from methods.select_subset.proxy.rows.encoding import Encoded, RowEncoder
-from methods.select_subset.proxy.rows.images import BadImageError, decode
 
 _IMAGES = "pixel_values"
 

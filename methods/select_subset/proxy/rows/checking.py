@@ -61,7 +61,8 @@ def check_rows(
         if row not in bad:
             note(row, where, problem)
     lengths = np.zeros(len(spool), dtype=np.int64)
-    good = [row for row in range(len(spool)) if row not in bad]
+    unused = bad if rows.left_out is None else bad | set(np.flatnonzero(rows.left_out).tolist())
+    good = [row for row in range(len(spool)) if row not in unused]
     for done, (row, found) in enumerate(examples.lengths(good)):
         if done % 64 == 0:
             ctx.progress("checking images and conversations", done, len(good), "rows")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from methods.select_subset.algorithms.budgets import Outcome
-from methods.select_subset.proxy.rows.images import BadImageError, decode, pillow
+from methods.select_subset.data.images import BadImageError, decode, pillow
 from methods.select_subset.proxy.rows.spool import Spool
 
 _CLUSTERS, _EXAMPLES = 8, 8

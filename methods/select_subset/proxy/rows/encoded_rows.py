@@ -8,9 +8,9 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from methods.select_subset.data.images import BadImageError
 from methods.select_subset.proxy.rows.conversations import Turn, UnusableRowError
 from methods.select_subset.proxy.rows.encoding import Encoded, RowEncoder
-from methods.select_subset.proxy.rows.images import BadImageError
 from methods.select_subset.proxy.rows.spool import RowSource
 
 #: Encoded rows that are kept between passes.

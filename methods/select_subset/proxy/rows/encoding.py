@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from jinja2 import TemplateError
 
+from methods.select_subset.data.images import BadImageError, decode
 from methods.select_subset.proxy.rows.conversations import Turn, UnusableRowError
-from methods.select_subset.proxy.rows.images import BadImageError, decode
 
 IGNORED = -100
 #: Rows of a batch, however short they are.

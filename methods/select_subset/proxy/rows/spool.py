@@ -13,8 +13,10 @@ import numpy as np
 
 from methods.context import RunContext
 from methods.select_subset.data.dataset import Rows, read_rows
+from methods.select_subset.data.images import Archive, BadImageError, embedded
+from methods.select_subset.duplicates.fingerprints import looking_for
 from methods.select_subset.proxy.rows.conversations import Turn, UnusableRowError, turns_of
-from methods.select_subset.proxy.rows.images import Archive, BadImageError, embedded
+from methods.select_subset.schema.duplicates import Duplicates
 from methods.select_subset.schema.inputs import Target, TrainingRows
 
 
@@ -124,13 +126,29 @@ def spooled(
     group_needed: bool,
     ctx: RunContext,
     stack: ExitStack,
+    duplicates: Duplicates | None = None,
 ) -> tuple[Rows, Spool]:
-    """The rows and their spool, which `stack` closes. Raises the errors of `read_rows`."""
+    """The rows and their spool, which `stack` closes. Raises the errors of `read_rows`.
+
+    Args:
+        duplicates: how copies are looked for; None: they are not.
+    """
     archive = Archive(dataset.images, ctx) if dataset.images else None
     name = "target" if isinstance(dataset, Target) else "rows"
     spool = Spool(ctx.workdir / f"{name}.spool", archive)
     stack.callback(spool.close)
-    rows = read_rows(dataset, group_field, group_needed, ctx, spool.add)
+    opened = None if archive is None else archive.read
+    looking = looking_for(duplicates, opened, dataset.id_field)
+
+    def seen(row: Any, images: list[Any], field: str) -> None:
+        spool.add(row, images, field)
+        if looking is not None:
+            looking.add(row, images, field)
+
+    rows = read_rows(dataset, group_field, group_needed, ctx, seen)
+    if looking is not None:
+        assert duplicates is not None, "they are looked for"
+        rows.leave_out(looking.copies(), duplicates.action == "drop")
     spool.seal()
     return rows, spool
 

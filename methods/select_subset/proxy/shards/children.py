@@ -42,6 +42,7 @@ from methods.select_subset.proxy.shards.reader import PackReader, Reader
 from methods.select_subset.proxy.shards.shard_format import pack
 from methods.select_subset.reading_plan import OF_CLIP, ReadingWork, of_images
 from methods.select_subset.result import BadRow
+from methods.select_subset.schema.duplicates import Duplicates
 from methods.select_subset.spec import Spec
 from methods.typing import AnyArray, IntArray
 
@@ -49,6 +50,7 @@ from methods.typing import AnyArray, IntArray
 SHARD_SECONDS = 120.0
 _FEWEST_ROWS, _MOST_SHARDS = 256, 10_000
 _NPZ = "application/x-npz"
+_KEPT = Duplicates(action="keep")
 
 
 def extract_apart(spec: Spec, rows: Rows, group_field: str | None, ctx: RunContext) -> Extracted:
@@ -70,6 +72,8 @@ def extract_apart(spec: Spec, rows: Rows, group_field: str | None, ctx: RunConte
         clip=is_clip(spec),
         seed=spec.seed,
         group_field=group_field,
+        # Copies that are used do not matter to the proxy.
+        duplicates=spec.duplicates if spec.duplicates.action == "drop" else _KEPT,
         skip_bad=spec.on_bad_rows == "skip",
     )
     ctx.progress("checking rows and fine-tuning the proxy", 0, 1, "parts")
@@ -117,7 +121,7 @@ def run_proxy(spec: ProxyPart, ctx: RunContext) -> ProxyParts:
     """Runner of `select-subset-proxy`."""
     with memory_errors(), ExitStack() as stack:
         needed = spec.group_field is not None
-        rows, spool = spooled(spec.dataset, spec.group_field, needed, ctx, stack)
+        rows, spool = spooled(spec.dataset, spec.group_field, needed, ctx, stack, spec.duplicates)
         opened = LoadedModel.of(spec.model, spec.clip, spec.seed, ctx)
         examples = stack.enter_context(Examples(spool, opened.encoder))
         lengths = check_rows(rows, spool, examples, ctx)

@@ -1,0 +1,1 @@
+"""Rows that repeat others, exactly or nearly: found before any method chooses."""
