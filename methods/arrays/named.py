@@ -22,6 +22,8 @@ from methods.errors import JobError
 from methods.typing import AnyArray
 
 MAX_BYTES = 4 << 30
+#: How `torch.save` began its files before version 1.6.
+_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"
 #: Some hundred thousand names.
 MAX_DIRECTORY_BYTES = 64 << 20
 
@@ -99,9 +101,11 @@ def open_arrays(stream: BinaryIO, label: str, *, texts: bool = False) -> ArrayFi
             return safetensors(stream, label, MAX_BYTES)
     except DAMAGED as error:
         raise invalid(label, f"is not readable: {error}") from error
+    if magic == _LEGACY:
+        return _pt(stream, label)
     if magic.startswith(b"\x80"):
         raise invalid(label, "is a bare pickle, which is never loaded; save npz or safetensors")
-    raise invalid(label, "is no npz, npy, safetensors or zip-based .pt file")
+    raise invalid(label, "is no npz, npy, safetensors or .pt file")
 
 
 def arrays_if_any(stream: BinaryIO, label: str) -> ArrayFile | None:

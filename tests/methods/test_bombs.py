@@ -22,10 +22,11 @@ from methods.errors import JobError
 from methods.local import LocalContext
 from methods.rank_distilled_dataset.data import dataset_formats
 from methods.rank_distilled_dataset.data.images import read_picture
+from methods.select_subset.data import images
 from methods.select_subset.data.feature_files import read_table
-from methods.select_subset.data.row_files import JsonArray, JsonLines, Parquet
+from methods.select_subset.data.row_files import JsonArray, JsonLines
+from methods.select_subset.data.table_files import Parquet
 from methods.select_subset.data.webdataset import WebDataset
-from methods.select_subset.proxy.rows import images
 from methods.select_subset.schema.inputs import Feature
 from tests.methods.bombs import (
     MIB,
@@ -179,7 +180,7 @@ Make = Callable[[io.BytesIO], LocalContext]
 
 
 def every_row(kind: Any, ctx: LocalContext) -> list[Any]:
-    return list(kind("input", ctx).read())
+    return list(kind(lambda: ctx.open_input("input"), ctx).read())  # type: ignore[arg-type]
 
 
 def test_rows_of_a_parquet_bomb(context: Make) -> None:
@@ -191,7 +192,7 @@ def test_long_values_of_a_dictionary_are_not_unpacked_together(context: Make) ->
     """1,000 rows that share one value of 1 MiB: 4 GiB as rows, 1 MiB in the file."""
     ctx = context(repeated_parquet(1_000, "x" * MIB, 100))
     with bounded():
-        count = sum(1 for _ in Parquet("input", ctx).read())  # type: ignore[arg-type]
+        count = sum(1 for _ in Parquet(lambda: ctx.open_input("input"), ctx).read())  # type: ignore[arg-type]
     assert count == 1_000
 
 

@@ -15,7 +15,7 @@ from methods.context import RunContext
 from methods.results import ArtifactRef
 from methods.select_subset.algorithms.budgets import Outcome
 from methods.select_subset.data.dataset import Rows
-from methods.select_subset.data.row_files import arrow
+from methods.select_subset.data.table_files import arrow
 from methods.select_subset.result import BadRow
 from methods.select_subset.spec import Spec
 from methods.typing import IntArray

@@ -12,17 +12,18 @@ import numpy.typing as npt
 
 from methods.context import RunContext
 from methods.errors import JobError
-from methods.jobtype import InputRef
 from methods.select_subset.data.copies import Copies
 from methods.select_subset.data.row_files import (
     Broken,
     InlineRows,
     JsonArray,
     JsonLines,
-    Parquet,
+    Opener,
     RowFile,
     clean,
 )
+from methods.select_subset.data.table_files import Arrow, Csv, Parquet
+from methods.select_subset.data.unpacked import unpacked
 from methods.select_subset.data.webdataset import WebDataset
 from methods.select_subset.result import BadRow
 from methods.select_subset.schema.inputs import TrainingRows
@@ -77,31 +78,39 @@ def open_rows(dataset: TrainingRows, ctx: RunContext) -> RowFile:
     if dataset.rows is not None:
         return InlineRows(dataset.rows)
     assert dataset.input is not None, "the spec has rows or an input"
-    kinds: dict[str, type[JsonArray | JsonLines | WebDataset | Parquet]] = {
-        "llava_json": JsonArray,
-        "jsonl": JsonLines,
-        "webdataset": WebDataset,
-        "parquet": Parquet,
-    }
-    return kinds[_format(dataset.format, dataset.input, ctx)](dataset.input, ctx)
+    file = dataset.input
+    opened = unpacked(lambda: ctx.open_input(file), ctx, "The data set")
+    return _KINDS[_format(dataset.format, opened)](opened, ctx)
 
 
-def _format(named: str, file: InputRef, ctx: RunContext) -> str:
+def _format(named: str, opened: Opener) -> str:
     """The format of a file by its content; one that is named counts where the content fits it."""
-    with ctx.open_input(file) as reader:
+    with opened() as reader:
         start = reader.read(_HEAD)
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if start.startswith(b"\x1f\x8b"):
-        raise JobError("input_invalid", "The file is gzipped; unpack it, or write Parquet.")
     if start.startswith(b"PAR1"):
         return "parquet"
+    if start.startswith(_ARROW):
+        return "arrow"
     if start[257:262] == b"ustar":
         return "webdataset"
     if text[:1] == b"[":
         return "llava_json"
     if text[:1] == b"{":
         return "jsonl"
-    return "jsonl" if named == "auto" else named
+    if named != "auto":
+        return named
+    first = text.split(b"\n", 1)[0]
+    if any(sign in first for sign in b",\t;"):
+        return "csv"
+    if not text or b"\0" in text:
+        raise JobError(
+            "input_invalid",
+            "The data set is empty."
+            if not text
+            else "The data set is none of JSON lines, a JSON array, CSV, Parquet, Arrow and tar.",
+        )
+    return "jsonl"
 
 
 def read_rows(
@@ -158,6 +167,18 @@ def _check_groups(field: str, groups: list[str]) -> None:
             f"groups/field: {field} makes {len(names):,} groups of {len(groups):,} rows ({some}, "
             f"...); at most {MAX_GROUPS:,} are possible. Name a field with fewer values.",
         )
+
+
+#: Of a file, and of a stream.
+_ARROW = (b"ARROW1", b"\xff\xff\xff\xff")
+_KINDS: dict[str, Callable[[Opener, RunContext], RowFile]] = {
+    "llava_json": JsonArray,
+    "jsonl": JsonLines,
+    "webdataset": WebDataset,
+    "parquet": Parquet,
+    "arrow": Arrow,
+    "csv": Csv,
+}
 
 
 class _Reading:

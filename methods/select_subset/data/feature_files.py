@@ -1,18 +1,20 @@
-"""Files of numbers: npy, npz, safetensors, parquet, and JSON by id. Nothing is ever unpickled."""
+"""Files of numbers: npy, npz, safetensors, .pt, tables, and JSON by id; no code of theirs runs."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from methods.arrays.named import npz, read_npy, safetensors
+from methods.arrays.named import npz, open_arrays, read_npy, safetensors
 from methods.arrays.unpacking import DAMAGED, check_parquet, open_zip, size_of
 from methods.errors import JobError
-from methods.select_subset.data.row_files import arrow, clean
+from methods.select_subset.data.row_files import clean
+from methods.select_subset.data.table_files import ArrowTable, arrow
 from methods.select_subset.schema.inputs import Feature
 from methods.typing import AnyArray
 
@@ -22,6 +24,16 @@ MAX_UNPACKED_BYTES = 64 * 1024**3
 MAX_JSON_BYTES = 256 << 20
 #: Columns in which pandas and Excel keep row numbers.
 _INDEX = re.compile(r"__index_level_\d+__|index|level_\d+|Unnamed: ?\d+", re.IGNORECASE)
+
+
+_BATCH, _LINE = 1 << 20, 1 << 20
+_MAGIC = {
+    b"\x93NUMPY": "npy",
+    b"PAR1": "parquet",
+    b"ARROW1": "arrow",
+    b"\xff\xff\xff\xff": "arrow",
+    b"\x80": "pt",
+}
 
 
 @dataclass
@@ -51,13 +63,13 @@ def read_table(reader: BinaryIO, feature: Feature, what: str) -> Table:
         JobError: `input_invalid` for a damaged file, pickled objects or unknown arrays;
             `too_large`; `input_unreadable` where a format needs a package that is missing.
     """
-    form = feature.format if feature.format != "auto" else _format(reader, what)
+    form: str = feature.format
     try:
+        if form == "auto":
+            form = _format(reader, what)
         if form == "npy":
             return Table(read_npy(reader, what, MAX_UNPACKED_BYTES))
-        return {"npz": _npz, "safetensors": _safetensors, "parquet": _parquet, "json": _json}[form](
-            reader, feature, what
-        )
+        return _READERS[form](reader, feature, what)
     except DAMAGED as error:
         reason = str(error) or type(error).__name__
         raise JobError("input_invalid", f"{what} is not a valid {form} file: {reason}") from error
@@ -66,14 +78,28 @@ def read_table(reader: BinaryIO, feature: Feature, what: str) -> Table:
 def _format(reader: BinaryIO, what: str) -> str:
     start = reader.read(9)
     reader.seek(0)
-    for magic, name in ((b"\x93NUMPY", "npy"), (b"PK", "npz"), (b"PAR1", "parquet")):
+    if start.startswith(b"PK"):
+        try:
+            archive = open_zip(reader, what, MAX_UNPACKED_BYTES)
+        except DAMAGED as error:
+            raise ValueError(f"it is not a valid npz file: {error}") from error
+        reader.seek(0)
+        tensors = any(name.endswith("data.pkl") for name in archive.namelist())
+        return "pt" if tensors else "npz"
+    for magic, name in _MAGIC.items():
         if start.startswith(magic):
             return name
     if start[8:9] == b"{":
         return "safetensors"
     if start.lstrip()[:1] == b"{":
         return "json"
-    raise JobError("input_invalid", f"{what} is in none of the known formats.")
+    if start and b"\0" not in start:
+        return "csv"
+    raise JobError(
+        "input_invalid",
+        f"{what} is in none of the known formats: npy, npz, safetensors, .pt, parquet, Arrow, CSV, "
+        "JSON.",
+    )
 
 
 def _npz(reader: BinaryIO, feature: Feature, what: str) -> Table:
@@ -106,17 +132,54 @@ def _from_names(names: list[str], load: Any, feature: Feature, what: str) -> Tab
     )
 
 
+def _pt(reader: BinaryIO, feature: Feature, what: str) -> Table:
+    """Tensors by name; where none is named and all have one shape, the names are the ids."""
+    arrays = open_arrays(reader, what)
+    usual = {feature.array, feature.kind, feature.id_field, "id", "ids", "task", "tasks"}
+    if len(arrays.names) > 1 and not usual & set(arrays.names):
+        values = [arrays.read(name) for name in arrays.names]
+        if len({value.shape for value in values}) == 1:
+            return Table(np.stack(values), [clean(name) for name in arrays.names])
+    return _from_names(arrays.names, arrays.read, feature, what)
+
+
 def _parquet(reader: BinaryIO, feature: Feature, what: str) -> Table:
     pyarrow, parquet = arrow()
     try:
         file = parquet.ParquetFile(reader)
         check_parquet(file, size_of(reader), what)
-        schema = file.schema_arrow
-        wanted, ids, tasks = parquet_columns(schema, feature, what)
-        columns = [_column(file, name, what) for name in wanted]
-        texts = {n: file.read([n]).column(0).to_pylist() for n in (ids, tasks) if n is not None}
+        return _of_columns(file.schema_arrow, lambda n: file.read([n]).column(0), feature, what)
     except pyarrow.ArrowException as error:
         raise ValueError(str(error)) from error
+
+
+def _arrow(reader: BinaryIO, feature: Feature, what: str) -> Table:
+    pyarrow, _ = arrow()
+    try:
+        file = ArrowTable(reader)
+        batches = list(file.iter_batches(_BATCH))
+        table = pyarrow.Table.from_batches(batches, schema=file.schema_arrow)
+        return _of_columns(table.schema, table.column, feature, what)
+    except pyarrow.ArrowException as error:
+        raise ValueError(str(error)) from error
+
+
+def _csv(reader: BinaryIO, feature: Feature, what: str) -> Table:
+    pyarrow, _ = arrow()
+    header = reader.readline(_LINE).decode("utf-8-sig", errors="replace")
+    reader.seek(0)
+    parsing = pyarrow.csv.ParseOptions(delimiter=max("\t,;", key=header.count))
+    try:
+        table = pyarrow.csv.read_csv(reader, parse_options=parsing)
+        return _of_columns(table.schema, table.column, feature, what)
+    except pyarrow.ArrowException as error:
+        raise ValueError(str(error)) from error
+
+
+def _of_columns(schema: Any, column: Callable[[str], Any], feature: Feature, what: str) -> Table:
+    wanted, ids, tasks = parquet_columns(schema, feature, what)
+    columns = [_column(column(name), name, what) for name in wanted]
+    texts = {n: column(n).to_pylist() for n in (ids, tasks) if n is not None}
     return Table(
         columns[0] if len(columns) == 1 else np.stack(columns, axis=1),
         None if ids is None else [clean(str(i)) for i in texts[ids]],
@@ -156,8 +219,8 @@ def _numeric(kind: Any) -> bool:
     return any(part in text for part in ("float", "double", "int", "bool"))
 
 
-def _column(file: Any, name: str, what: str) -> AnyArray:
-    column = file.read([name]).column(0).combine_chunks()
+def _column(chunks: Any, name: str, what: str) -> AnyArray:
+    column = chunks.combine_chunks()
     shape = [len(column)]
     while hasattr(column.type, "value_type"):
         if column.null_count:
@@ -183,3 +246,14 @@ def _json(reader: BinaryIO, feature: Feature, what: str) -> Table:
     return Table(
         np.array(list(found.values()), dtype=np.float64), [clean(identity) for identity in found]
     )
+
+
+_READERS: dict[str, Callable[[BinaryIO, Feature, str], Table]] = {
+    "npz": _npz,
+    "safetensors": _safetensors,
+    "pt": _pt,
+    "parquet": _parquet,
+    "arrow": _arrow,
+    "csv": _csv,
+    "json": _json,
+}

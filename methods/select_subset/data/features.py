@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ from methods.context import RunContext
 from methods.errors import JobError
 from methods.select_subset.data.feature_files import Table, read_table
 from methods.select_subset.data.row_files import clean
+from methods.select_subset.data.unpacked import unpacked
 from methods.select_subset.result import BadRow
 from methods.select_subset.schema.inputs import AXES, Feature
 from methods.select_subset.spec import Spec
@@ -63,8 +65,9 @@ def load_feature(feature: Feature, ctx: RunContext) -> Table:
         tables = []
         for number, ref in enumerate(refs):
             ctx.progress("reading features", number, len(refs), "files")
-            with ctx.open_input(ref) as reader:
-                tables.append(read_table(reader, feature, f"Feature {feature.kind} ({ref})"))
+            what = f"Feature {feature.kind} ({ref})"
+            with unpacked(partial(ctx.open_input, ref), ctx, what)() as reader:
+                tables.append(read_table(reader, feature, what))
         table = tables[0] if feature.inputs is None else _stack(tables, feature)
         table.tasks = feature.tasks or table.tasks
     _check_shape(table, feature)

@@ -1,30 +1,24 @@
-"""Files of rows: LLaVA JSON, JSON lines, parquet. Read in a stream, written back as they were."""
+"""Files of rows in JSON. Read in a stream, written back as they were."""
 
 from __future__ import annotations
 
 import codecs
-import importlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any, BinaryIO, Protocol
 
-import numpy as np
-
-from methods.arrays.unpacking import check_parquet, size_of
 from methods.context import RunContext
 from methods.errors import JobError
-from methods.jobtype import InputRef
 from methods.typing import IntArray
 
 #: A row with an embedded picture of the larger kind fits.
 MAX_ROW_BYTES = 64 * 1024 * 1024
 _CHUNK = 1 << 20
 _BATCH = 4096
-_PARQUET_BATCH = 64
-#: Of a row group that is written.
-_GROUP_ROWS, _GROUP_BYTES = 16_384, 128 << 20
+
+#: Opens a file anew, at its start.
+Opener = Callable[[], BinaryIO]
 
 
 def clean(text: str) -> str:
@@ -80,8 +74,8 @@ class InlineRows:
 class Spans:
     """A file whose rows are runs of bytes, remembered while reading."""
 
-    def __init__(self, ref: InputRef, ctx: RunContext) -> None:
-        self._ref, self._ctx = ref, ctx
+    def __init__(self, opened: Opener, ctx: RunContext) -> None:
+        self._opened, self._ctx = opened, ctx
         self._starts: list[int] = []
         self._sizes: list[int] = []
         self._read = self._size = 0
@@ -90,14 +84,14 @@ class Spans:
         return self._read, self._size, "bytes"
 
     def _open(self) -> BinaryIO:
-        reader = self._ctx.open_input(self._ref)
+        reader = self._opened()
         self._size = reader.seek(0, 2)
         reader.seek(0)
         self._starts, self._sizes = [], []
         return reader
 
     def _pieces(self, rows: IntArray) -> Iterator[bytes]:
-        with self._ctx.open_input(self._ref) as reader:
+        with self._opened() as reader:
             for done, row in enumerate(rows.tolist()):
                 if done % _BATCH == 0:
                     self._ctx.progress("writing rows", done, len(rows), "rows")
@@ -245,100 +239,3 @@ class _Window:
             if len(self._text) - self._at > MAX_ROW_BYTES:
                 raise JobError("too_large", f"Row {row} is not JSON, or too long.")
             self._more()
-
-
-def arrow() -> tuple[ModuleType, ModuleType]:
-    """`pyarrow` and `pyarrow.parquet`, which only parquet files need."""
-    try:
-        pyarrow = importlib.import_module("pyarrow")
-        parquet = importlib.import_module("pyarrow.parquet")
-        importlib.import_module("pyarrow.ipc")
-    except ImportError as error:
-        raise JobError(
-            "input_unreadable",
-            "Parquet needs the package pyarrow, which this worker does not have.",
-        ) from error
-    return pyarrow, parquet
-
-
-class Parquet:
-    """A parquet file; a row is a dictionary of its columns."""
-
-    media_type, suffix = "application/vnd.apache.parquet", "parquet"
-
-    def __init__(self, ref: InputRef, ctx: RunContext) -> None:
-        self._ref, self._ctx = ref, ctx
-        self._arrow, self._parquet = arrow()
-        self._done = self._total = 0
-
-    def position(self) -> tuple[int, int, str]:
-        return self._done, self._total, "rows"
-
-    def _open(self, reader: BinaryIO) -> Any:
-        try:
-            file = self._parquet.ParquetFile(reader)
-        except (self._arrow.ArrowException, OSError, ValueError) as error:
-            raise JobError("input_invalid", f"The file is not parquet: {error}") from error
-        check_parquet(file, size_of(reader), "The parquet file")
-        return file
-
-    def read(self) -> Iterator[Any]:
-        with self._ctx.open_input(self._ref) as reader:
-            file = self._open(reader)
-            self._total = file.metadata.num_rows
-            try:
-                # Few at a time: rows may share one long value, which each gets a copy of.
-                for batch in file.iter_batches(batch_size=_PARQUET_BATCH):
-                    self._done += len(batch)
-                    yield from batch.to_pylist()
-            except (self._arrow.ArrowException, OSError) as error:
-                raise JobError(
-                    "input_invalid", f"The parquet file is damaged near row {self._done}: {error}"
-                ) from error
-
-    def copy(self, rows: IntArray, target: Path) -> None:
-        """Two passes, neither with more than a few rows in memory: the chosen ones in row order to
-        the disk, and from there in output order, a row group at a time."""
-        spooled = target.with_name(target.name + ".spool")
-        try:
-            with self._ctx.open_input(self._ref) as reader:
-                file = self._open(reader)
-                schema = file.schema_arrow
-                self._spool(file, rows, spooled)
-            self._arrange(rows, spooled, schema, target)
-        finally:
-            spooled.unlink(missing_ok=True)
-
-    def _spool(self, file: Any, rows: IntArray, spooled: Path) -> None:
-        wanted = np.zeros(self._total, dtype=np.bool_)
-        wanted[rows] = True
-        at = 0
-        with self._arrow.ipc.new_file(str(spooled), file.schema_arrow) as writer:
-            for batch in file.iter_batches(batch_size=_PARQUET_BATCH):
-                chosen = batch.filter(self._arrow.array(wanted[at : at + len(batch)]))
-                if len(chosen):
-                    writer.write_batch(chosen)
-                at += len(batch)
-                self._ctx.progress("writing rows", at, self._total, "rows")
-
-    def _arrange(self, rows: IntArray, spooled: Path, schema: Any, target: Path) -> None:
-        # For each row in output order its place among the chosen ones in row order.
-        places = np.argsort(np.argsort(rows))
-        with (
-            self._arrow.memory_map(str(spooled)) as mapped,
-            self._parquet.ParquetWriter(target, schema) as writer,
-        ):
-            chosen = self._arrow.ipc.open_file(mapped)
-            sizes = [chosen.get_batch(k).num_rows for k in range(chosen.num_record_batches)]
-            starts = np.cumsum([0, *sizes])
-            batches = np.searchsorted(starts, places, side="right") - 1
-            group, held = [], 0
-            for batch, place in zip(batches.tolist(), places.tolist(), strict=True):
-                row = chosen.get_batch(batch).slice(place - int(starts[batch]), 1)
-                group.append(row)
-                held += row.nbytes
-                if len(group) == _GROUP_ROWS or held >= _GROUP_BYTES:
-                    writer.write_table(self._arrow.Table.from_batches(group, schema=schema))
-                    group, held = [], 0
-            if group or not len(rows):
-                writer.write_table(self._arrow.Table.from_batches(group, schema=schema))

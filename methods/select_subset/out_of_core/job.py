@@ -19,7 +19,7 @@ from methods.select_subset.algorithms.dispatch import random_rows
 from methods.select_subset.algorithms.xmas import default_clusters
 from methods.select_subset.data.artifacts import LINES, NPY, as_npy
 from methods.select_subset.data.feature_files import parquet_columns
-from methods.select_subset.data.row_files import arrow
+from methods.select_subset.data.table_files import arrow
 from methods.select_subset.figures import cluster_sizes
 from methods.select_subset.out_of_core import xmas
 from methods.select_subset.out_of_core.xmas import Assigned, FileSample, Trajectories

@@ -17,7 +17,7 @@ import numpy as np
 from methods.errors import JobError
 from methods.select_subset.algorithms.cluster_sampling import water_fill
 from methods.select_subset.algorithms.xmas import stability
-from methods.select_subset.data.row_files import arrow
+from methods.select_subset.data.table_files import arrow
 from methods.select_subset.kmeans.faiss_rng import SEED
 from methods.select_subset.kmeans.kmeans import assign, block_rows, fit, sample_places
 from methods.select_subset.schema.methods import XmasParams

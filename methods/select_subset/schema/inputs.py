@@ -38,12 +38,14 @@ class TrainingRows(SpecModel):
     rows: list[dict[str, Any]] | None = Field(
         None, min_length=1, max_length=MAX_INLINE, description="Rows in place of a file."
     )
-    format: Literal["auto", "llava_json", "jsonl", "parquet", "webdataset"] = Field(
+    format: Literal["auto", "llava_json", "jsonl", "parquet", "arrow", "csv", "webdataset"] = Field(
         "auto",
-        description="`auto` looks at the file; `llava_json`: one JSON array of rows; `jsonl`: one "
-        "row a line; `webdataset`: an uncompressed tar whose neighbouring files of one name are a "
-        "row. A row is a conversation under `conversations` (LLaVA, ShareGPT) or `messages`, with "
-        "`image` or `images`; without any of these it is taken as it is.",
+        description="`auto` looks at the file, and unpacks gzip, bzip2, xz and Zstandard; "
+        "`llava_json`: one JSON array of rows; `jsonl`: one row a line; `csv`: a table with a "
+        "header; `webdataset`: a tar whose neighbouring files of one name are a row. A row is a "
+        "conversation under `conversations` (LLaVA, ShareGPT) or `messages`, with `image` or "
+        "`images`; or has `instruction`, `input` and `output` (Alpaca), or `prompt` and "
+        "`completion`; without any of these it is taken as it is.",
     )
     id_field: str | None = Field(
         None,
@@ -68,7 +70,7 @@ class TrainingRows(SpecModel):
     def _one_source(self) -> Self:
         if (self.input is None) == (self.rows is None):
             raise ValueError("give exactly one of input and rows")
-        if self.rows is not None and self.format in {"parquet", "webdataset"}:
+        if self.rows is not None and self.format in {"parquet", "arrow", "csv", "webdataset"}:
             raise ValueError(f"rows given inline are not {self.format}")
         return self
 
@@ -101,9 +103,12 @@ class Feature(SpecModel):
     tasks: list[str] | None = Field(
         None, description="Task of each item of a target_gradient; null: all are one task."
     )
-    format: Literal["auto", "npy", "npz", "parquet", "safetensors", "json"] = Field(
+    format: Literal[
+        "auto", "npy", "npz", "safetensors", "pt", "parquet", "arrow", "csv", "json"
+    ] = Field(
         "auto",
-        description="`auto` looks at the first bytes; `json` is one object of id: value or list.",
+        description="`auto` looks at the first bytes, and unpacks what is compressed; `pt`: "
+        "tensors, of which no code runs; `json`: one object of id: value or list.",
     )
     array: str | None = Field(
         None, description="Which array of an npz or safetensors, or list column of a parquet file."

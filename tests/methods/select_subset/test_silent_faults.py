@@ -218,9 +218,9 @@ def test_large_parquet_is_written_in_row_groups(
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
-    from methods.select_subset.data import row_files
+    from methods.select_subset.data import table_files
 
-    monkeypatch.setattr(row_files, "_GROUP_BYTES", 10_000)
+    monkeypatch.setattr(table_files, "_GROUP_BYTES", 10_000)
     rows = [{"id": str(k), "text": f"{k} " * 500, "more": {"a": [k, None]}} for k in range(300)]
     parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "rows.parquet")
     feature = {"kind": "score", "values": np.random.default_rng(0).random(300).tolist()}
