@@ -26,10 +26,12 @@ class Trained:
 
     Attributes:
         marks: steps of the checkpoints. losses: mean loss of the steps up to each mark.
+        epochs: passes over the rows.
     """
 
     marks: list[int]
     losses: list[float]
+    epochs: float = 0.0
 
 
 class Loop(Generic[Rows]):
@@ -104,7 +106,7 @@ class Loop(Generic[Rows]):
                 total, seen = 0.0, 0
                 self._keep()
         self.model.eval()
-        return Trained(self.marks, self.losses)
+        return Trained(self.marks, self.losses, self.plan.epochs)
 
     def _keep(self) -> None:
         weights = {name: weight.detach() for name, weight in self.weights.items()}

@@ -11,10 +11,11 @@ from datetime import timedelta
 from pydantic import Field
 
 from methods.jobtype import NUMERICS, JobType, SpecModel
-from methods.select_subset.reading_plan import ReadingWork
+from methods.select_subset.result import PreviewRow
 from methods.select_subset.schema.duplicates import Duplicates
 from methods.select_subset.schema.inputs import Target, TrainingRows
 from methods.select_subset.schema.proxy_model import ProxyModel
+from methods.select_subset.schema.reading_plan import ReadingWork
 
 
 class ProxyPart(SpecModel):
@@ -44,6 +45,8 @@ class ProxyParts(SpecModel):
     bad_rows: int = Field(description="All are in the artifact `bad.jsonl`.")
     marks: list[int] = Field(description="Steps of the checkpoints, artifacts `weights-<place>`.")
     losses: list[float]
+    epochs: float = Field(0.0, description="Passes over the rows.")
+    preview: list[PreviewRow] = Field(default_factory=list)
     shards: list[ShardSize]
     blocks: int | None = Field(None, description="Layers of a COINCIDE embedding.")
     tasks: list[int] | None = Field(None, description="Task of each row of `target.npz`.")

@@ -94,15 +94,16 @@ def _chosen(
         outcome.warnings.append(f"{len(bad)} bad rows were left out.")
     ctx.progress("drawing", 0, 1, "steps")
     if extra is not None:
+        outcome.warnings += extra.warnings
         saved |= extra.artifacts(outcome, ctx)
         if "model" in spec.output.what:
             saved["model"] = extra.save_model(ctx)
-        outcome.details["proxy"] = extra.report
     mapped = np.flatnonzero(usable & features.present)
     result = _result(spec, outcome, given, saved)
     result.duplicates = found
     if extra is not None:
         result.provenance.versions |= extra.versions
+        result.proxy = extra.report
     result.validation = _validation(bad, count, text_only)
     result.validation.text_only_selected = int(text_only[outcome.rows].sum())
     drawn = figures.draw(outcome, features.values, mapped)

@@ -17,6 +17,7 @@ from methods.results import ArtifactRef
 from methods.select_subset.algorithms.budgets import Outcome
 from methods.select_subset.data.dataset import Rows
 from methods.select_subset.data.feature_files import Table
+from methods.select_subset.result import Proxy
 from methods.select_subset.schema.methods import CoincideParams
 from methods.select_subset.schema.proxy_model import ProxyModel
 from methods.select_subset.spec import Spec
@@ -33,10 +34,11 @@ class Extra:
     """What such a job adds to its result.
 
     Attributes:
-        report: goes to the details.
+        report: what became of the proxy. warnings: for the result.
     """
 
-    report: dict[str, Any]
+    report: Proxy
+    warnings: list[str]
     tables: dict[str, Table]
     spool: Spool
     model: ProxyModel
@@ -63,13 +65,14 @@ class Extra:
     def save_model(self, ctx: RunContext) -> ArtifactRef:
         """Store the fine-tuned proxy: model, tokenizer and image processor."""
         from methods.finetuning.loop import put_weights
-        from methods.select_subset.proxy.model.vlm import load_proxy
+        from methods.select_subset.proxy.model.proxy import load_proxy
 
         assert self.weights is not None, "the spec was checked"
-        proxy = load_proxy(self.model.name, ctx.models, self.model.max_tokens, self.seed)
+        lora = self.model.fine_tune.lora if self.model.fine_tune is not None else None
+        proxy = load_proxy(self.model.name, ctx.models, self.model.max_tokens, self.seed, lora)
         put_weights(proxy.model, self.weights())
         folder = ctx.workdir / "model"
-        proxy.model.save_pretrained(folder)
+        proxy.merged().save_pretrained(folder)
         proxy.encoder.processor.save_pretrained(folder)
         return ctx.save_model("model", folder)
 
@@ -119,6 +122,7 @@ def given(
         spec,
         Extra(
             report=found.report,
+            warnings=found.warnings,
             tables=found.tables,
             spool=spool,
             model=model,

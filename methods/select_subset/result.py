@@ -74,6 +74,36 @@ class DuplicateRows(SpecModel):
     examples: list[Copy] = Field(description="The first copies; all are in the artifact.")
 
 
+class PreviewPiece(SpecModel):
+    """A piece of a row as the model reads it."""
+
+    text: str = Field(description="Its text, shortened in the middle where it is long.")
+    learnt: bool = Field(description="Whether the model learns to say it.")
+
+
+class PreviewRow(SpecModel):
+    """A row as the model reads it."""
+
+    row: int = Field(description="Row number in the input, from 0.")
+    tokens: int = Field(description="Tokens of the row, images included.")
+    pieces: list[PreviewPiece] = Field(description="Its text in pieces.")
+
+
+class Proxy(SpecModel):
+    """What became of the proxy model."""
+
+    rows_read: int = Field(description="Rows that it was read on.")
+    epochs: float | None = Field(description="Passes over the rows; null without a fine-tuning.")
+    checkpoint_steps: list[int] = Field(description="Steps after which it was kept.")
+    losses: list[float] = Field(
+        description="Mean loss of the steps up to each checkpoint, in nats a token."
+    )
+    tasks: list[str] | None = Field(None, description="Target tasks, with a target.")
+    preview: list[PreviewRow] = Field(
+        description="The first rows as the model reads them, with what it learns to say."
+    )
+
+
 class Validation(SpecModel):
     """What the validation pass found."""
 
@@ -118,6 +148,7 @@ class Result(JobResult):
     duplicates: DuplicateRows | None = Field(
         None, description="Rows that repeat others; null where they were not looked for."
     )
+    proxy: Proxy | None = Field(None, description="The proxy model; null without one.")
     validation: Validation = Field(description="What was found when the rows were checked.")
     details: dict[str, Any] = Field(description="Numbers of the method's own.")
     input_digest: str = Field(

@@ -98,8 +98,8 @@ def test_a_tuned_proxy_is_tuned_further_and_read_by_children(
     job = client.jobs.create("select-subset", spec)
     work.run()
     assert job.refresh().succeeded, job.error
-    before = client.jobs.result(first["job"])["details"]["proxy"]["proxy_losses"]
-    after = job.result()["details"]["proxy"]["proxy_losses"]
+    before = client.jobs.result(first["job"])["proxy"]["losses"]
+    after = job.result()["proxy"]["losses"]
     assert after[0] < before[0], "it goes on where the first training ended"
 
 

@@ -19,7 +19,7 @@ from transformers import (
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from methods.select_subset.proxy.model.attention_capture import IMPLEMENTATION
-from methods.select_subset.proxy.model.vlm import make_proxy
+from methods.select_subset.proxy.model.proxy import make_proxy
 
 SIZE, PATCH = 24, 6
 IMAGE_TOKENS = (SIZE // PATCH) ** 2
@@ -94,8 +94,9 @@ def save(folder, words, **sizes):
     return folder
 
 
-def png(seed):
-    pixels = np.random.default_rng(seed).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+def png(seed, side=None):
+    side = SIZE if side is None else side
+    pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()

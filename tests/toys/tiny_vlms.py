@@ -16,6 +16,8 @@ from transformers import (
     PaliGemmaConfig,
     PaliGemmaForConditionalGeneration,
     PaliGemmaProcessor,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
     Qwen2VLImageProcessorPil,
@@ -36,10 +38,25 @@ _TEXT = {
 
 def save_qwen2_vl(folder, words):
     """Any resolution: 28 pixels a token."""
+    vision = {"depth": 1, "embed_dim": 32, "num_heads": 2, "hidden_size": 32}
+    kinds = (Qwen2VLConfig, Qwen2VLForConditionalGeneration, "Qwen2VLProcessor")
+    return _save_qwen(folder, words, vision, kinds)
+
+
+def save_qwen2_5_vl(folder, words):
+    """The same with windows in the image encoder."""
+    vision = {"depth": 1, "num_heads": 2, "hidden_size": 32, "intermediate_size": 64}
+    vision |= {"out_hidden_size": 32, "fullatt_block_indexes": [0]}
+    kinds = (Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, "Qwen2_5_VLProcessor")
+    return _save_qwen(folder, words, vision, kinds)
+
+
+def _save_qwen(folder, words, vision, kinds):
+    config_kind, model_kind, processor = kinds
     special = ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
     tokenizer = word_tokenizer(words, special=special)
     ids = {name: tokenizer.convert_tokens_to_ids(name) for name in special}
-    config = Qwen2VLConfig(
+    config = config_kind(
         text_config={
             **_TEXT,
             "vocab_size": len(tokenizer),
@@ -49,14 +66,14 @@ def save_qwen2_vl(folder, words):
                 "mrope_section": [1, 1, 2],
             },
         },
-        vision_config={"depth": 1, "embed_dim": 32, "num_heads": 2, "hidden_size": 32},
+        vision_config=vision,
         image_token_id=ids["<|image_pad|>"],
         video_token_id=ids["<|video_pad|>"],
         vision_start_token_id=ids["<|vision_start|>"],
         vision_end_token_id=ids["<|vision_end|>"],
     )
     torch.manual_seed(0)
-    Qwen2VLForConditionalGeneration(config).save_pretrained(folder)
+    model_kind(config).save_pretrained(folder)
     tokenizer.chat_template = (
         "{% for m in messages %}{% for c in m['content'] %}"
         "{% if c['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
@@ -66,7 +83,7 @@ def save_qwen2_vl(folder, words):
     tokenizer.save_pretrained(folder)
     images = Qwen2VLImageProcessorPil(size={"shortest_edge": 56 * 56, "longest_edge": 112 * 112})
     images.save_pretrained(folder)
-    _name_processor(folder, "Qwen2VLProcessor")
+    _name_processor(folder, processor)
     return folder
 
 

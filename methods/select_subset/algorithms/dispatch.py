@@ -50,6 +50,22 @@ def _ranked(problem: Problem, budget: int) -> Choice:
     return Choice(ranking.by_rank(values, budget, keep), score=values)
 
 
+def _ifd(problem: Problem, budget: int) -> Choice:
+    assert isinstance(problem.params, p.IfdParams)
+    values = _score(problem)
+    # Rows above the limit keep their order behind all others.
+    beyond = values > problem.params.limit
+    ranked = np.where(beyond, -values, values + 1 + values[beyond].max(initial=0.0))
+    warnings = []
+    order = ranking.by_rank(ranked, budget, "highest")
+    if taken := int(beyond[order].sum()):
+        warnings.append(
+            f"{taken} chosen rows have a score above {problem.params.limit:g}: there are too few "
+            "others for the budget."
+        )
+    return Choice(order, score=values, warnings=warnings)
+
+
 def _score(problem: Problem) -> FloatArray:
     given = problem.features
     if "score" in given:
@@ -250,6 +266,7 @@ _METHODS: dict[str, Callable[[Problem, int], Choice]] = {
     "loss": _ranked,
     "perplexity": _ranked,
     "middle_perplexity": _ranked,
+    "ifd": _ifd,
     "aum": _ranked,
     "forgetting": _ranked,
     "grand": _ranked,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from methods.jobtype import SpecModel
-from methods.select_subset.reading_plan import ReadingName
+from methods.select_subset.schema.reading_plan import ReadingName
 
 FeatureKind = Literal[
     "trajectory",

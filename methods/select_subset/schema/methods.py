@@ -23,6 +23,7 @@ from methods.select_subset.schema.ranking import (
     GrandParams,
     HardScoreParams,
     IconsParams,
+    IfdParams,
     InfluenceParams,
     LessParams,
     MiddleParams,
@@ -45,6 +46,7 @@ __all__ = [
     "GrandParams",
     "HardScoreParams",
     "IconsParams",
+    "IfdParams",
     "InfluenceParams",
     "KMeansParams",
     "LessParams",
@@ -67,6 +69,7 @@ MethodName = Literal[
     "loss",
     "perplexity",
     "middle_perplexity",
+    "ifd",
     "aum",
     "forgetting",
     "grand",
@@ -90,6 +93,7 @@ PARAMS: dict[str, type[Params]] = {
     "loss": HardScoreParams,
     "perplexity": HardScoreParams,
     "middle_perplexity": MiddleParams,
+    "ifd": IfdParams,
     "aum": AumParams,
     "forgetting": ForgettingParams,
     "grand": GrandParams,
@@ -117,6 +121,7 @@ AnyParams = (
     | DynamicsParams
     | HardScoreParams
     | MiddleParams
+    | IfdParams
     | AumParams
     | ForgettingParams
     | GrandParams

@@ -7,13 +7,22 @@ from typing import Literal
 from pydantic import Field
 
 from methods.jobtype import ModelRef, SpecModel
+from methods.select_subset.schema.lora import Lora
+
+#: So many steps a fine-tuning has at least by default, in as many passes at most.
+LEAST_STEPS, MOST_EPOCHS = 100, 20
 
 
 class FineTune(SpecModel):
-    """How the proxy is fine-tuned on the data before it is read; the defaults are the paper's."""
+    """How the proxy is fine-tuned on the data before it is read; the defaults are the paper's,
+    but that small sets get more passes."""
 
-    epochs: float = Field(
-        1.0, gt=0, le=100, description="Passes over the rows; 0.5 is half of one."
+    epochs: float | None = Field(
+        None,
+        gt=0,
+        le=100,
+        description="Passes over the rows; 0.5 is half of one. Null: one, or as many as 100 steps "
+        "need, at most 20.",
     )
     checkpoints: int = Field(
         7, ge=1, le=1000, description="Evenly spaced over the steps, the last one at the end."
@@ -25,6 +34,17 @@ class FineTune(SpecModel):
     warmup: float = Field(0.03, ge=0, lt=1, description="Share of the steps; then a cosine to 0.")
     weight_decay: float = Field(0.0, ge=0, le=1, description="Weight decay of AdamW.")
     train_vision: bool = Field(False, description="Train the image encoder too.")
+    lora: Lora | None = Field(
+        None,
+        description="Train adapters in place of all weights; less and icons then take their "
+        "gradients. 2e-4 is a usual learning rate for them.",
+    )
+
+    def passes(self, rows: int) -> float:
+        """Passes over so many rows."""
+        if self.epochs is not None:
+            return self.epochs
+        return float(min(MOST_EPOCHS, max(1.0, LEAST_STEPS * self.batch_rows / rows)))
 
 
 class Embed(SpecModel):
@@ -42,8 +62,8 @@ class Embed(SpecModel):
 
 
 class ProxyModel(SpecModel):
-    """A LLaVA-style image-text model of transformers, or for clip_score a CLIP; its processor
-    encodes rows."""
+    """A language model of transformers, with images (LLaVA, Qwen2-VL and their like) or without,
+    or for clip_score a CLIP; its own processor or tokenizer encodes rows."""
 
     name: ModelRef = Field(description="A declared model, or the id of a model that a job made.")
     fine_tune: FineTune | None = Field(

@@ -31,6 +31,19 @@ class MiddleParams(Params):
     from_model = FromModel({"score": "loss"}, "last")
 
 
+class IfdParams(Params):
+    """Parameters of `ifd` (arXiv:2308.12032): how little the prompt helps with the answer."""
+
+    needs = (frozenset({"score"}),)
+    from_model = FromModel({"score": "ifd"}, "last")
+    limit: float = Field(
+        1.0,
+        gt=0,
+        description="Rows above it come last: their prompt makes the answer less likely, so that "
+        "the two hardly belong together.",
+    )
+
+
 class ClipParams(Params):
     """Parameters of `clip_score`, the cosine of image and text; CLIP cuts texts at 77 tokens."""
 

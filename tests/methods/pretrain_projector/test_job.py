@@ -99,7 +99,7 @@ def test_only_the_projector_changes(whole: tuple[Result, Path], model: Path) -> 
 def test_the_artifact_is_a_model_of_other_jobs(whole: tuple[Result, Path], model: Path) -> None:
     """measure-modality-gap and select-subset take it by its name."""
     result, folder = whole
-    from methods.select_subset.proxy.model.vlm import load_proxy
+    from methods.select_subset.proxy.model.proxy import load_proxy
 
     made = str(folder / result.runs[1].model.id)
     rows = [{"text": one["text"], "image": one["image"]} for one in scenes.captions(8)]

@@ -5,7 +5,7 @@ import base64
 from tests.toys import tiny_llava as tiny
 
 WORDS = ["what", "is", "it", "a", "b", "c", "d", "e", "f", "g"]
-FINE_TUNE = {"learning_rate": 1e-2, "batch_rows": 8, "checkpoints": 3}
+FINE_TUNE = {"epochs": 1, "learning_rate": 1e-2, "batch_rows": 8, "checkpoints": 3}
 IMAGES = 24
 
 

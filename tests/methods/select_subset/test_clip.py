@@ -62,7 +62,7 @@ def test_scores_are_those_of_the_model(clip, tmp_path):
     # Rows without an image have no score; some are drawn, by their share.
     assert 0 < len(chosen) < 8
     assert all(np.isnan(by_row[row]) for row in range(IMAGES, IMAGES + 4))
-    assert result.details["proxy"] == {"rows_read": IMAGES}
+    assert result.proxy.rows_read == IMAGES
 
 
 def test_several_images_count_by_the_mean_of_their_unit_embeddings(clip, tmp_path):

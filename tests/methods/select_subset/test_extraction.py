@@ -18,7 +18,7 @@ from methods.errors import JobError
 from methods.select_subset.proxy.model import attention_capture
 from methods.select_subset.proxy.model.forward_readings import activation_layers, read_batch
 from methods.select_subset.proxy.model.gradients import TargetGradients
-from methods.select_subset.proxy.model.vlm import make_proxy
+from methods.select_subset.proxy.model.proxy import make_proxy
 from methods.select_subset.proxy.rows.conversations import UnusableRowError, turns_of
 from methods.select_subset.proxy.rows.encoding import IGNORED, Batch, packed
 from tests.methods.select_subset.attention import top_singular_values as exact_values
@@ -471,11 +471,6 @@ def test_models_that_cannot_be_read_say_so(proxy):
         attention_capture.capturing(torch.nn.Linear(2, 2), blocks, official=True),
     ):
         pass
-    rope = proxy.model.config.text_config.rope_parameters
-    rope["mrope_section"] = [1, 1, 2]
-    with pytest.raises(JobError, match="multimodal rotary positions"):
-        make_proxy(proxy.model, tiny.processor(WORDS), 512)
-    del rope["mrope_section"]
     # A model that computes its attention in its own way must not read as zeros.
     eager = tiny.model(len(tiny.processor(WORDS).tokenizer), attention="eager").eval()
     other = make_proxy(eager, tiny.processor(WORDS), 512)

@@ -52,11 +52,11 @@ def test_the_whole_way_from_rows_to_a_choice(model, tmp_path, reference):
     result = select(tmp_path, **request(model))
     assert result == reference
     assert result.selected == 8
-    proxy = result.details["proxy"]
-    assert proxy["checkpoint_steps"] == [1, 3, 4]
-    assert proxy["rows_read"] == IMAGES
+    proxy = result.proxy
+    assert proxy.checkpoint_steps == [1, 3, 4]
+    assert proxy.rows_read == IMAGES
     # The model learns: these are mean losses over 4 steps at a high rate.
-    assert proxy["proxy_losses"][-1] < proxy["proxy_losses"][0]
+    assert proxy.losses[-1] < proxy.losses[0]
     assert result.validation.text_only_rows == 4
     assert torch.__version__.startswith(result.provenance.versions["torch"])
     values = array(tmp_path, result, "features")
@@ -180,7 +180,7 @@ def test_rows_like_the_target_are_chosen(model, tmp_path):
     spec = request(model, method="less", params={"checkpoint_weights": [3, 2, 1]})
     spec["target"] = {"rows": target, "task_field": "task"}
     result = select(tmp_path, **spec)
-    assert result.details["proxy"]["tasks"] == ["t0", "t1"]
+    assert result.proxy.tasks == ["t0", "t1"]
     scores = array(tmp_path, result, "features")["task_score"]
     assert scores.shape == (IMAGES + 4, 2)
     assert np.abs(scores).max() <= 6
@@ -334,7 +334,7 @@ class KilledError(Exception):
 
 def trained(folder, model, plan, tell=lambda done, steps: None, identity="x"):
     """Train on the inline rows, and the weights after it."""
-    from methods.select_subset.proxy.model.vlm import load_proxy
+    from methods.select_subset.proxy.model.proxy import load_proxy
     from methods.select_subset.proxy.rows.conversations import turns_of
 
     proxy = load_proxy(model, Models(any_path=True), 512)

@@ -16,7 +16,7 @@ from methods.select_subset.proxy.shards import reader
 from methods.select_subset.proxy.shards.engines import cut
 from methods.select_subset.proxy.shards.reader import PackReader
 from methods.select_subset.proxy.shards.shard_format import Pack, pack
-from methods.select_subset.reading_plan import ReadingWork
+from methods.select_subset.schema.reading_plan import ReadingWork
 from methods.select_subset.spec import Spec
 from tests.methods.select_subset.proxied import IMAGES, WORDS, conversation, inline, request, uri
 from tests.methods.select_subset.selecting import array, select

@@ -10,7 +10,7 @@ import torch
 from methods.finetuning.loop import Loop, Trained
 from methods.finetuning.schedule import Plan, row_order
 from methods.resume import ResumeStore
-from methods.select_subset.proxy.model.vlm import Proxy
+from methods.select_subset.proxy.model.proxy import Proxy
 from methods.select_subset.proxy.rows.encoding import IGNORED, Batch, Encoded, packed
 
 
@@ -49,7 +49,7 @@ def _backward(proxy: Proxy, rows: list[Encoded], plan: Plan) -> float:
         batch = Batch.of([rows[p] for p in places], proxy.encoder.pad, proxy.device)
         keep = torch.nonzero((batch.labels[:, 1:] != IGNORED).any(dim=0))[:, 0]
         with proxy.autocast():
-            output = proxy.model(**batch.arguments(), use_cache=False, logits_to_keep=keep)
+            output = proxy.model(**proxy.arguments(batch), use_cache=False, logits_to_keep=keep)
         target = batch.labels[:, keep + 1]
         loss = torch.nn.functional.cross_entropy(
             output.logits.float().flatten(0, 1),

@@ -16,12 +16,20 @@ from methods.select_subset.proxy.model.attention_capture import (
     capturing,
     top_singular_values,
 )
-from methods.select_subset.proxy.model.vlm import Proxy
+from methods.select_subset.proxy.model.proxy import Proxy
 from methods.select_subset.proxy.rows.encoding import IGNORED, Batch
 from methods.typing import AnyArray
 
 Reading = Literal[
-    "singular_values", "loss", "el2n", "aum", "correct", "gradient_norm", "embedding", "activations"
+    "singular_values",
+    "loss",
+    "ifd",
+    "el2n",
+    "aum",
+    "correct",
+    "gradient_norm",
+    "embedding",
+    "activations",
 ]
 _OF_TOKENS = ("loss", "el2n", "aum", "correct")
 #: Probabilities in memory at a time.
@@ -36,18 +44,23 @@ def read_batch(
     """Read a batch.
 
     Args:
-        wanted: `singular_values` of the text-to-image attention summed over layers; `loss` (mean
-            cross entropy of the answer in nats), `el2n`, `aum` and `correct` (every answer token
-            is the likeliest); `gradient_norm` of the loss by the
-            weights of the output layer; `embedding`, the mean of the last hidden state;
-            `activations` of COINCIDE.
+        wanted: `singular_values` of the attention from text to image, or from answer to prompt
+            where the model reads text only, summed over layers; `loss` (mean cross entropy of the
+            answer in nats), `ifd` (that over the loss of the answer without its prompt), `el2n`,
+            `aum` and `correct` (every answer token is the likeliest); `gradient_norm` of the loss
+            by the weights of the output layer; `embedding`, the mean of the last hidden state;
+            `activations` of COINCIDE, over the same two parts as the attention.
         top_k: singular values. official: attention of the official XMAS code.
 
     Returns:
         For each reading (B, ...) float64, embeddings float32; NaN activations without an image.
     """
-    image = (batch.ids == proxy.image_token_id) & batch.valid
+    image = proxy.source(batch)
     readings: dict[str, AnyArray] = {}
+    if "ifd" in wanted:
+        readings["ifd"] = _instruction_following_difficulty(proxy, batch)
+        if wanted == {"ifd"}:
+            return readings
     with ExitStack() as stack:
         blocks = None
         if "singular_values" in wanted:
@@ -80,8 +93,26 @@ def _forward(proxy: Proxy, batch: Batch, answers: bool) -> tuple[torch.Tensor, t
         places = torch.nonzero((batch.labels[:, 1:] != IGNORED).any(dim=0))[:, 0]
         keep = places
     model.eval()
-    output = model(**batch.arguments(), use_cache=False, logits_to_keep=keep)
+    output = model(**proxy.arguments(batch), use_cache=False, logits_to_keep=keep)
     return output.logits, places
+
+
+def _instruction_following_difficulty(proxy: Proxy, batch: Batch) -> AnyArray:
+    """(B,) loss of the answer after its prompt over its loss alone, of the same tokens.
+
+    Source: IFD of Cherry LLM, arXiv:2308.12032, equation 4. Its code takes different tokens on the
+        two sides where the tokenizer has no token that begins a text.
+    """
+    alone, asked = batch.answers(proxy.encoder.begin, proxy.encoder.pad)
+    losses = []
+    with torch.inference_mode(), proxy.autocast():
+        for one in (asked, alone):
+            logits, places = _forward(proxy, one, True)
+            assert places is not None, "answers were asked for"
+            target = one.labels[:, places + 1]
+            found = _token_readings(logits, target, None, frozenset({"loss"}))["loss"]
+            losses.append(np.where((target != IGNORED).any(dim=1).cpu().numpy(), found, np.nan))
+    return np.asarray(losses[0] / losses[1])
 
 
 def forward_answers(proxy: Proxy, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -1,16 +1,18 @@
-"""Influence of rows on target tasks by gradients of the output layer, without projecting them."""
+"""Influence of rows on target tasks by gradients of the output layer or of adapters, exactly:
+nothing is projected."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from methods.select_subset.proxy.model.forward_readings import PROBABILITIES, forward_answers
-from methods.select_subset.proxy.model.vlm import Proxy
-from methods.select_subset.proxy.rows.encoding import IGNORED, Batch
+from methods.select_subset.proxy.model.proxy import Proxy
+from methods.select_subset.proxy.rows.encoding import IGNORED, MOST_ROWS, Batch
 
 
 def _factors(
@@ -38,6 +40,79 @@ def _factors(
         yield part, error, states, norm
 
 
+class Influences(Protocol):
+    """How much rows are like target tasks at one checkpoint.
+
+    Attributes:
+        most: rows that a batch may have.
+    """
+
+    most: int
+
+    def add(self, batch: Batch, tasks: npt.NDArray[np.int64]) -> None:
+        """Add target items and their tasks."""
+
+    def influences(self, batch: Batch) -> npt.NDArray[np.float64]:
+        """(B, K) mean cosine of a row's gradient with those of a task's items, -1 to 1.
+
+        Source: LESS, arXiv:2402.04333, equation 2, by plain gradient descent; LESS has the steps
+            of Adam.
+        """
+
+
+def influences_of(proxy: Proxy, tasks: npt.NDArray[np.int64]) -> Influences:
+    """By the gradients of the adapters where the proxy has some, else of the output layer.
+
+    Args:
+        tasks: task of each target item, 0 .. K - 1.
+    """
+    if proxy.adapters is not None:
+        return AdapterGradients(proxy, tasks)
+    return TargetGradients(proxy, tasks)
+
+
+class AdapterGradients:
+    """Mean unit gradients of the adapters by the mean answer loss of each item.
+
+    Args:
+        tasks: task of each target item, 0 .. K - 1, in the order in which they will be added.
+
+    Attributes:
+        means: (K, P).
+    """
+
+    most = 1
+
+    def __init__(self, proxy: Proxy, tasks: npt.NDArray[np.int64]) -> None:
+        self._proxy, self._counts = proxy, np.bincount(tasks)
+        self._weights = list(proxy.trainable(False).values())
+        size = sum(weight.numel() for weight in self._weights)
+        self.means = torch.zeros((len(self._counts), size), device=proxy.device)
+
+    def add(self, batch: Batch, tasks: npt.NDArray[np.int64]) -> None:
+        """Add target items and their tasks."""
+        task = int(tasks[0])
+        self.means[task] += self._unit(batch) / float(self._counts[task])
+
+    def influences(self, batch: Batch) -> npt.NDArray[np.float64]:
+        """See `Influences`."""
+        return np.asarray((self.means @ self._unit(batch)).double().cpu().numpy()[None])
+
+    def _unit(self, batch: Batch) -> torch.Tensor:
+        """The unit gradient (P,) of the mean answer loss of the only row of a batch."""
+        model = self._proxy.model.eval()
+        for weight in self._weights:
+            weight.requires_grad_(True)
+        with self._proxy.autocast(), torch.enable_grad():
+            logits = model(**self._proxy.arguments(batch), use_cache=False).logits
+            loss = torch.nn.functional.cross_entropy(
+                logits[0, :-1].float(), batch.labels[0, 1:], ignore_index=IGNORED
+            )
+        gradients = torch.autograd.grad(loss, self._weights)
+        whole = torch.cat([one.float().flatten() for one in gradients])
+        return whole / whole.norm().clamp(min=1e-30)
+
+
 class TargetGradients:
     """Mean unit gradients of target tasks at one checkpoint.
 
@@ -47,6 +122,8 @@ class TargetGradients:
     Attributes:
         means: (K, V, D).
     """
+
+    most = MOST_ROWS
 
     def __init__(self, proxy: Proxy, tasks: npt.NDArray[np.int64]) -> None:
         shape = proxy.model.get_output_embeddings().weight.shape
@@ -63,11 +140,7 @@ class TargetGradients:
                 )
 
     def influences(self, batch: Batch) -> npt.NDArray[np.float64]:
-        """(B, K) mean cosine of a row's gradient with those of a task's items, -1 to 1.
-
-        Source: LESS, arXiv:2402.04333, equation 2, for the gradient of the output layer by plain
-            gradient descent; LESS projects that of LoRA weights by Adam.
-        """
+        """See `Influences`."""
         found = np.zeros((len(batch.ids), len(self.means)))
         for part, error, hidden, norm in _factors(self._proxy, batch):
             for task, mean in enumerate(self.means):

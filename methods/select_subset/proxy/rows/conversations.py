@@ -20,6 +20,11 @@ _ROLES = {
     "observation": "user",
     "function_call": "assistant",
 }
+#: Fields of a question and of its answer.
+_PAIRS = (
+    *(("instruction", "output"), ("instruction", "response"), ("prompt", "response")),
+    *(("question", "answer"), ("query", "response")),
+)
 _PLACE = re.compile(r"<image>\n?|\n?<image>")
 
 #: Text, or None where an image stands.
@@ -28,7 +33,8 @@ Part = str | None
 
 @dataclass(frozen=True)
 class Turn:
-    """Who speaks (`user`, `assistant`, `system`), and what: texts and images in order."""
+    """Who speaks (`user`, `assistant`, `system`; `text` for a row that is one text to learn), and
+    what: texts and images in order."""
 
     role: str
     parts: tuple[Part, ...]
@@ -37,8 +43,11 @@ class Turn:
     def text(self) -> str:
         return "".join(part for part in self.parts if part is not None)
 
-    def message(self) -> dict[str, Any]:
-        """The turn as chat templates of transformers expect it."""
+    def message(self, parts: bool = True) -> dict[str, Any]:
+        """The turn as chat templates of transformers expect it: those of models with images take
+        a list of parts."""
+        if not parts:
+            return {"role": self.role, "content": self.text}
         content = [
             {"type": "image"} if part is None else {"type": "text", "text": part}
             for part in self.parts
@@ -55,7 +64,7 @@ class UnusableRowError(ValueError):
 
 
 def turns_of(row: dict[str, Any], images: int) -> list[Turn]:
-    """The turns of a LLaVA, ShareGPT or messages row.
+    """The turns of a row: LLaVA, ShareGPT, messages, Alpaca, prompt and completion, or one text.
 
     `<image>` in a text, or a part of type `image`, is where an image stands; images that no text
     mentions come before the first turn of the user.
@@ -66,10 +75,12 @@ def turns_of(row: dict[str, Any], images: int) -> list[Turn]:
     Raises:
         UnusableRowError: no turns, unknown speakers, or no answer to learn from.
     """
-    field = next((f for f in ("conversations", "messages") if f in row), None)
-    if field is None:
-        raise UnusableRowError("conversations", "is missing")
-    turns = [_turn(turn, f"{field}/{n}") for n, turn in enumerate(row[field])]
+    field, given = _given(row)
+    turns = [_turn(turn, f"{field}/{n}") for n, turn in enumerate(given)]
+    if field == "text":
+        turns = [Turn("text", turns[0].parts)]
+        if turns[0].text.strip() and not images:
+            return turns
     if not any(turn.role == "assistant" and turn.text.strip() for turn in turns):
         raise UnusableRowError(field, "has no answer to learn from")
     placed = sum(part is None for turn in turns for part in turn.parts)
@@ -82,6 +93,35 @@ def turns_of(row: dict[str, Any], images: int) -> list[Turn]:
         more = (None,) * (images - placed)
         turns[first] = Turn("user", more + turns[first].parts)
     return turns
+
+
+def _given(row: dict[str, Any]) -> tuple[str, list[Any]]:
+    """The field with the conversation, and its turns."""
+    for field in ("conversations", "messages"):
+        if field in row:
+            return field, row[field]
+    if "prompt" in row and "completion" in row:
+        # Either is a text or, as trl has it, a list of messages.
+        sides = ((row["prompt"], "user"), (row["completion"], "assistant"))
+        turns: list[Any] = []
+        for value, role in sides:
+            turns += value if isinstance(value, list) else [{"role": role, "content": value}]
+        return "completion", turns
+    for asked, answer in _PAIRS:
+        if asked in row and answer in row:
+            # Alpaca has what the instruction is about in a field of its own.
+            prompt = [row[asked], row.get("input")]
+            text = "\n\n".join(one for one in prompt if isinstance(one, str) and one)
+            turns = [
+                {"role": "user", "content": text},
+                {"role": "assistant", "content": row[answer]},
+            ]
+            if row.get("system"):
+                turns.insert(0, {"role": "system", "content": row["system"]})
+            return answer, turns
+    if isinstance(row.get("text"), str):
+        return "text", [{"role": "assistant", "content": row["text"]}]
+    raise UnusableRowError("conversations", "is missing")
 
 
 def _turn(turn: Any, field: str) -> Turn:

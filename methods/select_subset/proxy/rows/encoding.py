@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,6 +19,8 @@ IGNORED = -100
 MOST_ROWS = 256
 _OF_TEXT = {"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"}
 _PLAIN = {"user": "USER: ", "assistant": "ASSISTANT: ", "system": ""}
+#: Characters of a piece of text that is shown.
+_SHOWN = 600
 
 
 @dataclass
@@ -47,20 +50,25 @@ class RowEncoder(Protocol):
 
 
 class Encoder:
-    """Encodes rows by a processor's own tokens, chat template and image preprocessing.
+    """Encodes rows by a processor's or tokenizer's own tokens, chat template and images.
 
     An image is encoded by itself, so that its tokens are as many as the processor says; text is
     encoded piece by piece between images and answers, as LLaVA does it.
 
     Args:
-        image_token_id: of the model. max_tokens: longer rows lose their end.
+        processor: a tokenizer where the model reads text only.
+        image_token_id: of the model, None for text only. max_tokens: longer rows lose their end.
     """
 
-    def __init__(self, processor: Any, image_token_id: int, max_tokens: int) -> None:
-        self.processor, self._tokenizer = processor, processor.tokenizer
-        self._image_token = self._tokenizer.convert_ids_to_tokens(image_token_id)
+    def __init__(self, processor: Any, image_token_id: int | None, max_tokens: int) -> None:
+        self.processor = processor
+        self._tokenizer = getattr(processor, "tokenizer", None) or processor
+        self._image_token: str | None = None
+        if image_token_id is not None:
+            self._image_token = self._tokenizer.convert_ids_to_tokens(image_token_id)
         self._image_id, self._max = image_token_id, max_tokens
         self.pad = self._tokenizer.pad_token_id or 0
+        self.begin: int | None = self._tokenizer.bos_token_id
         self._template = getattr(processor, "chat_template", None) or getattr(
             self._tokenizer, "chat_template", None
         )
@@ -71,12 +79,15 @@ class Encoder:
         Raises:
             UnusableRowError: an image cannot be read, its tokens do not fit, or no answer is left.
         """
+        if images and self._image_token is None:
+            raise UnusableRowError("image", "is there, and the model reads text only")
         blocks = [self._image(n, data) for n, data in enumerate(images)]
         ids: list[int] = []
         learnt: list[bool] = []
         waiting = iter(blocks)
         for text, answer in self._spans(turns):
-            for number, piece in enumerate(text.split(self._image_token)):
+            pieces = text.split(self._image_token) if self._image_token else [text]
+            for number, piece in enumerate(pieces):
                 if number:
                     block = next(waiting, None)
                     if block is None:
@@ -98,8 +109,23 @@ class Encoder:
             raise UnusableRowError("conversations", f"has no answer within {self._max} tokens")
         return Encoded(array[: self._max], labels, _joined([block[1] for block in blocks]))
 
+    def shown(self, row: Encoded) -> list[tuple[str, bool]]:
+        """The text of a row as the model reads it, in pieces, and whether each is learnt."""
+        learnt = row.labels != IGNORED
+        edges = np.flatnonzero(np.diff(learnt)) + 1
+        pieces = []
+        for part in np.split(np.arange(len(row.ids)), edges):
+            text = self._tokenizer.decode(row.ids[part].tolist())
+            if self._image_token is not None:
+                text = re.sub(f"({re.escape(self._image_token)}\\s*)+", self._image_token, text)
+            cut = (
+                text if len(text) <= _SHOWN else text[: _SHOWN // 2] + " … " + text[-_SHOWN // 2 :]
+            )
+            pieces.append((cut, bool(learnt[part[0]])))
+        return pieces
+
     def _begun(self, ids: list[int], learnt: list[bool]) -> tuple[list[int], list[bool]]:
-        begin = self._tokenizer.bos_token_id
+        begin = self.begin
         if begin is None or (ids and ids[0] == begin):
             return ids, learnt
         return [begin, *ids], [False, *learnt]
@@ -129,19 +155,23 @@ class Encoder:
 
     def _spans(self, turns: list[Turn]) -> list[tuple[str, bool]]:
         """Text with image tokens, and whether it is an answer."""
+        if turns[0].role == "text":
+            return [(turns[0].text + (self._tokenizer.eos_token or ""), True)]
         if self._template is None:
             return self._plain(turns)
-        messages = [turn.message() for turn in turns]
+        messages = [turn.message(parts=self._image_token is not None) for turn in turns]
         whole = self._rendered(messages, False)
         if whole is None:
             raise UnusableRowError("conversations", "is refused by the model's chat template")
+        # Some templates ask for an answer whether they are told to or not.
+        asks = whole == self._rendered(messages, True)
         spans, at = [], 0
         for number, turn in enumerate(turns):
             if turn.role != "assistant":
                 continue
             begun = self._rendered(messages[:number], True)
             ended = self._rendered(messages[: number + 1], False)
-            if begun and ended and whole.startswith(begun) and whole.startswith(ended):
+            if begun and ended and not asks and whole.startswith(begun) and whole.startswith(ended):
                 start, stop = len(begun), len(ended)
             else:
                 # A template that looks ahead, or at whole conversations only.
@@ -164,8 +194,16 @@ class Encoder:
         return str(text)
 
     def _plain(self, turns: list[Turn]) -> list[tuple[str, bool]]:
-        """The layout of LLaVA 1.5, for models that say nothing of their own."""
+        """The layout of LLaVA 1.5, for models that say nothing of their own; where they read text
+        only, one turn after the other."""
         end = self._tokenizer.eos_token or ""
+        if self._image_token is None:
+            return [
+                (turn.text.strip() + end, True)
+                if turn.role == "assistant"
+                else (turn.text.strip() + "\n", False)
+                for turn in turns
+            ]
         spans = []
         for turn in turns:
             parts = (
@@ -237,6 +275,27 @@ class Batch:
             "attention_mask": self.valid.to(torch.int64),
             **self.images,
         }
+
+    def answers(self, begin: int | None, pad: int) -> tuple[Batch, Batch]:
+        """The answers without what they answer, after the token that begins a text if there is
+        one, and this batch with the same tokens to be learnt."""
+        learnt = self.labels.clone()
+        if begin is None:
+            # The first token of an answer is predicted by nothing when it stands alone.
+            first = (learnt != IGNORED).to(torch.int8).argmax(dim=1, keepdim=True)
+            learnt.scatter_(1, first, IGNORED)
+        rows = []
+        for ids, labels in zip(self.ids, self.labels, strict=True):
+            answer = ids[labels != IGNORED]
+            rows.append(
+                answer if begin is None else torch.cat([answer.new_tensor([begin]), answer])
+            )
+        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad)
+        lengths = torch.tensor([len(row) for row in rows], device=ids.device)
+        valid = torch.arange(ids.shape[1], device=ids.device)[None] < lengths[:, None]
+        alone = torch.where(valid, ids, IGNORED)
+        alone[:, 0] = IGNORED
+        return Batch(ids, alone, valid, {}), Batch(self.ids, learnt, self.valid, self.images)
 
 
 def packed(lengths: npt.ArrayLike, tokens: int, most: int) -> list[npt.NDArray[np.int64]]:

@@ -40,9 +40,9 @@ from methods.select_subset.proxy.shards.pipeline import (
 )
 from methods.select_subset.proxy.shards.reader import PackReader, Reader
 from methods.select_subset.proxy.shards.shard_format import pack
-from methods.select_subset.reading_plan import OF_CLIP, ReadingWork, of_images
 from methods.select_subset.result import BadRow
 from methods.select_subset.schema.duplicates import Duplicates
+from methods.select_subset.schema.reading_plan import OF_CLIP, ReadingWork, of_images
 from methods.select_subset.spec import Spec
 from methods.typing import AnyArray, IntArray
 
@@ -81,11 +81,12 @@ def extract_apart(spec: Spec, rows: Rows, group_field: str | None, ctx: RunConte
     parts = ProxyParts.model_validate(child.result)
     with child.open("bad.jsonl") as lines:
         rows.bad = [BadRow.model_validate_json(line) for line in lines]
-    check_enough(spec, rows, np.array([bool(parts.shards)]))
+    sources = np.array([any(shard.images for shard in parts.shards)])
+    check_enough(spec, rows, sources, np.array([bool(parts.shards)]))
     work = work_of(spec, parts.tasks)
     read = _read_all(part, parts, work, places_of(spec, len(parts.marks)), ctx)
-    trained = Trained(parts.marks, parts.losses)
-    found = extracted(spec, rows, read, trained, parts.task_names, parts.blocks)
+    trained = Trained(parts.marks, parts.losses, parts.epochs)
+    found = extracted(spec, rows, read, trained, parts.task_names, parts.blocks, parts.preview)
     if trained.losses:
         found.weights = lambda: _read(child, f"weights-{len(trained.losses) - 1}")
     return found
@@ -139,6 +140,7 @@ def run_proxy(spec: ProxyPart, ctx: RunContext) -> ProxyParts:
         rooms = ResumeKeys(ctx, spec.model, spec.seed, spool.digest, lengths)
         trained = opened.train(examples, lengths, spec.seed, rooms.weights, ctx)
         parts.marks, parts.losses = trained.marks, trained.losses
+        parts.epochs, parts.preview = trained.epochs, opened.preview(examples, lengths)
         parts.blocks = opened.blocks
         for place in range(len(trained.losses)):
             data = weights_of(rooms.weights, place)
@@ -149,7 +151,8 @@ def run_proxy(spec: ProxyPart, ctx: RunContext) -> ProxyParts:
             readings=["image_embedding" if spec.clip else "loss"],
         )
         reader = opened.reader(probe, None)
-        parts.shards = list(_packed(spec, spool, examples, reader, lengths, rows.images, ctx))
+        sources = opened.sources(rows.images)
+        parts.shards = list(_packed(spec, spool, examples, reader, lengths, sources, ctx))
         return parts
 
 

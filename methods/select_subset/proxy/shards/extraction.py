@@ -21,8 +21,8 @@ from methods.select_subset.proxy.shards.engines import Engine, InProcessEngine, 
 from methods.select_subset.proxy.shards.ray_data import RayData, ray_address, ray_folder
 from methods.select_subset.proxy.shards.reader import Reader
 from methods.select_subset.proxy.shards.shard_format import pack
-from methods.select_subset.reading_plan import ReadingWork, of_images
 from methods.select_subset.schema.proxy_model import ProxyModel
+from methods.select_subset.schema.reading_plan import ReadingWork, of_images
 from methods.typing import AnyArray, IntArray
 
 #: Rows of a shard where the request leaves it open, and one process reads them all.

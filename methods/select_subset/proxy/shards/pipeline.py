@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,18 +21,24 @@ from methods.select_subset.data.feature_files import Table
 from methods.select_subset.proxy.model.clip import Clip, load_clip
 from methods.select_subset.proxy.model.fine_tuning import fine_tune
 from methods.select_subset.proxy.model.forward_readings import activation_layers
-from methods.select_subset.proxy.model.vlm import Proxy, load_proxy
+from methods.select_subset.proxy.model.learning import learning_warnings
+from methods.select_subset.proxy.model.proxy import Proxy, load_proxy
 from methods.select_subset.proxy.rows.checking import TargetRows, check_rows, target_rows
 from methods.select_subset.proxy.rows.encoded_rows import Examples
 from methods.select_subset.proxy.rows.encoding import RowEncoder
 from methods.select_subset.proxy.rows.spool import Spool
 from methods.select_subset.proxy.shards.extraction import Extraction, Readings, ResumeKeys
 from methods.select_subset.proxy.shards.reader import ProxyReader, Reader
-from methods.select_subset.reading_plan import OF_CLIP, ReadingWork
+from methods.select_subset.result import PreviewPiece, PreviewRow
+from methods.select_subset.result import Proxy as ProxyReport
 from methods.select_subset.schema.methods import CoincideParams
 from methods.select_subset.schema.proxy_model import ProxyModel
+from methods.select_subset.schema.reading_plan import OF_CLIP, ReadingWork
 from methods.select_subset.spec import Spec
 from methods.typing import AnyArray
+
+#: Rows that are shown as the model reads them.
+_PREVIEW = 3
 
 
 @dataclass
@@ -42,13 +47,15 @@ class Extracted:
 
     Attributes:
         tables: features by kind with the ids of the rows that have them.
-        report: steps and losses, for the result.
+        report: what became of the proxy, for the result.
+        warnings: what speaks against its readings.
         blocks: layers of a COINCIDE embedding.
         weights: reads those after the fine-tuning, as `put_weights` takes them.
     """
 
     tables: dict[str, Table]
-    report: dict[str, Any]
+    report: ProxyReport
+    warnings: list[str]
     blocks: int | None = None
     weights: Callable[[], bytes] | None = None
 
@@ -76,13 +83,20 @@ class LoadedModel:
         """Raises the errors of `load_proxy` and `load_clip`."""
         if clip:
             return cls(model, None, load_clip(model.name, ctx.models))
-        return cls(model, load_proxy(model.name, ctx.models, model.max_tokens, seed), None)
+        lora = model.fine_tune.lora if model.fine_tune is not None else None
+        return cls(model, load_proxy(model.name, ctx.models, model.max_tokens, seed, lora), None)
 
     @property
     def encoder(self) -> RowEncoder:
         found = self.clip or self.proxy
         assert found is not None, "one of the two is there"
         return found.encoder
+
+    def sources(self, images: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """(N,) rows that have what their other tokens are about: an image, or where the model reads
+        text only a prompt, which every row counts as having."""
+        text = self.proxy is not None and self.proxy.image_token_id is None
+        return np.ones(len(images), dtype=np.bool_) if text else images
 
     @property
     def blocks(self) -> int | None:
@@ -99,6 +113,20 @@ class LoadedModel:
         target = None if aim is None else (aim.examples, aim.batches(self.model.batch_tokens))
         return ProxyReader(self.proxy, work, target)
 
+    def preview(self, examples: Examples, lengths: npt.NDArray[np.int64]) -> list[PreviewRow]:
+        """The first rows as the model reads them."""
+        if self.proxy is None:
+            return []
+        rows = np.flatnonzero(lengths)[:_PREVIEW].tolist()
+        found = []
+        for row, (encoded,) in zip(rows, examples.ahead([row] for row in rows), strict=True):
+            pieces = [
+                PreviewPiece(text=text, learnt=learnt)
+                for text, learnt in self.proxy.encoder.shown(encoded)
+            ]
+            found.append(PreviewRow(row=row, tokens=len(encoded.ids), pieces=pieces))
+        return found
+
     def train(
         self,
         examples: Examples,
@@ -110,9 +138,10 @@ class LoadedModel:
         """Fine-tune the proxy; without that there is one checkpoint, as it is."""
         settings = self.model.fine_tune
         if self.proxy is None or settings is None:
-            return Trained([0], [])
+            return Trained([0], [], 0.0)
+        usable = np.flatnonzero(lengths)
         plan = Plan(
-            epochs=settings.epochs,
+            epochs=settings.passes(len(usable)),
             checkpoints=settings.checkpoints,
             rows=settings.batch_rows,
             tokens=self.model.batch_tokens,
@@ -122,7 +151,6 @@ class LoadedModel:
             vision=settings.train_vision,
             seed=seed,
         )
-        usable = np.flatnonzero(lengths)
         started = time.perf_counter()
         trained = fine_tune(
             self.proxy,
@@ -153,7 +181,7 @@ def extract_features(
         opened = LoadedModel.of(spec.model, is_clip(spec), spec.seed, ctx)
         examples = stack.enter_context(Examples(spool, opened.encoder))
         lengths = check_rows(rows, spool, examples, ctx)
-        check_enough(spec, rows, lengths > 0)
+        check_enough(spec, rows, opened.sources(rows.images), lengths > 0)
         aim = None
         if target is not None:
             aimed = stack.enter_context(Examples(target[1], opened.encoder))
@@ -162,10 +190,12 @@ def extract_features(
         rooms = ResumeKeys(ctx, spec.model, spec.seed, spool.digest, lengths)
         trained = opened.train(examples, lengths, spec.seed, rooms.weights, ctx)
         places = places_of(spec, len(trained.marks))
-        extraction = Extraction(spec.model, work, lengths, rows.images, rooms, ctx)
+        sources = opened.sources(rows.images)
+        extraction = Extraction(spec.model, work, lengths, sources, rooms, ctx)
         read = extraction.run(places, opened.reader(work, aim), examples, spool, aim)
         names = None if aim is None else aim.names
-        found = extracted(spec, rows, read, trained, names, opened.blocks)
+        preview = opened.preview(examples, lengths)
+        found = extracted(spec, rows, read, trained, names, opened.blocks, preview)
         if trained.losses:
             found.weights = lambda: weights_of(rooms.weights, len(trained.losses) - 1)
         return found
@@ -177,13 +207,19 @@ def is_clip(spec: Spec) -> bool:
     return bool(OF_CLIP & set(spec.params.from_model.readings.values()))
 
 
-def check_enough(spec: Spec, rows: Rows, usable: npt.NDArray[np.bool_]) -> None:
-    """Raise `JobError` for bad rows where the spec wants that, or when too little is left."""
+def check_enough(
+    spec: Spec, rows: Rows, sources: npt.NDArray[np.bool_], usable: npt.NDArray[np.bool_]
+) -> None:
+    """Raise `JobError` for bad rows where the spec wants that, or when too little is left.
+
+    Args:
+        sources: (N,) see `LoadedModel.sources`. usable: (N,) rows that can be encoded.
+    """
     if rows.bad and spec.on_bad_rows == "error":
         raise report(rows.bad, len(rows.ids))
     if not usable.any():
         raise JobError("input_invalid", "No row is left for the model.")
-    if spec.method in {"xmas", "coincide", "clip_score"} and not rows.images.any():
+    if spec.method in {"xmas", "coincide", "clip_score"} and not sources.any():
         raise JobError("input_invalid", f"Method {spec.method} needs images; no row has one.")
 
 
@@ -198,6 +234,7 @@ def work_of(spec: Spec, tasks: list[int] | None) -> ReadingWork:
         readings=sorted(spec.params.from_model.readings.values()),
         top_k=getattr(spec.params, "top_k", None) or 1,
         attention=spec.model.attention,
+        lora=spec.model.fine_tune.lora if spec.model.fine_tune is not None else None,
         tasks=tasks,
     )
 
@@ -227,6 +264,7 @@ def extracted(
     trained: Trained,
     tasks: list[str] | None,
     blocks: int | None,
+    preview: list[PreviewRow],
 ) -> Extracted:
     """Readings as the features of a spec."""
     wanted = spec.params.from_model
@@ -236,14 +274,21 @@ def extracted(
         kind: Table(_joined(spec, read.values[name], name, wanted.when == "all"), ids)
         for kind, name in wanted.readings.items()
     }
-    told: dict[str, Any] = {"rows_read": len(ids)}
-    if not is_clip(spec):
-        told["checkpoint_steps"] = trained.marks
-    if trained.losses:
-        told["proxy_losses"] = [round(loss, 6) for loss in trained.losses]
-    if tasks is not None:
-        told["tasks"] = tasks
-    return Extracted(tables, told, blocks if isinstance(spec.params, CoincideParams) else None)
+    told = ProxyReport(
+        rows_read=len(ids),
+        epochs=trained.epochs if trained.losses else None,
+        checkpoint_steps=[] if is_clip(spec) else trained.marks,
+        losses=[round(loss, 6) for loss in trained.losses],
+        tasks=tasks,
+        preview=preview,
+    )
+    assert spec.model is not None, "called with a model"
+    warnings = []
+    if spec.model.fine_tune is not None and not is_clip(spec):
+        of_checkpoints = next(iter(tables.values())).values if wanted.when == "all" else None
+        warnings = learning_warnings(trained, spec.model.fine_tune.checkpoints, of_checkpoints)
+    last = blocks if isinstance(spec.params, CoincideParams) else None
+    return Extracted(tables, told, warnings, last)
 
 
 def _joined(spec: Spec, parts: list[AnyArray], name: str, every: bool) -> AnyArray:

@@ -18,7 +18,7 @@ from methods.context import RunContext
 from methods.errors import JobError
 from methods.inference.model_registry import ModelDeclaration
 from methods.select_subset.proxy.shards.engines import Key
-from methods.select_subset.reading_plan import ReadingWork
+from methods.select_subset.schema.reading_plan import ReadingWork
 from methods.typing import AnyArray
 
 _WAIT_SECONDS = 0.2

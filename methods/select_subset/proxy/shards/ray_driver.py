@@ -27,7 +27,7 @@ from methods.select_subset.proxy.shards.ray_data import (
     weights_name,
 )
 from methods.select_subset.proxy.shards.reader import PackReader
-from methods.select_subset.reading_plan import ReadingWork
+from methods.select_subset.schema.reading_plan import ReadingWork
 
 #: An actor that dies on a shard is started again so often; then the attempt fails.
 _RESTARTS = 3

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,12 +11,12 @@ from methods.finetuning.loop import put_weights
 from methods.inference.model_registry import Models
 from methods.select_subset.proxy.model.clip import load_clip
 from methods.select_subset.proxy.model.forward_readings import read_batch
-from methods.select_subset.proxy.model.gradients import TargetGradients
-from methods.select_subset.proxy.model.vlm import Proxy, load_proxy
+from methods.select_subset.proxy.model.gradients import Influences, influences_of
+from methods.select_subset.proxy.model.proxy import Proxy, load_proxy
 from methods.select_subset.proxy.rows.encoded_rows import Examples
 from methods.select_subset.proxy.rows.encoding import Batch, Encoded, RowEncoder
 from methods.select_subset.proxy.shards.shard_format import Pack
-from methods.select_subset.reading_plan import OF_CLIP, ReadingWork
+from methods.select_subset.schema.reading_plan import OF_CLIP, ReadingWork
 from methods.typing import AnyArray, IntArray
 
 
@@ -78,7 +78,7 @@ class ProxyReader:
         target: tuple[Examples, Sequence[IntArray]] | None = None,
     ) -> None:
         self._proxy, self._work, self._target = proxy, work, target
-        self._aim: TargetGradients | None = None
+        self._aim: Influences | None = None
 
     @property
     def encoder(self) -> RowEncoder:
@@ -90,21 +90,31 @@ class ProxyReader:
         if self._target is None:
             return
         tasks = np.array(self._work.tasks, dtype=np.int64)
-        self._aim = TargetGradients(self._proxy, tasks)
+        self._aim = influences_of(self._proxy, tasks)
         examples, batches = self._target
         for rows, encoded in zip(batches, examples.ahead(b.tolist() for b in batches), strict=True):
-            self._aim.add(self._batch(encoded), tasks[rows])
+            for part in _parts(len(rows), self._aim.most):
+                self._aim.add(self._batch(encoded[part]), tasks[rows[part]])
 
     def read(self, rows: list[Encoded]) -> dict[str, AnyArray]:
-        batch = self._batch(rows)
         if self._aim is not None:
-            return {"influence": self._aim.influences(batch)}
+            parts = [
+                self._aim.influences(self._batch(rows[part]))
+                for part in _parts(len(rows), self._aim.most)
+            ]
+            return {"influence": np.concatenate(parts)}
+        batch = self._batch(rows)
         official = self._work.attention == "official"
         names: frozenset[Any] = frozenset(self._work.readings)
         return read_batch(self._proxy, batch, names, self._work.top_k, official)
 
     def _batch(self, rows: list[Encoded]) -> Batch:
         return Batch.of(rows, self._proxy.encoder.pad, self._proxy.device)
+
+
+def _parts(count: int, most: int) -> Iterator[slice]:
+    for start in range(0, count, most):
+        yield slice(start, start + most)
 
 
 class PackReader:
@@ -123,7 +133,7 @@ class PackReader:
         if OF_CLIP & set(work.readings):
             self._reader = load_clip(work.model, models)
             return
-        proxy = load_proxy(work.model, models, work.max_tokens, work.seed)
+        proxy = load_proxy(work.model, models, work.max_tokens, work.seed, work.lora)
         aim = None
         if target is not None:
             rows = Pack(target)

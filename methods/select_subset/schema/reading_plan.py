@@ -7,10 +7,12 @@ from typing import Literal
 from pydantic import Field
 
 from methods.jobtype import ModelRef, SpecModel
+from methods.select_subset.schema.lora import Lora
 
 ReadingName = Literal[
     "singular_values",
     "loss",
+    "ifd",
     "el2n",
     "aum",
     "correct",
@@ -35,6 +37,7 @@ class ReadingWork(SpecModel):
     readings: list[ReadingName] = Field(min_length=1)
     top_k: int = Field(1, ge=1, description="Singular values.")
     attention: Literal["model", "official"] = "model"
+    lora: Lora | None = Field(None, description="Adapters that the model was trained with.")
     tasks: list[int] | None = Field(
         None, description="Task of each target row for `influence`: 0, 1, ..."
     )
