@@ -33,11 +33,10 @@ def given(
     if spec.dataset is None:
         return None, tables
     if spec.embed is not None and spec.embed.of == "image":
-        rows, spool = spooled(spec.dataset, group_field, group_needed, ctx, stack, spec.duplicates)
+        rows, spool = spooled(spec.dataset, group_field, group_needed, ctx, stack, spec.sieve)
         tables["embedding"] = embedding.of_images(spec.embed, rows, spool, ctx)
         return rows, tables
-    drop = spec.duplicates.action == "drop"
-    opened = _opened(spec.dataset, ctx, stack) if drop else None
+    opened = _opened(spec.dataset, ctx, stack) if spec.sieve.drop else None
     looking = looking_for(spec.duplicates, opened, spec.dataset.id_field)
     texts = None if spec.embed is None else embedding.Texts(spec.dataset)
 
@@ -49,7 +48,8 @@ def given(
     by_id = any(table.ids is not None for table in tables.values())
     rows = read_rows(spec.dataset, group_field, group_needed, ctx, seen, by_id=by_id)
     if looking is not None:
-        rows.leave_out(looking.copies(), drop)
+        sieve = spec.sieve
+        rows.leave_out(looking.copies(), sieve.drop, sieve.held_out, sieve.seed)
     if texts is not None:
         assert spec.embed is not None, "texts were collected for it"
         tables["embedding"] = texts.embedding(spec.embed, rows, ctx)

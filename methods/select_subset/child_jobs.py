@@ -10,11 +10,11 @@ from datetime import timedelta
 
 from pydantic import Field
 
-from methods.jobtype import NUMERICS, JobType, SpecModel
+from methods.jobtype import NUMERICS, JobType, ModelRef, SpecModel
 from methods.select_subset.result import PreviewRow
 from methods.select_subset.schema.duplicates import Duplicates
 from methods.select_subset.schema.inputs import Target, TrainingRows
-from methods.select_subset.schema.proxy_model import ProxyModel
+from methods.select_subset.schema.proxy_model import FineTune, ProxyModel
 from methods.select_subset.schema.reading_plan import ReadingWork
 
 
@@ -28,6 +28,7 @@ class ProxyPart(SpecModel):
     seed: int = 0
     group_field: str | None = Field(None, description="A field without which a row is bad.")
     duplicates: Duplicates = Duplicates(action="keep")
+    held_out: float | None = Field(None, description="Share of the rows to hold out, if any.")
     skip_bad: bool = Field(False, description="Leave bad rows out, instead of ending there.")
 
 
@@ -68,6 +69,34 @@ class ShardRead(SpecModel):
     rows: int
 
 
+class ArmPart(SpecModel):
+    """Rows to learn, rows to ask about, a model."""
+
+    dataset: TrainingRows
+    eval: TrainingRows | None = Field(None, description="Rows to ask about; null: of the dataset.")
+    learnt: str = Field(description="Mask of the rows to learn, see `proof.marks`.")
+    asked: str | None = Field(None, description="Mask of the rows to ask about; null: all.")
+    model: ModelRef
+    train: FineTune
+    steps: int
+    seed: int
+    max_tokens: int
+    batch_tokens: int
+
+
+class ArmMeasured(SpecModel):
+    """What a model that learned some rows says of others."""
+
+    loss: float = Field(description="Mean over rows of the loss of their answers, nats a token.")
+    correct: float = Field(description="Share of rows whose answer tokens are all the likeliest.")
+    rows: int
+    asked: int
+    steps: int
+    seconds: float = Field(description="Of the training.")
+    device: str
+    train_loss: float
+
+
 PROXY_PART = JobType(
     name="select-subset-proxy",
     version="1",
@@ -91,4 +120,16 @@ SHARD_PART = JobType(
     requires=(*NUMERICS, "torch", "transformers", "PIL"),
     internal=True,
     timeout=timedelta(hours=4),
+)
+ARM_PART = JobType(
+    name="select-subset-arm",
+    version="1",
+    title="A model trained on some rows and asked about others",
+    summary="A part of select-subset with `prove`.",
+    spec=ArmPart,
+    result=ArmMeasured,
+    runner="methods.select_subset.proof.arms:run_arm",
+    requires=(*NUMERICS, "torch", "transformers", "PIL"),
+    internal=True,
+    timeout=timedelta(hours=24),
 )

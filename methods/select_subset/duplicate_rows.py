@@ -54,12 +54,12 @@ def find(
 
 
 def report(
-    copies: Copies, outcome: Outcome, ids: list[str] | None, dropped: BoolArray, usable: BoolArray
+    copies: Copies, outcome: Outcome, ids: list[str] | None, dropped: BoolArray
 ) -> DuplicateRows:
     """Counts, and the first copies.
 
     Args:
-        dropped: (N,) copies that were left out. usable: (N,) rows that could be chosen.
+        dropped: (N,) copies that were left out.
     """
     exact = copies.how == 0
     sizes = np.bincount(copies.of, minlength=len(copies.of))

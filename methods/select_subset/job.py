@@ -17,6 +17,7 @@ from methods.select_subset.data.dataset import Rows, report
 from methods.select_subset.data.feature_files import Table
 from methods.select_subset.data.features import Features, match
 from methods.select_subset.out_of_core.job import beyond_memory, run_large
+from methods.select_subset.proof.proof import prove
 from methods.select_subset.result import BadRow, Clusters, GroupCount, Result, Validation
 from methods.select_subset.spec import JOB, Spec
 from methods.typing import IntArray
@@ -67,6 +68,7 @@ def _chosen(
     usable[[row.row for row in bad]] = False
     copies = duplicate_rows.find(spec, rows, features, usable & ~unused, ctx.check)
     if copies is not None and spec.duplicates.action == "drop":
+        # Rows whose first one is held out went with it.
         unused = unused | (copies.rows & usable[copies.of])
     usable &= ~unused
     given = Candidates(
@@ -85,7 +87,8 @@ def _chosen(
     saved = artifacts.write(spec, outcome, ids, rows, ctx)
     found = None
     if copies is not None:
-        found = duplicate_rows.report(copies, outcome, ids, unused, usable)
+        left = copies.rows & unused if spec.sieve.drop else np.zeros_like(unused)
+        found = duplicate_rows.report(copies, outcome, ids, left)
         outcome.warnings += duplicate_rows.warnings(found, spec, len(outcome.rows), count)
         if copies.rows.any():
             saved["duplicates"] = duplicate_rows.write(copies, ids, ctx)
@@ -98,9 +101,12 @@ def _chosen(
         saved |= extra.artifacts(outcome, ctx)
         if "model" in spec.output.what:
             saved["model"] = extra.save_model(ctx)
+    proof = None
+    if spec.prove is not None:
+        proof = prove(spec, outcome, None if rows is None else rows.asked, ctx)
     mapped = np.flatnonzero(usable & features.present)
     result = _result(spec, outcome, given, saved)
-    result.duplicates = found
+    result.duplicates, result.proof = found, proof
     if extra is not None:
         result.provenance.versions |= extra.versions
         result.proxy = extra.report

@@ -105,7 +105,7 @@ def given(
     assert spec.dataset is not None, "the spec was checked"
     model = spec.model
     assert model is not None, "called with a model"
-    rows, spool = spooled(spec.dataset, group_field, group_needed, ctx, stack, spec.duplicates)
+    rows, spool = spooled(spec.dataset, group_field, group_needed, ctx, stack, spec.sieve)
     # Rows that came with the spec would be in the spec of every part.
     many = spec.dataset.input is not None and len(spool) > (model.shard_rows or HERE_ROWS)
     if ctx.parallel and many and ray_address() is None:

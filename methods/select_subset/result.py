@@ -104,6 +104,48 @@ class Proxy(SpecModel):
     )
 
 
+class Arm(SpecModel):
+    """Trainings on one set of rows."""
+
+    name: str = Field(description="`chosen`, `random` or `all`.")
+    rows: int = Field(description="Rows that were learnt.")
+    loss: float = Field(
+        description="Mean loss on the rows asked about, in nats an answer token; low is good."
+    )
+    low: float | None = Field(description="Lower end of its 95 % interval over seeds.")
+    high: float | None = Field(description="Upper end of its 95 % interval over seeds.")
+    losses: list[float] = Field(description="The loss of each seed.")
+    correct: float = Field(
+        description="Share of rows whose answer tokens are all the likeliest ones; high is good."
+    )
+
+
+class Difference(SpecModel):
+    """Loss after random rows minus loss after the choice; above 0 the choice is better."""
+
+    mean: float = Field(description="Mean over seeds.")
+    low: float | None = Field(description="Lower end of its 95 % interval, by Student's t.")
+    high: float | None = Field(description="Upper end of its 95 % interval, by Student's t.")
+
+
+class Proof(SpecModel):
+    """What a small model learned from the choice, from random rows and from all."""
+
+    steps: int = Field(description="Steps of every training.")
+    epochs: float = Field(description="Passes over the chosen rows that these steps are.")
+    asked: int = Field(description="Rows that it was asked about.")
+    sets: list[Arm] = Field(description="The sets of rows.")
+    difference: Difference = Field(description="Of random and chosen rows, seed by seed.")
+    verdict: Literal["better", "worse", "cannot be told apart", "unknown"] = Field(
+        description="The choice against random rows, where the interval leaves 0 out."
+    )
+    device: str = Field(description="`cuda` or `cpu`.")
+    seconds_per_step: float = Field(description="Median over the trainings.")
+    hours_all: float = Field(description="Hours that so many passes over all candidates take here.")
+    hours_chosen: float = Field(description="The same over the chosen rows.")
+    hours_saved: float = Field(description="What each training on the choice saves.")
+
+
 class Validation(SpecModel):
     """What the validation pass found."""
 
@@ -148,6 +190,7 @@ class Result(JobResult):
     duplicates: DuplicateRows | None = Field(
         None, description="Rows that repeat others; null where they were not looked for."
     )
+    proof: Proof | None = Field(None, description="What the choice teaches; null unless asked for.")
     proxy: Proxy | None = Field(None, description="The proxy model; null without one.")
     validation: Validation = Field(description="What was found when the rows were checked.")
     details: dict[str, Any] = Field(description="Numbers of the method's own.")

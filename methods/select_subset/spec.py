@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from methods.jobtype import JobType, SpecModel
-from methods.select_subset.child_jobs import PROXY_PART, SHARD_PART
+from methods.select_subset.child_jobs import ARM_PART, PROXY_PART, SHARD_PART
 from methods.select_subset.result import Result
 from methods.select_subset.schema.duplicates import Duplicates, DuplicatesOption
 from methods.select_subset.schema.inputs import Features, Target, TrainingRows
@@ -22,7 +22,9 @@ from methods.select_subset.schema.methods import (
     RandomParams,
     XmasParams,
 )
+from methods.select_subset.schema.prove import Prove
 from methods.select_subset.schema.proxy_model import Embed, ProxyModel
+from methods.select_subset.schema.sieve import Sieve
 
 
 class Budget(SpecModel):
@@ -120,6 +122,11 @@ class Spec(SpecModel):
         "share by size. `proportional`: drawn at random, their share by size. `all`: every one is "
         "kept. `drop`: none is a candidate.",
     )
+    prove: Prove | None = Field(
+        None,
+        description="Train a small model on the choice, on random rows and on all, and compare "
+        "them on rows that it has not seen; null: do not.",
+    )
     groups: Groups | None = Field(
         None, description="Groups of rows to count, or to share the budget over; null: none."
     )
@@ -142,8 +149,17 @@ class Spec(SpecModel):
             return value
         return kind.model_validate({} if isinstance(value, RandomParams) else value)
 
+    @property
+    def sieve(self) -> Sieve:
+        """What to leave out before anything is trained or chosen."""
+        holds = self.prove is not None and self.prove.eval is None
+        share = self.prove.held_out if self.prove is not None and holds else None
+        return Sieve(self.duplicates, share, self.seed)
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.prove is not None:
+            self._consistent_proof(self.prove)
         if "model" in self.output.what and (self.model is None or self.model.fine_tune is None):
             raise ValueError("output.what: model needs a model that is fine-tuned")
         if self.model is not None:
@@ -165,6 +181,17 @@ class Spec(SpecModel):
         if self.dataset is None and not self._own_rows():
             raise ValueError("give a dataset, or features with rows of their own")
         return self._consistent_rows()
+
+    def _consistent_proof(self, prove: Prove) -> None:
+        if self.dataset is None:
+            raise ValueError("prove needs a dataset of conversations")
+        if prove.model is None and (self.model is None or isinstance(self.params, ClipParams)):
+            raise ValueError("prove needs a model: prove.model, or model")
+        if prove.eval is None and self.duplicates.action == "keep":
+            raise ValueError(
+                "prove holds rows out with all that repeat them, which duplicates: keep does not "
+                "look for; set duplicates to report or drop, or give prove.eval"
+            )
 
     def _consistent_model(self) -> None:
         assert self.model is not None, "asked by the caller"
@@ -239,4 +266,4 @@ JOB = JobType(
 )
 
 #: Parts are found with it.
-JOBS = [JOB, PROXY_PART, SHARD_PART]
+JOBS = [JOB, PROXY_PART, SHARD_PART, ARM_PART]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from methods.context import RunContext
 from methods.errors import JobError
 from methods.select_subset.data.copies import Copies
+from methods.select_subset.data.holding import hold_out
 from methods.select_subset.data.row_files import (
     Broken,
     InlineRows,
@@ -52,7 +53,8 @@ class Rows:
         groups: the group of each row, or None.
         bad: the rows that cannot be used.
         copies: the rows that repeat others, where they were looked for.
-        left_out: (N,) copies that are not used; None: all are.
+        asked: (N,) rows that are held out to ask a trained model about; None: none are.
+        left_out: (N,) rows that are not used, being copies or held out; None: all are.
     """
 
     file: RowFile
@@ -62,15 +64,24 @@ class Rows:
     groups: list[str] | None
     bad: list[BadRow]
     copies: Copies | None = None
+    asked: npt.NDArray[np.bool_] | None = None
     left_out: npt.NDArray[np.bool_] | None = None
 
-    def leave_out(self, copies: Copies, drop: bool) -> None:
-        """Remember the copies among the rows, and not to use them: those of a bad row are kept."""
+    def leave_out(self, copies: Copies, drop: bool, held_out: float | None, seed: int) -> None:
+        """Remember the copies among the rows, and which rows not to use.
+
+        Args:
+            drop: leave copies out, but those of a bad row. held_out: share of the rows to hold out.
+        """
         self.copies = copies
-        if drop:
-            bad = np.zeros(len(self.ids), dtype=np.bool_)
-            bad[[one.row for one in self.bad]] = True
-            self.left_out = copies.rows & ~bad[copies.of]
+        good = np.ones(len(self.ids), dtype=np.bool_)
+        good[[one.row for one in self.bad]] = False
+        unused = copies.rows & good[copies.of] if drop else np.zeros_like(good)
+        if held_out is not None:
+            self.asked, gone = hold_out(good, copies, held_out, seed)
+            unused |= gone
+        if drop or held_out is not None:
+            self.left_out = unused
 
 
 def open_rows(dataset: TrainingRows, ctx: RunContext) -> RowFile:

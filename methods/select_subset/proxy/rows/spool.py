@@ -16,8 +16,8 @@ from methods.select_subset.data.dataset import Rows, read_rows
 from methods.select_subset.data.images import Archive, BadImageError, embedded
 from methods.select_subset.duplicates.fingerprints import looking_for
 from methods.select_subset.proxy.rows.conversations import Turn, UnusableRowError, turns_of
-from methods.select_subset.schema.duplicates import Duplicates
 from methods.select_subset.schema.inputs import Target, TrainingRows
+from methods.select_subset.schema.sieve import Sieve
 
 
 class RowSource(Protocol):
@@ -126,19 +126,21 @@ def spooled(
     group_needed: bool,
     ctx: RunContext,
     stack: ExitStack,
-    duplicates: Duplicates | None = None,
+    sieve: Sieve | None = None,
+    name: str | None = None,
 ) -> tuple[Rows, Spool]:
     """The rows and their spool, which `stack` closes. Raises the errors of `read_rows`.
 
     Args:
-        duplicates: how copies are looked for; None: they are not.
+        sieve: which rows to leave out; None: none.
+        name: of the spool's file, where a job has several.
     """
     archive = Archive(dataset.images, ctx) if dataset.images else None
-    name = "target" if isinstance(dataset, Target) else "rows"
+    name = name or ("target" if isinstance(dataset, Target) else "rows")
     spool = Spool(ctx.workdir / f"{name}.spool", archive)
     stack.callback(spool.close)
     opened = None if archive is None else archive.read
-    looking = looking_for(duplicates, opened, dataset.id_field)
+    looking = looking_for(None if sieve is None else sieve.duplicates, opened, dataset.id_field)
 
     def seen(row: Any, images: list[Any], field: str) -> None:
         spool.add(row, images, field)
@@ -147,8 +149,8 @@ def spooled(
 
     rows = read_rows(dataset, group_field, group_needed, ctx, seen)
     if looking is not None:
-        assert duplicates is not None, "they are looked for"
-        rows.leave_out(looking.copies(), duplicates.action == "drop")
+        assert sieve is not None, "copies are looked for"
+        rows.leave_out(looking.copies(), sieve.drop, sieve.held_out, sieve.seed)
     spool.seal()
     return rows, spool
 

@@ -43,6 +43,7 @@ from methods.select_subset.proxy.shards.shard_format import pack
 from methods.select_subset.result import BadRow
 from methods.select_subset.schema.duplicates import Duplicates
 from methods.select_subset.schema.reading_plan import OF_CLIP, ReadingWork, of_images
+from methods.select_subset.schema.sieve import Sieve
 from methods.select_subset.spec import Spec
 from methods.typing import AnyArray, IntArray
 
@@ -64,6 +65,7 @@ def extract_apart(spec: Spec, rows: Rows, group_field: str | None, ctx: RunConte
     """
     assert spec.model is not None, "called with a model"
     assert spec.dataset is not None, "the spec was checked"
+    sieve = spec.sieve
     part = ProxyPart(
         dataset=spec.dataset,
         target=spec.target,
@@ -73,7 +75,8 @@ def extract_apart(spec: Spec, rows: Rows, group_field: str | None, ctx: RunConte
         seed=spec.seed,
         group_field=group_field,
         # Copies that are used do not matter to the proxy.
-        duplicates=spec.duplicates if spec.duplicates.action == "drop" else _KEPT,
+        duplicates=spec.duplicates if sieve.drop or sieve.held_out is not None else _KEPT,
+        held_out=sieve.held_out,
         skip_bad=spec.on_bad_rows == "skip",
     )
     ctx.progress("checking rows and fine-tuning the proxy", 0, 1, "parts")
@@ -122,7 +125,8 @@ def run_proxy(spec: ProxyPart, ctx: RunContext) -> ProxyParts:
     """Runner of `select-subset-proxy`."""
     with memory_errors(), ExitStack() as stack:
         needed = spec.group_field is not None
-        rows, spool = spooled(spec.dataset, spec.group_field, needed, ctx, stack, spec.duplicates)
+        sieve = Sieve(spec.duplicates, spec.held_out, spec.seed)
+        rows, spool = spooled(spec.dataset, spec.group_field, needed, ctx, stack, sieve)
         opened = LoadedModel.of(spec.model, spec.clip, spec.seed, ctx)
         examples = stack.enter_context(Examples(spool, opened.encoder))
         lengths = check_rows(rows, spool, examples, ctx)

@@ -1,0 +1,1 @@
+"""Whether the choice teaches more than as many random rows."""
