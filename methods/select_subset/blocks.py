@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from methods.results import Block, Column, FigureBlock, Headline, ImagesBlock, TextBlock, table
+from methods.results import (
+    Block,
+    Column,
+    FigureBlock,
+    Headline,
+    ImagesBlock,
+    SamplesBlock,
+    TextBlock,
+    table,
+)
 from methods.select_subset.result import Result
+from methods.select_subset.training_blocks import losses_of_seeds, proof_table, proxy_blocks
 
 
-def present(result: Result, method: str, figures: list[FigureBlock]) -> Result:
+def present(
+    result: Result, method: str, figures: list[FigureBlock], examples: SamplesBlock | None = None
+) -> Result:
     """The result with its headline and blocks.
 
     Args:
-        method: the method of the spec.
+        method: the method of the spec. examples: rows that were chosen and left.
     """
-    blocks: list[Block] = [_files(result)]
+    blocks: list[Block] = []
+    if result.proof is not None:
+        blocks += [proof_table(result.proof), losses_of_seeds(result.proof)]
+    blocks += [_counts(result), _files(result)]
+    if result.duplicates is not None and result.duplicates.examples:
+        blocks.append(_duplicates(result))
+    if result.proxy is not None:
+        blocks += proxy_blocks(result.proxy)
     if result.clusters is not None:
         blocks.append(_clusters(result))
     if result.per_group:
@@ -20,6 +39,8 @@ def present(result: Result, method: str, figures: list[FigureBlock]) -> Result:
     if result.validation.bad_rows:
         blocks += [_problems(result), _bad_rows(result)]
     blocks += figures
+    if examples is not None:
+        blocks.append(examples)
     if (sheet := result.artifacts.get("contact_sheet")) is not None:
         blocks.append(
             ImagesBlock(
@@ -46,6 +67,19 @@ def _headline(result: Result) -> list[Headline]:
         ),
         Headline(key="candidates", label="Candidates", value=result.candidates, format="integer"),
     ]
+    if result.proof is not None:
+        headline.append(
+            Headline(
+                key="gain",
+                label="Held-out loss, random minus chosen",
+                value=result.proof.difference.mean,
+                low=result.proof.difference.low,
+                high=result.proof.difference.high,
+                unit="nats a token",
+                better="high",
+                help="Above 0 the choice teaches more than as many random rows.",
+            )
+        )
     if result.shortfall:
         headline.append(
             Headline(
@@ -71,7 +105,74 @@ def _headline(result: Result) -> list[Headline]:
                 better="low",
             )
         )
-    return headline
+    # Six figures are shown at most.
+    return headline[:6]
+
+
+def _counts(result: Result) -> Block:
+    """How the rows of the input became the choice."""
+    lines: list[tuple[str, float | None, str]] = [
+        ("Rows of the input", result.validation.rows, ""),
+        ("Bad rows", result.validation.bad_rows, "left out"),
+    ]
+    if (copies := result.duplicates) is not None:
+        about = "left out" if copies.dropped else "not left out"
+        lines += [
+            ("Exact copies of other rows", copies.exact, about),
+            ("Near copies of other rows", copies.near, about),
+            (
+                "Chosen rows that repeat others",
+                copies.chosen,
+                f"at random {copies.chosen_at_random}",
+            ),
+        ]
+    if result.proof is not None:
+        lines.append(
+            ("Rows held out for the proof", result.proof.asked, "and all that repeat them")
+        )
+    text_only = result.validation.text_only_rows
+    if text_only:
+        about = f"of {text_only:,} among the candidates"
+        lines.append(("Chosen rows without an image", result.validation.text_only_selected, about))
+    lines += [
+        ("Candidates", result.candidates, ""),
+        ("Rows asked for", result.requested, ""),
+        ("Rows chosen", result.selected, ""),
+        ("Outside the method's own rule", result.filled, "they fill the budget"),
+    ]
+    columns = [
+        Column(key="what", label="What"),
+        Column(key="rows", label="Rows", format="integer"),
+        Column(key="about", label="Remark"),
+    ]
+    rows = [{"what": what, "rows": count, "about": about} for what, count, about in lines if count]
+    help_ = ""
+    if (kept := result.stability) is not None:
+        help_ = (
+            f"Other seeds choose {kept.share:.0%} of the chosen rows too (the least of "
+            f"{kept.seeds}: {kept.least:.0%}); by chance it would be {kept.by_chance:.0%}."
+        )
+    return table("From the input to the choice", columns, rows, help=help_)
+
+
+def _duplicates(result: Result) -> Block:
+    copies = result.duplicates
+    assert copies is not None
+    columns = [
+        Column(key="id", label="Row"),
+        Column(key="of_id", label="repeats"),
+        Column(key="how", label="How"),
+        Column(key="similarity", label="Similarity", format="number"),
+    ]
+    return table(
+        "Rows that repeat others",
+        columns,
+        copies.examples,
+        help=f"Looked for: {'; '.join(copies.looked_for)}. {copies.groups:,} rows are repeated, "
+        f"the most often {copies.largest_group - 1:,} times.",
+        total=copies.exact + copies.near,
+        artifact=result.artifacts.get("duplicates"),
+    )
 
 
 def _files(result: Result) -> Block:

@@ -189,6 +189,8 @@ def _map(
         {"x": _short(x), "y": _short(y), "row": int(row), "is": "chosen" if chosen[row] else "left"}
         for row, (x, y) in zip(sample.tolist(), points, strict=True)
     ]
+    # The last ones are drawn on top.
+    rows.sort(key=lambda one: one["is"] == "chosen")
     specification = chart(
         rows,
         mark={"type": "point", "filled": True, "size": 14, "opacity": 0.6, "tooltip": True},

@@ -9,8 +9,16 @@ from hashlib import sha256
 import numpy as np
 
 from methods.context import RunContext
-from methods.results import ArtifactRef, Provenance
-from methods.select_subset import blocks, brought, duplicate_rows, figures, proxy_features
+from methods.results import ArtifactRef, Provenance, counted
+from methods.select_subset import (
+    blocks,
+    brought,
+    duplicate_rows,
+    examples,
+    figures,
+    proxy_features,
+    training_files,
+)
 from methods.select_subset.algorithms.budgets import Candidates, Outcome, solve
 from methods.select_subset.data import artifacts
 from methods.select_subset.data.dataset import Rows, report
@@ -20,6 +28,7 @@ from methods.select_subset.out_of_core.job import beyond_memory, run_large
 from methods.select_subset.proof.proof import prove
 from methods.select_subset.result import BadRow, Clusters, GroupCount, Result, Validation
 from methods.select_subset.spec import JOB, Spec
+from methods.select_subset.stability import stability
 from methods.typing import IntArray
 
 _INLINE = 10_000
@@ -92,6 +101,18 @@ def _chosen(
         outcome.warnings += duplicate_rows.warnings(found, spec, len(outcome.rows), count)
         if copies.rows.any():
             saved["duplicates"] = duplicate_rows.write(copies, ids, ctx)
+    block = None
+    if rows is not None and spec.dataset is not None:
+        wanted = {str(one) for one in spec.output.what}
+        if wanted & {"messages", "llava", "recipe"}:
+            files, without = training_files.write(spec.dataset, rows, outcome.rows, wanted, ctx)
+            saved |= files
+            if files and without:
+                outcome.warnings.append(
+                    f"{counted(without, 'chosen row')} have no conversation, and are not in "
+                    "messages and llava."
+                )
+        block = examples.block(spec.dataset, rows, outcome, ctx)
     if bad:
         saved["bad_rows"] = artifacts.write_bad_rows(bad, ctx)
         outcome.warnings.append(f"{len(bad)} bad rows were left out.")
@@ -107,13 +128,14 @@ def _chosen(
     mapped = np.flatnonzero(usable & features.present)
     result = _result(spec, outcome, given, saved)
     result.duplicates, result.proof = found, proof
+    result.stability = stability(spec, given, outcome, ctx.check)
     if extra is not None:
         result.provenance.versions |= extra.versions
         result.proxy = extra.report
     result.validation = _validation(bad, count, text_only)
     result.validation.text_only_selected = int(text_only[outcome.rows].sum())
     drawn = figures.draw(outcome, features.values, mapped)
-    return blocks.present(result, spec.method, drawn)
+    return blocks.present(result, spec.method, drawn, block)
 
 
 def _needs_groups(spec: Spec) -> bool:

@@ -141,9 +141,18 @@ class Proof(SpecModel):
     )
     device: str = Field(description="`cuda` or `cpu`.")
     seconds_per_step: float = Field(description="Median over the trainings.")
-    hours_all: float = Field(description="Hours that so many passes over all candidates take here.")
+    hours_all: float = Field(description="Hours of as many passes over all candidates, here.")
     hours_chosen: float = Field(description="The same over the chosen rows.")
     hours_saved: float = Field(description="What each training on the choice saves.")
+
+
+class Stability(SpecModel):
+    """How much of the choice other seeds choose too, from the same features."""
+
+    seeds: int = Field(description="Other seeds.")
+    share: float = Field(description="Mean share of the chosen rows that they choose too.")
+    least: float = Field(description="The least of these shares.")
+    by_chance: float = Field(description="That of a random choice of as many rows.")
 
 
 class Validation(SpecModel):
@@ -174,7 +183,9 @@ class Result(JobResult):
     artifacts: dict[str, ArtifactRef] = Field(
         description="`indices` (npy, int64), `ids` (JSON lines), `rows` (the input's format), "
         "`scores` (a row for every candidate), `weights` (npy, float64, beside `indices`), "
-        "`random_indices` (npy: the same number of rows at random), `bad_rows` and `duplicates` "
+        "`random_indices` (npy: the same number of rows at random), `messages` "
+        "and `llava` (the choice as training code takes it), `recipe` (how to train on it with "
+        "trl, LLaMA-Factory and axolotl), `bad_rows` and `duplicates` "
         "(JSON lines); "
         "with a model also `features` (npz, what the proxy gave, as a feature of further jobs), "
         "`model` (the fine-tuned proxy, which other jobs may name) and "
@@ -189,6 +200,9 @@ class Result(JobResult):
     )
     duplicates: DuplicateRows | None = Field(
         None, description="Rows that repeat others; null where they were not looked for."
+    )
+    stability: Stability | None = Field(
+        None, description="How much depends on the seed; null above 10,000 candidates."
     )
     proof: Proof | None = Field(None, description="What the choice teaches; null unless asked for.")
     proxy: Proxy | None = Field(None, description="The proxy model; null without one.")

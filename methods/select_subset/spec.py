@@ -62,16 +62,19 @@ class Groups(SpecModel):
     )
 
 
-What = Literal["indices", "ids", "rows", "scores", "weights", "model"]
+What = Literal[
+    "indices", "ids", "rows", "scores", "weights", "messages", "llava", "recipe", "model"
+]
 
 
 class Output(SpecModel):
     """What to write."""
 
     what: list[What] = Field(
-        default=["indices", "ids", "rows", "scores", "weights"],
+        default=["indices", "ids", "rows", "scores", "weights", "messages", "recipe"],
         description="Which artifacts to write; `indices` brings `random_indices` too, and there "
-        "are `rows` only with a dataset. `model`: the fine-tuned proxy, which other jobs may then "
+        "are `rows` only with a dataset, `messages`, `llava` and `recipe` only with one of "
+        "conversations. `model`: the fine-tuned proxy, which other jobs may then "
         "name by the id of its artifact.",
     )
     order: Literal["method", "input", "shuffled"] = Field(

@@ -87,7 +87,7 @@ class Rows:
 def open_rows(dataset: TrainingRows, ctx: RunContext) -> RowFile:
     """The file of rows that a data set names."""
     if dataset.rows is not None:
-        return InlineRows(dataset.rows)
+        return InlineRows(dataset.rows, ctx)
     assert dataset.input is not None, "the spec has rows or an input"
     file = dataset.input
     opened = unpacked(lambda: ctx.open_input(file), ctx, "The data set")

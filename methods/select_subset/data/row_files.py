@@ -6,7 +6,7 @@ import codecs
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, Self
 
 from methods.context import RunContext
 from methods.errors import JobError
@@ -50,14 +50,17 @@ class RowFile(Protocol):
     def copy(self, rows: IntArray, target: Path) -> None:
         """Write these rows, in this order, in the format of the input."""
 
+    def reopened(self, path: Path) -> RowFile:
+        """A file that `copy` wrote."""
+
 
 class InlineRows:
     """Rows that came with the spec; they are written as JSON lines."""
 
     media_type, suffix = "application/x-ndjson", "jsonl"
 
-    def __init__(self, rows: list[dict[str, Any]]) -> None:
-        self._rows = rows
+    def __init__(self, rows: list[dict[str, Any]], ctx: RunContext) -> None:
+        self._rows, self._ctx = rows, ctx
 
     def read(self) -> Iterator[Any]:
         return iter(self._rows)
@@ -69,6 +72,9 @@ class InlineRows:
         with target.open("w", encoding="utf-8") as writer:
             for row in rows.tolist():
                 writer.write(json.dumps(self._rows[row], ensure_ascii=False) + "\n")
+
+    def reopened(self, path: Path) -> RowFile:
+        return JsonLines(lambda: path.open("rb"), self._ctx)
 
 
 class Spans:
@@ -82,6 +88,9 @@ class Spans:
 
     def position(self) -> tuple[int, int, str]:
         return self._read, self._size, "bytes"
+
+    def reopened(self, path: Path) -> Self:
+        return type(self)(lambda: path.open("rb"), self._ctx)
 
     def _open(self) -> BinaryIO:
         reader = self._opened()

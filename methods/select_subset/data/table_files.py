@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, Self
 
 import numpy as np
 
@@ -108,6 +108,9 @@ class Parquet:
     def position(self) -> tuple[int, int, str]:
         return self._done, self._total, "rows"
 
+    def reopened(self, path: Path) -> Self:
+        return type(self)(lambda: path.open("rb"), self._ctx)
+
     def _open(self, reader: BinaryIO) -> _Table:
         try:
             return self._kind(reader)
@@ -203,6 +206,9 @@ class Csv:
 
     def position(self) -> tuple[int, int, str]:
         return self._read, self._size, "bytes"
+
+    def reopened(self, path: Path) -> Self:
+        return type(self)(lambda: path.open("rb"), self._ctx)
 
     def _cells(self) -> Iterator[list[str]]:
         with self._opened() as raw:

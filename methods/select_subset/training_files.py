@@ -1,0 +1,155 @@
+"""The choice as training code takes it: messages, LLaVA, and how to train on them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from methods.context import RunContext
+from methods.results import ArtifactRef
+from methods.select_subset.data.artifacts import LINES
+from methods.select_subset.data.chosen_rows import read_again
+from methods.select_subset.data.dataset import Rows, content_images
+from methods.select_subset.data.images import BadImageError, embedded
+from methods.select_subset.proxy.rows.conversations import Turn, UnusableRowError, turns_of
+from methods.select_subset.schema.inputs import TrainingRows
+from methods.typing import IntArray
+
+_IMAGE = "<image>"
+
+
+def write(
+    dataset: TrainingRows, rows: Rows, chosen: IntArray, wanted: set[str], ctx: RunContext
+) -> tuple[dict[str, ArtifactRef], int]:
+    """Write what is wanted of `messages`, `llava` and `recipe`.
+
+    Returns:
+        The artifacts by name, and how many chosen rows have no conversation to write; where all
+        have none, no files.
+    """
+    paths = {"messages": ctx.workdir / "messages.jsonl", "llava": ctx.workdir / "llava.json"}
+    left_out, pictured = 0, False
+    with (
+        paths["messages"].open("w", encoding="utf-8") as lines,
+        paths["llava"].open("w", encoding="utf-8") as array,
+    ):
+        before = "[\n"
+        for number, found in zip(chosen.tolist(), _turns(dataset, rows, chosen, ctx), strict=True):
+            if found is None:
+                left_out += 1
+                continue
+            turns, images = found
+            pictured |= bool(images)
+            lines.write(_line(_messages(turns, images)) + "\n")
+            array.write(before + _line(_llava(rows.ids[number], turns, images)))
+            before = ",\n"
+        array.write("\n]\n" if before != "[\n" else "[]\n")
+    if left_out == len(chosen):
+        return {}, left_out
+    saved = {}
+    if "messages" in wanted:
+        saved["messages"] = ctx.save_artifact("messages.jsonl", paths["messages"], LINES)
+    if "llava" in wanted:
+        saved["llava"] = ctx.save_artifact("llava.json", paths["llava"], "application/json")
+    if "recipe" in wanted:
+        text = recipe(len(chosen) - left_out, pictured).encode()
+        saved["recipe"] = ctx.save_artifact("recipe.md", text, "text/markdown")
+    return saved, left_out
+
+
+def _turns(
+    dataset: TrainingRows, rows: Rows, chosen: IntArray, ctx: RunContext
+) -> Iterator[tuple[list[Turn], list[str]] | None]:
+    names = (dataset.image_field,) if dataset.image_field else ("image", "images")
+    for row in read_again(rows.file, chosen, ctx):
+        given = next((row[name] for name in names if row.get(name)), None) or content_images(row)
+        images = given if isinstance(given, list) else [given]
+        try:
+            yield turns_of(row, len(images)), [_reference(image) for image in images]
+        except (UnusableRowError, BadImageError):
+            yield None
+
+
+def _reference(image: Any) -> str:
+    """A path, or the image itself as a data URI."""
+    found = embedded(image)
+    if isinstance(found, str):
+        return found
+    kind = "png" if found.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(found).decode()}"
+
+
+def _messages(turns: list[Turn], images: list[str]) -> dict[str, Any]:
+    """As OpenAI, trl and LLaMA-Factory have it; `<image>` stands where an image does."""
+    if turns[0].role == "text":
+        return {"text": turns[0].text}
+    found = [{"role": turn.role, "content": _text(turn)} for turn in turns]
+    return {"messages": found, **({"images": images} if images else {})}
+
+
+def _llava(identity: str, turns: list[Turn], images: list[str]) -> dict[str, Any]:
+    names = {"user": "human", "assistant": "gpt", "text": "gpt"}
+    found = [{"from": names.get(t.role, t.role), "value": _text(t)} for t in turns]
+    image = images[0] if len(images) == 1 else images
+    return {"id": identity, **({"image": image} if images else {}), "conversations": found}
+
+
+def _text(turn: Turn) -> str:
+    return "".join(_IMAGE if part is None else part for part in turn.parts)
+
+
+def _line(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def recipe(rows: int, images: bool) -> str:
+    """How to train on `messages.jsonl` with LLaMA-Factory, axolotl and trl."""
+    columns = {"messages": "messages", **({"images": "images"} if images else {})}
+    tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user"}
+    tags |= {"assistant_tag": "assistant", "system_tag": "system"}
+    entry = {"file_name": "messages.jsonl", "formatting": "sharegpt", "columns": columns}
+    info = json.dumps({"subset": {**entry, "tags": tags}}, indent=2)
+    return f"""# Training on the chosen {rows:,} rows
+
+Every line of `messages.jsonl` is a conversation. Replace MODEL by the model that you train. Train
+on the random list (`random_indices.npy`) once as well: it is what the choice has to beat.
+
+## trl
+
+```python
+from datasets import load_dataset
+from trl import SFTConfig, SFTTrainer
+
+rows = load_dataset("json", data_files="messages.jsonl", split="train")
+settings = SFTConfig(output_dir="trained")
+SFTTrainer("MODEL", train_dataset=rows, args=settings).train()
+```
+
+`assistant_only_loss=True` learns the answers only, where the model's chat template marks them.
+
+## LLaMA-Factory
+
+`dataset_info.json`, beside `messages.jsonl`:
+
+```json
+{info}
+```
+
+and in the training file `dataset: subset` and `dataset_dir: .`.
+
+## axolotl
+
+```yaml
+base_model: MODEL
+datasets:
+  - path: messages.jsonl
+    type: chat_template
+    field_messages: messages
+    message_property_mappings:
+      role: role
+      content: content
+output_dir: trained
+```
+"""
