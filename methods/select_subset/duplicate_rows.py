@@ -15,7 +15,7 @@ from methods.select_subset.data.copies import Copies
 from methods.select_subset.data.dataset import Rows
 from methods.select_subset.data.features import Features
 from methods.select_subset.duplicates.pairs import near_vectors
-from methods.select_subset.result import Copy, DuplicateRows
+from methods.select_subset.result import DuplicateRow, DuplicatesFound
 from methods.select_subset.spec import Spec
 from methods.typing import BoolArray, IntArray
 
@@ -55,7 +55,7 @@ def find(
 
 def report(
     copies: Copies, outcome: Outcome, ids: list[str] | None, dropped: BoolArray
-) -> DuplicateRows:
+) -> DuplicatesFound:
     """Counts, and the first copies.
 
     Args:
@@ -63,7 +63,7 @@ def report(
     """
     exact = copies.how == 0
     sizes = np.bincount(copies.of, minlength=len(copies.of))
-    return DuplicateRows(
+    return DuplicatesFound(
         looked_for=copies.looked_for,
         exact=int(exact.sum()),
         near=int((copies.rows & ~exact).sum()),
@@ -82,9 +82,9 @@ def _repeats(copies: Copies, rows: IntArray) -> int:
     return len(rows) - len(np.unique(copies.of[rows]))
 
 
-def _copy(copies: Copies, row: int, ids: list[str] | None) -> Copy:
+def _copy(copies: Copies, row: int, ids: list[str] | None) -> DuplicateRow:
     of = int(copies.of[row])
-    return Copy(
+    return DuplicateRow(
         row=row,
         id=str(row) if ids is None else ids[row],
         of_row=of,
@@ -98,7 +98,7 @@ def _copy(copies: Copies, row: int, ids: list[str] | None) -> Copy:
 _SHARE = 0.05
 
 
-def warnings(found: DuplicateRows, spec: Spec, chosen: int, count: int) -> list[str]:
+def warnings(found: DuplicatesFound, spec: Spec, chosen: int, count: int) -> list[str]:
     """What a reader of the choice has to know of its copies."""
     words = []
     if found.dropped:

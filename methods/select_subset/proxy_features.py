@@ -17,7 +17,7 @@ from methods.results import ArtifactRef
 from methods.select_subset.algorithms.budgets import Outcome
 from methods.select_subset.data.dataset import Rows
 from methods.select_subset.data.feature_files import Table
-from methods.select_subset.result import Proxy
+from methods.select_subset.result import ProxyReport
 from methods.select_subset.schema.methods import CoincideParams
 from methods.select_subset.schema.proxy_model import ProxyModel
 from methods.select_subset.spec import Spec
@@ -37,7 +37,7 @@ class Extra:
         report: what became of the proxy. warnings: for the result.
     """
 
-    report: Proxy
+    report: ProxyReport
     warnings: list[str]
     tables: dict[str, Table]
     spool: Spool

@@ -41,7 +41,7 @@ class BadRow(SpecModel):
     problem: str = Field(description="What is wrong, in words.")
 
 
-class Copy(SpecModel):
+class DuplicateRow(SpecModel):
     """A row that repeats another."""
 
     row: int = Field(description="Row number in the input, from 0.")
@@ -58,7 +58,7 @@ class Copy(SpecModel):
     )
 
 
-class DuplicateRows(SpecModel):
+class DuplicatesFound(SpecModel):
     """Rows that repeat an earlier row."""
 
     looked_for: list[str] = Field(description="What was compared, in words.")
@@ -71,7 +71,7 @@ class DuplicateRows(SpecModel):
         description="Chosen rows that repeat another chosen row or the same unchosen one."
     )
     chosen_at_random: int = Field(description="The same in the random choice of that size.")
-    examples: list[Copy] = Field(description="The first copies; all are in the artifact.")
+    examples: list[DuplicateRow] = Field(description="The first copies; all are in the artifact.")
 
 
 class PreviewPiece(SpecModel):
@@ -89,7 +89,7 @@ class PreviewRow(SpecModel):
     pieces: list[PreviewPiece] = Field(description="Its text in pieces.")
 
 
-class Proxy(SpecModel):
+class ProxyReport(SpecModel):
     """What became of the proxy model."""
 
     rows_read: int = Field(description="Rows that it was read on.")
@@ -104,7 +104,7 @@ class Proxy(SpecModel):
     )
 
 
-class Arm(SpecModel):
+class ProofSet(SpecModel):
     """Trainings on one set of rows."""
 
     name: str = Field(description="`chosen`, `random` or `all`.")
@@ -120,7 +120,7 @@ class Arm(SpecModel):
     )
 
 
-class Difference(SpecModel):
+class ProofDifference(SpecModel):
     """Loss after random rows minus loss after the choice; above 0 the choice is better."""
 
     mean: float = Field(description="Mean over seeds.")
@@ -128,14 +128,14 @@ class Difference(SpecModel):
     high: float | None = Field(description="Upper end of its 95 % interval, by Student's t.")
 
 
-class Proof(SpecModel):
+class SelectionProof(SpecModel):
     """What a small model learned from the choice, from random rows and from all."""
 
     steps: int = Field(description="Steps of every training.")
     epochs: float = Field(description="Passes over the chosen rows that these steps are.")
     asked: int = Field(description="Rows that it was asked about.")
-    sets: list[Arm] = Field(description="The sets of rows.")
-    difference: Difference = Field(description="Of random and chosen rows, seed by seed.")
+    sets: list[ProofSet] = Field(description="The sets of rows.")
+    difference: ProofDifference = Field(description="Of random and chosen rows, seed by seed.")
     verdict: Literal["better", "worse", "cannot be told apart", "unknown"] = Field(
         description="The choice against random rows, where the interval leaves 0 out."
     )
@@ -146,7 +146,7 @@ class Proof(SpecModel):
     hours_saved: float = Field(description="What each training on the choice saves.")
 
 
-class Stability(SpecModel):
+class SeedStability(SpecModel):
     """How much of the choice other seeds choose too, from the same features."""
 
     seeds: int = Field(description="Other seeds.")
@@ -198,14 +198,16 @@ class Result(JobResult):
     per_group: dict[str, GroupCount] | None = Field(
         description="Rows of each group before and after, by its name; null without groups."
     )
-    duplicates: DuplicateRows | None = Field(
+    duplicates: DuplicatesFound | None = Field(
         None, description="Rows that repeat others; null where they were not looked for."
     )
-    stability: Stability | None = Field(
+    stability: SeedStability | None = Field(
         None, description="How much depends on the seed; null above 10,000 candidates."
     )
-    proof: Proof | None = Field(None, description="What the choice teaches; null unless asked for.")
-    proxy: Proxy | None = Field(None, description="The proxy model; null without one.")
+    proof: SelectionProof | None = Field(
+        None, description="What the choice teaches; null unless asked for."
+    )
+    proxy: ProxyReport | None = Field(None, description="The proxy model; null without one.")
     validation: Validation = Field(description="What was found when the rows were checked.")
     details: dict[str, Any] = Field(description="Numbers of the method's own.")
     input_digest: str = Field(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from methods.select_subset.algorithms.budgets import Candidates, Outcome, solve
-from methods.select_subset.result import Stability
+from methods.select_subset.result import SeedStability
 from methods.select_subset.spec import Spec
 
 #: Choices of more rows than that are not made again.
@@ -17,7 +17,7 @@ _SEEDS = 4
 
 def stability(
     spec: Spec, given: Candidates, outcome: Outcome, check: Callable[[], None]
-) -> Stability | None:
+) -> SeedStability | None:
     """Choose again by other seeds; None where that would take long.
 
     Features that a model gave are the same for all of them.
@@ -28,7 +28,7 @@ def stability(
     for seed in range(spec.seed + 1, spec.seed + 1 + _SEEDS):
         other = solve(spec.model_copy(update={"seed": seed % 2**31}), given, check)
         shares.append(float(np.isin(outcome.rows, other.rows).mean()))
-    return Stability(
+    return SeedStability(
         seeds=_SEEDS,
         share=float(np.mean(shares)),
         least=min(shares),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from methods.results import NEUTRAL, Block, Column, FigureBlock, Interval, axis, chart, table
-from methods.select_subset.result import Proof, Proxy
+from methods.select_subset.result import ProxyReport, SelectionProof
 
 
-def proof_table(proof: Proof) -> Block:
+def proof_table(proof: SelectionProof) -> Block:
     """The sets of a proof side by side, and what follows in words."""
     columns = [
         Column(key="name", label="Trained on"),
@@ -64,7 +64,7 @@ def _hours(value: float) -> str:
     return f"{value * 60:.1f} min" if value * 60 >= 1 else f"{value * 3600:.1f} s"
 
 
-def losses_of_seeds(proof: Proof) -> FigureBlock:
+def losses_of_seeds(proof: SelectionProof) -> FigureBlock:
     """Every training of a proof."""
     rows = [
         {"set": one.name, "loss": loss, "seed": seed}
@@ -92,7 +92,7 @@ def losses_of_seeds(proof: Proof) -> FigureBlock:
     )
 
 
-def proxy_blocks(proxy: Proxy) -> list[Block]:
+def proxy_blocks(proxy: ProxyReport) -> list[Block]:
     """Its losses, and how it reads rows."""
     found: list[Block] = []
     if len(proxy.losses) > 1:

@@ -314,7 +314,7 @@ def test_select_subset_uploads_waits_and_downloads(
     tried, create = [r for r in service.requests if r.url.path == "/v1/jobs/select-subset"]
     assert tried.url.params["dry_run"] == "true", "the spec is checked before anything is sent"
     assert json.loads(create.content)["spec"] == {
-        "dataset": {"input": "file_0", "format": "jsonl", "images": "file_1"},
+        "dataset": {"input": "file_0", "images": "file_1"},
         "features": [{"kind": "trajectory", "inputs": ["file_2", "file_3"]}],
         "budget": {"count": 2},
         "method": "xmas",
@@ -324,10 +324,56 @@ def test_select_subset_uploads_waits_and_downloads(
         "seed": 0,
     }
     shown = capsys.readouterr()
-    assert shown.out == f"2 of 9 rows, 1 files in {out}\n"
+    assert shown.out == (f"2 of 9 rows, 1 files in {out}\nthe report is {out / 'report.html'}\n")
+    assert (out / "report.html").is_file()
     assert "warning: mind" in shown.err
     assert (out / "selected.jsonl").read_bytes() == content
     assert json.loads((out / "result.json").read_text()) == result
+
+
+def test_select_subset_takes_every_field_of_the_spec(
+    run: Run, service: Service, tmp_path: Path
+) -> None:
+    for name in ("a.jsonl", "target.jsonl"):
+        (tmp_path / name).write_bytes(name.encode())
+    reference = {"type": "string", "format": "datassay-input"}
+    rows = {"properties": {"input": {"anyOf": [reference, {"type": "null"}]}}}
+    schema = {"properties": {"dataset": rows, "target": {"anyOf": [rows, {"type": "null"}]}}}
+    kind = {"name": "select-subset", "version": "2", "spec_schema": schema}
+    service.on("GET", "/v1/job-types/select-subset", httpx2.Response(200, json=kind))
+    for number in range(2):
+        service.on("GET", "/v1/files", httpx2.Response(200, json=NO_FILES))
+        service.on("POST", "/v1/files", httpx2.Response(201, json=FILE | {"id": f"file_{number}"}))
+    service.on("POST", "/v1/jobs/select-subset", job_reply(), job_reply(status=202))
+    options = ["--budget", "5", "--model", "m", "--method", "less", "--prove", "--duplicates=drop"]
+    more = ["--set", f"target.input={tmp_path / 'target.jsonl'}", "--set", "prove.seeds=5"]
+    assert run("select-subset", str(tmp_path / "a.jsonl"), *options, *more, "--no-wait") == 0
+    _, create = [r for r in service.requests if r.url.path == "/v1/jobs/select-subset"]
+    spec = json.loads(create.content)["spec"]
+    assert spec["dataset"] == {"input": "file_0"}
+    assert spec["target"] == {"input": "file_1"}
+    assert spec["prove"] == {"seeds": 5}
+    assert spec["duplicates"] == "drop"
+
+
+def test_the_first_bad_rows_are_shown(
+    run: Run, service: Service, capsys: Capture, tmp_path: Path
+) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b"data")
+    service.on("GET", "/v1/files", httpx2.Response(200, json=NO_FILES))
+    service.on("POST", "/v1/files", httpx2.Response(201, json=FILE | {"id": "file_1"}))
+    service.on("POST", "/v1/jobs/select-subset", job_reply(), job_reply(status=202))
+    rows = [{"row": n, "id": f"r{n}", "field": "image", "problem": "is gone"} for n in range(30)]
+    error = {"code": "input_invalid", "message": "30 of 40 rows are not valid."}
+    error["details"] = {"bad_rows": 30, "examples": rows}
+    service.on("GET", JOB, job_reply("FAILED", version=2, error=error))
+    options = ["--budget", "5", "--method", "random"]
+    assert run("select-subset", str(tmp_path / "a.jsonl"), *options) == 1
+    shown = capsys.readouterr().err
+    assert "row 0 (r0): image is gone" in shown
+    assert "row 9 (r9)" in shown
+    assert "row 10 (" not in shown
+    assert "and 20 more" in shown
 
 
 @pytest.mark.parametrize(
@@ -336,7 +382,6 @@ def test_select_subset_uploads_waits_and_downloads(
         (["a.jsonl", "--budget", "0%"], "a number of rows or a share"),
         (["a.jsonl", "--budget", "1.5"], "a number of rows or a share"),
         (["a.jsonl", "--budget", "x%"], "a number of rows or a share"),
-        (["a.txt", "--budget", "5"], "the ending says nothing"),
         (["a.jsonl", "--budget", "5", "--model", "m", "--feature", "score=x"], "not both"),
         (["a.jsonl", "--budget", "5", "--feature", "score"], "KEY=VALUE is expected"),
         (["gone.jsonl", "--budget", "5"], "no such file"),

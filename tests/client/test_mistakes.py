@@ -65,7 +65,7 @@ MISTAKES: dict[str, tuple[int, str]] = {
         "the operator allows no input from there",
     ),
     "select-subset {good} --budget 0%": (2, "a number of rows or a share such as 20% is expected"),
-    "select-subset {csv} --budget 20%": (2, "give --format, the ending says nothing"),
+    "select-subset {csv} --budget 20%": (3, "method xmas needs"),
     # Ids, keys and addresses.
     "show job_1": (3, "There is no job 'job_1'"),
     "show 7": (3, "There is no job '7'"),

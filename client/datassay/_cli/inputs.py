@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from datassay._cli.spec_help import resolved, variants
 from datassay.calls import JobOptions
 from datassay.client import Client
 from datassay.errors import Forbidden, InvalidSpec
@@ -17,12 +18,49 @@ from datassay.uploads import is_uri
 
 #: Stands for a file that is not sent yet: well-formed, and nobody's.
 _STAND_IN = "file_" + "0" * 32
+#: Characters of a path; what is longer is no file.
+_LONGEST = 4096
 #: A place in a spec: the object or list, and the key in it.
 Place = tuple[Any, Any]
 
 
 class MissingFileError(ValueError):
     """A path that leads to no file, or to one without content."""
+
+
+def name_files(settings: Iterable[str]) -> bool:
+    """Whether a value of `--set` is a file that is here."""
+    values = (text.partition("=")[2] for text in settings)
+    return any(value and len(value) < _LONGEST and Path(value).is_file() for value in values)
+
+
+def places(client: Client, job_type: str, spec: Mapping[str, Any]) -> list[Place]:
+    """Where a spec names files, by the JSON Schema of its job type."""
+    schema = client.job_types.get(job_type).spec_schema or {}
+    return list(_walk(schema, spec, schema))
+
+
+def _walk(schema: Mapping[str, Any], value: Any, root: Mapping[str, Any]) -> Iterator[Place]:
+    for variant in variants(resolved(schema, root)):
+        one = resolved(variant, root)
+        if isinstance(value, dict):
+            for name, field in (one.get("properties") or {}).items():
+                if name in value:
+                    yield from _found(field, value, name, root)
+        elif isinstance(value, list) and isinstance(one.get("items"), Mapping):
+            for number in range(len(value)):
+                yield from _found(one["items"], value, number, root)
+
+
+def _found(
+    schema: Mapping[str, Any], holder: Any, key: Any, root: Mapping[str, Any]
+) -> Iterator[Place]:
+    kinds = [resolved(one, root) for one in variants(resolved(schema, root))]
+    if isinstance(holder[key], str):
+        if any(one.get("format") == "datassay-input" for one in kinds):
+            yield holder, key
+    else:
+        yield from _walk(schema, holder[key], root)
 
 
 def check_paths(places: list[Place]) -> list[Place]:

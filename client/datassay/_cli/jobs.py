@@ -8,7 +8,7 @@ import sys
 import tempfile
 import webbrowser
 from argparse import Namespace
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -53,7 +53,11 @@ def submit(session: Session, args: Namespace) -> None:
         options["timeout"] = args.timeout
     if args.cache is not None:
         options["cache"] = args.cache
-    places = [(spec, "input")] if isinstance(spec.get("input"), str) else []
+    places: list[inputs.Place] = []
+    if inputs.name_files(args.set):
+        places = inputs.places(session.client, args.type, spec)
+    elif isinstance(spec.get("input"), str):
+        places = [(spec, "input")]
     inputs.send(session.client, args.type, spec, places, options, dry_run=args.dry_run)
     if args.dry_run:
         note("nothing was sent, nothing runs")
@@ -293,11 +297,16 @@ def _spec(args: Namespace) -> dict[str, Any]:
     if not isinstance(spec, dict):
         raise UsageError(f"--spec {args.spec}: a JSON object is expected")
     for key, value in pairs(args.set, "--set").items():
-        _assign(spec, key, value)
+        assign(spec, key, value)
     return spec
 
 
-def _assign(spec: dict[str, Any], key: str, text: str) -> None:
+def assign(spec: dict[str, Any], key: str, text: str) -> None:
+    """Set a field of a spec; dots in its name lead into objects.
+
+    Raises:
+        UsageError: they lead into something else.
+    """
     *parents, last = key.split(".")
     target = spec
     for name in parents:
@@ -308,6 +317,25 @@ def _assign(spec: dict[str, Any], key: str, text: str) -> None:
         target[last] = json.loads(text)
     except (ValueError, RecursionError):
         target[last] = text
+
+
+#: Bad rows that are shown.
+_BAD_ROWS = 10
+
+
+def bad_rows(details: Mapping[str, Any]) -> list[str]:
+    """The first bad rows of what a job says of them, a line each."""
+    found = details.get("examples") or details.get("rows") or []
+    rows = [row for row in found if isinstance(row, dict) and "row" in row] if found else []
+    lines = []
+    for row in rows[:_BAD_ROWS]:
+        name = f" ({row['id']})" if row.get("id") is not None else ""
+        problem = f"{row.get('field') or ''} {row.get('problem') or ''}".strip()
+        lines.append(f"row {row['row']}{name}: {problem}")
+    total = details.get("bad_rows", len(rows))
+    if isinstance(total, int) and lines and total > len(lines):
+        lines.append(f"and {total - len(lines)} more")
+    return lines
 
 
 def save_artifacts(artifacts: Iterable[Artifact], folder: Path) -> list[Path]:

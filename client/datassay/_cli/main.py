@@ -78,6 +78,9 @@ def main(argv: Sequence[str] | None = None, connect: Callable[..., Client] = Cli
         return INTERRUPTED
     except (DatassayError, OSError, ValueError, ArithmeticError, RecursionError) as error:
         _complain(str(error))
+        if isinstance(error, JobEnded) and error.error is not None:
+            for line in jobs.bad_rows(error.error.details):
+                _complain(line)
         if isinstance(error, Unauthenticated):
             _complain(
                 "give a key by --api-key, DATASSAY_API_KEY or DATASSAY_API_KEY_FILE, or name the "

@@ -13,22 +13,19 @@ from datassay._cli import inputs
 from datassay._cli.jobs import (
     Session,
     UsageError,
+    assign,
+    bad_rows,
     note,
     pairs,
     save_artifacts,
     tell,
     wait_for,
     write_json,
+    write_lines,
 )
 from datassay.uploads import is_uri
 
-_FORMATS = {
-    ".json": "llava_json",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "parquet",
-    ".tar": "webdataset",
-}
+_FORMATS = ["llava_json", "jsonl", "parquet", "arrow", "csv", "webdataset"]
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -37,8 +34,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     add(
         "data",
         metavar="DATA",
-        help="rows: .jsonl, .json (LLaVA), .parquet or .tar (WebDataset); this and every other "
-        "FILE may be a URI that the service reads (https://, s3://, hf://)",
+        help="rows: JSON lines, a JSON array, CSV, Parquet, Arrow or a WebDataset, compressed or "
+        "not; this and every other FILE may be a URI that the service reads (https://, s3://, "
+        "hf://)",
     )
     add("--budget", required=True, metavar="BUDGET", help="rows, or a share such as 20%%")
     add("--method", default="xmas", metavar="NAME", help="default: xmas")
@@ -51,7 +49,25 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     add("--model", metavar="NAME", help="a proxy model of the service, in place of features")
     add("--images", metavar="FILE", help="zip or tar with the image files that rows name")
-    add("--format", choices=sorted(set(_FORMATS.values())), help="default: by the file's ending")
+    add("--embed", metavar="NAME", help="a model of the service that makes embeddings")
+    add(
+        "--prove",
+        nargs="?",
+        const="",
+        metavar="NAME",
+        help="train a model (default: that of --model) on the choice, on random rows and on all, "
+        "and compare them",
+    )
+    add("--duplicates", choices=["report", "drop", "keep"], help="default: report")
+    add("--format", choices=_FORMATS, help="default: by the content")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any other field of the spec (`datassay submit select-subset --help` lists them); KEY "
+        "may have dots, VALUE is JSON or else text, or a FILE where the field is one",
+    )
     add("--param", action="append", default=[], metavar="KEY=VALUE", help="of the method")
     add("--group-field", metavar="FIELD", help="a field of the rows, or @source")
     add("--balance", choices=["none", "equal", "proportional"], default="none")
@@ -68,27 +84,54 @@ def add_arguments(parser: ArgumentParser) -> None:
 def select_subset(session: Session, args: Namespace) -> None:
     """Choose rows of a file; the files of the result go to a folder."""
     spec = _spec(args)
-    inputs.send(session.client, "select-subset", spec, _places(spec), {})
+    places = _places(spec)
+    if inputs.name_files(args.set):
+        places = inputs.places(session.client, "select-subset", spec)
+    inputs.send(session.client, "select-subset", spec, places, {})
     job = session.client.jobs.create("select-subset", spec)
     if args.no_wait:
         tell(session, job, job.id)
         return
     note(job.id)
     wait_for(job)
-    result = job.result().data
+    found = job.result()
+    result = found.data
     folder = Path(args.out) if args.out else _folder(args.data)
     written = save_artifacts(job.artifacts(), folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").write_text(
         json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
     )
+    found.to_html(folder / "report.html")
     for warning in result.get("warnings", []):
         note(f"warning: {warning}")
+    for line in bad_rows(result.get("validation") or {}):
+        note(line)
     if session.as_json:
         write_json(result)
     else:
-        text = f"{result['selected']} of {result['candidates']} rows, {len(written)} files in "
-        tell(session, job, f"{text}{folder}")
+        lines = [
+            f"{result['selected']} of {result['candidates']} rows, {len(written)} files in "
+            f"{folder}",
+            *_proof(result.get("proof")),
+            f"the report is {folder / 'report.html'}",
+        ]
+        write_lines(lines)
+
+
+def _proof(proof: dict[str, Any] | None) -> list[str]:
+    """What the trainings of a proof say, a line each."""
+    if proof is None:
+        return []
+    names = {"chosen": "the choice", "random": "random rows", "all": "all rows"}
+    lines = [f"held-out loss after {proof['steps']} steps, in nats a token:"]
+    for one in proof["sets"]:
+        about = "" if one["low"] is None else f" [{one['low']:.3f}, {one['high']:.3f}]"
+        lines.append(f"  {names[one['name']]:<12} {one['rows']:>8} rows  {one['loss']:.3f}{about}")
+    ends = proof["difference"]
+    about = "" if ends["low"] is None else f" [{ends['low']:.3f}, {ends['high']:.3f}]"
+    lines.append(f"random - chosen: {ends['mean']:.3f}{about}: {proof['verdict']}")
+    return lines
 
 
 def _plain_path(source: str) -> Path:
@@ -103,19 +146,24 @@ def _folder(source: str) -> Path:
 
 def _spec(args: Namespace) -> dict[str, Any]:
     """The spec, with paths where the ids of uploads will be."""
-    form = args.format or _FORMATS.get(_plain_path(args.data).suffix.lower())
-    if form is None:
-        raise UsageError(f"{args.data}: give --format, the ending says nothing")
     if args.model is not None and args.feature:
         raise UsageError("give --feature or --model, not both")
     spec: dict[str, Any] = {
-        "dataset": {"input": args.data, "format": form},
+        "dataset": {"input": args.data},
         "budget": budget(args.budget),
         "method": args.method,
         "params": {key: _value(text) for key, text in pairs(args.param, "--param").items()},
         "on_bad_rows": "skip" if args.skip_bad_rows else "error",
         "seed": args.seed,
     }
+    if args.format is not None:
+        spec["dataset"]["format"] = args.format
+    if args.duplicates is not None:
+        spec["duplicates"] = args.duplicates
+    if args.embed is not None:
+        spec["embed"] = {"model": args.embed}
+    if args.prove is not None:
+        spec["prove"] = {"model": args.prove} if args.prove else {}
     if args.images is not None:
         spec["dataset"]["images"] = args.images
     if args.group_field is not None:
@@ -129,6 +177,8 @@ def _spec(args: Namespace) -> dict[str, Any]:
             source = {"input": names[0]} if len(names) == 1 else {"inputs": names}
             features.append({"kind": kind, **source})
         spec["features"] = features
+    for key, value in pairs(args.set, "--set").items():
+        assign(spec, key, value)
     return spec
 
 

@@ -58,25 +58,27 @@ def _walk(
     required = set(schema.get("required", ()))
     for name, field in (schema.get("properties") or {}).items():
         path = f"{prefix}{name}"
-        variants = [_resolved(one, root) for one in _variants(_resolved(field, root))]
-        objects = [one for one in variants if one.get("properties")]
-        text = field.get("description") or _resolved(field, root).get("description", "")
+        kinds = [resolved(one, root) for one in variants(resolved(field, root))]
+        objects = [one for one in kinds if one.get("properties")]
+        text = field.get("description") or resolved(field, root).get("description", "")
         default = json.dumps(field["default"], ensure_ascii=False) if "default" in field else None
-        takes = "|".join(dict.fromkeys(_takes(one, root) for one in variants))
+        takes = "|".join(dict.fromkeys(_takes(one, root) for one in kinds))
         yield Option(path, takes, " ".join(text.split()), default, name in required)
         if depth < _DEPTH:
             for one in objects:
                 yield from _walk(one, root, f"{path}.", depth + 1)
 
 
-def _variants(schema: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def variants(schema: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What a field may be, but for null."""
     for key in ("anyOf", "oneOf"):
         if key in schema:
             return [one for one in schema[key] if one.get("type") != "null"]
     return [schema]
 
 
-def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
+def resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a reference stands for; any other schema itself."""
     reference = schema.get("$ref")
     if not isinstance(reference, str):
         return schema
@@ -96,7 +98,7 @@ def _takes(schema: Mapping[str, Any], root: Mapping[str, Any]) -> str:
         return _REFERENCES[schema["format"]]
     kind = schema.get("type")
     if kind == "array":
-        item = _resolved(schema.get("items") or {}, root)
+        item = resolved(schema.get("items") or {}, root)
         return f"[{_takes(item, root)}, ...]"
     if schema.get("properties") or kind == "object":
         return "{...}"

@@ -13,7 +13,7 @@ from methods.select_subset.algorithms.budgets import Outcome
 from methods.select_subset.algorithms.dispatch import random_rows
 from methods.select_subset.child_jobs import ARM_PART, ArmMeasured, ArmPart
 from methods.select_subset.proof.marks import marked
-from methods.select_subset.result import Arm, Difference, Proof
+from methods.select_subset.result import ProofDifference, ProofSet, SelectionProof
 from methods.select_subset.schema.prove import Prove
 from methods.select_subset.schema.proxy_model import FineTune
 from methods.select_subset.spec import Spec
@@ -32,7 +32,7 @@ class _Set:
     rows: list[IntArray]
 
 
-def prove(spec: Spec, outcome: Outcome, asked: BoolArray | None, ctx: RunContext) -> Proof:
+def prove(spec: Spec, outcome: Outcome, asked: BoolArray | None, ctx: RunContext) -> SelectionProof:
     """Train on the choice, on random rows and on all, and ask about held-out rows.
 
     Args:
@@ -123,7 +123,9 @@ def sets_of(
     return {name: measured[n * seeds : (n + 1) * seeds] for n, name in enumerate(names)}
 
 
-def concluded(found: dict[str, list[ArmMeasured]], outcome: Outcome, train: FineTune) -> Proof:
+def concluded(
+    found: dict[str, list[ArmMeasured]], outcome: Outcome, train: FineTune
+) -> SelectionProof:
     """What the trainings say."""
     chosen, random = found["chosen"], found["random"]
     every = [one for runs in found.values() for one in runs]
@@ -134,7 +136,7 @@ def concluded(found: dict[str, list[ArmMeasured]], outcome: Outcome, train: Fine
     difference = difference_of(
         np.array([one.loss for one in random]) - np.array([one.loss for one in chosen])
     )
-    return Proof(
+    return SelectionProof(
         steps=chosen[0].steps,
         epochs=round(passes, 6),
         asked=chosen[0].asked,
@@ -149,11 +151,11 @@ def concluded(found: dict[str, list[ArmMeasured]], outcome: Outcome, train: Fine
     )
 
 
-def _arm(name: str, runs: list[ArmMeasured]) -> Arm:
+def _arm(name: str, runs: list[ArmMeasured]) -> ProofSet:
     losses = np.array([one.loss for one in runs])
     half = student_half_width(losses)
     mean = float(losses.mean())
-    return Arm(
+    return ProofSet(
         name=name,
         rows=runs[0].rows,
         loss=mean,
@@ -164,18 +166,18 @@ def _arm(name: str, runs: list[ArmMeasured]) -> Arm:
     )
 
 
-def difference_of(values: FloatArray) -> Difference:
+def difference_of(values: FloatArray) -> ProofDifference:
     """Mean and 95 % interval, by Student's t, of the paired differences of the seeds."""
     half = student_half_width(values)
     mean = float(values.mean())
-    return Difference(
+    return ProofDifference(
         mean=mean,
         low=None if half is None else mean - half,
         high=None if half is None else mean + half,
     )
 
 
-def verdict(difference: Difference) -> str:
+def verdict(difference: ProofDifference) -> str:
     """What an interval of loss(random) - loss(chosen) says."""
     if difference.low is None or difference.high is None:
         return "unknown"

@@ -29,8 +29,7 @@ from methods.select_subset.proxy.rows.encoding import RowEncoder
 from methods.select_subset.proxy.rows.spool import Spool
 from methods.select_subset.proxy.shards.extraction import Extraction, Readings, ResumeKeys
 from methods.select_subset.proxy.shards.reader import ProxyReader, Reader
-from methods.select_subset.result import PreviewPiece, PreviewRow
-from methods.select_subset.result import Proxy as ProxyReport
+from methods.select_subset.result import PreviewPiece, PreviewRow, ProxyReport
 from methods.select_subset.schema.methods import CoincideParams
 from methods.select_subset.schema.proxy_model import ProxyModel
 from methods.select_subset.schema.reading_plan import OF_CLIP, ReadingWork
