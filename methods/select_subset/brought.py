@@ -11,7 +11,7 @@ from methods.select_subset import embedding
 from methods.select_subset.data.dataset import Rows, read_rows
 from methods.select_subset.data.feature_files import Table
 from methods.select_subset.data.features import load_feature
-from methods.select_subset.data.images import Archive
+from methods.select_subset.data.images import ImageFiles
 from methods.select_subset.duplicates.fingerprints import looking_for
 from methods.select_subset.proxy.rows.spool import spooled
 from methods.select_subset.schema.inputs import TrainingRows
@@ -59,9 +59,9 @@ def given(
 def _opened(
     dataset: TrainingRows, ctx: RunContext, stack: ExitStack
 ) -> Callable[[str], bytes] | None:
-    """Reads the image files of a data set's archive, where it has one."""
+    """Reads the image files of a data set's archives, where it has some."""
     if dataset.images is None:
         return None
-    archive = Archive(dataset.images, ctx)
+    archive = ImageFiles(dataset.images, ctx, dataset.strip_prefix)
     stack.callback(archive.close)
     return archive.read

@@ -9,7 +9,7 @@ import posixpath
 import tarfile
 import threading
 import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from io import BytesIO
 from typing import Any, BinaryIO, cast
 
@@ -114,6 +114,45 @@ def embedded(image: Any) -> bytes | str:
         return base64.b64decode(image.partition(",")[2], validate=True)
     except binascii.Error as error:
         raise BadImageError("is a damaged data URI") from error
+
+
+class ImageFiles:
+    """The image files of a data set, in one archive or several.
+
+    Args:
+        strip_prefix: what paths begin with and names in the archives do not.
+
+    Raises:
+        JobError: those of `Archive`.
+    """
+
+    def __init__(
+        self, refs: Sequence[InputRef], ctx: RunContext, strip_prefix: str | None = None
+    ) -> None:
+        self._archives: list[Archive] = []
+        self._prefix = strip_prefix or ""
+        try:
+            for ref in refs:
+                self._archives.append(Archive(ref, ctx))
+        except JobError:
+            self.close()
+            raise
+
+    def read(self, path: str) -> bytes:
+        """The bytes of a file, from the first archive that has it. Raises `BadImageError`."""
+        wanted = path.removeprefix(self._prefix)
+        problem = BadImageError("is in no archive")
+        for archive in self._archives:
+            try:
+                return archive.read(wanted)
+            except BadImageError as error:
+                problem = error
+        raise problem
+
+    def close(self) -> None:
+        """Close the archives."""
+        for archive in self._archives:
+            archive.close()
 
 
 class Archive:

@@ -31,6 +31,17 @@ _ONE_FILE = {"embedding", "image_embedding", "text_embedding", "score", "task_sc
 Numbers = list[float] | list[list[float]] | list[list[list[float]]]
 
 
+def _archives(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Archives = Annotated[
+    list[InputRef],
+    Field(min_length=1, max_length=1000),
+    BeforeValidator(_archives, json_schema_input_type=InputRef | list[InputRef]),
+]
+
+
 class TrainingRows(SpecModel):
     """The rows to choose from."""
 
@@ -60,10 +71,17 @@ class TrainingRows(SpecModel):
     image_field: str | None = Field(
         None, description="Field with the image; null: `image`, then `images`."
     )
-    images: InputRef | None = Field(
+    images: Archives | None = Field(
         None,
         description="A zip archive or uncompressed tar with the image files that rows name by "
-        "path. Only a model looks into images.",
+        "path, or a list of them. Folders above may be others than in the paths, as long as one "
+        "change fits an archive's rows. Only a model, or `duplicates`, looks into images.",
+    )
+    strip_prefix: str | None = Field(
+        None,
+        min_length=1,
+        description="What the paths of images begin with and the archive's names do not, e.g. "
+        "`/mnt/data/`.",
     )
 
     @model_validator(mode="after")

@@ -18,7 +18,7 @@ from methods.select_subset.algorithms import d2
 from methods.select_subset.algorithms.embeddings import neighbours
 from methods.select_subset.algorithms.xmas import default_clusters
 from methods.select_subset.data.dataset import content_images, source_of
-from methods.select_subset.data.images import Archive, BadImageError, decode
+from methods.select_subset.data.images import Archive, BadImageError, ImageFiles, decode
 from methods.select_subset.job import run
 from methods.select_subset.result import Result
 from methods.select_subset.spec import Spec
@@ -265,3 +265,27 @@ def test_a_group_for_every_row_is_refused(tmp_path: Path) -> None:
     rows = [{"id": str(k), "text": "t", "url": f"u{k}"} for k in range(1200)]
     with pytest.raises(JobError, match="url makes 1,200 groups of 1,200 rows"):
         choose(tmp_path, method="random", dataset={"rows": rows}, groups={"field": "url"})
+
+
+def test_several_archives_and_a_prefix_of_the_paths(tmp_path: Path) -> None:
+    refs = []
+    for number in range(2):
+        with zipfile.ZipFile(tmp_path / f"{number}.zip", "w") as archive:
+            archive.writestr(f"part{number}/a.png", bytes([number]))
+        refs.append(f"{number}.zip")
+    ctx = LocalContext(tmp_path / "job", inputs=tmp_path)
+    given = Spec.model_validate(
+        {
+            "dataset": {"rows": [{"id": 1}], "images": refs, "strip_prefix": "/mnt/data/"},
+            "method": "random",
+            "budget": {"count": 1},
+        }
+    ).dataset
+    assert given is not None
+    assert given.images is not None
+    files = ImageFiles(given.images, ctx, given.strip_prefix)
+    assert files.read("/mnt/data/part0/a.png") == b"\0"
+    assert files.read("/mnt/data/part1/a.png") == b"\1"
+    with pytest.raises(BadImageError, match="is not in the archive, which has part1"):
+        files.read("/mnt/data/part2/b.png")
+    files.close()

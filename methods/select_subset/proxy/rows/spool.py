@@ -13,7 +13,7 @@ import numpy as np
 
 from methods.context import RunContext
 from methods.select_subset.data.dataset import Rows, read_rows
-from methods.select_subset.data.images import Archive, BadImageError, embedded
+from methods.select_subset.data.images import BadImageError, ImageFiles, embedded
 from methods.select_subset.duplicates.fingerprints import looking_for
 from methods.select_subset.proxy.rows.conversations import Turn, UnusableRowError, turns_of
 from methods.select_subset.schema.inputs import Target, TrainingRows
@@ -52,7 +52,7 @@ class Spool:
     Image files of an archive are not copied.
     """
 
-    def __init__(self, path: Path, archive: Archive | None) -> None:
+    def __init__(self, path: Path, archive: ImageFiles | None) -> None:
         self._file = path.open("w+b")
         self._archive = archive
         self._starts: list[int] = [0]
@@ -135,7 +135,9 @@ def spooled(
         sieve: which rows to leave out; None: none.
         name: of the spool's file, where a job has several.
     """
-    archive = Archive(dataset.images, ctx) if dataset.images else None
+    archive = None
+    if dataset.images is not None:
+        archive = ImageFiles(dataset.images, ctx, dataset.strip_prefix)
     name = name or ("target" if isinstance(dataset, Target) else "rows")
     spool = Spool(ctx.workdir / f"{name}.spool", archive)
     stack.callback(spool.close)
