@@ -17,6 +17,9 @@ from methods.select_subset.schema.inputs import Target, TrainingRows
 from methods.select_subset.schema.proxy_model import FineTune, ProxyModel
 from methods.select_subset.schema.reading_plan import ReadingWork
 
+#: So many rows are read and learnt in the job's own process: parts have a cost too.
+HERE_ROWS = 4096
+
 
 class ProxyPart(SpecModel):
     """Rows to check, a proxy to fine-tune on them, shards to cut."""

@@ -15,6 +15,7 @@ from methods.context import RunContext
 from methods.errors import JobError
 from methods.results import ArtifactRef
 from methods.select_subset.algorithms.budgets import Outcome
+from methods.select_subset.child_jobs import HERE_ROWS
 from methods.select_subset.data.dataset import Rows
 from methods.select_subset.data.feature_files import Table
 from methods.select_subset.result import ProxyReport
@@ -24,9 +25,6 @@ from methods.select_subset.spec import Spec
 
 if TYPE_CHECKING:
     from methods.select_subset.proxy.rows.spool import Spool
-
-#: A job whose shards may be of any size reads so many rows itself: parts have a cost too.
-HERE_ROWS = 4096
 
 
 @dataclass

@@ -325,8 +325,10 @@ _BAD_ROWS = 10
 
 def bad_rows(details: Mapping[str, Any]) -> list[str]:
     """The first bad rows of what a job says of them, a line each."""
-    found = details.get("examples") or details.get("rows") or []
-    rows = [row for row in found if isinstance(row, dict) and "row" in row] if found else []
+    # Some say the rows themselves under `rows`, others how many there are.
+    found = details.get("examples") or details.get("rows")
+    listed = found if isinstance(found, list) else []
+    rows = [row for row in listed if isinstance(row, dict) and "row" in row]
     lines = []
     for row in rows[:_BAD_ROWS]:
         name = f" ({row['id']})" if row.get("id") is not None else ""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from methods.context import RunContext
 from methods.errors import JobError
+from methods.resume import ResumeStore
 from methods.select_subset.algorithms.budgets import Outcome
 from methods.select_subset.algorithms.dispatch import random_rows
-from methods.select_subset.child_jobs import ARM_PART, ArmMeasured, ArmPart
+from methods.select_subset.child_jobs import ARM_PART, HERE_ROWS, ArmMeasured, ArmPart
 from methods.select_subset.proof.marks import marked
 from methods.select_subset.result import ProofDifference, ProofSet, SelectionProof
 from methods.select_subset.schema.prove import Prove
@@ -60,13 +62,35 @@ def prove(spec: Spec, outcome: Outcome, asked: BoolArray | None, ctx: RunContext
         for one in sets
         for seed, rows in enumerate(one.rows)
     ]
-    found: list[ArmMeasured | None] = [None] * len(parts)
-    ctx.progress("proving", 0, len(parts), "trainings")
-    for done, child in enumerate(ctx.fan_out(ARM_PART.name, parts), start=1):
-        found[child.place] = ArmMeasured.model_validate(child.result)
-        ctx.progress("proving", done, len(parts), "trainings")
-    measured = [one for one in found if one is not None]
+    here = ctx.parallel and count <= HERE_ROWS
+    measured = list(_here(parts, ctx)) if here else _apart(parts, ctx)
     return concluded(sets_of(measured, [one.name for one in sets], wanted.seeds), outcome, train)
+
+
+def _here(parts: list[ArmPart], ctx: RunContext) -> Iterator[ArmMeasured]:
+    """Train in this process: starting others would take longer than the trainings."""
+    from methods.select_subset.proof.arms import run_arm
+
+    for done, part in enumerate(parts):
+        ctx.progress("proving", done, len(parts), "trainings")
+        kept = ResumeStore(ctx, f"arm {part.model_dump_json()}")
+        data = kept.find("measured")
+        if data is None:
+            measured = run_arm(part, ctx)
+            kept.keep("measured", measured.model_dump_json().encode())
+            yield measured
+        else:
+            yield ArmMeasured.model_validate_json(data)
+
+
+def _apart(parts: list[ArmPart], ctx: RunContext) -> list[ArmMeasured]:
+    """Train in children, side by side; what an earlier job trained is found."""
+    found: dict[int, ArmMeasured] = {}
+    ctx.progress("proving", 0, len(parts), "trainings")
+    for child in ctx.fan_out(ARM_PART.name, parts):
+        found[child.place] = ArmMeasured.model_validate(child.result)
+        ctx.progress("proving", len(found), len(parts), "trainings")
+    return [found[place] for place in range(len(parts))]
 
 
 def _training(spec: Spec, wanted: Prove) -> FineTune:

@@ -47,9 +47,9 @@ def rows_with_copies() -> list[dict[str, str]]:
     return rows + [fact(0, 1, f"c{n}") for n in range(30)]
 
 
-def select(folder: Path, path: Path, **more: Any) -> Result:
+def apart_fields(path: Path) -> dict[str, Any]:
     train = {"batch_rows": 8, "learning_rate": 3e-3, "epochs": 8}
-    fields = {
+    return {
         "dataset": {"rows": rows_with_copies()},
         "method": "semdedup",
         "params": {"clusters": 1},
@@ -62,7 +62,10 @@ def select(folder: Path, path: Path, **more: Any) -> Result:
         "budget": {"count": 10},
         "prove": {"model": str(path), "train": train, "seeds": 2, "eval": {"rows": rows()}},
     }
-    spec = Spec.model_validate({**fields, **more})
+
+
+def select(folder: Path, path: Path, **more: Any) -> Result:
+    spec = Spec.model_validate({**apart_fields(path), **more})
     ctx = LocalContext(folder / "job", spec, inputs=folder, models=Models(any_path=True))
     return run(spec, ctx)
 
@@ -86,6 +89,25 @@ def test_rows_that_repeat_nothing_teach_more_than_random_ones(llama: Path, tmp_p
     assert proof.hours_all == pytest.approx(4 * proof.hours_chosen)
     # The same trainings are not done again.
     assert select(tmp_path, llama) == result
+
+
+def test_a_service_trains_on_few_rows_in_one_process(llama: Path, tmp_path: Path) -> None:
+    class Parallel(LocalContext):
+        parallel = True
+
+        def fan_out(self, name: str, specs: Any) -> Any:
+            raise AssertionError("a process for each training takes longer than the training")
+
+    apart = select(tmp_path / "apart", llama)
+    fields = apart_fields(llama)
+    spec = Spec.model_validate(fields)
+    ctx = Parallel(tmp_path / "here", spec, inputs=tmp_path, models=Models(any_path=True))
+    here = run(spec, ctx)
+    assert here.proof is not None
+    assert apart.proof is not None
+    assert [one.losses for one in here.proof.sets] == [one.losses for one in apart.proof.sets]
+    # Another attempt finds the trainings.
+    assert run(spec, ctx).proof == here.proof
 
 
 def test_held_out_rows_are_no_candidates(llama: Path, tmp_path: Path) -> None:
