@@ -15,6 +15,9 @@ from methods.results import (
 from methods.select_subset.result import Result
 from methods.select_subset.training_blocks import losses_of_seeds, proof_table, proxy_blocks
 
+#: Copies that are shown; the file has all.
+_COPIES = 20
+
 
 def present(
     result: Result, method: str, figures: list[FigureBlock], examples: SamplesBlock | None = None
@@ -167,7 +170,7 @@ def _duplicates(result: Result) -> Block:
     return table(
         "Rows that repeat others",
         columns,
-        copies.examples,
+        copies.examples[:_COPIES],
         help=f"Looked for: {'; '.join(copies.looked_for)}. {copies.groups:,} rows are repeated, "
         f"the most often {copies.largest_group - 1:,} times.",
         total=copies.exact + copies.near,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from methods.results import NEUTRAL, Block, Column, FigureBlock, Interval, axis, chart, table
 from methods.select_subset.result import ProxyReport, SelectionProof
 
+_NAMES = {"chosen": "the choice", "random": "random rows", "all": "all candidates"}
+
 
 def proof_table(proof: SelectionProof) -> Block:
     """The sets of a proof side by side, and what follows in words."""
@@ -27,10 +29,9 @@ def proof_table(proof: SelectionProof) -> Block:
             help="Rows whose answer tokens are all the likeliest ones.",
         ),
     ]
-    names = {"all": "all candidates", "random": "random rows", "chosen": "the choice"}
     rows = [
         {
-            "name": names[one.name],
+            "name": _NAMES[one.name],
             "rows": one.rows,
             "loss": Interval(value=one.loss, low=one.low, high=one.high),
             "correct": one.correct,
@@ -67,11 +68,11 @@ def _hours(value: float) -> str:
 def losses_of_seeds(proof: SelectionProof) -> FigureBlock:
     """Every training of a proof."""
     rows = [
-        {"set": one.name, "loss": loss, "seed": seed}
+        {"set": _NAMES[one.name], "loss": loss, "seed": seed}
         for one in proof.sets
         for seed, loss in enumerate(one.losses)
     ]
-    order = [one.name for one in proof.sets]
+    order = [_NAMES[one.name] for one in proof.sets]
     return FigureBlock(
         title="Held-out loss of each seed",
         caption="Every point is a training. Lines join the trainings of one seed.",
@@ -85,7 +86,13 @@ def losses_of_seeds(proof: SelectionProof) -> FigureBlock:
                 {"mark": {"type": "point", "filled": True, "size": 60, "tooltip": True}},
             ],
             encoding={
-                "x": {"field": "set", "type": "nominal", "sort": order, "title": None},
+                "x": {
+                    "field": "set",
+                    "type": "nominal",
+                    "sort": order,
+                    "title": None,
+                    "axis": {"labelAngle": 0},
+                },
                 "y": axis("loss", "held-out loss, nats a token", zero=False),
             },
         ),

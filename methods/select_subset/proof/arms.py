@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import numpy as np
@@ -29,6 +30,19 @@ _READINGS = ["correct", "loss"]
 
 def run_arm(spec: ArmPart, ctx: RunContext) -> ArmMeasured:
     """Runner of `select-subset-arm`.
+
+    Raises: those of `measured`.
+    """
+    return measured(spec, ctx, ctx.metric)
+
+
+def measured(
+    spec: ArmPart, ctx: RunContext, metric: Callable[[str, float, int], None]
+) -> ArmMeasured:
+    """Train a model and ask it.
+
+    Args:
+        metric: called with the losses and learning rates of the training.
 
     Raises:
         JobError: those of the model and of `fine_tune`; `input_invalid` where no row is left to
@@ -61,7 +75,7 @@ def run_arm(spec: ArmPart, ctx: RunContext) -> ArmMeasured:
             plan,
             ResumeStore(ctx, spec.model_dump_json()),
             lambda done, steps: ctx.progress("training", done, steps, "steps"),
-            ctx.metric,
+            metric,
         )
         seconds = time.perf_counter() - started
         examples, lengths = _encoded(spec, "eval", spec.asked, proxy, ctx, stack)
