@@ -33,6 +33,13 @@ DOCUMENTED: dict[str, dict[str, Any]] = {
         "model": "my-proxy",
         "images": "images.zip",
     },
+    "datassay select-subset data.jsonl --budget 20% --model my-proxy --prove": {
+        "run": "select_subset",
+        "data": "data.jsonl",
+        "budget": "20%",
+        "model": "my-proxy",
+        "prove": "",
+    },
     "datassay select-subset s3://sets/acme/rows.parquet "
     "--feature score=s3://sets/acme/loss.npz --budget 20%": {
         "run": "select_subset",
