@@ -2,11 +2,11 @@
 
     python -m benchmarks select_subset_copies [--texts 100000] [--vectors 1000000]
 
-Texts are sentences of invented words, one in ten a copy with two words of forty changed, which leaves
-some of them below the threshold. The peer is datasketch (MinHash and LSH of the same shingles,
-permutations and threshold), where it is installed; both run in this process, one after the other.
-Vectors are 384 wide around 2,000 topics, one in ten a near-copy; of the rest half are then chosen by
-`prototypes`.
+Texts are sentences of invented words, one in ten a copy with two words of forty changed, which
+leaves some of them below the threshold. The peer is datasketch (MinHash and LSH of the same
+shingles, permutations and threshold), where it is installed; both run in this process, one after
+the other. Vectors are 384 wide around 2,000 topics, one in ten a near-copy; of the rest half are
+then chosen by `prototypes`.
 """
 
 from __future__ import annotations
