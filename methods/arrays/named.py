@@ -7,8 +7,10 @@ nothing else.
 
 from __future__ import annotations
 
+import importlib
 import math
 import pickle
+import re
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -197,21 +199,43 @@ def _pt(stream: BinaryIO, label: str) -> ArrayFile:
 
     try:
         # map_location and weights_only: tensors on the CPU, and no code of the file's choosing.
-        content = torch.load(stream, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_numbers()):
+            content = torch.load(stream, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        named = re.search(r"Unsupported (?:global|class)[^\w]*(?:GLOBAL )?([\w.]+)", str(error))
+        reason = f"it holds a {named[1]}" if named else "it cannot be read as tensors"
         raise invalid(
-            label, f"is a .pt file with more than tensors in it ({reason[:200]}); save npz instead"
+            label,
+            f"is a .pt file with more than tensors and numbers in it ({reason}); keep the tensors: "
+            "torch.save({'images': images, 'labels': labels}, path)",
         ) from error
     found: dict[str, AnyArray] = {}
     _flatten(content, "", found)
     return ArrayFile(label, list(found), found.__getitem__)
 
 
+def _numbers() -> list[Any]:
+    """What numbers and arrays of numpy are made of; none of it runs code of a file."""
+    scalar = importlib.import_module("numpy._core.multiarray").scalar
+    rebuilt = importlib.import_module("numpy._core.multiarray")._reconstruct
+    kinds = [type(np.dtype(code)) for code in "?bBhHiIlLqQefd"]
+    # Files of numpy 1 name the same things otherwise.
+    old = [(one, f"numpy.core.multiarray.{one.__name__}") for one in (scalar, rebuilt)]
+    return [scalar, rebuilt, *old, np.ndarray, np.dtype, *dict.fromkeys(kinds), _codecs_encode()]
+
+
+def _codecs_encode() -> Any:
+    """How a pickle of protocol 2 writes the bytes of a number."""
+    return importlib.import_module("_codecs").encode
+
+
 def _flatten(value: Any, name: str, found: dict[str, AnyArray]) -> None:
     """Tensors of nested containers under dotted names, e.g. `data.0.1`."""
     import torch
 
+    if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
+        found[name or "array"] = value
+        return
     if isinstance(value, torch.Tensor):
         tensor = value.detach()
         tensor = tensor.float() if tensor.dtype == torch.bfloat16 else tensor

@@ -72,6 +72,7 @@ def _run(spec: Spec, ctx: RunContext) -> Result:
         loss=[value for _, value in _thinned(losses)],
         seconds=earlier + time.process_time() - started,
         dataset_digest=real.digest,
+        warnings=real.warnings,
         provenance=Provenance.of(JOB, spec.seed, "torch", device=device_class()),
     )
     return blocks.present(result, [_figure(losses)] if losses else [])

@@ -93,7 +93,7 @@ def _headline(result: Result) -> list[Headline]:
                 value=best.p_first,
                 format="percent",
                 better="high",
-                help="By bootstrap over the runs.",
+                help="Against all others together, given the runs.",
             )
         )
     if board.full is not None:

@@ -67,7 +67,7 @@ def _run(spec: Spec, ctx: RunContext) -> Result:
     comparisons = [experiment.score(spec, compared, runner.curves) for compared in laid_out]
     boards = [leaderboard.leaderboard(spec, real, compared, loaded) for compared in comparisons]
     texts = leaderboard.general_warnings(spec)
-    texts += [text for one in loaded for text in one.warnings]
+    texts += [*real.warnings, *(text for one in loaded for text in one.warnings)]
     drawn: list[FigureBlock] = []
     for compared, board in zip(comparisons, boards, strict=True):
         texts += leaderboard.warnings(spec, compared, board, len(real.classes))
@@ -109,15 +109,21 @@ def _teachers(spec: Spec, taught: Teachers, data: Parts, ctx: RunContext) -> dic
         ctx.progress("teachers", 0, len(taught.models), "teachers")
         for child in ctx.fan_out(TEACHER.name, taught.training):
             trained = TeacherResult.model_validate(child.result)
-            accuracies[taught.models[child.place]] = trained.accuracy
+            accuracies[_name(taught.models, child.place)] = trained.accuracy
             ctx.progress("teachers", len(accuracies), len(taught.models), "teachers")
         return accuracies
     device = setup.device_of("cpu")
     networks = teachers.load(taught, data, device, ctx)
     return {
-        name: accuracy(network, data.real.test, ctx.check)
-        for name, network in zip(taught.models, networks, strict=True)
+        _name(taught.models, place): accuracy(network, data.real.test, ctx.check)
+        for place, network in enumerate(networks)
     }
+
+
+def _name(models: list[str], place: int) -> str:
+    """What a teacher is called: by its network, and where several are of one, by its place too."""
+    name = models[place]
+    return name if models.count(name) == 1 else f"{name} ({models[:place].count(name) + 1})"
 
 
 def _preview(spec: Spec, laid_out: list[ModelComparison], runner: Runner) -> dict[str, object]:

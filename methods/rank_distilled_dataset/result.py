@@ -56,7 +56,9 @@ class Row(SpecModel):
         description="The score of rank 1 minus this one, run by run; its interval covers 0 when "
         "the two cannot be told apart. Null for the first row."
     )
-    p_first: float | None = Field(description="Bootstrap probability of rank 1; null: one run.")
+    p_first: float | None = Field(
+        description="Probability of the highest mean score of all, given the runs; null: one run."
+    )
     lr: float = Field(description="The learning rate of `accuracy`; of most runs if they differ.")
     lr_random: float | None = Field(
         description="Learning rate of the random subsets, that of most runs; null without them."
@@ -80,7 +82,7 @@ class Leaderboard(SpecModel):
     full_given: bool = Field(description="It came with the request and was not measured.")
     win: list[list[float]] | None = Field(
         description="Probability that a row's score is above a column's, in the order of `rows`; "
-        "paired bootstrap over the runs. Null with one run."
+        "from Student's posterior of the paired differences. Null with one run."
     )
 
 

@@ -50,6 +50,13 @@ class Dataset(SpecModel):
     channels: Literal[1, 3] | None = Field(
         None, description="3 repeats a gray image three times. Null: as stored."
     )
+    resize: int | None = Field(
+        None,
+        ge=8,
+        le=512,
+        description="Side in pixels that pictures of image folders are resized to. Null: all have "
+        "to have one size.",
+    )
     normalise: Literal["usual", "train", "none"] = Field(
         "usual",
         description="Mean and standard deviation of each channel: `train` measures them on the "
@@ -81,7 +88,11 @@ class CandidateLabels(SpecModel):
     input: InputRef | None = Field(
         None, description="The file of the labels; null: the file of the images, if it has any."
     )
-    array: str | None = Field(None, description="Its array; null: `labels`, else `soft_labels`.")
+    array: str | None = Field(
+        None,
+        description="Its array; null: `labels`, `targets` and their like, with `soft_S` first "
+        "`soft_labels`. Hard labels beside soft ones are read too.",
+    )
     soft_space: Literal["logits", "probs"] = Field(
         "logits", description="Whether stored soft labels (`soft_S`) are logits or probabilities."
     )
@@ -96,11 +107,16 @@ class Candidate(SpecModel):
         description="What the candidate is called; unique within the request.",
     )
     images: InputRef = Field(
-        description="npz, npy, safetensors, .pt with nothing but tensors, or a zip of images in "
-        "class folders."
+        description="npz, npy, safetensors, .pt with tensors and numbers (those of the DC code "
+        "base, MTT and DATM), or a zip of images in class folders, named by class or by number."
     )
     array: str | None = Field(
         None, description="Which array has the images; null: `images`, or the only one."
+    )
+    resize: bool = Field(
+        False,
+        description="Resize pictures of image folders to the data set's size; else they have to "
+        "have it.",
     )
     value_space: Literal["normalized", "unit", "uint8", "zca"] = Field(
         "normalized",
@@ -215,7 +231,7 @@ class Spec(SpecModel):
         0,
         ge=0,
         le=2**31 - 1,
-        description="Seed of the trainings, the random subsets and the bootstrap.",
+        description="Seed of the trainings, the random subsets and the draws of `p_first`.",
     )
     train: Train = Field(
         default_factory=Train,
@@ -286,7 +302,7 @@ class Spec(SpecModel):
 
 JOB = JobType(
     name="rank-distilled-dataset",
-    version="1",
+    version="2",
     title="Rank distilled data sets",
     summary=(
         "Trains networks on distilled image sets and ranks the sets by DD-Ranking's label-robust "

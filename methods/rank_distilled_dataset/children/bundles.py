@@ -137,11 +137,13 @@ class Runner:
 
     def run_all(self, wanted: Sequence[TrainingKey], after_each: Callable[[], None]) -> None:
         """Fill `curves`; `after_each` is called as bundles end."""
-        groups, total = by_origin(wanted), len(set(wanted))
+        groups = by_origin(wanted)
+        # Trainings differ in length by far: what is left is told by their estimates.
+        total, done = math.ceil(1000 * sum(one.seconds for one in set(wanted))), 0.0
         engines = self._choose(groups)
         self.engines = {one: engines[one.of] for one in wanted}
         parts = bundles(groups.values(), [SIDE_BY_SIDE[engines[of]] for of in groups])
-        self._ctx.progress("training", 0, total, "trainings")
+        self._ctx.progress("training", 0, total, "parts of the work")
         specs = [trainings(bundle, engines[bundle[0].of]) for bundle in parts]
         for child in self._ctx.fan_out(TRAININGS.name, specs):
             found = TrainingsResult.model_validate(child.result)
@@ -150,7 +152,8 @@ class Runner:
                 if child.reused:
                     self.restored.add(one)
             self.devices.add(found.device)
-            self._ctx.progress("training", len(self.curves), total, "trainings")
+            done += 1000 * sum(one.seconds for one in parts[child.place])
+            self._ctx.progress("training", min(total, round(done)), total, "parts of the work")
             after_each()
 
 

@@ -12,7 +12,13 @@ from torch import nn
 from methods.arrays.npz import savez
 from methods.context import RunContext
 from methods.rank_distilled_dataset.children import teachers
-from methods.rank_distilled_dataset.children.setup import device_name, device_of, initial, run_seed
+from methods.rank_distilled_dataset.children.setup import (
+    device_name,
+    device_of,
+    initial,
+    run_seed,
+    teacher_seed,
+)
 from methods.rank_distilled_dataset.children.spec import (
     CurveRecord,
     TeacherResult,
@@ -109,7 +115,7 @@ def run_teacher(spec: TeacherTraining, ctx: RunContext) -> TeacherResult:
     device = device_of(spec.device)
     with one_thread():
         real = splits.load(spec.real.dataset, spec.real.held_out, ctx)
-        seed = run_seed(spec.seed, 0)
+        seed = teacher_seed(spec.seed, spec.place)
         network = initial(spec.model, real, seed, device)
         recipe: Recipe = _RECIPE.validate_python(spec.recipe)
         curve = train(network, real.train.to(device), recipe, seed, check=ctx.check)

@@ -17,6 +17,11 @@ def run_seed(seed: int, run: int) -> int:
     return derived_seed("run", seed, run)
 
 
+def teacher_seed(seed: int, place: int) -> int:
+    """Of a teacher: no student begins from its weights, nor another teacher."""
+    return derived_seed("teacher", seed, place)
+
+
 def initial(model: str, real: Parts, seed: int, device: torch.device) -> nn.Module:
     """A network with the initial weights of a run."""
     shape, classes = real.real.shape, len(real.real.classes)

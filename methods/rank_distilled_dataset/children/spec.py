@@ -40,6 +40,7 @@ class TeacherTraining(SpecModel):
     model: str
     recipe: dict[str, Any] = Field(description="Fields of `training.session.Recipe`.")
     seed: int
+    place: int = Field(0, description="Among the teachers: each begins from weights of its own.")
 
 
 class Teachers(SpecModel):

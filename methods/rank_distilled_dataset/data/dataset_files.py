@@ -44,8 +44,12 @@ PHOTOS = (
 _PATCH, _PATCHES = 32, {"train": 200, "test": 100}
 
 
-def read(spec: Dataset, ctx: RunContext) -> tuple[Labelled, Labelled, list[str]]:
-    """Train, test and class names of a data set; images from 0 to 1 or uint8."""
+def read(spec: Dataset, ctx: RunContext, told: list[str]) -> tuple[Labelled, Labelled, list[str]]:
+    """Train, test and class names of a data set; images from 0 to 1 or uint8.
+
+    Args:
+        told: what is worth a warning is added to it.
+    """
     if spec.name == "digits":
         return _digits()
     if spec.name == "photo-patches-10":
@@ -55,9 +59,9 @@ def read(spec: Dataset, ctx: RunContext) -> tuple[Labelled, Labelled, list[str]]
         if spec.name in ("mnist", "fashion-mnist"):
             train, test = _idx(streams)
         elif spec.name in ("cifar10", "cifar100"):
-            return _cifar(streams, CLASSES[spec.name])
+            return _cifar(streams, CLASSES[spec.name], told)
         else:
-            return _custom(streams, spec.name, ctx.check)
+            return _custom(streams, spec, ctx.check, told)
     return train, test, [str(kind) for kind in range(CLASSES[spec.name])]
 
 
@@ -115,7 +119,7 @@ def _idx(streams: list[tuple[BinaryIO, str]]) -> tuple[Labelled, Labelled]:
 
 
 def _cifar(
-    streams: list[tuple[BinaryIO, str]], classes: int
+    streams: list[tuple[BinaryIO, str]], classes: int, told: list[str]
 ) -> tuple[Labelled, Labelled, list[str]]:
     names = [str(kind) for kind in range(classes)]
     stream, label = streams[0]
@@ -127,12 +131,31 @@ def _cifar(
     if len(streams) < 2:
         raise invalid(label, "is no tar.gz; give it, or all .bin files with the test file last")
     parts = [read_cifar(plain(s, name), classes, name) for s, name in streams]
-    return joined(parts[:-1]), parts[-1], names
+    tested = _test_file(parts, classes)
+    if tested != len(parts) - 1:
+        told.append(
+            f"{streams[tested][1]} is taken as the test file, by its size; the last file given is "
+            f"{streams[-1][1]}."
+        )
+    trained = [part for place, part in enumerate(parts) if place != tested]
+    return joined(trained), parts[tested], names
+
+
+def _test_file(parts: list[Labelled], classes: int) -> int:
+    """Which file has the test images: of CIFAR-100 the smaller one, else the last."""
+    sizes = [len(part.labels) for part in parts]
+    if classes == 100 and len(parts) == 2 and sizes[0] != sizes[1]:
+        return int(np.argmin(sizes))
+    return len(parts) - 1
 
 
 def _custom(
-    streams: list[tuple[BinaryIO, str]], name: str, check: Callable[[], None]
+    streams: list[tuple[BinaryIO, str]],
+    spec: Dataset,
+    check: Callable[[], None],
+    told: list[str],
 ) -> tuple[Labelled, Labelled, list[str]]:
+    name = spec.name
     if len(streams) != 1:
         raise JobError("input_invalid", f"The data set {name} is one file, {len(streams)} given.")
     stream, label = streams[0]
@@ -140,7 +163,8 @@ def _custom(
         arrays = arrays_if_any(stream, label)
         if arrays is not None:
             return _from_arrays(arrays)
-    parts, names = read_folders(stream, label, check)
+    size = None if spec.resize is None else (spec.resize, spec.resize)
+    parts, names = read_folders(stream, label, check, told, size)
     if set(parts) != {"train", "test"}:
         raise invalid(label, f"needs folders train/ and test/, it has {', '.join(parts)}")
     return parts["train"], parts["test"], names

@@ -26,7 +26,7 @@ MAX_MEMBER_BYTES = 64 << 20
 #: Three times the published archives, unpacked.
 MAX_CIFAR_BYTES = 600 << 20
 _MAX_MEMBERS = 1000
-_PICTURES = (".png", ".jpg", ".jpeg")
+_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 _PARTS = {"train": "train", "test": "test", "val": "test", "valid": "test", "validation": "test"}
 
 
@@ -147,12 +147,22 @@ def joined(parts: list[Labelled]) -> Labelled:
 
 
 def read_folders(
-    stream: BinaryIO, label: str, check: Callable[[], None]
+    stream: BinaryIO,
+    label: str,
+    check: Callable[[], None],
+    told: list[str],
+    size: tuple[int, int] | None = None,
 ) -> tuple[dict[str, Labelled], list[str]]:
     """The parts of a zip with `train/CLASS/*.png` and `test/CLASS/*.png` (or `val/`).
 
     Without part folders all classes are one part, `all`. Tiny-ImageNet's `val/images` with
-    `val_annotations.txt` is understood. Classes are numbered in sorted order of their names.
+    `val_annotations.txt` is understood; the pictures of its test folder, which have no labels, are
+    left out, and so are hidden files and those that macOS adds. Classes are numbered in sorted
+    order of their names, as numbers where all are.
+
+    Args:
+        size: height and width that pictures are resized to; None: all must have one size.
+        told: what is worth a warning is added to it.
 
     Raises:
         JobError: for names that leave the folder, links, too many or too large files, images of
@@ -160,15 +170,19 @@ def read_folders(
     """
     try:
         with open_zip(stream, label, MAX_BYTES, MAX_DIRECTORY_BYTES) as archive:
-            return _folders(archive, label, check)
+            return _folders(archive, label, check, told, size)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
         raise invalid(label, f"is a damaged zip file: {error}") from error
 
 
 def _folders(
-    archive: zipfile.ZipFile, label: str, check: Callable[[], None]
+    archive: zipfile.ZipFile,
+    label: str,
+    check: Callable[[], None],
+    told: list[str],
+    size: tuple[int, int] | None,
 ) -> tuple[dict[str, Labelled], list[str]]:
-    members = [m for m in archive.infolist() if not m.is_dir()]
+    members = [m for m in archive.infolist() if not m.is_dir() and not _hidden(m.filename)]
     if len(members) > MAX_FILES:
         raise JobError("too_large", f"{label} holds {len(members)} files; limit {MAX_FILES}.")
     for member in members:
@@ -180,22 +194,41 @@ def _folders(
             raise invalid(label, f"holds {member.filename!r}: links and paths outside are refused")
     known = {m.filename: _annotated(archive, m) for m in members if _is_annotation(m.filename)}
     found: dict[str, list[tuple[str, zipfile.ZipInfo]]] = {}
+    unlabelled = 0
     for member in sorted(members, key=lambda m: m.filename):
         if member.filename.lower().endswith(_PICTURES):
             part, name = _place(member.filename, known, label)
-            found.setdefault(part, []).append((name, member))
+            if name is None:
+                unlabelled += 1
+            else:
+                found.setdefault(part, []).append((name, member))
     if not found:
-        raise invalid(label, "holds no .png or .jpg files in class folders")
-    names = sorted({name for files in found.values() for name, _ in files})
+        raise invalid(label, "holds no .png, .jpg, .bmp or .webp files in class folders")
+    if unlabelled:
+        told.append(f"{label}: {unlabelled:,} pictures without a label were left out.")
+    names = in_order({name for files in found.values() for name, _ in files})
     parts = {}
     for part, files in found.items():
         absent = sorted(set(names) - {name for name, _ in files})
         if absent:
             raise invalid(label, f"has no {part} images of {', '.join(absent[:5])}")
-        images = _pictures(archive, [m for _, m in files], label, check)
+        images = _pictures(archive, [m for _, m in files], label, check, size)
         number = {name: i for i, name in enumerate(names)}
         parts[part] = Labelled(images, np.array([number[n] for n, _ in files], dtype=np.int64))
     return parts, names
+
+
+def _hidden(filename: str) -> bool:
+    """Whether a file is none of the user's: hidden, or made by macOS beside every file."""
+    parts = PurePosixPath(filename).parts
+    return "__MACOSX" in parts or any(p.startswith(".") and p not in (".", "..") for p in parts)
+
+
+def in_order(names: set[str]) -> list[str]:
+    """Names of classes in the order of their labels: as numbers where all are."""
+    if all(name.isdecimal() for name in names):
+        return sorted(names, key=lambda name: (int(name), name))
+    return sorted(names)
 
 
 def _is_annotation(filename: str) -> bool:
@@ -209,8 +242,8 @@ def _annotated(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> dict[str, s
     return {fields[0]: fields[1] for fields in split}
 
 
-def _place(filename: str, known: dict[str, dict[str, str]], label: str) -> tuple[str, str]:
-    """Part and class of a file by its folders."""
+def _place(filename: str, known: dict[str, dict[str, str]], label: str) -> tuple[str, str | None]:
+    """Part and class of a file by its folders; None for a picture of Tiny-ImageNet's test part."""
     path = PurePosixPath(filename)
     folders = [f for f in path.parts[:-1] if f != "images"]
     part = next((_PARTS[f] for f in folders if f in _PARTS), "all")
@@ -218,7 +251,7 @@ def _place(filename: str, known: dict[str, dict[str, str]], label: str) -> tuple
     if inside is None:
         for listing in known.values():
             inside = listing.get(path.name)
-    if inside is None:
+    if inside is None and not (known and "test" in folders):
         raise invalid(label, f"holds {filename!r}, which lies in no class folder")
     return part, inside
 
@@ -228,9 +261,9 @@ def _pictures(
     members: list[zipfile.ZipInfo],
     label: str,
     check: Callable[[], None],
+    size: tuple[int, int] | None,
 ) -> NDArray[np.uint8]:
-    first = read_picture(archive.read(members[0]), f"{label}:{members[0].filename}")
-    # Gray images in a colour set are spread over the three channels below.
+    first = read_picture(archive.read(members[0]), f"{label}:{members[0].filename}", size)
     shape = (len(members), first.shape[2], *first.shape[:2])
     if math.prod(shape) > MAX_BYTES:
         raise JobError("too_large", f"{label} unpacks to images of shape {shape}.")
@@ -238,15 +271,16 @@ def _pictures(
     for row, member in enumerate(members):
         if row % 256 == 0:
             check()
-        image = read_picture(archive.read(member), f"{label}:{member.filename}")
+        image = read_picture(archive.read(member), f"{label}:{member.filename}", size)
         if image.shape[:2] != first.shape[:2]:
             raise invalid(
                 label,
                 f"holds images of different sizes: {members[0].filename} is "
                 f"{first.shape[1]}x{first.shape[0]}, {member.filename} is "
-                f"{image.shape[1]}x{image.shape[0]}",
+                f"{image.shape[1]}x{image.shape[0]}; say `resize` to make them one",
             )
-        if image.shape[2] == 3 and first.shape[2] == 1:
-            raise invalid(label, f"holds gray and colour images: {member.filename} is colour")
+        if image.shape[2] == 3 and out.shape[1] == 1:
+            # Gray pictures among coloured ones are spread over the three channels.
+            out = np.repeat(out, 3, axis=1)
         out[row] = np.moveaxis(image, 2, 0)
     return out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
@@ -40,6 +40,7 @@ class RealData:
             whitened.
         whitening: instead of that.
         digest: of everything above.
+        warnings: what is worth one.
     """
 
     name: str
@@ -50,6 +51,7 @@ class RealData:
     std: tuple[float, ...]
     whitening: zca.Whitening | None
     digest: str
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -79,7 +81,8 @@ def load(spec: Dataset, ctx: RunContext) -> RealData:
     Raises:
         JobError: with the file and what is wrong about it.
     """
-    train, test, names = read(spec, ctx)
+    told: list[str] = []
+    train, test, names = read(spec, ctx, told)
     for part, found in (("training", train), ("test", test)):
         counts = np.bincount(found.labels, minlength=len(names))
         if len(counts) > len(names) or counts.min() == 0:
@@ -88,7 +91,7 @@ def load(spec: Dataset, ctx: RunContext) -> RealData:
                 f"The {part} part of {spec.name} has images of "
                 f"{int((counts > 0).sum())} classes, {max(len(names), len(counts))} are expected.",
             )
-    if train.images.shape[1:] != test.images.shape[1:]:
+    if train.images.shape[2:] != test.images.shape[2:]:
         raise JobError(
             "input_invalid",
             f"Training images have the shape {train.images.shape[1:]}, "
@@ -96,7 +99,18 @@ def load(spec: Dataset, ctx: RunContext) -> RealData:
         )
     if 4 * (train.images.size + test.images.size) > MAX_FLOAT_BYTES:
         raise JobError("too_large", f"{spec.name} is larger than {MAX_FLOAT_BYTES} bytes.")
-    return prepare(spec, train, test, names)
+    if {train.images.shape[1], test.images.shape[1]} == {1, 3}:
+        train, test = (_coloured(part) for part in (train, test))
+    data = prepare(spec, train, test, names)
+    data.warnings = told
+    return data
+
+
+def _coloured(part: Labelled) -> Labelled:
+    """Gray images over three channels."""
+    if part.images.shape[1] == 3:
+        return part
+    return Labelled(np.repeat(part.images, 3, axis=1), part.labels)
 
 
 def prepare(spec: Dataset, train: Labelled, test: Labelled, names: list[str]) -> RealData:

@@ -22,22 +22,31 @@ def write_png(pixels: ByteArray) -> bytes:
     return stream.getvalue()
 
 
-def read_picture(data: bytes, label: str) -> ByteArray:
+_KINDS = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP", b"RIFF": "WEBP"}
+
+
+def read_picture(data: bytes, label: str, size: tuple[int, int] | None = None) -> ByteArray:
     """Decode one image file to [height, width, 3] (or 1 channel for gray), 8 bits.
 
     Transparency is dropped; 16 bits a channel become 8.
 
+    Args:
+        size: height and width to resize it to, by Lanczos.
+
     Raises:
         JobError: `input_invalid` for a damaged file or another format, `too_large` by its header.
     """
-    if not data.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
-        raise JobError("input_invalid", f"{label} is neither PNG nor JPEG.")
-    kind = "JPEG" if data.startswith(b"\xff") else "PNG"
+    kind = next((name for magic, name in _KINDS.items() if data.startswith(magic)), None)
+    if kind is None:
+        raise JobError("input_invalid", f"{label} is none of PNG, JPEG, BMP and WebP.")
     try:
         with Image.open(BytesIO(data), formats=[kind]) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise JobError("too_large", f"{label} has {image.width}x{image.height} pixels.")
             pixels = _eight_bits(image)
+            if size is not None and pixels.shape[:2] != size:
+                shown = Image.fromarray(pixels).resize(size[::-1], Image.Resampling.LANCZOS)
+                pixels = np.asarray(shown)
     except Image.DecompressionBombError as error:
         raise JobError("too_large", f"{label} has too many pixels: {error}") from error
     # Pillow raises whatever its decoders stumble over.

@@ -89,9 +89,14 @@ def teachers_of(spec: Spec) -> Teachers | None:
     given = spec.teacher
     training = [
         TeacherTraining(
-            device=spec.device, real=real_part(spec), model=model, recipe=recipe, seed=spec.seed
+            device=spec.device,
+            real=real_part(spec),
+            model=model,
+            recipe=recipe,
+            seed=spec.seed,
+            place=place,
         )
-        for model in given.models
+        for place, model in enumerate(given.models)
     ]
     return Teachers(
         models=given.models, weights=given.weights, training=[] if given.weights else training

@@ -18,7 +18,7 @@ from methods.rank_distilled_dataset.spec import Spec
 from methods.statistics import student_interval
 from methods.typing import FloatArray
 
-BOOTSTRAP = 10_000
+DRAWS = 10_000
 #: A given learning rate this many times off the chosen one is worth a warning.
 FAR = 4.9
 
@@ -47,15 +47,16 @@ def leaderboard(
     means = np.round(table.mean(axis=1), 12)
     names = [scored.candidate.name for scored in comparison.scored]
     order = sorted(range(len(means)), key=lambda i: (-means[i], names[i]))
-    # Rows in the order of the names: the bootstrap must not depend on how candidates were listed.
+    # Rows in the order of the names: the draws must not depend on how candidates were listed.
     named = sorted(order, key=lambda i: names[i])
     win, first = None, None
     if spec.runs > 1:
-        seeds = [np.random.default_rng([spec.seed, 1]) for _ in range(2)]
         place = {index: row for row, index in enumerate(named)}
         rows = [place[i] for i in order]
-        win = scores.win_probabilities(table[named], BOOTSTRAP, seeds[0])[np.ix_(rows, rows)]
-        first = scores.first_probabilities(table[named], BOOTSTRAP, seeds[1])[rows]
+        # The same draws for both, so that neither contradicts the other.
+        seeds = [np.random.default_rng([spec.seed, 1]) for _ in range(2)]
+        win = scores.win_probabilities(table[named], DRAWS, seeds[0])[np.ix_(rows, rows)]
+        first = scores.first_probabilities(table[named], DRAWS, seeds[1])[rows]
     rows_found = []
     for at, i in enumerate(order):
         row = _row(spec, real, comparison, comparison.scored[i], loaded[i])
@@ -117,9 +118,15 @@ def _row(
 
 
 def comparable(spec: Spec, real: RealData, comparison: ModelComparison) -> str:
-    """A short digest of what scores rest on, the candidate and its settings left out."""
+    """A short digest of all that changes a score but the candidate and its own settings."""
     full = None if comparison.full is None else [round(v, 9) for v in comparison.full.tolist()]
-    parts = (real.digest, spec.ipc, comparison.model, spec.protocol, spec.runs, spec.seed, full)
+    shared = {"metrics", "lrs_lambda", "ars_lambda", "protocol", "lr_grid", "held_out", "train"}
+    shared |= {"ipc", "runs", "seed", "teacher", "device"}
+    settings = spec.model_dump(mode="json", include=shared)
+    settings["metrics"] = spec.metrics[0]
+    if spec.protocol == "official":
+        del settings["held_out"]
+    parts = (real.digest, comparison.model, full, sorted(settings.items()))
     return sha256(repr(parts).encode()).hexdigest()[:12]
 
 
@@ -142,7 +149,8 @@ def warnings(
     if len(board.rows) > 1 and board.win is not None and board.win[0][1] < 0.95:
         texts.append(
             f"{board.rows[0].name} and {board.rows[1].name} cannot be told apart: the first wins "
-            f"with probability {board.win[0][1]:.2f}."
+            f"with probability {board.win[0][1]:.2f}, and is the best of all {len(board.rows)} "
+            f"with probability {board.rows[0].p_first or 0:.2f}."
         )
     return [f"{comparison.model}: {text}" if len(spec.models) > 1 else text for text in texts]
 
@@ -167,12 +175,13 @@ def _about(spec: Spec, scored: Scored, chance: float) -> list[str]:
         texts.append(f"{name}: its preset was published with {preset.labels} labels, not {kind}.")
     if "ars" in spec.metrics and scored.train.augmentation.name == "none":
         texts.append(f"{name}: it is trained without augmentation, so both halves of ARS agree.")
-    if given is not None and len(tried) == 1 and ("own", "random") in scored.sides:
+    official = spec.protocol == "official"
+    if given is not None and official and ("own", "random") in scored.sides:
         texts.append(
             f"{name}: it was trained at its given learning rate while random subsets took their "
             "best of the grid; the official rule favours random. The protocol `fixed` does not."
         )
-    if given is not None and len(tried) > 1:
+    if given is not None and not official:
         far = abs(math.log(given / rate)) > math.log(FAR)
         texts.append(
             f"{name}: syn_lr {given:g} is used by the protocol `official` only"

@@ -178,7 +178,7 @@ def test_every_filter_of_png_is_undone() -> None:
         images.read_picture(png(5000, 5000), "x")
     with pytest.raises(JobError, match="4900000000 pixels"):
         images.read_picture(png(70_000, 70_000), "x")
-    with pytest.raises(JobError, match="neither PNG nor JPEG"):
+    with pytest.raises(JobError, match="none of PNG, JPEG"):
         images.read_picture(b"GIF89a", "x")
 
 
@@ -290,7 +290,7 @@ def test_tiny_imagenet_lists_the_classes_of_its_validation_images() -> None:
     image = images.write_png(np.zeros((4, 4, 3), dtype=np.uint8))
     files |= {"set/val/images/a.png": image, "set/val/images/b.png": image}
     files["set/val/val_annotations.txt"] = b"a.png\tn1\t0\t0\nb.png\tn0\t0\t0\n"
-    parts, names = dataset_formats.read_folders(zipped(files), "zip", lambda: None)
+    parts, names = dataset_formats.read_folders(zipped(files), "zip", lambda: None, [])
     assert names == ["n0", "n1"]
     assert parts["test"].labels.tolist() == [1, 0]
 
@@ -301,15 +301,15 @@ def test_tiny_imagenet_lists_the_classes_of_its_validation_images() -> None:
         ({"../a/x.png": b""}, "links and paths outside"),
         ({"/a/x.png": b""}, "links and paths outside"),
         ({"x.png": b""}, "no class folder"),
-        ({"a/readme.txt": b""}, "no .png or .jpg"),
-        ({"a/x.png": b"GIF"}, "neither PNG nor JPEG"),
+        ({"a/readme.txt": b""}, "no .png, .jpg"),
+        ({"a/x.png": b"GIF"}, "none of PNG, JPEG"),
         ({**folder_zip({"a": 1}), **folder_zip({"b": 1}, side=5)}, "different sizes"),
         (folder_zip({"train/a": 1, "train/b": 1, "test/a": 1}), "no test images of b"),
     ],
 )
 def test_wrong_folders_are_refused_with_the_reason(files: dict[str, bytes], reason: str) -> None:
     with pytest.raises(JobError, match=reason):
-        dataset_formats.read_folders(zipped(files), "zip", lambda: None)
+        dataset_formats.read_folders(zipped(files), "zip", lambda: None, [])
 
 
 def test_a_link_in_a_zip_is_refused() -> None:
@@ -320,7 +320,7 @@ def test_a_link_in_a_zip_is_refused() -> None:
         archive.writestr(entry, "/etc/passwd")
     stream.seek(0)
     with pytest.raises(JobError, match="links"):
-        dataset_formats.read_folders(stream, "zip", lambda: None)
+        dataset_formats.read_folders(stream, "zip", lambda: None, [])
 
 
 def test_photo_patches() -> None:
@@ -428,7 +428,7 @@ def test_a_folder_as_a_candidate(real: datasets.RealData, tmp_path: Path) -> Non
     [
         ({"images": IMAGES[:19]}, {}, "has 19 images; ipc 2 times 10 classes are 20"),
         ({"images": IMAGES[:, :, :7]}, {}, r"shape \(1, 7, 8\); those of digits are \(1, 8, 8\)"),
-        ({"images": IMAGES[:, 0]}, {}, r"\[N, C, H, W\]"),
+        ({"images": IMAGES[:, 0, 0]}, {}, r"\[N, C, H, W\]"),
         ({"a": IMAGES, "b": IMAGES}, {}, "say which array has the images"),
         ({"a": IMAGES}, {"array": "b"}, "has no array 'b', only a"),
         ({"images": np.where(IMAGES > 2, np.nan, IMAGES)}, {}, "not finite in image"),

@@ -104,7 +104,8 @@ def test_the_leaderboard(ranked: tuple[Result, Path]) -> None:
         assert row.lr in (0.01, 0.1)
         assert row.accuracy.mean == pytest.approx(row.accuracy_by_lr[f"{row.lr:g}"])
     assert board.rows[0].accuracy_random == board.rows[2].accuracy_random, "shared baselines"
-    assert board.rows[0].p_first == pytest.approx(1)
+    assert board.rows[0].p_first is not None
+    assert board.rows[0].p_first > 0.95
     assert board.rows[0].behind is None
     behind = board.rows[2].behind
     assert behind is not None
