@@ -19,13 +19,14 @@ from methods.local import LocalContext
 from methods.rank_distilled_dataset.children import bundles
 from methods.rank_distilled_dataset.children.bundles import TrainingKey
 from methods.rank_distilled_dataset.children.job import run as train_distilled
+from methods.rank_distilled_dataset.children.setup import run_seed, teacher_seed
 from methods.rank_distilled_dataset.children.spec import TRAININGS
 from methods.rank_distilled_dataset.data import datasets, splits
 from methods.rank_distilled_dataset.data.images import read_picture
 from methods.rank_distilled_dataset.job import run
 from methods.rank_distilled_dataset.networks.networks import build
 from methods.rank_distilled_dataset.presets import PRESETS, settings
-from methods.rank_distilled_dataset.protocol import experiment, plan, scores
+from methods.rank_distilled_dataset.protocol import experiment, leaderboard, plan, scores
 from methods.rank_distilled_dataset.result import Result
 from methods.rank_distilled_dataset.spec import JOB, Dataset, FullData, Spec
 from methods.rank_distilled_dataset.train_settings import EngineName, Train
@@ -540,3 +541,84 @@ def test_a_network_that_does_not_fit_the_images(inputs: Path, tmp_path: Path) ->
 
 def test_the_example_is_a_request() -> None:
     JOB.spec.model_validate(JOB.example)
+
+
+def test_another_weight_of_the_score_trains_nothing(
+    ranked: tuple[Result, Path], inputs: Path
+) -> None:
+    first, folder = ranked
+    names = ["noise", "means", "real"]
+    other = rank(spec_of(names, lrs_lambda=0.0), folder, inputs)
+    assert (other.work.trained, other.work.restored > 0) == (0, True)
+    before, after = first.leaderboards[0].rows, other.leaderboards[0].rows
+    assert {row.comparable for row in before}.isdisjoint(row.comparable for row in after)
+    for row in after:
+        assert row.lrs is not None
+        assert row.hlr is not None
+        np.testing.assert_allclose(row.lrs.runs, scores.normalise(-np.array(row.hlr.runs)))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"metrics": ["accuracy"]},
+        {"lrs_lambda": 0.1},
+        {"held_out": 0.3},
+        {"lr_grid": [0.01, 0.05, 0.1]},
+        {"train": {"epochs": 13}},
+        {"protocol": "official"},
+        {"runs": 4},
+        {"seed": 1},
+    ],
+)
+def test_scores_of_other_settings_are_not_comparable(
+    ranked: tuple[Result, Path], changed: dict[str, Any]
+) -> None:
+    real = datasets.load(Dataset(name="digits"), None)  # type: ignore[arg-type]
+    full = np.full(3, 0.9)
+    compared = experiment.ModelComparison("ConvNet-2-W16", [], [], full)
+    digests = {
+        leaderboard.comparable(spec_of(["means"], **fields), real, compared)
+        for fields in ({}, changed)
+    }
+    assert len(digests) == 2
+    same = leaderboard.comparable(spec_of(["noise", "real"]), real, compared)
+    assert same == leaderboard.comparable(spec_of(["means"]), real, compared)
+
+
+def test_no_network_begins_where_another_does(inputs: Path, tmp_path: Path) -> None:
+    spec = spec_of(
+        ["means"],
+        candidates=[
+            {"name": "m", "images": "c.npz", "array": "means", "labels": {"kind": "soft_M"}}
+        ],
+        teacher={"models": ["ConvNet-2-W16", "ConvNet-2-W16"]},
+        metrics=["accuracy"],
+        runs=2,
+        full_data={"epochs": 1},
+    )
+    taught = experiment.teachers_of(spec)
+    assert taught is not None
+    teachers = {teacher_seed(one.seed, one.place) for one in taught.training}
+    students = {run_seed(spec.seed, run) for run in range(spec.runs)}
+    assert len(teachers) == 2
+    assert not teachers & students
+    result = rank(spec, tmp_path, inputs)
+    assert set(result.teachers) == {"ConvNet-2-W16 (1)", "ConvNet-2-W16 (2)"}
+    assert len(set(result.teachers.values())) == 2
+
+
+def test_progress_is_told_by_the_estimated_cost(inputs: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    spec = spec_of(["means"], full_data={"epochs": 30}, runs=2)
+
+    def tell(phase: str, at: int, of: int, unit: str) -> None:
+        if unit == "parts of the work":
+            seen.append((at, of))
+
+    run(spec, LocalContext(tmp_path, spec, tell, inputs=inputs))
+    marks = [at / of for at, of in seen]
+    assert marks == sorted(marks)
+    assert (marks[0], marks[-1]) == (0, 1)
+    # Trainings on all data go first, and are most of the work.
+    assert marks[1] > 0.3
