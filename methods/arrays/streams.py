@@ -210,9 +210,17 @@ def read_aligned(
             yield chunks
 
 
+def _as_text(ids: NDArray[Any]) -> NDArray[Any]:
+    """Ids that were stored as bytes, as text."""
+    return np.char.decode(ids, "utf-8", "replace") if ids.dtype.kind == "S" else ids
+
+
 def _compare_ids(ids: list[tuple[Source, NDArray[Any]]], start: int) -> None:
-    for source, values in ids[1:]:
-        first_source, first = ids[0]
+    if not ids:
+        return
+    first_source, first = ids[0][0], _as_text(ids[0][1])
+    for source, given in ids[1:]:
+        values = _as_text(given)
         if len(values) != len(first):
             raise JobError("input_invalid", f"{source.label}: fewer ids than rows")
         differs = np.flatnonzero(np.asarray(values != first))

@@ -111,8 +111,14 @@ def half_sample_hardness(
     Halves have the variance of the bootstrap for means, but repeat no row; repeated rows would
     drive the smallest eigenvalue down and the hardness up.
     """
-    order = np.argsort(rng.random((count, BLOCKS)), axis=1) < BLOCKS // 2
-    found = [hardness(blocks.estimate(shrinkage, half)[0]) for half in order]
+    filled = np.flatnonzero(blocks.counts > 0)
+    if len(filled) < 2:
+        return np.zeros(0)
+    found = []
+    for drawn in rng.random((count, len(filled))):
+        half = np.zeros(BLOCKS, dtype=np.bool_)
+        half[filled[np.argsort(drawn) < len(filled) // 2]] = True
+        found.append(hardness(blocks.estimate(shrinkage, half)[0]))
     return np.array([value for value in found if value is not None])
 
 

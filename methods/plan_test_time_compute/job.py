@@ -47,6 +47,7 @@ def run(spec: Spec, ctx: RunContext) -> Result:
     if shown and advice and mixture_report.coverage:
         plots.insert(0, figures.error_curves(shown, len(stack[0]), advice.best_steps))
         plots.insert(1, figures.coverage_spectrum(mixture_report.coverage.mu))
+    fitted = report.calibration(spec, curves)
     result = Result(
         target=report.target_report(target, reduction),
         tasks=task_reports,
@@ -54,8 +55,8 @@ def run(spec: Spec, ctx: RunContext) -> Result:
         curves=shown,
         recommendation=advice,
         theory=report.theory(spec, target, curves),
-        calibration=report.calibration(spec, curves),
-        caveats=report.caveats(spec, target, tasks, solved),
+        calibration=fitted,
+        caveats=report.caveats(spec, target, tasks, solved, fitted),
         warnings=report.warnings(spec, target, tasks),
         provenance=Provenance.of(JOB, spec.seed),
     )

@@ -38,7 +38,9 @@ def verdict(steps: IntArray, errors: FloatArray, edge: float) -> Verdict:
         return "hurts_from_first_step"
     if edge >= 2:
         return "hurts_after"
-    middle = float(errors[int(np.searchsorted(steps, steps[-1] / 2))])
+    # The last step of the first half: of one step that is none at all.
+    half = int(np.searchsorted(steps, steps[-1] / 2, side="right")) - 1
+    middle = float(errors[half])
     gained = middle - float(errors[-1])
     return "saturates" if gained < FLAT_GAIN * middle else "helps"
 

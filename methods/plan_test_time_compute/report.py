@@ -192,12 +192,15 @@ def calibration(request: spec.Spec, curves: CurveSet | None) -> result.Calibrati
     budgets = np.array([point.budget for point in observed.points])
     errors = (1.0 - np.array([point.accuracy for point in observed.points])) / without
     fit = planning.calibrate(curves.steps, curves.median, budgets, errors)
-    best = planning.best_steps(curves.steps, curves.median)
+    best = fit.budget_per_step * planning.best_steps(curves.steps, curves.median)
+    fits = fit.r_squared >= WEAK_FIT
     return result.Calibration(
         budget_per_step=fit.budget_per_step,
         r_squared=fit.r_squared,
         predicted_accuracy=np.clip(1 - fit.predicted * without, 0, 1).tolist(),
-        best_budget=fit.budget_per_step * best,
+        best_budget=best if fits else None,
+        beyond_measured=fits and best > float(budgets.max()),
+        measured_best=float(budgets[int(np.argmin(errors))]),
     )
 
 
@@ -210,7 +213,11 @@ def warnings(
 
 
 def caveats(
-    request: spec.Spec, target: CovarianceEstimate, tasks: list[CovarianceEstimate], solved: Mixture
+    request: spec.Spec,
+    target: CovarianceEstimate,
+    tasks: list[CovarianceEstimate],
+    solved: Mixture,
+    fitted: result.Calibration | None = None,
 ) -> list[str]:
     """What the plan does not know."""
     warnings = [
@@ -229,8 +236,16 @@ def caveats(
         warnings.append("exact is an extension of the paper; its problem is not convex")
     if request.normalize == "none":
         warnings.append("not normalised: the scale of the features decides the verdict")
-    if request.observed_curve is not None:
-        warnings.append("calibration has one free scale; a low R^2 means that it does not apply")
+    if fitted is not None and fitted.best_budget is None:
+        warnings.append(
+            f"the surrogate does not describe the observed curve (R² {fitted.r_squared:.2f}): no "
+            f"budget is recommended from it; the best of those measured is {fitted.measured_best:g}"
+        )
+    elif fitted is not None and fitted.beyond_measured:
+        warnings.append(
+            f"best_budget {fitted.best_budget:g} is beyond all that was measured: it rests on the "
+            "fitted surrogate alone"
+        )
     if solved.gap > 1e-6:
         warnings.append(f"the mixture's duality gap is {solved.gap:.2g}; it is approximate")
     short = [i for i, task in enumerate(tasks) if any("few_" in w for w in task.warnings)]

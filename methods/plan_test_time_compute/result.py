@@ -175,7 +175,14 @@ class Calibration(SpecModel):
     predicted_accuracy: list[float] = Field(
         description="Accuracy by the fitted curve at each observed point, 0 to 1."
     )
-    best_budget: float = Field(description="best_steps in units of the budget.")
+    best_budget: float | None = Field(
+        description="best_steps in units of the budget; null where `r_squared` is below 0.5, and "
+        "the surrogate does not describe the curve."
+    )
+    beyond_measured: bool = Field(
+        description="Whether the surrogate's best is beyond all that was measured."
+    )
+    measured_best: float = Field(description="The measured budget with the highest accuracy.")
 
 
 class Result(JobResult):

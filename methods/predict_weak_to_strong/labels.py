@@ -58,7 +58,7 @@ def encode(raw: FloatArray, classes: FloatArray | None) -> tuple[FloatArray, NDA
     if classes is None:
         known: NDArray[np.bool_] = np.logical_not(np.isnan(raw).any(axis=1))
         return np.where(known[:, None], raw, 0.0), known
-    known = raw[:, 0] >= 0
+    known = raw[:, 0] >= 0 if classes[0] >= 0 else np.isin(raw[:, 0], classes)
     columns = classes[1:] if len(classes) == 2 else classes
     return np.where(raw[:, :1] == columns, 1.0, -1.0), known
 
@@ -95,7 +95,10 @@ def read_label_code(
             "input_invalid", f"{source.label}: {count} labelled rows, {MIN_LABELLED} are needed"
         )
     if float(np.trace(total.scatter)) == 0.0:
-        raise JobError("input_invalid", f"{source.label}: all labels are the same")
+        raise JobError(
+            "input_invalid",
+            f"{source.label}: all labels are the same (a class below 0 is an unknown label)",
+        )
     mean = total.mean_a if center else np.zeros_like(total.mean_a)
     power = float(np.trace(total.second_moment(center=center)))
     return LabelCode(source, classes, mean, power, total.count, total.count == rows)
@@ -104,13 +107,18 @@ def read_label_code(
 def _classes(ctx: RunContext, source: Source) -> FloatArray:
     """The class numbers in order."""
     seen: set[float] = set()
+    below: set[float] = set()
     for raw in read_chunks(ctx, source, _ROWS):
         known = raw[raw >= 0]
         if raw.shape[1] != 1 or (known != np.floor(known)).any():
             raise JobError("input_invalid", f"{source.label}: classes are one whole number a row")
         seen.update(np.unique(known).tolist())
+        below.update(np.unique(raw[raw < 0]).tolist()[:2])
         if len(seen) > MAX_COLUMNS:
             raise JobError("too_large", f"{source.label}: more than {MAX_COLUMNS} classes")
+    if seen == {1.0} and below == {-1.0}:
+        # Two classes as the theory writes them; elsewhere a number below 0 is an unknown label.
+        return np.array([-1.0, 1.0])
     return np.array(sorted(seen))
 
 

@@ -104,8 +104,9 @@ class TaskLabels(SpecModel):
         default="regression",
         description=(
             "`regression`: real values, NaN where unknown, used as they are. `classification`: "
-            "one integer class a row (NaN or a negative number where unknown), turned into ±1 "
-            "columns: one for two classes, one a class for more; squares are summed over columns."
+            "one integer class a row (NaN or a negative number where unknown; -1 and 1 alone are "
+            "two classes), turned into ±1 columns: one for two classes, one a class for more; "
+            "squares are summed over columns."
         ),
     )
 

@@ -13,6 +13,7 @@ from sklearn.datasets import load_digits
 
 from methods.errors import JobCancelled, JobError
 from methods.local import LocalContext
+from methods.plan_test_time_compute import planning
 from methods.plan_test_time_compute.job import run
 from methods.plan_test_time_compute.result import Result
 from methods.plan_test_time_compute.spec import JOB, Spec
@@ -164,6 +165,49 @@ def test_observed_curve_is_fitted(tmp_path: Path) -> None:
     assert result.calibration.budget_per_step == pytest.approx(50, rel=0.01)
     assert result.calibration.r_squared > 0.999
     assert result.calibration.best_budget == pytest.approx(50 * 32, rel=0.01)
+    assert result.calibration.beyond_measured
+    assert any("beyond all that was measured" in one for one in result.caveats)
+
+
+def test_a_curve_that_the_surrogate_does_not_describe_has_no_best_budget(tmp_path: Path) -> None:
+    rising = [(1, 0.5), (2, 0.1), (4, 0.6), (8, 0.05), (16, 0.55)]
+    curve = {
+        "accuracy_without_thinking": 0.2,
+        "points": [{"budget": float(b), "accuracy": a} for b, a in rising],
+    }
+    result = solve(tmp_path, golden_request(context_length_test=200, observed_curve=curve))
+    assert result.calibration is not None
+    assert result.calibration.r_squared < 0.5
+    assert result.calibration.best_budget is None
+    assert result.calibration.measured_best == 4
+    assert any("the best of those measured is 4" in one for one in result.caveats)
+
+
+def test_one_step_that_takes_the_error_away_helps() -> None:
+    steps = np.array([0, 1])
+    assert planning.verdict(steps, np.array([6.0, 1.74]), 1.0) == "helps"
+    assert planning.verdict(steps, np.array([6.0, 5.99]), 1.0) == "saturates"
+    every = np.arange(33)
+    assert planning.verdict(every, 0.5**every, 1.0) == "helps"
+    assert planning.verdict(every, np.maximum(0.5**every, 0.5**8), 1.0) == "saturates"
+
+
+@pytest.mark.parametrize("rows", [3, 5, 10])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_few_rows_a_task_are_few_samples_and_no_crash(
+    tmp_path: Path, rows: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    np.savez(tmp_path / "few.npz", x=rng.normal(size=(rows, 2)))
+    request = {
+        "target": {"covariance": [[1.0, 0.1], [0.1, 0.8]]},
+        "tasks": [{"name": "few", "features": "few.npz", "array": "x"}],
+        "context_length_train": 64,
+        "context_length_test": 64,
+        "seed": seed,
+    }
+    result = solve(tmp_path, request)
+    assert any("few" in one for one in result.warnings)
 
 
 def test_real_features(tmp_path: Path) -> None:

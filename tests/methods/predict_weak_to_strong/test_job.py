@@ -517,3 +517,41 @@ def test_scores_of_weak_labels_match_the_dense_definition(tmp_path: Path) -> Non
     np.save(tmp_path / "y.npy", y)
     with pytest.raises(JobError, match="1 rows have no label"):
         run_scores(spec, LocalContext(tmp_path, spec))
+
+
+def labelled_request(folder: Path, labels: np.ndarray, **ids: np.ndarray) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(80, 6))
+    given = {name: {"ids": value} for name, value in ids.items()}
+    np.savez(folder / "s.npz", h=x, **given.get("strong", {}))
+    np.savez(folder / "w.npz", h=x[:, :3], **given.get("weak", {}))
+    np.savez(folder / "y.npz", y=labels)
+    named = {"ids": "ids"} if ids else {}
+    return {
+        "strong": {"name": "s", "representations": "s.npz", "array": "h", **named},
+        "weak": [{"name": "w", "representations": "w.npz", "array": "h", **named}],
+        "labels": {"file": "y.npz", "array": "y", "kind": "classification"},
+    }
+
+
+def test_plus_and_minus_one_are_two_classes(tmp_path: Path) -> None:
+    signs = np.where(np.arange(80) % 3 == 0, 1, -1)
+    found = []
+    for labels in (signs, (signs > 0).astype(int)):
+        result = solve(tmp_path, labelled_request(tmp_path, labels))
+        found.append(result.weak[0].label_projection)
+    assert found[0] == pytest.approx(found[1])
+    unknown = np.where(np.arange(80) % 3 == 0, 1, -2)
+    with pytest.raises(JobError, match="a class below 0 is an unknown label"):
+        solve(tmp_path, labelled_request(tmp_path, unknown))
+
+
+def test_ids_as_bytes_are_the_same_ids(tmp_path: Path) -> None:
+    names = np.array([f"q{n}" for n in range(80)])
+    labels = np.arange(80) % 2
+    request = labelled_request(tmp_path, labels, strong=names, weak=names.astype("S"))
+    assert solve(tmp_path, request).weak[0].name == "w"
+    other = names.astype("S")
+    other[5] = b"x"
+    with pytest.raises(JobError, match="row 5 is q5 in s and x in w"):
+        solve(tmp_path, labelled_request(tmp_path, labels, strong=names, weak=other))
