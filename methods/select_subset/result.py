@@ -53,8 +53,8 @@ class DuplicateRow(SpecModel):
         "`embedding`: nearly the same embedding."
     )
     similarity: float = Field(
-        description="Of the two: share of shingles for texts, cosine for embeddings, 1 where they "
-        "are the same."
+        description="Likeness of the two: share of shingles for texts, cosine for embeddings, 1 "
+        "where they are the same."
     )
 
 
@@ -135,7 +135,7 @@ class SelectionProof(SpecModel):
     epochs: float = Field(description="Passes over the chosen rows that these steps are.")
     asked: int = Field(description="Rows that it was asked about.")
     sets: list[ProofSet] = Field(description="The sets of rows.")
-    difference: ProofDifference = Field(description="Of random and chosen rows, seed by seed.")
+    difference: ProofDifference = Field(description="The choice against random rows, seed by seed.")
     verdict: Literal["better", "worse", "cannot be told apart", "unknown"] = Field(
         description="The choice against random rows, where the interval leaves 0 out."
     )
