@@ -40,7 +40,7 @@ class Size:
 
     rows: int = 3000
     steps: int = 400
-    clusters: int = 100
+    clusters: int | None = None
     budget: float = 0.1
 
 
@@ -171,7 +171,7 @@ class Experiment:
 
 def methods(size: Size) -> dict[str, tuple[str, dict[str, Any]]]:
     """Every method."""
-    k = {"clusters": size.clusters}
+    k = {} if size.clusters is None else {"clusters": size.clusters}
     relevance = {"irs": {f"q{q}": 0.6 for q in range(QUESTIONS)}}
     plain = (
         "random",
