@@ -45,6 +45,7 @@ def block(
             Column(key="rows", label="Rows", format="integer"),
             Column(key="taken", label="Taken", format="integer"),
         ],
+        sort="-rows",
         total=len(samples),
         samples=samples,
     )

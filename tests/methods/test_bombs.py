@@ -305,9 +305,9 @@ def test_archives_of_pictures(tmp_path: Path) -> None:
             found = refusal_of(lambda: look(name))  # noqa: B023
         assert found is not None
         assert found.code in CODES
-        refused(lambda: dataset_formats.read_folders(stream, "file", lambda: None))  # noqa: B023
+        refused(lambda: dataset_formats.read_folders(stream, "file", lambda: None, []))  # noqa: B023
 
 
 def test_folders_with_a_large_list_of_classes() -> None:
     stream = zipped("val/val_annotations.txt", b"", 160 * MIB)
-    refused(lambda: dataset_formats.read_folders(stream, "file", lambda: None))
+    refused(lambda: dataset_formats.read_folders(stream, "file", lambda: None, []))
