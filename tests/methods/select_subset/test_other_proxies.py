@@ -27,7 +27,12 @@ from methods.select_subset.schema.lora import Lora
 from methods.select_subset.spec import Spec
 from tests.toys import tiny_llava as tiny
 from tests.toys.tiny_models import tiny_llama
-from tests.toys.tiny_vlms import save_qwen2_5_vl, save_qwen2_vl
+from tests.toys.tiny_vlms import (
+    save_idefics3,
+    save_paligemma,
+    save_qwen2_5_vl,
+    save_qwen2_vl,
+)
 
 WORDS = ["what", "is", "it", "a", "b", "c", "d", "e", "f", "g", "answer:"]
 CPU = torch.device("cpu")
@@ -348,3 +353,45 @@ def whole(processor: Any, row: dict[str, Any], picture: bytes) -> Any:
     text = processor.apply_chat_template(messages, tokenize=False)
     pictures = [decode(picture)]
     return processor(text=text, images=pictures, add_special_tokens=False, return_tensors="pt")
+
+
+def test_a_model_that_sees_the_prompt_both_ways(tmp_path: Path) -> None:
+    folder = save_paligemma(tmp_path / "model", WORDS)
+    proxy = loaded(folder)
+    row = {"prompt": "what is it", "completion": "a b c"}
+    found = encoded(proxy, row, [tiny.png(0)])
+    batch = batch_of(proxy, [found])
+    read = read_batch(proxy, batch, frozenset({"singular_values", "loss"}), top_k=3)
+    model = AutoModelForImageTextToText.from_pretrained(folder, attn_implementation="eager").eval()
+    answer = np.flatnonzero(found.labels != IGNORED)[0]
+    kinds = torch.zeros_like(batch.ids)
+    kinds[0, answer:] = 1
+    with torch.no_grad():
+        output = model(**batch.arguments(), token_type_ids=kinds, output_attentions=True)
+    layers = [layer[0].double().mean(dim=0).numpy() for layer in output.attentions]
+    # The prompt's first token looks at its last one, and at no token of the answer.
+    assert layers[0][0, answer - 1] > 0
+    assert layers[0][0, answer] == 0
+    image = (batch.ids[0] == proxy.image_token_id).numpy()
+    after = ~image & (np.arange(len(image)) > np.flatnonzero(image)[0])
+    values = np.linalg.svd(sum(layers)[after][:, image], compute_uv=False)[:3]
+    np.testing.assert_allclose(read["singular_values"][0], values, atol=2e-6)
+
+
+def test_an_image_in_tiles(tmp_path: Path) -> None:
+    folder = save_idefics3(tmp_path / "model", WORDS)
+    proxy = loaded(folder)
+    row = {"prompt": "what is it", "completion": "a b c"}
+    rows = [encoded(proxy, row, [tiny.png(seed, side)]) for seed, side in ((0, 24), (1, 96))]
+    batch = batch_of(proxy, rows)
+    read = read_batch(proxy, batch, frozenset({"singular_values"}), top_k=3)
+    model = AutoModelForImageTextToText.from_pretrained(folder, attn_implementation="eager").eval()
+    for place, one in enumerate(rows):
+        alone = batch_of(proxy, [one])
+        with torch.no_grad():
+            output = model(**alone.arguments(), output_attentions=True)
+        image = (alone.ids[0] == proxy.image_token_id).numpy()
+        after = ~image & (np.arange(len(image)) > np.flatnonzero(image)[0])
+        attention = sum(layer[0].double().mean(dim=0) for layer in output.attentions).numpy()
+        values = np.linalg.svd(attention[after][:, image], compute_uv=False)[:3]
+        np.testing.assert_allclose(read["singular_values"][place], values, atol=2e-6)

@@ -18,6 +18,10 @@ from methods.select_subset.proxy.model.attention_capture import IMPLEMENTATION
 from methods.select_subset.proxy.rows.encoding import IGNORED, Batch, Encoder
 from methods.select_subset.schema.lora import Lora
 
+#: Models that see the prompt both ways: their token types say where the answer begins. In others
+#: a type of 1 is an image's token.
+_PREFIXED = {"paligemma"}
+
 
 @dataclass
 class Proxy:
@@ -46,11 +50,17 @@ class Proxy:
         return (batch.labels == IGNORED) & batch.valid
 
     def arguments(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """What the model's forward takes; models whose positions follow the images are told which
-        tokens are theirs."""
+        """What the model's forward takes; models whose positions or masks follow the images are
+        told which tokens are theirs."""
         given = batch.arguments()
-        if batch.images and "mm_token_type_ids" in inspect.signature(self.model.forward).parameters:
+        names = inspect.signature(self.model.forward).parameters
+        if batch.images and "mm_token_type_ids" in names:
             given["mm_token_type_ids"] = self.source(batch).to(torch.int64)
+        elif self.image_token_id is not None and "token_type_ids" in names:
+            kinds = self.source(batch)
+            if self.model.config.model_type in _PREFIXED:
+                kinds = torch.cumsum(batch.labels != IGNORED, dim=1) > 0
+            given["token_type_ids"] = kinds.to(torch.int64)
         return given
 
     def trainable(self, vision: bool) -> dict[str, torch.nn.Parameter]:

@@ -17,7 +17,7 @@ from methods.select_subset.proxy.rows.conversations import Turn, UnusableRowErro
 IGNORED = -100
 #: Rows of a batch, however short they are.
 MOST_ROWS = 256
-_OF_TEXT = {"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"}
+_OF_TEXT = {"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "labels"}
 _PLAIN = {"user": "USER: ", "assistant": "ASSISTANT: ", "system": ""}
 #: Characters of a piece of text that is shown.
 _SHOWN = 600
