@@ -378,6 +378,14 @@ def test_a_model_that_sees_the_prompt_both_ways(tmp_path: Path) -> None:
     np.testing.assert_allclose(read["singular_values"][0], values, atol=2e-6)
 
 
+def test_an_image_by_url_is_refused_with_the_cure(tmp_path: Path) -> None:
+    folder = save_qwen2_vl(tmp_path / "model", WORDS)
+    asked = [{"type": "image_url", "image_url": {"url": "https://pictures.test/a.png"}}]
+    turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": "a"}]
+    with pytest.raises(JobError, match="a URL, which is not fetched: put its file into"):
+        select(tmp_path, folder, dataset={"rows": [{"messages": turns}]})
+
+
 def test_an_image_in_tiles(tmp_path: Path) -> None:
     folder = save_idefics3(tmp_path / "model", WORDS)
     proxy = loaded(folder)

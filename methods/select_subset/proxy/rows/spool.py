@@ -82,6 +82,9 @@ class Spool:
                 found.append(embedded(image))
             except BadImageError as error:
                 raise UnusableRowError(field, str(error)) from error
+            if isinstance(found[-1], str) and "://" in found[-1]:
+                problem = "is a URL, which is not fetched: put its file into dataset.images"
+                raise UnusableRowError(field, problem)
             if isinstance(found[-1], str) and self._archive is None:
                 raise UnusableRowError(field, "is a path, and dataset.images gives no archive")
         return record_of(turns_of(row, len(images)), found)
