@@ -9,7 +9,7 @@ from hashlib import sha256
 import numpy as np
 
 from methods.context import RunContext
-from methods.results import ArtifactRef, Provenance, counted
+from methods.results import ArtifactRef, Provenance
 from methods.select_subset import (
     blocks,
     brought,
@@ -105,13 +105,9 @@ def _chosen(
     if rows is not None and spec.dataset is not None:
         wanted = {str(one) for one in spec.output.what}
         if wanted & {"messages", "llava", "recipe"}:
-            files, without = training_files.write(spec.dataset, rows, outcome.rows, wanted, ctx)
+            files, told = training_files.write(spec.dataset, rows, outcome.rows, wanted, ctx)
             saved |= files
-            if files and without:
-                outcome.warnings.append(
-                    f"{counted(without, 'chosen row')} have no conversation, and are not in "
-                    "messages and llava."
-                )
+            outcome.warnings += told
         block = examples.block(spec.dataset, rows, outcome, ctx)
     if bad:
         saved["bad_rows"] = artifacts.write_bad_rows(bad, ctx)

@@ -8,26 +8,29 @@ from collections.abc import Iterator
 from typing import Any
 
 from methods.context import RunContext
-from methods.results import ArtifactRef
+from methods.results import ArtifactRef, counted
 from methods.select_subset.data.artifacts import LINES
 from methods.select_subset.data.chosen_rows import read_again
 from methods.select_subset.data.dataset import Rows, content_images
 from methods.select_subset.data.images import BadImageError, embedded
+from methods.select_subset.data.row_files import json_text
 from methods.select_subset.proxy.rows.conversations import Turn, UnusableRowError, turns_of
 from methods.select_subset.schema.inputs import TrainingRows
 from methods.typing import IntArray
 
+#: Images that are in their rows are written into the files.
+MAX_BYTES = 2 << 30
 _IMAGE = "<image>"
 
 
 def write(
     dataset: TrainingRows, rows: Rows, chosen: IntArray, wanted: set[str], ctx: RunContext
-) -> tuple[dict[str, ArtifactRef], int]:
+) -> tuple[dict[str, ArtifactRef], list[str]]:
     """Write what is wanted of `messages`, `llava` and `recipe`.
 
     Returns:
-        The artifacts by name, and how many chosen rows have no conversation to write; where all
-        have none, no files.
+        The artifacts by name, and what a reader has to know of them; no files where no chosen row
+        has a conversation, or where their images would make them larger than `MAX_BYTES`.
     """
     paths = {"messages": ctx.workdir / "messages.jsonl", "llava": ctx.workdir / "llava.json"}
     left_out, pictured = 0, False
@@ -42,12 +45,17 @@ def write(
                 continue
             turns, images = found
             pictured |= bool(images)
-            lines.write(_line(_messages(turns, images)) + "\n")
-            array.write(before + _line(_llava(rows.ids[number], turns, images)))
+            lines.write(json_text(_messages(turns, images)) + "\n")
+            array.write(before + json_text(_llava(rows.ids[number], turns, images)))
             before = ",\n"
+            if lines.tell() > MAX_BYTES:
+                return {}, [
+                    f"messages and llava would be larger than {MAX_BYTES >> 30} GiB with the "
+                    "images in them, and are not written; rows has the choice."
+                ]
         array.write("\n]\n" if before != "[\n" else "[]\n")
     if left_out == len(chosen):
-        return {}, left_out
+        return {}, []
     saved = {}
     if "messages" in wanted:
         saved["messages"] = ctx.save_artifact("messages.jsonl", paths["messages"], LINES)
@@ -56,7 +64,13 @@ def write(
     if "recipe" in wanted:
         text = recipe(len(chosen) - left_out, pictured).encode()
         saved["recipe"] = ctx.save_artifact("recipe.md", text, "text/markdown")
-    return saved, left_out
+    told = []
+    if left_out:
+        told.append(
+            f"{counted(left_out, 'chosen row')} have no conversation, and are not in messages and "
+            "llava."
+        )
+    return saved, told
 
 
 def _turns(
@@ -98,10 +112,6 @@ def _llava(identity: str, turns: list[Turn], images: list[str]) -> dict[str, Any
 
 def _text(turn: Turn) -> str:
     return "".join(_IMAGE if part is None else part for part in turn.parts)
-
-
-def _line(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
 
 
 def recipe(rows: int, images: bool) -> str:

@@ -28,6 +28,16 @@ def clean(text: str) -> str:
     return text.encode(errors="replace").decode().replace("\0", "?")
 
 
+def json_text(value: Any) -> str:
+    """JSON that UTF-8 can hold: half of a surrogate pair is escaped."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value)
+    return text
+
+
 class Broken:
     """Stands for a row that could not be parsed."""
 
@@ -71,7 +81,7 @@ class InlineRows:
     def copy(self, rows: IntArray, target: Path) -> None:
         with target.open("w", encoding="utf-8") as writer:
             for row in rows.tolist():
-                writer.write(json.dumps(self._rows[row], ensure_ascii=False) + "\n")
+                writer.write(json_text(self._rows[row]) + "\n")
 
     def reopened(self, path: Path) -> RowFile:
         return JsonLines(lambda: path.open("rb"), self._ctx)

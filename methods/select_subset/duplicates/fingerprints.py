@@ -22,6 +22,8 @@ from methods.select_subset.schema.duplicates import Duplicates
 
 #: Texts that are sketched at a time.
 _TEXTS = 2048
+#: Characters of a text that its sketch is made of.
+_LONGEST = 1 << 18
 #: Pictures that wait to be hashed.
 _WAITING = 64
 #: Fields that are text to learn from; of rows with none of them all text counts.
@@ -72,7 +74,7 @@ class Fingerprints:
         if self._wanted.near_text is None:
             return
         self._rows.append(number)
-        self._texts.append(plain(text))
+        self._texts.append(plain(text[:_LONGEST]))
         self._images.append(_mixed(found))
         self._pictured |= bool(images)
         if len(found) == 1 and self._wanted.near_images is not None and found[0] is not None:

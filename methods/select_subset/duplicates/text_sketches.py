@@ -49,7 +49,7 @@ def sketches(texts: Sequence[str]) -> Sketches:
 
 def _sketch(texts: Sequence[str], out: Sketches) -> None:
     padded = [text.ljust(SHINGLE) for text in texts]
-    points = np.frombuffer("".join(padded).encode("utf-32-le"), dtype=np.uint32)
+    points = np.frombuffer("".join(padded).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
     lengths = np.array([len(text) for text in padded])
     ends = np.cumsum(lengths)
     hashes = np.zeros(len(points) - SHINGLE + 1, dtype=np.uint64)

@@ -117,6 +117,15 @@ def test_a_copy_of_a_bad_row_stays(tmp_path: Path) -> None:
     assert sorted(result.indices or []) == [1, 2]
 
 
+def test_texts_of_any_kind_are_compared(tmp_path: Path) -> None:
+    odd = ["\ud800 half a pair", "x" * 300_000, "\0", "\uff41\uff42\uff43"]
+    odd += ["\u092e\u093f\u0932", "\u6c34\u8f66\u78e8\u574a"]
+    rows = [{"prompt": text, "completion": text, "nested": [[{"a": [text]}]]} for text in odd]
+    result = choose(tmp_path, [*rows, *rows])
+    assert result.duplicates is not None
+    assert result.duplicates.exact == len(odd)
+
+
 def picture(seed: int, side: int = 96) -> Image.Image:
     rng = np.random.default_rng(seed)
     image = Image.new("RGB", (side, side), tuple(rng.integers(0, 255, 3).tolist()))

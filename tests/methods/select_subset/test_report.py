@@ -62,6 +62,18 @@ def test_the_choice_as_training_code_takes_it(tmp_path: Path) -> None:
             assert found == {"text": "a text to learn"}
 
 
+def test_images_that_would_make_the_files_too_large_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from methods.select_subset import training_files
+
+    monkeypatch.setattr(training_files, "MAX_BYTES", 1000)
+    rows = [conversation(n, True) | {"image": uri(n)} for n in range(8)]
+    result = select(tmp_path, dataset={"rows": rows})
+    assert not {"messages", "recipe"} & set(result.artifacts)
+    assert any("with the images in them" in warning for warning in result.warnings)
+
+
 def test_without_conversations_there_is_nothing_to_train_on(tmp_path: Path) -> None:
     result = select(tmp_path, dataset={"rows": [{"id": n, "a": n} for n in range(9)]})
     assert not {"messages", "recipe"} & set(result.artifacts)
