@@ -18,6 +18,7 @@ from tests.methods.select_subset.proxied import IMAGES, WORDS, conversation, inl
 from tests.methods.select_subset.selecting import select, text
 from tests.toys import tiny_clip
 from tests.toys import tiny_llava as tiny
+from tests.toys.tiny_models import tiny_llama
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -177,3 +178,42 @@ def test_a_model_that_nobody_declared(tmp_path):
     spec = Spec.model_validate(of_file(tmp_path, "nobody"))
     with pytest.raises(JobError, match="There is no model 'nobody'"):
         run(spec, Parallel(tmp_path, spec, models=Models()))
+
+
+@pytest.mark.parametrize("method", ["xmas", "coincide", "ifd", "less"])
+def test_a_text_model_in_parts_without_copies_and_held_out_rows(tmp_path, monkeypatch, method):
+    """What is left out before training is left out by the part that trains, too."""
+    llama = str(tiny_llama(tmp_path / "llama", hidden=64))
+    numbers = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+    rows = [
+        {"id": f"r{n}", "prompt": f"after {a} ?", "completion": f"{numbers[n % 7]} {a}"}
+        for n, a in enumerate(numbers * 3)
+    ]
+    rows += [{**rows[n], "id": f"c{n}"} for n in range(6)]
+    lora = {"rank": 2} if method == "less" else None
+    fine_tune = {"epochs": 1, "learning_rate": 1e-2, "batch_rows": 8, "checkpoints": 2}
+    spec = {
+        "dataset": {"input": "rows.jsonl"},
+        "model": {"name": llama, "fine_tune": fine_tune | {"lora": lora}, "shard_rows": 1},
+        "budget": {"count": 6},
+        "method": method,
+        "params": {"clusters": 3} if method in {"xmas", "coincide"} else {},
+        "duplicates": "drop",
+        "prove": {"seeds": 2, "held_out": 0.2},
+    }
+    if method == "less":
+        spec["target"] = {"rows": rows[:2]}
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    whole = select(tmp_path, **spec)
+    monkeypatch.setattr("methods.select_subset.proof.proof.HERE_ROWS", 1)
+    apart = in_parts(tmp_path, **spec)
+    found = json.loads((tmp_path / apart.artifacts["duplicates"].id).read_text().splitlines()[0])
+    assert (found["id"], found["of_id"]) == ("c0", "r0")
+    assert apart.proof.asked == 6
+    assert apart.candidates == 24
+    timing = {"seconds_per_step", "hours_all", "hours_chosen", "hours_saved"}
+    ours, theirs = (one.proof.model_dump(exclude=timing) for one in (whole, apart))
+    assert ours == theirs
+    assert apart.indices == whole.indices
+    assert apart.input_digest == whole.input_digest
+    assert apart.proxy == whole.proxy
