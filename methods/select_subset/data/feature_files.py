@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 from collections.abc import Callable
@@ -166,6 +167,7 @@ def _arrow(reader: BinaryIO, feature: Feature, what: str) -> Table:
 
 def _csv(reader: BinaryIO, feature: Feature, what: str) -> Table:
     pyarrow, _ = arrow()
+    importlib.import_module("pyarrow.csv")
     header = reader.readline(_LINE).decode("utf-8-sig", errors="replace")
     reader.seek(0)
     parsing = pyarrow.csv.ParseOptions(delimiter=max("\t,;", key=header.count))

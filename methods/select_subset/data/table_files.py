@@ -34,7 +34,6 @@ def arrow() -> tuple[ModuleType, ModuleType]:
         pyarrow = importlib.import_module("pyarrow")
         parquet = importlib.import_module("pyarrow.parquet")
         importlib.import_module("pyarrow.ipc")
-        importlib.import_module("pyarrow.csv")
     except ImportError as error:
         raise JobError(
             "input_unreadable",
