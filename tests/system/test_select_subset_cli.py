@@ -37,7 +37,11 @@ def test_from_a_file_to_the_chosen_rows(
         data = str(tmp_path / "data.jsonl")
         assert datassay(up, "select-subset", data, *options, *more) == 0
         shown = capsys.readouterr()
-        assert shown.out == f"10 of 50 rows, 6 files in {tmp_path / 'data-subset'}\n"
+        folder_of_choice = tmp_path / "data-subset"
+        assert shown.out == (
+            f"10 of 50 rows, 8 files in {folder_of_choice}\n"
+            f"the report is {folder_of_choice / 'report.html'}\n"
+        )
         assert "uploading data.jsonl" in shown.err
         assert "downloading selected.jsonl" in shown.err
         chosen = tmp_path / "data-subset"
@@ -100,7 +104,7 @@ def test_a_killed_worker_costs_one_shard(
             assert sorted(outcomes.values()) == [["lost", "succeeded"], *[["succeeded"]] * 3]
             assert [attempt.outcome for attempt in job.attempts()] == ["succeeded"]
             result = job.result().data
-            assert (result["selected"], result["details"]["proxy"]["rows_read"]) == (56, 480)
+            assert (result["selected"], result["proxy"]["rows_read"]) == (56, 480)
     finally:
         stop(up)
 
