@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import ExitStack
+from dataclasses import dataclass
 from hashlib import sha256
 
 import numpy as np
@@ -21,6 +22,7 @@ from methods.select_subset import (
 )
 from methods.select_subset.algorithms.budgets import Candidates, Outcome, solve
 from methods.select_subset.data import artifacts
+from methods.select_subset.data.copies import Copies
 from methods.select_subset.data.dataset import Rows, report
 from methods.select_subset.data.feature_files import Table
 from methods.select_subset.data.features import Features, match
@@ -29,7 +31,7 @@ from methods.select_subset.proof.proof import prove
 from methods.select_subset.result import BadRow, Clusters, GroupCount, Result, Validation
 from methods.select_subset.spec import JOB, Spec
 from methods.select_subset.stability import stability
-from methods.typing import IntArray
+from methods.typing import BoolArray, IntArray
 
 _INLINE = 10_000
 _EXAMPLES = 100
@@ -57,13 +59,28 @@ def _given(
     return rows, tables, spec, None
 
 
-def _chosen(
-    spec: Spec,
-    rows: Rows | None,
-    tables: dict[str, Table],
-    extra: proxy_features.Extra | None,
-    ctx: RunContext,
-) -> Result:
+@dataclass
+class _Sifted:
+    """What may be chosen, and what may not.
+
+    Attributes:
+        bad: rows that cannot be used. copies: None where they were not looked for.
+        dropped: (N,) copies that are left out.
+    """
+
+    given: Candidates
+    features: Features
+    bad: list[BadRow]
+    copies: Copies | None
+    dropped: BoolArray
+
+
+def _sifted(spec: Spec, rows: Rows | None, tables: dict[str, Table], ctx: RunContext) -> _Sifted:
+    """Match features with rows, and leave out bad rows, copies and rows that are held out.
+
+    Raises:
+        JobError: those of `match`; `input_invalid` for bad rows where the spec wants that.
+    """
     ids, count = _identities(rows, tables)
     features = match(spec, tables, ids, count)
     text_only = rows.text_only if rows is not None else np.zeros(count, dtype=np.bool_)
@@ -76,62 +93,82 @@ def _chosen(
     usable = np.ones(count, dtype=np.bool_)
     usable[[row.row for row in bad]] = False
     copies = duplicate_rows.find(spec, rows, features, usable & ~unused, ctx.check)
-    if copies is not None and spec.duplicates.action == "drop":
+    dropped = np.zeros_like(unused)
+    if copies is not None and spec.sieve.drop:
         # Rows whose first one is held out went with it.
         unused = unused | (copies.rows & usable[copies.of])
-    usable &= ~unused
+        dropped = copies.rows & unused
+    groups = rows.groups if rows is not None else None
     given = Candidates(
-        usable,
-        text_only,
-        features.present,
-        features.values,
-        ids,
-        rows.groups if rows is not None else None,
-        features.target,
+        usable & ~unused, text_only, features.present, features.values, ids, groups, features.target
     )
+    return _Sifted(given, features, bad, copies, dropped)
+
+
+def _chosen(
+    spec: Spec,
+    rows: Rows | None,
+    tables: dict[str, Table],
+    extra: proxy_features.Extra | None,
+    ctx: RunContext,
+) -> Result:
+    sifted = _sifted(spec, rows, tables, ctx)
+    given, copies = sifted.given, sifted.copies
     ctx.progress("choosing", 0, 1, "steps")
     outcome = solve(spec, given, ctx.check)
-    outcome.warnings[:0] = features.warnings
+    outcome.warnings[:0] = sifted.features.warnings
     _reorder(spec, outcome)
-    saved = artifacts.write(spec, outcome, ids, rows, ctx)
-    found = None
+    duplicates = None
     if copies is not None:
-        left = copies.rows & unused if spec.sieve.drop else np.zeros_like(unused)
-        found = duplicate_rows.report(copies, outcome, ids, left)
-        outcome.warnings += duplicate_rows.warnings(found, spec, len(outcome.rows), count)
-        if copies.rows.any():
-            saved["duplicates"] = duplicate_rows.write(copies, ids, ctx)
-    block = None
-    if rows is not None and spec.dataset is not None:
-        wanted = {str(one) for one in spec.output.what}
-        if wanted & {"messages", "llava", "recipe"}:
-            files, told = training_files.write(spec.dataset, rows, outcome.rows, wanted, ctx)
-            saved |= files
-            outcome.warnings += told
-        block = examples.block(spec.dataset, rows, outcome, ctx)
-    if bad:
-        saved["bad_rows"] = artifacts.write_bad_rows(bad, ctx)
-        outcome.warnings.append(f"{len(bad)} bad rows were left out.")
+        duplicates = duplicate_rows.report(copies, outcome, given.ids, sifted.dropped)
+        told = duplicate_rows.warnings(duplicates, spec, len(outcome.rows), len(given.usable))
+        outcome.warnings += told
+    saved = _files(spec, rows, sifted, outcome, extra, ctx)
+    proof = None
+    if spec.prove is not None:
+        proof = prove(spec, outcome, None if rows is None else rows.asked, ctx)
     ctx.progress("drawing", 0, 1, "steps")
+    result = _result(spec, outcome, given, saved)
+    result.duplicates, result.proof = duplicates, proof
+    result.stability = stability(spec, given, outcome, ctx.check)
+    if extra is not None:
+        result.provenance.versions |= extra.versions
+        result.proxy = extra.report
+    result.validation = _validation(sifted.bad, len(given.usable), given.text_only)
+    result.validation.text_only_selected = int(given.text_only[outcome.rows].sum())
+    drawn = figures.draw(outcome, given.features, np.flatnonzero(given.usable & given.present))
+    shown = None
+    if rows is not None and spec.dataset is not None:
+        shown = examples.block(spec.dataset, rows, outcome, ctx)
+    return blocks.present(result, spec.method, drawn, shown)
+
+
+def _files(
+    spec: Spec,
+    rows: Rows | None,
+    sifted: _Sifted,
+    outcome: Outcome,
+    extra: proxy_features.Extra | None,
+    ctx: RunContext,
+) -> dict[str, ArtifactRef]:
+    """Write what the spec asks for, and what was left out."""
+    saved = artifacts.write(spec, outcome, sifted.given.ids, rows, ctx)
+    if sifted.copies is not None and sifted.copies.rows.any():
+        saved["duplicates"] = duplicate_rows.write(sifted.copies, sifted.given.ids, ctx)
+    wanted = {str(one) for one in spec.output.what} & {"messages", "llava", "recipe"}
+    if wanted and rows is not None and spec.dataset is not None:
+        files, told = training_files.write(spec.dataset, rows, outcome.rows, wanted, ctx)
+        saved |= files
+        outcome.warnings += told
+    if sifted.bad:
+        saved["bad_rows"] = artifacts.write_bad_rows(sifted.bad, ctx)
+        outcome.warnings.append(f"{len(sifted.bad)} bad rows were left out.")
     if extra is not None:
         outcome.warnings += extra.warnings
         saved |= extra.artifacts(outcome, ctx)
         if "model" in spec.output.what:
             saved["model"] = extra.save_model(ctx)
-    proof = None
-    if spec.prove is not None:
-        proof = prove(spec, outcome, None if rows is None else rows.asked, ctx)
-    mapped = np.flatnonzero(usable & features.present)
-    result = _result(spec, outcome, given, saved)
-    result.duplicates, result.proof = found, proof
-    result.stability = stability(spec, given, outcome, ctx.check)
-    if extra is not None:
-        result.provenance.versions |= extra.versions
-        result.proxy = extra.report
-    result.validation = _validation(bad, count, text_only)
-    result.validation.text_only_selected = int(text_only[outcome.rows].sum())
-    drawn = figures.draw(outcome, features.values, mapped)
-    return blocks.present(result, spec.method, drawn, block)
+    return saved
 
 
 def _needs_groups(spec: Spec) -> bool:
