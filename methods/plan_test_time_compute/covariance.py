@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from methods.arrays.dealing import dealt
 from methods.typing import FloatArray
 
 #: Eigenvalues up to this share of the mean eigenvalue are no evidence of variance.
@@ -40,11 +41,11 @@ class CovarianceBlocks:
     def add(self, start: int, rows: FloatArray) -> None:
         """Add consecutive centred rows [n, r] whose first has the index `start`."""
         fourth = np.sum(rows**2, axis=1) ** 2
-        for offset in range(min(BLOCKS, len(rows))):
-            block, part = (start + offset) % BLOCKS, rows[offset::BLOCKS]
+        for block, places in dealt(start, len(rows), BLOCKS):
+            part = rows[places]
             self.counts[block] += len(part)
             self.products[block] += part.T @ part
-            self.fourth[block] += float(fourth[offset::BLOCKS].sum())
+            self.fourth[block] += float(fourth[places].sum())
 
     def estimate(
         self, shrinkage: float | None, chosen: NDArray[np.bool_] | None = None

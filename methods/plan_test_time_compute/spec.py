@@ -203,7 +203,7 @@ class Spec(SpecModel):
 
 JOB = JobType(
     name="plan-test-time-compute",
-    version="1",
+    version="2",
     title="Plan test-time compute and training mixture",
     summary=(
         "Which mixture of training tasks covers a target, and how the error moves with thinking "

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from methods.arrays.dealing import dealt
 from methods.arrays.moments import CrossMoments
 from methods.arrays.streams import Source, read_chunks, shape_of
 from methods.context import RunContext
@@ -138,7 +139,6 @@ class LabelBlocks:
         self, start: int, coordinates: FloatArray, labels: FloatArray, known: NDArray[np.bool_]
     ) -> None:
         """Add consecutive rows from the index `start`; rows without a label have zero columns."""
-        for offset in range(min(BLOCKS, len(labels))):
-            block = (start + offset) % BLOCKS
-            self.sums[block] += coordinates[offset::BLOCKS].T @ labels[offset::BLOCKS]
-            self.counts[block] += float(known[offset::BLOCKS].sum())
+        for block, places in dealt(start, len(labels), BLOCKS):
+            self.sums[block] += coordinates[places].T @ labels[places]
+            self.counts[block] += float(known[places].sum())

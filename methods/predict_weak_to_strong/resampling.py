@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from methods.arrays.dealing import dealt
 from methods.predict_weak_to_strong.core import (
     coverage_metrics,
     shrinkage_factors,
@@ -15,7 +16,7 @@ from methods.predict_weak_to_strong.core import (
 from methods.predict_weak_to_strong.spectrum import RANK_TOLERANCE, Spectrum
 from methods.typing import FloatArray
 
-#: Rows are dealt to this many blocks in turn; a half-sample is half of the blocks.
+#: Rows are dealt to this many blocks; a half-sample is half of the blocks.
 BLOCKS = 64
 #: Directions kept for resampling, at most; those below beta/100 are left out as well.
 MAX_DIRECTIONS = 256
@@ -49,10 +50,8 @@ class BlockMoments:
 
     def add(self, start: int, a: FloatArray, b: FloatArray) -> None:
         """Add consecutive rows whose first has the index `start`."""
-        blocks = len(self.counts)
-        for offset in range(min(blocks, len(a))):
-            block = (start + offset) % blocks
-            part_a, part_b = a[offset::blocks], b[offset::blocks]
+        for block, places in dealt(start, len(a), len(self.counts)):
+            part_a, part_b = a[places], b[places]
             self.counts[block] += len(part_a)
             self.sum_a[block] += part_a.sum(axis=0)
             self.sum_b[block] += part_b.sum(axis=0)

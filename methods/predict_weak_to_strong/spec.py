@@ -239,7 +239,7 @@ _NOTE = (
 
 JOB = JobType(
     name="predict-weak-to-strong",
-    version="1",
+    version="2",
     title="Predict weak-to-strong generalization",
     summary=f"Rank weak supervisors for a strong model from representations alone. {_NOTE}",
     spec=Spec,

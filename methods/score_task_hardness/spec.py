@@ -90,7 +90,7 @@ class Result(JobResult):
 
 JOB = JobType(
     name="score-task-hardness",
-    version="1",
+    version="2",
     title="Score task hardness",
     summary=(
         "tr(Lambda)/lambda_min(Lambda) of a data set's features: few balanced skills are easy, a "

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from methods.arrays.dealing import blocks_of
 from methods.arrays.moments import CrossMoments, accumulate
 from methods.predict_weak_to_strong import core, ranking
 from methods.predict_weak_to_strong.resampling import (
@@ -328,7 +329,7 @@ def test_half_sample_scores_equal_the_metric_of_that_half() -> None:
         moments["sw"].moment(half, center=True),
         (0.01, 0.01),
     )
-    rows = half[np.arange(640) % 64]
+    rows = half[blocks_of(0, 640, 64)]
     part_s = (h_s[rows] - h_s[rows].mean(0)) * np.sqrt(s.scale)
     part_w = (h_w[rows] - h_w[rows].mean(0)) * np.sqrt(w.scale)
     expected = measure(part_s, part_w, 0.01, **RAW)
@@ -350,3 +351,15 @@ def test_ranks_intervals_and_ties() -> None:
     assert 3 not in ties
     assert ranking.ties_with_best(observed, None) == []
     assert ranking.kendall(scores, np.ones(4)) is None
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 8, 16, 63, 64, 65, 100, 640])
+def test_every_regular_part_of_the_rows_is_in_all_blocks(step: int) -> None:
+    found = blocks_of(0, 64_000, 64)
+    counts = np.bincount(found[::step], minlength=64)
+    expected = len(found[::step]) / 64
+    assert counts.min() >= expected / 2 - 2
+    assert counts.max() <= 2 * expected + 2
+    # Chunks change nothing.
+    parts = [blocks_of(start, 1000, 64) for start in range(0, 64_000, 1000)]
+    assert (np.concatenate(parts) == found).all()
