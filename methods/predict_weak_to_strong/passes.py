@@ -70,7 +70,7 @@ class SelfMoments:
     Attributes:
         blocks: moments with itself by block, of the leading directions, for resampling.
         labels: sums with the labels by block.
-        repeated: rows equal to an earlier row, among the first `DuplicatesFound.LIMIT`.
+        repeated: rows equal to an earlier row, among the first `DuplicateRows.LIMIT`.
     """
 
     blocks: BlockMoments | None
@@ -78,7 +78,7 @@ class SelfMoments:
     repeated: int
 
 
-class DuplicatesFound:
+class DuplicateRows:
     """Counts repeated rows among the first 65,536; the limit bounds its memory."""
 
     LIMIT = 65536
@@ -108,7 +108,7 @@ def read_self(
     """
     blocks = BlockMoments(resampled, resampled) if resampled else None
     sums = LabelBlocks(spectrum.rank, len(code.mean)) if code else None
-    duplicates, start = DuplicatesFound(), 0
+    duplicates, start = DuplicateRows(), 0
     sources = [model.source] + ([code.source] if code else [])
     for chunk in read_aligned(ctx, sources, chunk_rows(model.columns)):
         duplicates.add(chunk[0])
