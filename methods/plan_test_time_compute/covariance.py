@@ -12,12 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.arrays.dealing import dealt
+from methods.arrays.dealing import BLOCKS, dealt, half_samples
 from methods.typing import FloatArray
 
 #: Eigenvalues up to this share of the mean eigenvalue are no evidence of variance.
 RANK_TOLERANCE = 1e-10
-BLOCKS = 64
 
 
 @dataclass
@@ -41,7 +40,7 @@ class CovarianceBlocks:
     def add(self, start: int, rows: FloatArray) -> None:
         """Add consecutive centred rows [n, r] whose first has the index `start`."""
         fourth = np.sum(rows**2, axis=1) ** 2
-        for block, places in dealt(start, len(rows), BLOCKS):
+        for block, places in dealt(start, len(rows)):
             part = rows[places]
             self.counts[block] += len(part)
             self.products[block] += part.T @ part
@@ -107,19 +106,16 @@ def effective_rank(covariance: FloatArray) -> float:
 def half_sample_hardness(
     blocks: CovarianceBlocks, shrinkage: float | None, count: int, rng: np.random.Generator
 ) -> FloatArray:
-    """Hardness on random halves of the blocks without replacement, [<= count].
+    """Hardness on random halves of the blocks that have rows, [<= count].
 
-    Halves have the variance of the bootstrap for means, but repeat no row; repeated rows would
-    drive the smallest eigenvalue down and the hardness up.
+    Repeated rows, as of a bootstrap, would drive the smallest eigenvalue down and the hardness up.
     """
     filled = np.flatnonzero(blocks.counts > 0)
     if len(filled) < 2:
         return np.zeros(0)
-    found = []
-    for drawn in rng.random((count, len(filled))):
-        half = np.zeros(BLOCKS, dtype=np.bool_)
-        half[filled[np.argsort(drawn) < len(filled) // 2]] = True
-        found.append(hardness(blocks.estimate(shrinkage, half)[0]))
+    halves = np.zeros((count, BLOCKS), dtype=np.bool_)
+    halves[:, filled] = half_samples(count, rng, len(filled))
+    found = [hardness(blocks.estimate(shrinkage, half)[0]) for half in halves]
     return np.array([value for value in found if value is not None])
 
 

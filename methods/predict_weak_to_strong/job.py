@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from methods.arrays.dealing import half_samples
 from methods.arrays.streams import Source
 from methods.context import RunContext
 from methods.errors import JobError
@@ -10,7 +11,7 @@ from methods.predict_weak_to_strong.assess import Assessment, StrongSide, assess
 from methods.predict_weak_to_strong.labels import LabelCode, read_label_code
 from methods.predict_weak_to_strong.passes import read_joint, read_self, read_spectrum
 from methods.predict_weak_to_strong.representations import Model, check_models, open_model
-from methods.predict_weak_to_strong.resampling import half_samples, resampled_directions
+from methods.predict_weak_to_strong.resampling import resampled_directions
 from methods.predict_weak_to_strong.result import Result
 from methods.predict_weak_to_strong.spec import Spec
 from methods.predict_weak_to_strong.spectrum import Spectrum

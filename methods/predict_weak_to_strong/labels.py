@@ -8,12 +8,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.arrays.dealing import dealt
+from methods.arrays.dealing import BLOCKS, dealt
 from methods.arrays.moments import CrossMoments
 from methods.arrays.streams import Source, read_chunks, shape_of
 from methods.context import RunContext
 from methods.errors import JobError
-from methods.predict_weak_to_strong.resampling import BLOCKS
 from methods.typing import FloatArray
 
 Kind = Literal["regression", "classification"]
@@ -139,6 +138,6 @@ class LabelBlocks:
         self, start: int, coordinates: FloatArray, labels: FloatArray, known: NDArray[np.bool_]
     ) -> None:
         """Add consecutive rows from the index `start`; rows without a label have zero columns."""
-        for block, places in dealt(start, len(labels), BLOCKS):
+        for block, places in dealt(start, len(labels)):
             self.sums[block] += coordinates[places].T @ labels[places]
             self.counts[block] += float(known[places].sum())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.arrays.dealing import dealt
+from methods.arrays.dealing import BLOCKS, dealt
 from methods.predict_weak_to_strong.core import (
     coverage_metrics,
     shrinkage_factors,
@@ -16,21 +16,8 @@ from methods.predict_weak_to_strong.core import (
 from methods.predict_weak_to_strong.spectrum import RANK_TOLERANCE, Spectrum
 from methods.typing import FloatArray
 
-#: Rows are dealt to this many blocks; a half-sample is half of the blocks.
-BLOCKS = 64
 #: Directions kept for resampling, at most; those below beta/100 are left out as well.
 MAX_DIRECTIONS = 256
-
-
-def half_samples(count: int, rng: np.random.Generator, blocks: int = BLOCKS) -> NDArray[np.bool_]:
-    """Random halves of the blocks, [count, blocks].
-
-    Halves without replacement have the variance of the bootstrap for means (McCarthy 1969;
-    delete-half jackknife), but repeat no row. Repeated rows lower the rank of a covariance and
-    spread its eigenvalues, which biases every spectral statistic.
-    """
-    order = np.argsort(rng.random((count, blocks)), axis=1)
-    return np.asarray(order < blocks // 2)
 
 
 class BlockMoments:

@@ -11,14 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from methods.arrays.dealing import blocks_of
+from methods.arrays.dealing import blocks_of, half_samples
 from methods.arrays.moments import CrossMoments, accumulate
 from methods.predict_weak_to_strong import core, ranking
 from methods.predict_weak_to_strong.resampling import (
     BlockMoments,
     Decomposition,
     half_sample_scores,
-    half_samples,
 )
 from methods.predict_weak_to_strong.spectrum import (
     Spectrum,
