@@ -7,6 +7,7 @@ nothing else.
 
 from __future__ import annotations
 
+import codecs
 import importlib
 import math
 import pickle
@@ -215,18 +216,14 @@ def _pt(stream: BinaryIO, label: str) -> ArrayFile:
 
 
 def _numbers() -> list[Any]:
-    """What numbers and arrays of numpy are made of; none of it runs code of a file."""
-    scalar = importlib.import_module("numpy._core.multiarray").scalar
-    rebuilt = importlib.import_module("numpy._core.multiarray")._reconstruct
+    """What numbers and arrays of numpy are made of, and how a pickle of protocol 2 writes their
+    bytes; none of it runs code of a file."""
+    parts = importlib.import_module("numpy._core.multiarray")
+    scalar, rebuilt = parts.scalar, parts._reconstruct
     kinds = [type(np.dtype(code)) for code in "?bBhHiIlLqQefd"]
     # Files of numpy 1 name the same things otherwise.
     old = [(one, f"numpy.core.multiarray.{one.__name__}") for one in (scalar, rebuilt)]
-    return [scalar, rebuilt, *old, np.ndarray, np.dtype, *dict.fromkeys(kinds), _codecs_encode()]
-
-
-def _codecs_encode() -> Any:
-    """How a pickle of protocol 2 writes the bytes of a number."""
-    return importlib.import_module("_codecs").encode
+    return [scalar, rebuilt, *old, np.ndarray, np.dtype, *dict.fromkeys(kinds), codecs.encode]
 
 
 def _flatten(value: Any, name: str, found: dict[str, AnyArray]) -> None:

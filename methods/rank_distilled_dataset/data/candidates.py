@@ -97,15 +97,7 @@ def load(candidate: Candidate, real: RealData, ipc: int, ctx: RunContext) -> Loa
 
 def _copies(pixels: NDArray[np.float32], real: RealData) -> int:
     """How many images are, at 256 levels, images of the test part."""
-    tested = {one.tobytes() for one in _levels(real, real.test.images.numpy())}
-    return sum(one.tobytes() in tested for one in _levels(real, pixels))
-
-
-def _levels(real: RealData, images: NDArray[np.float32]) -> NDArray[np.int16]:
-    """Images at 256 levels; whitened ones, which have no such levels, at thousandths."""
-    if real.whitening is not None:
-        return np.round(np.clip(images, -30, 30) * 1000).astype(np.int16)
-    return np.round(real.shown(images) * 255).astype(np.int16)
+    return sum(one.tobytes() in real.tested for one in real.levels(pixels))
 
 
 def _images(

@@ -19,6 +19,7 @@ from methods.arrays.named import MAX_BYTES, MAX_DIRECTORY_BYTES, invalid
 from methods.arrays.unpacking import Unpacked, open_zip, size_of
 from methods.errors import JobError
 from methods.rank_distilled_dataset.data.images import read_picture
+from methods.typing import ByteArray
 
 MAX_FILES = 300_000
 #: One picture, or the list of classes.
@@ -206,7 +207,7 @@ def _folders(
         raise invalid(label, "holds no .png, .jpg, .bmp or .webp files in class folders")
     if unlabelled:
         told.append(f"{label}: {unlabelled:,} pictures without a label were left out.")
-    names = in_order({name for files in found.values() for name, _ in files})
+    names = _in_order({name for files in found.values() for name, _ in files})
     parts = {}
     for part, files in found.items():
         absent = sorted(set(names) - {name for name, _ in files})
@@ -224,7 +225,7 @@ def _hidden(filename: str) -> bool:
     return "__MACOSX" in parts or any(p.startswith(".") and p not in (".", "..") for p in parts)
 
 
-def in_order(names: set[str]) -> list[str]:
+def _in_order(names: set[str]) -> list[str]:
     """Names of classes in the order of their labels: as numbers where all are."""
     if all(name.isdecimal() for name in names):
         return sorted(names, key=lambda name: (int(name), name))
@@ -264,10 +265,7 @@ def _pictures(
     size: tuple[int, int] | None,
 ) -> NDArray[np.uint8]:
     first = read_picture(archive.read(members[0]), f"{label}:{members[0].filename}", size)
-    shape = (len(members), first.shape[2], *first.shape[:2])
-    if math.prod(shape) > MAX_BYTES:
-        raise JobError("too_large", f"{label} unpacks to images of shape {shape}.")
-    out = np.empty(shape, dtype=np.uint8)
+    out = np.empty(_affordable(len(members), first, label), dtype=np.uint8)
     for row, member in enumerate(members):
         if row % 256 == 0:
             check()
@@ -281,6 +279,15 @@ def _pictures(
             )
         if image.shape[2] == 3 and out.shape[1] == 1:
             # Gray pictures among coloured ones are spread over the three channels.
+            _affordable(len(members), image, label)
             out = np.repeat(out, 3, axis=1)
         out[row] = np.moveaxis(image, 2, 0)
     return out
+
+
+def _affordable(count: int, picture: ByteArray, label: str) -> tuple[int, ...]:
+    """The shape of so many pictures like one of [height, width, channels], within the limit."""
+    shape = (count, picture.shape[2], *picture.shape[:2])
+    if math.prod(shape) > MAX_BYTES:
+        raise JobError("too_large", f"{label} unpacks to images of shape {shape}.")
+    return shape

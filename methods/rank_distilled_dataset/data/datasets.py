@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
@@ -66,6 +67,17 @@ class RealData:
         mean, std = (np.array(v, dtype=np.float32)[:, None, None] for v in (self.mean, self.std))
         return (unit - mean) / std
 
+    def levels(self, images: NDArray[np.float32]) -> NDArray[np.int16]:
+        """Images at 256 levels; whitened ones, which have no such levels, at thousandths."""
+        if self.whitening is not None:
+            return np.round(np.clip(images, -30, 30) * 1000).astype(np.int16)
+        return np.round(self.shown(images) * 255).astype(np.int16)
+
+    @cached_property
+    def tested(self) -> frozenset[bytes]:
+        """The images of the test part, at their levels."""
+        return frozenset(one.tobytes() for one in self.levels(self.test.images.numpy()))
+
     def shown(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Normalised images as pixels from 0 to 1; whitened ones stretched to that range."""
         if self.whitening is not None:
@@ -83,6 +95,8 @@ def load(spec: Dataset, ctx: RunContext) -> RealData:
     """
     told: list[str] = []
     train, test, names = read(spec, ctx, told)
+    if {train.images.shape[1], test.images.shape[1]} == {1, 3}:
+        train, test = (part._replace(images=_coloured(part.images)) for part in (train, test))
     for part, found in (("training", train), ("test", test)):
         counts = np.bincount(found.labels, minlength=len(names))
         if len(counts) > len(names) or counts.min() == 0:
@@ -91,7 +105,7 @@ def load(spec: Dataset, ctx: RunContext) -> RealData:
                 f"The {part} part of {spec.name} has images of "
                 f"{int((counts > 0).sum())} classes, {max(len(names), len(counts))} are expected.",
             )
-    if train.images.shape[2:] != test.images.shape[2:]:
+    if train.images.shape[1:] != test.images.shape[1:]:
         raise JobError(
             "input_invalid",
             f"Training images have the shape {train.images.shape[1:]}, "
@@ -99,25 +113,21 @@ def load(spec: Dataset, ctx: RunContext) -> RealData:
         )
     if 4 * (train.images.size + test.images.size) > MAX_FLOAT_BYTES:
         raise JobError("too_large", f"{spec.name} is larger than {MAX_FLOAT_BYTES} bytes.")
-    if {train.images.shape[1], test.images.shape[1]} == {1, 3}:
-        train, test = (_coloured(part) for part in (train, test))
     data = prepare(spec, train, test, names)
     data.warnings = told
     return data
 
 
-def _coloured(part: Labelled) -> Labelled:
-    """Gray images over three channels."""
-    if part.images.shape[1] == 3:
-        return part
-    return Labelled(np.repeat(part.images, 3, axis=1), part.labels)
+def _coloured(images: NDArray[Any]) -> NDArray[Any]:
+    """Gray images [N, 1, H, W] over three channels; others as they are."""
+    return np.repeat(images, 3, axis=1) if images.shape[1] == 1 else images
 
 
 def prepare(spec: Dataset, train: Labelled, test: Labelled, names: list[str]) -> RealData:
     """Normalise or whiten, and digest."""
     parts = [_unit(part.images) for part in (train, test)]
     if spec.channels == 3 and parts[0].shape[1] == 1:
-        parts = [np.repeat(part, 3, axis=1) for part in parts]
+        parts = [_coloured(part) for part in parts]
     elif spec.channels is not None and spec.channels != parts[0].shape[1]:
         raise JobError(
             "input_invalid",

@@ -266,3 +266,26 @@ def test_the_interval_of_a_draw_holds_in_19_of_20_jobs(
         assert half is not None
         held.append(abs(own.mean() - random.mean()) <= half)
     assert np.mean(held) == pytest.approx(0.95, abs=0.02)
+
+
+def test_parts_with_other_channels_are_refused(tmp_path: Path) -> None:
+    labels = np.arange(20) % 10
+    arrays = {"y_train": labels, "y_test": labels}
+    for name, channels in (("x_train", 3), ("x_test", 2)):
+        arrays[name] = RNG.integers(0, 256, (20, channels, 8, 8), dtype=np.uint8)
+    (tmp_path / "set.npz").write_bytes(npz(**arrays))
+    spec = Dataset.model_validate({"name": "custom", "files": ["set.npz"]})
+    with pytest.raises(JobError, match=r"shape \(3, 8, 8\), test images \(2, 8, 8\)"):
+        datasets.load(spec, LocalContext(tmp_path))
+
+
+def test_colour_among_gray_pictures_counts_against_the_limit(
+    real: datasets.RealData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from methods.rank_distilled_dataset.data import dataset_formats
+
+    files = {f"{n // 2}/{n:02}.png": picture(n, "RGB" if n == 9 else "L") for n in range(20)}
+    monkeypatch.setattr(dataset_formats, "MAX_BYTES", 20 * 64 * 2)
+    monkeypatch.setattr(dataset_formats, "open_zip", lambda stream, *_: zipfile.ZipFile(stream))
+    with pytest.raises(JobError, match=r"images of shape \(20, 3, 8, 8\)"):
+        load(real, tmp_path, zipped(files), value_space="uint8")
