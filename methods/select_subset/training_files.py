@@ -11,8 +11,9 @@ from methods.context import RunContext
 from methods.results import ArtifactRef, counted
 from methods.select_subset.data.artifacts import LINES
 from methods.select_subset.data.chosen_rows import read_again
-from methods.select_subset.data.dataset import Rows, content_images
+from methods.select_subset.data.dataset import Rows
 from methods.select_subset.data.images import BadImageError, embedded
+from methods.select_subset.data.row_contents import images_of
 from methods.select_subset.data.row_files import json_text
 from methods.select_subset.proxy.rows.conversations import Turn, UnusableRowError, turns_of
 from methods.select_subset.schema.inputs import TrainingRows
@@ -76,10 +77,8 @@ def write(
 def _turns(
     dataset: TrainingRows, rows: Rows, chosen: IntArray, ctx: RunContext
 ) -> Iterator[tuple[list[Turn], list[str]] | None]:
-    names = (dataset.image_field,) if dataset.image_field else ("image", "images")
     for row in read_again(rows.file, chosen, ctx):
-        given = next((row[name] for name in names if row.get(name)), None) or content_images(row)
-        images = given if isinstance(given, list) else [given]
+        images, _ = images_of(row, dataset.image_field)
         try:
             yield turns_of(row, len(images)), [_reference(image) for image in images]
         except (UnusableRowError, BadImageError):

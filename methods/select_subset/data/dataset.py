@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,13 @@ from methods.context import RunContext
 from methods.errors import JobError
 from methods.select_subset.data.copies import Copies
 from methods.select_subset.data.holding import hold_out
+from methods.select_subset.data.row_contents import (
+    conversation_faults,
+    id_faults,
+    image_faults,
+    images_of,
+    path_of,
+)
 from methods.select_subset.data.row_files import (
     Broken,
     InlineRows,
@@ -28,15 +35,13 @@ from methods.select_subset.data.unpacked import unpacked
 from methods.select_subset.data.webdataset import WebDataset
 from methods.select_subset.result import BadRow
 from methods.select_subset.schema.inputs import TrainingRows
+from methods.select_subset.schema.sieve import Sieve
 
 _REPORTED = 100
 #: Enough for the mark of a tar.
 _HEAD = 4096
 _EVERY = 4096
 _SOURCES = {"coco", "vg", "gqa", "ocr_vqa", "textvqa", "sharegpt"}
-_PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\x00", b"MM\x00*")
-#: AVIF, whose mark follows the length of its first box.
-_BOXED = (b"ftypavif", b"ftypavis", b"ftypmif1")
 NO_GROUP = "(none)"
 MAX_GROUPS = 1000
 
@@ -67,20 +72,17 @@ class Rows:
     asked: npt.NDArray[np.bool_] | None = None
     left_out: npt.NDArray[np.bool_] | None = None
 
-    def leave_out(self, copies: Copies, drop: bool, held_out: float | None, seed: int) -> None:
-        """Remember the copies among the rows, and which rows not to use.
-
-        Args:
-            drop: leave copies out, but those of a bad row. held_out: share of the rows to hold out.
-        """
+    def leave_out(self, copies: Copies, sieve: Sieve) -> None:
+        """Remember the copies among the rows, and which rows not to use: copies of a bad row are
+        kept."""
         self.copies = copies
         good = np.ones(len(self.ids), dtype=np.bool_)
         good[[one.row for one in self.bad]] = False
-        unused = copies.rows & good[copies.of] if drop else np.zeros_like(good)
-        if held_out is not None:
-            self.asked, gone = hold_out(good, copies, held_out, seed)
+        unused = copies.rows & good[copies.of] if sieve.drop else np.zeros_like(good)
+        if sieve.held_out is not None:
+            self.asked, gone = hold_out(good, copies, sieve.held_out, sieve.seed)
             unused |= gone
-        if drop or held_out is not None:
+        if sieve.drop or sieve.held_out is not None:
             self.left_out = unused
 
 
@@ -147,9 +149,9 @@ def read_rows(
     file = open_rows(dataset, ctx)
     reading = _Reading(dataset, group_field, group_needed, by_id)
     for number, row in enumerate(file.read()):
-        reading.add(number, row)
+        images, field = reading.add(number, row)
         if seen is not None:
-            seen(row, *(reading.images(row) if isinstance(row, dict) else ([], "image")))
+            seen(row, images, field)
         if number % _EVERY == 0:
             ctx.progress("checking rows", *file.position())
     if not reading.ids:
@@ -204,45 +206,39 @@ class _Reading:
         self.bad: list[BadRow] = []
         self._missing: list[int] = []
 
-    def add(self, number: int, row: Any) -> None:
+    def add(self, number: int, row: Any) -> tuple[list[Any], str]:
+        """The next row; its images, and the field that they are in."""
         if isinstance(row, Broken) or not isinstance(row, dict):
             problem = row.problem if isinstance(row, Broken) else "is not an object"
             self._append(None, True, NO_GROUP)
             self.bad.append(BadRow(row=number, field="", problem=problem))
-            return
+            return [], "image"
         field = self._dataset.id_field or "id"
         value = row.get(field)
-        images, image_field = self.images(row)
+        images, image_field = images_of(row, self._dataset.image_field)
         base = None if value is None else clean(str(value))
         if base is not None and self._dataset.ids == "llava" and images:
-            base += clean(f"::{_path(images[0])}")
+            base += clean(f"::{path_of(images[0])}")
         group = self._group(row, images)
         self._append(base, not images, NO_GROUP if group is None else group)
-        faults = [*_id_faults(field, value), *_image_faults(image_field, images)]
-        faults += _conversation_faults(row, images)
+        faults = [*id_faults(field, value), *image_faults(image_field, images)]
+        faults += conversation_faults(row, images)
         if group is None and self._group_needed:
             faults.append((self._group_field or "", "is missing"))
         if value is None:
             self._missing.append(number)
         if faults:
             self.bad.append(BadRow(row=number, id=base, field=faults[0][0], problem=faults[0][1]))
+        return images, image_field
 
     def _append(self, identity: str | None, text_only: bool, group: str) -> None:
         self.ids.append(identity)
         self.text_only.append(text_only)
         self.groups.append(group)
 
-    def images(self, row: dict[str, Any]) -> tuple[list[Any], str]:
-        named = self._dataset.image_field
-        for field in (named,) if named else ("image", "images"):
-            value = row.get(field)
-            if value is not None and value != []:
-                return (value if isinstance(value, list) else [value]), field
-        return content_images(row), named or "image"
-
     def _group(self, row: dict[str, Any], images: list[Any]) -> str | None:
         if self._group_field == "@source":
-            return clean(source_of(row.get("task_name"), _path(images[0]) if images else None))
+            return clean(source_of(row.get("task_name"), path_of(images[0]) if images else None))
         value = row.get(self._group_field or "")
         return None if value is None or isinstance(value, (dict, list)) else clean(str(value))
 
@@ -268,23 +264,6 @@ class _Reading:
             if earlier != row and row not in broken:
                 problem = f"repeats the id of row {earlier}: set ids to llava, which counts them"
                 self.bad.append(BadRow(row=row, id=identity, field=field, problem=problem))
-
-
-def content_images(row: dict[str, Any]) -> list[Any]:
-    """The images in the content parts of a row's turns, as the layouts of OpenAI and Qwen have
-    them: paths, URLs or data; parts that only mark a place name none."""
-    turns = row.get("messages") or row.get("conversations")
-    found = []
-    for turn in turns if isinstance(turns, list) else ():
-        content = turn.get("content", turn.get("value")) if isinstance(turn, dict) else None
-        for part in content if isinstance(content, list) else ():
-            if isinstance(part, dict) and part.get("type") in ("image", "image_url"):
-                value = part.get("image", part.get("image_url", part.get("path", part.get("url"))))
-                if isinstance(value, dict) and "url" in value:
-                    value = value["url"]
-                if value:
-                    found.append(value)
-    return found
 
 
 def count_repeats(ids: list[str | None]) -> list[str | None]:
@@ -320,73 +299,6 @@ def source_of(task_name: Any, path: str | None) -> str:
         return next((one for one in folders if one in _SOURCES), folders[0])
     folder = folders[0]
     return "coco" if folder not in _SOURCES and folder[:1].isdigit() else folder
-
-
-def _path(image: Any) -> str:
-    if isinstance(image, dict):
-        return str(image.get("path") or "")
-    text = str(image)
-    return "" if text.startswith("data:") else text
-
-
-def _id_faults(field: str, value: Any) -> Iterator[tuple[str, str]]:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, (str, int))):
-        yield field, "is neither text nor a whole number"
-    elif value == "":
-        yield field, "is empty"
-
-
-def _image_faults(field: str, images: list[Any]) -> Iterator[tuple[str, str]]:
-    for image in images:
-        if isinstance(image, dict):
-            data, path = image.get("bytes"), image.get("path")
-            if data is None and not path:
-                yield field, "has neither bytes nor a path"
-            elif isinstance(data, bytes) and not is_picture(data):
-                yield field, "is empty" if not data else "is no picture of a known format"
-        elif isinstance(image, bytes):
-            if not is_picture(image):
-                yield field, "is no picture of a known format"
-        elif not isinstance(image, str):
-            yield field, "is not a path"
-        elif not image.strip():
-            yield field, "is an empty path"
-
-
-def is_picture(data: bytes) -> bool:
-    """Whether bytes begin like a picture of a known format."""
-    return data.startswith(_PICTURES) or data[4:12] in _BOXED
-
-
-def _conversation_faults(row: dict[str, Any], images: list[Any]) -> Iterator[tuple[str, str]]:
-    field = next((f for f in ("conversations", "messages") if f in row), None)
-    if field is None:
-        return
-    turns = row[field]
-    if not isinstance(turns, list) or not turns:
-        yield field, "is empty" if turns in ([], None, "") else "is not a list of turns"
-        return
-    texts = []
-    for number, turn in enumerate(turns):
-        text = turn.get("value", turn.get("content")) if isinstance(turn, dict) else None
-        if isinstance(turn, dict) and not text and _may_be_silent(turn):
-            texts.append("")
-            continue
-        if not isinstance(text, (str, list)) or not text:
-            yield f"{field}/{number}", "has no text"
-            return
-        texts.append(text if isinstance(text, str) else "")
-    placeholders = sum(text.count("<image>") for text in texts)
-    if placeholders > len(images):
-        yield field, f"has {placeholders} <image> but {len(images)} images"
-
-
-def _may_be_silent(turn: dict[str, Any]) -> bool:
-    """Whether a turn without text is an ordinary one: it calls tools, or is an empty system's."""
-    if turn.get("tool_calls") or turn.get("function_call"):
-        return True
-    speaker = turn.get("from", turn.get("role"))
-    return speaker in ("system", "developer", "tool", "function")
 
 
 def report(bad: list[BadRow], total: int) -> JobError:

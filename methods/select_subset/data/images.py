@@ -20,6 +20,7 @@ from methods.arrays.unpacking import DAMAGED, open_zip
 from methods.context import RunContext
 from methods.errors import JobError
 from methods.jobtype import InputRef
+from methods.select_subset.schema.inputs import TrainingRows
 
 #: A larger picture is a bad row: decoded it would take 4 bytes for each pixel.
 MAX_PIXELS = 64_000_000
@@ -137,6 +138,13 @@ class ImageFiles:
         except JobError:
             self.close()
             raise
+
+    @classmethod
+    def of(cls, dataset: TrainingRows, ctx: RunContext) -> ImageFiles | None:
+        """Those of a data set; None where it has no archive."""
+        if dataset.images is None:
+            return None
+        return cls(dataset.images, ctx, dataset.strip_prefix)
 
     def read(self, path: str) -> bytes:
         """The bytes of a file, from the first archive that has it. Raises `BadImageError`."""

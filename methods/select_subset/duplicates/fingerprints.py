@@ -142,15 +142,6 @@ class Fingerprints:
         return words
 
 
-def looking_for(
-    wanted: Duplicates | None, opened: Callable[[str], bytes] | None, id_field: str | None
-) -> Fingerprints | None:
-    """Fingerprints to collect; None where copies are not looked for."""
-    if wanted is None or wanted.action == "keep":
-        return None
-    return Fingerprints(wanted, opened, id_field)
-
-
 def _looked_at(content: bytes) -> int:
     """The perceptual hash of a picture, 0 where it cannot be decoded."""
     try:

@@ -17,8 +17,9 @@ from methods.local import LocalContext
 from methods.select_subset.algorithms import d2
 from methods.select_subset.algorithms.embeddings import neighbours
 from methods.select_subset.algorithms.xmas import default_clusters
-from methods.select_subset.data.dataset import content_images, source_of
+from methods.select_subset.data.dataset import source_of
 from methods.select_subset.data.images import Archive, BadImageError, ImageFiles, decode
+from methods.select_subset.data.row_contents import content_images
 from methods.select_subset.job import run
 from methods.select_subset.result import Result
 from methods.select_subset.spec import Spec

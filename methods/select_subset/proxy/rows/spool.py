@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from methods.context import RunContext
-from methods.select_subset.data.dataset import Rows, read_rows
+from methods.select_subset.data.dataset import Rows
 from methods.select_subset.data.images import BadImageError, ImageFiles, embedded
-from methods.select_subset.duplicates.fingerprints import looking_for
+from methods.select_subset.duplicates.reading import read_sifted
 from methods.select_subset.proxy.rows.conversations import Turn, UnusableRowError, turns_of
 from methods.select_subset.schema.inputs import Target, TrainingRows
 from methods.select_subset.schema.sieve import Sieve
@@ -138,24 +138,12 @@ def spooled(
         sieve: which rows to leave out; None: none.
         name: of the spool's file, where a job has several.
     """
-    archive = None
-    if dataset.images is not None:
-        archive = ImageFiles(dataset.images, ctx, dataset.strip_prefix)
+    archive = ImageFiles.of(dataset, ctx)
     name = name or ("target" if isinstance(dataset, Target) else "rows")
     spool = Spool(ctx.workdir / f"{name}.spool", archive)
     stack.callback(spool.close)
     opened = None if archive is None else archive.read
-    looking = looking_for(None if sieve is None else sieve.duplicates, opened, dataset.id_field)
-
-    def seen(row: Any, images: list[Any], field: str) -> None:
-        spool.add(row, images, field)
-        if looking is not None:
-            looking.add(row, images, field)
-
-    rows = read_rows(dataset, group_field, group_needed, ctx, seen)
-    if looking is not None:
-        assert sieve is not None, "copies are looked for"
-        rows.leave_out(looking.copies(), sieve.drop, sieve.held_out, sieve.seed)
+    rows = read_sifted(dataset, group_field, group_needed, ctx, sieve, opened, (spool.add,))
     spool.seal()
     return rows, spool
 
