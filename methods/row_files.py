@@ -137,9 +137,13 @@ def _json_lines(content: str, what: str) -> list[Any]:
     return found
 
 
+def separator_of(header: str) -> str:
+    """What separates the columns of a table, by its first line."""
+    return max("\t,;", key=header.count)
+
+
 def _table(content: str, what: str, wanted: Iterable[str], cure: str) -> list[Any]:
-    header = content.split("\n", 1)[0]
-    separator = max("\t,;", key=header.count)
+    separator = separator_of(content.split("\n", 1)[0])
     reader = csv.DictReader(io.StringIO(content, newline=""), delimiter=separator, strict=True)
     try:
         columns = set(reader.fieldnames or [])

@@ -20,6 +20,7 @@ class Plan:
         rows: rows of a step. tokens: of a part of a step that is in memory at a time.
         checkpoints: how many, evenly spaced, the last at the end.
         vision: train the image encoder too.
+        exactly: so many steps, whatever `epochs` says; None: as many as the epochs need.
     """
 
     epochs: float = 1.0
@@ -31,10 +32,11 @@ class Plan:
     weight_decay: float = 0.0
     vision: bool = False
     seed: int = 0
+    exactly: int | None = None
 
     def steps(self, count: int) -> int:
         """Steps over `count` rows."""
-        return max(1, math.ceil(count * self.epochs / self.rows))
+        return self.exactly or max(1, math.ceil(count * self.epochs / self.rows))
 
     def marks(self, count: int) -> list[int]:
         """After which steps the checkpoints are, ascending; fewer where steps are few."""

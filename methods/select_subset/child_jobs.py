@@ -95,10 +95,13 @@ class ArmMeasured(SpecModel):
     rows: int
     asked: int
     steps: int
-    seconds: float = Field(description="Of the training.")
+    seconds: float = Field(description="Seconds that the training took.")
     device: str
     train_loss: float
 
+
+#: Packages of a worker that has a model.
+_REQUIRES = (*NUMERICS, "torch", "transformers", "PIL")
 
 PROXY_PART = JobType(
     name="select-subset-proxy",
@@ -108,7 +111,7 @@ PROXY_PART = JobType(
     spec=ProxyPart,
     result=ProxyParts,
     runner="methods.select_subset.proxy.shards.children:run_proxy",
-    requires=(*NUMERICS, "torch", "transformers", "PIL"),
+    requires=_REQUIRES,
     internal=True,
     timeout=timedelta(hours=24),
 )
@@ -120,7 +123,7 @@ SHARD_PART = JobType(
     spec=ShardPart,
     result=ShardRead,
     runner="methods.select_subset.proxy.shards.children:run_shard",
-    requires=(*NUMERICS, "torch", "transformers", "PIL"),
+    requires=_REQUIRES,
     internal=True,
     timeout=timedelta(hours=4),
 )
@@ -132,7 +135,7 @@ ARM_PART = JobType(
     spec=ArmPart,
     result=ArmMeasured,
     runner="methods.select_subset.proof.arms:run_arm",
-    requires=(*NUMERICS, "torch", "transformers", "PIL"),
+    requires=_REQUIRES,
     internal=True,
     timeout=timedelta(hours=24),
 )

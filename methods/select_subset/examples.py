@@ -53,22 +53,17 @@ def block(
 
 def _lines(outcome: Outcome) -> list[tuple[str, dict[str, Any], list[int], list[int]]]:
     """Name, figures, chosen rows and other rows of some clusters, or of all rows as one."""
-    chosen = np.zeros(len(outcome.score), dtype=np.bool_)
-    chosen[outcome.rows] = True
-    clusters = np.flatnonzero(outcome.sizes > 0)
+    clusters = outcome.some_clusters(_CLUSTERS)
     if len(clusters) < 2:
-        left = outcome.candidates[~chosen[outcome.candidates]]
+        left = outcome.candidates[~outcome.chosen[outcome.candidates]]
         figures = {"rows": len(outcome.candidates), "taken": len(outcome.rows)}
         return [("all rows", figures, outcome.rows[:_ROWS].tolist(), left[:_ROWS].tolist())]
-    ranked = clusters[np.argsort(-outcome.sizes[clusters], kind="stable")]
-    places = np.unique(np.linspace(0, len(ranked) - 1, _CLUSTERS).astype(int))
     found = []
-    for cluster in ranked[places].tolist():
-        taken = outcome.rows[outcome.strata[outcome.rows] == cluster]
-        left = np.flatnonzero((outcome.strata == cluster) & ~chosen)
+    for cluster in clusters:
+        taken, left = outcome.members(cluster)
         figures = {"rows": int(outcome.sizes[cluster]), "taken": len(taken)}
-        name = f"cluster {cluster}"
-        found.append((name, figures, taken[:_ROWS].tolist(), left[:_ROWS].tolist()))
+        rows = (taken[:_ROWS].tolist(), left[:_ROWS].tolist())
+        found.append((f"cluster {cluster}", figures, *rows))
     return found
 
 

@@ -32,8 +32,7 @@ def draw(
     filled = outcome.sizes > 0
     if filled.sum() > 1:
         found.append(cluster_sizes(outcome.sizes[filled], outcome.quotas[filled]))
-    chosen = np.zeros(len(outcome.score), dtype=np.bool_)
-    chosen[outcome.rows] = True
+    chosen = outcome.chosen
     if "trajectory" in features and filled.sum() > 1:
         found.append(_trajectories(outcome, features["trajectory"]))
     elif "singular_values" in features and filled.sum() > 1:
@@ -97,11 +96,8 @@ def cluster_sizes(sizes: IntArray, quotas: IntArray) -> FigureBlock:
 
 def _trajectories(outcome: Outcome, values: npt.NDArray[Any]) -> FigureBlock:
     """The middle half of a few clusters, evenly spaced by size."""
-    clusters = np.flatnonzero(outcome.sizes > 0)
-    ranked = clusters[np.argsort(-outcome.sizes[clusters], kind="stable")]
-    places = np.unique(np.linspace(0, len(ranked) - 1, _CLUSTERS).astype(int))
     rows: list[dict[str, Any]] = []
-    for cluster in ranked[places].tolist():
+    for cluster in outcome.some_clusters(_CLUSTERS):
         members = np.flatnonzero(outcome.strata == cluster)
         low, middle, high = np.quantile(values[members], (0.25, 0.5, 0.75), axis=0)
         if not np.isfinite(middle).all():

@@ -66,8 +66,8 @@ class Extra:
         from methods.select_subset.proxy.model.proxy import load_proxy
 
         assert self.weights is not None, "the spec was checked"
-        lora = self.model.fine_tune.lora if self.model.fine_tune is not None else None
-        proxy = load_proxy(self.model.name, ctx.models, self.model.max_tokens, self.seed, lora)
+        model = self.model
+        proxy = load_proxy(model.name, ctx.models, model.max_tokens, self.seed, model.lora)
         put_weights(proxy.model, self.weights())
         folder = ctx.workdir / "model"
         proxy.merged().save_pretrained(folder)

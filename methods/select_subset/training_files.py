@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 from methods.context import RunContext
@@ -33,37 +34,40 @@ def write(
         The artifacts by name, and what a reader has to know of them; no files where no chosen row
         has a conversation, or where their images would make them larger than `MAX_BYTES`.
     """
-    paths = {"messages": ctx.workdir / "messages.jsonl", "llava": ctx.workdir / "llava.json"}
-    left_out, pictured = 0, False
-    with (
-        paths["messages"].open("w", encoding="utf-8") as lines,
-        paths["llava"].open("w", encoding="utf-8") as array,
-    ):
-        before = "[\n"
+    names = {"messages": "messages.jsonl", "llava": "llava.json"}
+    paths = {what: ctx.workdir / name for what, name in names.items() if what in wanted}
+    written, left_out, pictured = 0, 0, False
+    with ExitStack() as stack:
+        files = {
+            k: stack.enter_context(path.open("w", encoding="utf-8")) for k, path in paths.items()
+        }
         for number, found in zip(chosen.tolist(), _turns(dataset, rows, chosen, ctx), strict=True):
             if found is None:
                 left_out += 1
                 continue
             turns, images = found
             pictured |= bool(images)
-            lines.write(json_text(_messages(turns, images)) + "\n")
-            array.write(before + json_text(_llava(rows.ids[number], turns, images)))
-            before = ",\n"
-            if lines.tell() > MAX_BYTES:
+            if "messages" in files:
+                files["messages"].write(json_text(_messages(turns, images)) + "\n")
+            if "llava" in files:
+                before = ",\n" if written else "[\n"
+                files["llava"].write(before + json_text(_llava(rows.ids[number], turns, images)))
+            written += 1
+            if any(file.tell() > MAX_BYTES for file in files.values()):
                 return {}, [
                     f"messages and llava would be larger than {MAX_BYTES >> 30} GiB with the "
                     "images in them, and are not written; rows has the choice."
                 ]
-        array.write("\n]\n" if before != "[\n" else "[]\n")
-    if left_out == len(chosen):
+        if "llava" in files:
+            files["llava"].write("\n]\n")
+    if not written:
         return {}, []
     saved = {}
-    if "messages" in wanted:
-        saved["messages"] = ctx.save_artifact("messages.jsonl", paths["messages"], LINES)
-    if "llava" in wanted:
-        saved["llava"] = ctx.save_artifact("llava.json", paths["llava"], "application/json")
+    kinds = {"messages": LINES, "llava": "application/json"}
+    for what, path in paths.items():
+        saved[what] = ctx.save_artifact(path.name, path, kinds[what])
     if "recipe" in wanted:
-        text = recipe(len(chosen) - left_out, pictured).encode()
+        text = recipe(written, pictured).encode()
         saved["recipe"] = ctx.save_artifact("recipe.md", text, "text/markdown")
     told = []
     if left_out:

@@ -71,6 +71,28 @@ class Outcome:
     details: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
+    @property
+    def chosen(self) -> BoolArray:
+        """(N,) the rows that were chosen."""
+        found = np.zeros(len(self.score), dtype=np.bool_)
+        found[self.rows] = True
+        return found
+
+    def some_clusters(self, most: int) -> list[int]:
+        """Up to so many clusters that have rows, from the largest to the smallest, evenly spaced
+        by size."""
+        clusters = np.flatnonzero(self.sizes > 0)
+        if not len(clusters):
+            return []
+        ranked = clusters[np.argsort(-self.sizes[clusters], kind="stable")]
+        places = np.unique(np.linspace(0, len(ranked) - 1, most).astype(int))
+        return [int(cluster) for cluster in ranked[places]]
+
+    def members(self, cluster: int) -> tuple[IntArray, IntArray]:
+        """The rows of a cluster that were chosen, in the method's order, and the others."""
+        taken = self.rows[self.strata[self.rows] == cluster]
+        return taken, np.flatnonzero((self.strata == cluster) & ~self.chosen)
+
 
 def solve(spec: Spec, given: Candidates, check: Callable[[], None] = lambda: None) -> Outcome:
     """Choose rows as a spec says.

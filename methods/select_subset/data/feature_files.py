@@ -14,6 +14,7 @@ import numpy as np
 from methods.arrays.named import npz, open_arrays, read_npy, safetensors
 from methods.arrays.unpacking import DAMAGED, check_parquet, open_zip, size_of
 from methods.errors import JobError
+from methods.row_files import separator_of
 from methods.select_subset.data.row_files import clean
 from methods.select_subset.data.table_files import ArrowTable, arrow
 from methods.select_subset.schema.inputs import Feature
@@ -170,7 +171,7 @@ def _csv(reader: BinaryIO, feature: Feature, what: str) -> Table:
     importlib.import_module("pyarrow.csv")
     header = reader.readline(_LINE).decode("utf-8-sig", errors="replace")
     reader.seek(0)
-    parsing = pyarrow.csv.ParseOptions(delimiter=max("\t,;", key=header.count))
+    parsing = pyarrow.csv.ParseOptions(delimiter=separator_of(header))
     try:
         table = pyarrow.csv.read_csv(reader, parse_options=parsing)
         return _of_columns(table.schema, table.column, feature, what)

@@ -16,6 +16,7 @@ import numpy as np
 from methods.arrays.unpacking import check_parquet, size_of
 from methods.context import RunContext
 from methods.errors import JobError
+from methods.row_files import separator_of
 from methods.select_subset.data.row_files import MAX_ROW_BYTES, Broken, Opener
 from methods.typing import IntArray
 
@@ -214,7 +215,7 @@ class Csv:
             self._size = size_of(raw)
             # The first line says what separates its columns.
             header = raw.readline(MAX_ROW_BYTES).decode("utf-8-sig", errors="replace")
-            separator = max("\t,;", key=header.count)
+            separator = separator_of(header)
             raw.seek(0)
             with io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as lines:
                 try:

@@ -56,8 +56,7 @@ def measured(
         if not len(learnt):
             raise JobError("input_invalid", "prove: no row is left that the model can learn.")
         plan = Plan(
-            # Half a step less, so that rounding up gives the steps asked for.
-            epochs=(spec.steps - 0.5) * spec.train.batch_rows / len(learnt),
+            exactly=spec.steps,
             checkpoints=1,
             rows=spec.train.batch_rows,
             tokens=spec.batch_tokens,

@@ -19,7 +19,7 @@ from methods.select_subset.result import ProofDifference, ProofSet, SelectionPro
 from methods.select_subset.schema.prove import Prove
 from methods.select_subset.schema.proxy_model import FineTune
 from methods.select_subset.spec import Spec
-from methods.statistics import student_half_width
+from methods.statistics import student_interval
 from methods.typing import BoolArray, FloatArray, IntArray
 
 #: Streams of `random_rows` from here on are those of the trainings.
@@ -178,14 +178,13 @@ def concluded(
 
 def _arm(name: str, runs: list[ArmMeasured]) -> ProofSet:
     losses = np.array([one.loss for one in runs])
-    half = student_half_width(losses)
-    mean = float(losses.mean())
+    found = student_interval(losses)
     return ProofSet(
         name=name,
         rows=runs[0].rows,
-        loss=mean,
-        low=None if half is None else mean - half,
-        high=None if half is None else mean + half,
+        loss=float(losses.mean()),
+        low=found.low,
+        high=found.high,
         losses=losses.tolist(),
         correct=float(np.mean([one.correct for one in runs])),
     )
@@ -193,13 +192,8 @@ def _arm(name: str, runs: list[ArmMeasured]) -> ProofSet:
 
 def difference_of(values: FloatArray) -> ProofDifference:
     """Mean and 95 % interval, by Student's t, of the paired differences of the seeds."""
-    half = student_half_width(values)
-    mean = float(values.mean())
-    return ProofDifference(
-        mean=mean,
-        low=None if half is None else mean - half,
-        high=None if half is None else mean + half,
-    )
+    found = student_interval(values)
+    return ProofDifference(mean=float(values.mean()), low=found.low, high=found.high)
 
 
 def verdict(difference: ProofDifference) -> str:

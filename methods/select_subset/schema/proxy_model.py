@@ -95,3 +95,8 @@ class ProxyModel(SpecModel):
         "A service reads shards side by side where there are more rows than that. Null: from 4,097 "
         "rows on, shards of about two minutes.",
     )
+
+    @property
+    def lora(self) -> Lora | None:
+        """The adapters that it is trained with, if any."""
+        return None if self.fine_tune is None else self.fine_tune.lora

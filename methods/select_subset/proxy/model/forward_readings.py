@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,19 +18,9 @@ from methods.select_subset.proxy.model.attention_capture import (
 )
 from methods.select_subset.proxy.model.proxy import Proxy
 from methods.select_subset.proxy.rows.encoding import IGNORED, Batch
+from methods.select_subset.schema.reading_plan import ReadingName
 from methods.typing import AnyArray
 
-Reading = Literal[
-    "singular_values",
-    "loss",
-    "ifd",
-    "el2n",
-    "aum",
-    "correct",
-    "gradient_norm",
-    "embedding",
-    "activations",
-]
 _OF_TOKENS = ("loss", "el2n", "aum", "correct")
 #: Probabilities in memory at a time.
 PROBABILITIES = 1 << 26
@@ -39,7 +29,11 @@ _ACTIVATION_LAYERS = 5
 
 
 def read_batch(
-    proxy: Proxy, batch: Batch, wanted: frozenset[Reading], top_k: int = 5, official: bool = False
+    proxy: Proxy,
+    batch: Batch,
+    wanted: frozenset[ReadingName],
+    top_k: int = 5,
+    official: bool = False,
 ) -> dict[str, AnyArray]:
     """Read a batch.
 
@@ -135,7 +129,7 @@ def _token_readings(
     logits: torch.Tensor,
     target: torch.Tensor,
     head: torch.Tensor | None,
-    wanted: frozenset[Reading],
+    wanted: frozenset[ReadingName],
 ) -> dict[str, AnyArray]:
     """Means over the answer tokens of each row; logits (B, P, V), target (B, P)."""
     names: list[str] = [n for n in (*_OF_TOKENS, "gradient_norm") if n in wanted]
@@ -183,7 +177,7 @@ def _of_tokens(
 
 @contextmanager
 def _hidden(
-    proxy: Proxy, batch: Batch, image: torch.Tensor, wanted: frozenset[Reading]
+    proxy: Proxy, batch: Batch, image: torch.Tensor, wanted: frozenset[ReadingName]
 ) -> Iterator[dict[str, torch.Tensor]]:
     """Hooks that take means of hidden states while the model runs."""
     readings: dict[str, torch.Tensor] = {}

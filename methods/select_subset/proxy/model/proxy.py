@@ -87,7 +87,7 @@ class Proxy:
         config = LoraConfig(
             r=lora.rank,
             lora_alpha=lora.alpha,
-            target_modules=_pattern(self.model, lora.modules),
+            target_modules=_adapted(self.model, lora.modules),
             task_type="CAUSAL_LM",
         )
         try:
@@ -106,7 +106,7 @@ class Proxy:
         )
 
 
-def _pattern(model: Any, modules: list[str] | None) -> list[str]:
+def _adapted(model: Any, modules: list[str] | None) -> list[str]:
     """Paths of the linear layers of the language model that get adapters."""
     head = model.get_output_embeddings()
     inside = {id(module) for module in model.get_decoder().modules()}

@@ -47,20 +47,14 @@ def contact_sheet(outcome: Outcome, spool: Spool) -> bytes | None:
 
 def _lines(outcome: Outcome) -> list[tuple[str, list[tuple[int, bool]]]]:
     """Title and rows of each line; a row is chosen or not."""
-    chosen = np.zeros(len(outcome.score), dtype=np.bool_)
-    chosen[outcome.rows] = True
-    clusters = np.flatnonzero(outcome.sizes > 0)
-    if not len(clusters):
+    clusters = outcome.some_clusters(_CLUSTERS)
+    if not clusters:
         others = np.setdiff1d(outcome.candidates, outcome.rows)
         return [("chosen and other rows", _mixed(outcome.rows, others))]
-    ranked = clusters[np.argsort(-outcome.sizes[clusters], kind="stable")]
-    places = np.unique(np.linspace(0, len(ranked) - 1, _CLUSTERS).astype(int))
     found = []
-    for cluster in ranked[places].tolist():
-        taken = outcome.rows[outcome.strata[outcome.rows] == cluster]
-        others = np.flatnonzero((outcome.strata == cluster) & ~chosen)
+    for cluster in clusters:
         name = f"cluster {cluster}: {outcome.quotas[cluster]} of {outcome.sizes[cluster]} rows"
-        found.append((name, _mixed(taken, others)))
+        found.append((name, _mixed(*outcome.members(cluster))))
     return found
 
 

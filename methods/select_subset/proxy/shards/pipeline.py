@@ -82,8 +82,8 @@ class LoadedModel:
         """Raises the errors of `load_proxy` and `load_clip`."""
         if clip:
             return cls(model, None, load_clip(model.name, ctx.models))
-        lora = model.fine_tune.lora if model.fine_tune is not None else None
-        return cls(model, load_proxy(model.name, ctx.models, model.max_tokens, seed, lora), None)
+        proxy = load_proxy(model.name, ctx.models, model.max_tokens, seed, model.lora)
+        return cls(model, proxy, None)
 
     @property
     def encoder(self) -> RowEncoder:
@@ -233,7 +233,7 @@ def work_of(spec: Spec, tasks: list[int] | None) -> ReadingWork:
         readings=sorted(spec.params.from_model.readings.values()),
         top_k=getattr(spec.params, "top_k", None) or 1,
         attention=spec.model.attention,
-        lora=spec.model.fine_tune.lora if spec.model.fine_tune is not None else None,
+        lora=spec.model.lora,
         tasks=tasks,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -105,7 +105,7 @@ class ProxyReader:
             return {"influence": np.concatenate(parts)}
         batch = self._batch(rows)
         official = self._work.attention == "official"
-        names: frozenset[Any] = frozenset(self._work.readings)
+        names = frozenset(self._work.readings)
         return read_batch(self._proxy, batch, names, self._work.top_k, official)
 
     def _batch(self, rows: list[Encoded]) -> Batch:
